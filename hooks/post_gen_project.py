@@ -1,0 +1,63 @@
+"""Put the chosen licence in its place and print the next commands."""
+
+import contextlib
+import io
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
+
+
+def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
+    """Return what to type next, from entering the folder to the first commit.
+
+    Args:
+        project: Absolute path of the project's folder.
+        answers: The answers by prompt, and ``__package``.
+        windows: Write for the shells of Windows instead of POSIX ones.
+    """
+    lines = ["", "The project is ready. Next (with uv: `uv sync` in place of the lines on venv and pip):"]
+    if answers["dataset"] in ("corrupt_mnist", "image_folder"):
+        lines += [
+            f"First put the files of {answers['dataset']} in place (README.md), or fit --data.dataset digits."
+        ]
+    lines += [
+        f'  cd "{project}"' if windows else f"  cd {shlex.quote(project)}",
+        "  python -m venv .venv" if windows else "  python3 -m venv .venv",
+        r"  .venv\Scripts\activate" if windows else "  source .venv/bin/activate",
+    ]
+    if answers["torch_build"] != "default":
+        # pip reads no index from pyproject.toml; once this torch is there, the next line leaves it alone.
+        index = f"https://download.pytorch.org/whl/{answers['torch_build']}"
+        lines += [f"  python -m pip install torch torchvision --index-url {index}"]
+    lines += [
+        '  python -m pip install -e ".[dev]"',
+        f"  python -m {answers['__package']} fit",
+        "  pytest",
+        "  git init",
+        "  git add .",
+        '  git commit -m "Start from lightning-template"',
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Finish the project in the current directory."""
+    answers = json.loads(r"""{{ cookiecutter | tojson }}""")
+    folder = Path(".licenses")
+    if answers["license"] in LICENSES:
+        os.replace(folder / f"{answers['license']}.txt", "LICENSE")
+    for name in LICENSES:
+        (folder / f"{name}.txt").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # stays if a project that is generated anew has files of its own there
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # Windows' code pages cannot print every path
+    print(next_commands(os.getcwd(), answers, windows=os.name == "nt"))
+
+
+if __name__ == "__main__":
+    main()

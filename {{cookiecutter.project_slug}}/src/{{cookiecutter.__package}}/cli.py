@@ -1,0 +1,216 @@
+"""LightningCLI with run folders: `train.py` says what is trained; this says where it goes and how it is found again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import LightningCLI
+
+from . import hardware, loggers, runs
+from .errors import Parser, UserError
+
+DEFAULT_CONFIG = Path("configs/default.yaml")
+# What a resumed run may change; anything else would make it another run.
+LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
+# Options of one call, which are no part of a run's configuration.
+CALL_OPTIONS = ("config", "run", "resume", "ckpt_path", "weights_only", "verbose", "return_predictions")
+
+
+class RunCLI(LightningCLI):
+    """Lightning's command line with a folder for each run, loggers by name, and evaluation of a run's best checkpoint.
+
+    Attributes:
+        run: The run that is trained or evaluated; None for a checkpoint that belongs to none, and under fast_dev_run.
+        ckpt_path: The checkpoint to go on with or to evaluate.
+    """
+
+    run: runs.Run | None
+    ckpt_path: Path | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
+        super().__init__(
+            *args,
+            **kwargs,
+            parser_class=Parser,
+            parser_kwargs={"prog": f"python -m {__package__}", **{name: dict(defaults) for name in self.subcommands()}},
+            save_config_callback=None,  # the folder is given its config.yaml when it is made
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+        )
+
+    def add_arguments_to_parser(self, parser: Parser) -> None:
+        """Add the options of runs and loggers."""
+        parser.add_argument("--logger", type=loggers.LoggerName, default="csv", help="Logger; csv is on beside it.")
+        parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
+        parser.add_argument("--run", type=str, help="Name of the new run (fit), or of the run to evaluate.")
+        parser.add_argument(
+            "--resume", nargs="?", const="", type=str, help="Go on with this run, or the newest unfinished one (fit)."
+        )
+
+    def parse_arguments(self, parser: Parser, args: list[str]) -> None:
+        """Parse the options; where they name a run, on top of that run's own configuration."""
+        self.config = parser.parse_args(args)
+        options = self.config[self.config.subcommand]
+        self.run, self.ckpt_path = self._find_run(options)
+        if self.run is not None:
+            at = args.index(self.config.subcommand) + 1
+            self.config = parser.parse_args([*args[:at], "-c", str(self.run.config_file), *args[at:]])
+            if self.config.subcommand == "fit":
+                self._refuse_changes(self.run)
+        elif not options.config and not DEFAULT_CONFIG.is_file():
+            raise UserError(
+                f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Run this in the project's folder, or name a"
+                " configuration with -c FILE."
+            )
+
+    def _find_run(self, options: Any) -> tuple[runs.Run | None, Path | None]:
+        root, ckpt_path = Path(options.trainer.default_root_dir or "runs"), options.ckpt_path
+        if self.config.subcommand == "fit":
+            if ckpt_path:
+                runs.read_checkpoint(ckpt_path)
+            if options.resume is None:
+                return None, ckpt_path
+            if options.run or ckpt_path:
+                raise UserError("--resume goes on with a run as it was; leave out --run and --ckpt_path.")
+            run = runs.find(root, options.resume, finished=False)
+            return run, run.last_checkpoint()
+        if options.resume is not None:
+            raise UserError(f"--resume is an option of fit. Name the run to {self.config.subcommand} with --run NAME.")
+        if ckpt_path:
+            runs.read_checkpoint(ckpt_path)
+            run = runs.Run(Path(ckpt_path).absolute().parent.parent)
+            return (run if run.config_file.is_file() else None), ckpt_path
+        run = runs.find(root, options.run, finished=True)
+        return run, run.best_checkpoint()
+
+    def _refuse_changes(self, run: runs.Run) -> None:
+        before = _flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
+        now = _flat(self._options())
+        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in LIMITS)
+        if changed:
+            raise UserError(
+                f"a resumed run keeps its options, but {changed[0]} is {now.get(changed[0])} and was"
+                f" {before.get(changed[0])}. Only {', '.join(sorted(LIMITS))} may change; start a new run for the rest."
+            )
+
+    def _options(self) -> dict[str, Any]:
+        """All options as plain values, as they were given."""
+        options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config.subcommand]
+        return {key: value for key, value in options.items() if key not in CALL_OPTIONS}
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""
+
+    def before_instantiate_classes(self) -> None:
+        options = self.config[self.subcommand]
+        options.data.seed = int(options.seed_everything)  # known only now where it is chosen at random
+        fused = (options.model.optimizer.get("init_args") or {}).get("fused")
+        self.device = hardware.check(options.trainer, bool(fused))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the run's folder, and a Trainer that writes into it."""
+        given, options = self.config[self.subcommand], self.config_init[self.subcommand]
+        trainer = options.trainer
+        trainer.callbacks = list(trainer.callbacks or [])
+        new = self.subcommand == "fit" and not trainer.fast_dev_run
+        if new and self.run is None:
+            self.run = runs.create(Path(trainer.default_root_dir or "runs"), options.run)
+        if self.run is not None:
+            trainer.default_root_dir = str(self.run.folder)
+        elif self.ckpt_path is not None:
+            trainer.default_root_dir = str(Path(self.ckpt_path).absolute().parent)
+        if not new:
+            trainer.logger = False
+        elif given.trainer.logger is None:
+            trainer.logger = loggers.build(options.logger, options.logger_options, self.run)
+        # without a logger or a run's folder these would fail, or write beside the runs
+        idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
+        trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, idle)]
+        for callback in trainer.callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run.checkpoints)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except BaseException:
+            if new:
+                self.run.discard()
+            raise
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
+        return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path, "weights_only": True}
+
+    @property
+    def output_folder(self) -> Path:
+        """Where results are written: the run's folder, or that of a checkpoint that belongs to no run."""
+        return Path(self.trainer.default_root_dir)
+
+    def say(self, text: str) -> None:
+        """Print a text once, whatever the number of processes."""
+        if self.trainer.is_global_zero:
+            print(text, flush=True)
+
+    def where(self) -> str:
+        """The device, number of processes and precision in words."""
+        chosen = "" if self.config[self.subcommand].trainer.accelerator != "auto" else " (chosen automatically)"
+        size = self.trainer.world_size
+        processes = "1 process" if size == 1 else f"{size} processes"
+        return f"{self.device}{chosen}, {processes}, precision {self.trainer.precision}"
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record in the run's folder how it is configured, that it is under way, and how it ended."""
+        if self.run is None or not self.trainer.is_global_zero:
+            yield
+            return
+        file = self.run.config_file
+        header = f"# To repeat this run in a new folder: python -m {__package__} fit -c {shown(file)}\n"
+        config = yaml.safe_dump(self._options(), sort_keys=False, allow_unicode=True)
+        file.write_text(header + config, encoding="utf-8")
+        self.run.begin(device=self.device)
+        try:
+            yield
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
+            self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
+            raise
+        self.run.end("finished")
+
+    def keep_last_and_best(self) -> None:
+        """Save the final state as ``last.ckpt``, and choose the best checkpoint for the test."""
+        if self.run is None:
+            return
+        if self.trainer.global_step == 0:
+            raise UserError("nothing was trained: the limits on epochs, steps or batches leave no step to take.")
+        self.trainer.save_checkpoint(self.run.checkpoints / "last.ckpt", weights_only=False)
+        self.ckpt_path = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
+        if self.trainer.is_global_zero:
+            self.run.update(best_checkpoint=Path(self.ckpt_path).name if self.ckpt_path else "last.ckpt", weights_only=False)
+
+    def report(self, subcommand: str, metrics: Mapping[str, float]) -> None:
+        """Print the metrics, and write them to a file in the run's folder."""
+        values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self.say(values + (f"  ({shown(Path(self.ckpt_path))})" if self.ckpt_path else ""))
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            checkpoint = str(self.ckpt_path) if self.ckpt_path else None
+            text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
+            (self.output_folder / f"{subcommand}.json").write_text(text, encoding="utf-8")
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it: relative if it lies below the working directory."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _flat(options: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(options, dict) or not options:
+        return {prefix: options}
+    return {k: v for name, value in options.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}

@@ -1,0 +1,85 @@
+"""Make the corrupt MNIST data set from MNIST, by rotating every image at random.
+
+Run ``python -m <package>.corrupt_mnist --help`` for the options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .datasets import torchvision_dataset
+from .errors import UserError
+
+
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Rotate each image about its centre, to the nearest pixel, filling with zeros.
+
+    Args:
+        images: ``(N, H, W)`` float.
+        degrees: Angle of each image, anticlockwise, ``(N,)`` float.
+
+    Returns:
+        Images ``(N, H, W)``.
+    """
+    radians = torch.deg2rad(degrees)
+    cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
+    matrices = torch.stack([torch.stack([cos, -sin, zero], dim=1), torch.stack([sin, cos, zero], dim=1)], dim=1)
+    grid = F.affine_grid(matrices, [len(images), 1, *images.shape[1:]], align_corners=False)
+    return F.grid_sample(images[:, None], grid, mode="nearest", align_corners=False)[:, 0]
+
+
+def write(source: Path, output: Path, parts: int, max_degrees: float, seed: int, download: bool = True) -> None:
+    """Write ``train_images_0.pt``, ``train_target_0.pt`` … and ``test_images.pt``, ``test_target.pt``.
+
+    Args:
+        source: Folder with MNIST; downloaded there if it is missing.
+        output: Folder for the result.
+        parts: Number of training files.
+        max_degrees: Largest rotation to either side.
+        seed: Seed of the rotations.
+        download: Whether MNIST may be downloaded.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    output.mkdir(parents=True, exist_ok=True)
+    for train in (True, False):
+        mnist = torchvision_dataset("mnist", source, train=train, download=download)
+        degrees = (torch.rand(len(mnist.data), generator=generator) * 2 - 1) * max_degrees
+        images = rotate(mnist.data.float() / 255, degrees)
+        if not train:
+            torch.save(images, output / "test_images.pt")
+            torch.save(mnist.targets.long(), output / "test_target.pt")
+            continue
+        for i, (part, target) in enumerate(zip(images.chunk(parts), mnist.targets.long().chunk(parts), strict=True)):
+            # a chunk is a view of all images; its clone is saved alone
+            torch.save(part.clone(), output / f"train_images_{i}.pt")
+            torch.save(target.clone(), output / f"train_target_{i}.pt")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}.corrupt_mnist", description=__doc__.splitlines()[0])
+    parser.add_argument("--source", type=Path, default=Path("data"), help="folder with MNIST (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("data/corruptmnist"), help="default: %(default)s")
+    parser.add_argument("--parts", type=int, default=6, help="number of training files (default: %(default)s)")
+    parser.add_argument("--max_degrees", type=float, default=50.0, help="largest rotation (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the rotations (default: %(default)s)")
+    options = parser.parse_args(args)
+    if not 1 <= options.parts <= 60000:
+        parser.error(f"--parts is {options.parts}; it must be between 1 and 60000.")
+    try:
+        write(options.source, options.output, options.parts, options.max_degrees, options.seed)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Corrupt MNIST is in {options.output}; train on it with --data.dataset corrupt_mnist --data.root {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

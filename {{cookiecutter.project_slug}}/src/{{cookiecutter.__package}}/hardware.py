@@ -1,0 +1,120 @@
+"""What the hardware allows: combinations of trainer options that can't work are refused before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A combination that can't work: the device and the value, why, and what to do instead."""
+
+    device: str
+    option: str
+    values: tuple[str, ...]
+    reason: str
+    fix: str
+
+
+REFUSED = (
+    Refusal("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "bf16-mixed"),
+    Refusal("cpu", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
+    Refusal("mps", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
+    Refusal("mps", "strategy", ("ddp",), "an Apple GPU is always a single device", "auto"),
+    Refusal("mps", "precision", ("64-true",), "an Apple GPU has no 64-bit floats", "32-true"),
+    Refusal("gpu", "precision with fsdp", ("64-true",), "FSDP has no 64-bit plugin in Lightning", "32-true"),
+)
+
+
+def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
+    """Refuse trainer options that the device can't carry out, and say which device will be used.
+
+    Args:
+        trainer: The trainer options.
+        fused_optimizer: Whether the optimizer was asked to be a fused one.
+
+    Returns:
+        ``cpu``, ``gpu`` or ``mps``; another accelerator is returned as it was given and not checked.
+
+    Raises:
+        UserError: The accelerator is not there, there are fewer devices than asked for, or options contradict
+            one another.
+    """
+    accelerator, strategy, precision = (str(trainer[key]) for key in ("accelerator", "strategy", "precision"))
+    device = _device(accelerator)
+    for refused in REFUSED:
+        option = refused.option.split()[0]
+        if (
+            refused.device == device
+            and str(trainer[option]).removesuffix("_find_unused_parameters_true") in refused.values
+            and (option == refused.option or strategy == refused.option.split()[-1])
+        ):
+            raise UserError(
+                f"trainer.{option} is {trainer[option]}, and the device is {device}: {refused.reason}."
+                f" Choose --trainer.{option} {refused.fix}."
+            )
+    _check_devices(device, trainer["devices"])
+    clip = trainer["gradient_clip_val"]
+    if clip and precision == "16-mixed" and fused_optimizer:
+        raise UserError(
+            f"trainer.gradient_clip_val is {clip}: with precision 16-mixed a fused optimizer can't clip gradients."
+            " Add --model.optimizer.init_args.fused false, or choose --trainer.precision bf16-mixed."
+        )
+    if clip and strategy == "fsdp" and trainer["gradient_clip_algorithm"] != "value":
+        raise UserError(
+            f"trainer.gradient_clip_val is {clip}: FSDP can't clip by the norm of sharded gradients."
+            " Add --trainer.gradient_clip_algorithm value, or choose --trainer.strategy ddp."
+        )
+    if trainer["sync_batchnorm"] and device == "cpu":
+        raise UserError("trainer.sync_batchnorm is true, and the device is cpu: it needs GPUs. Leave it out.")
+    launched = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "GROUP_RANK", "NODE_RANK"))
+    if int(trainer["num_nodes"]) > 1 and not launched:
+        raise UserError(
+            f"trainer.num_nodes is {trainer['num_nodes']}, but nothing started this process on several machines;"
+            " it would wait for the others for ever. Start it by torchrun or srun on each machine."
+        )
+    return device
+
+
+def _device(accelerator: str) -> str:
+    # Asked once with the probe that Lightning prefers, which leaves CUDA uninitialised (it may have to fork).
+    cuda, mps = CUDAAccelerator.is_available(), MPSAccelerator.is_available()
+    if not cuda:
+        # Else every step of an optimizer asks the NVIDIA driver for GPUs again: 150 µs where there is none.
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+    if accelerator == "auto":
+        return "gpu" if cuda else "mps" if mps else "cpu"
+    if accelerator in ("gpu", "cuda", "mps"):
+        wanted = {"gpu": cuda or mps, "cuda": cuda, "mps": mps}[accelerator]
+        if not wanted:
+            kind = {"gpu": "no GPU", "cuda": "no NVIDIA GPU", "mps": "no Apple GPU"}[accelerator]
+            raise UserError(
+                f"trainer.accelerator is {accelerator}, but {kind} was found that this torch ({torch.__version__}) can"
+                " use. Choose --trainer.accelerator auto (what is there) or cpu."
+            )
+        return "mps" if accelerator == "mps" or not cuda else "gpu"
+    return accelerator
+
+
+def _check_devices(device: str, devices: Any) -> None:
+    if devices == "auto":
+        return
+    if device == "mps" and devices not in (1, "1", [0]):
+        raise UserError(f"trainer.devices is {devices}, but an Apple GPU is a single device. Choose --trainer.devices 1.")
+    if device == "cpu":
+        if not str(devices).isdigit() or int(devices) < 1:
+            raise UserError(
+                f"trainer.devices is {devices}; on a CPU it is the number of processes, 1 or more, or auto (1 process)."
+            )
+        return
+    count = torch.cuda.device_count() if device == "gpu" else None
+    if count is not None and str(devices).isdigit() and not 1 <= int(devices) <= count:
+        raise UserError(f"trainer.devices is {devices}, but there are {count} GPUs. Choose 1 to {count}, or auto.")

@@ -1,0 +1,177 @@
+"""Loggers: built from one word, quiet about what is not there, and continued when a run is resumed."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import netrc
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+from .errors import UserError
+from .runs import Run
+
+LoggerName = Literal["wandb", "tensorboard", "mlflow", "csv", "none"]
+
+
+@dataclass
+class LoggerOptions:
+    """Where the chosen logger puts a run.
+
+    Args:
+        project: W&B project, or MLflow experiment.
+        entity: W&B user or team; null is your default one.
+        tracking_uri: MLflow server or database; null takes MLFLOW_TRACKING_URI, or else a database beside the runs.
+    """
+
+    project: str = "lightning"
+    entity: str | None = None
+    tracking_uri: str | None = None
+
+
+def build(name: LoggerName, options: LoggerOptions, run: Run) -> list[Logger]:
+    """Build the chosen logger, and CSV beside it.
+
+    Args:
+        name: The logger; ``none`` builds nothing.
+        options: Where it puts the run.
+        run: The run; where it was logged before (``logged_as`` in its record), the same logger run goes on.
+
+    Raises:
+        UserError: The logger's package is not installed.
+    """
+    if name == "none":
+        return []
+    package = {"csv": "csv", "wandb": "wandb", "mlflow": "mlflow", "tensorboard": "tensorboard"}[name]
+    if importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"the logger {name} is not installed. Install it with: pip install -e '.[{name}]'"
+            " (uv: uv sync --extra {name}), or choose --logger csv.".replace("{name}", name)
+        )
+    chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow, "csv": None}[name]
+    run.record.setdefault("logged_as", {})
+    # CSV first: the Trainer's `log_dir` is the first logger's, and its folder is the run's
+    return [MetricsCSV(run.folder), *([chosen(options, run)] if chosen else [])]
+
+
+def _tensorboard(options: LoggerOptions, run: Run) -> Logger:
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(str(run.folder), name="", version="tensorboard", default_hp_metric=False)
+
+
+def _mlflow(options: LoggerOptions, run: Run) -> Logger:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from pytorch_lightning.loggers import MLFlowLogger
+
+    root = run.folder.parent
+    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    # a plain folder as the store is refused by current MLflow; a database of its own needs no server
+    return MLFlowLogger(
+        experiment_name=options.project,
+        run_name=run.name,
+        tracking_uri=uri or f"sqlite:///{(root / 'mlflow.db').as_posix()}",
+        artifact_location=None if uri else (root / "mlflow").as_uri(),
+        run_id=run.record["logged_as"].get("mlflow"),
+    )
+
+
+def _wandb(options: LoggerOptions, run: Run) -> Logger:
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    identity = run.record["logged_as"].setdefault("wandb", wandb.util.generate_id())
+    reason = _why_offline()
+    if reason:
+        os.environ["WANDB_MODE"] = "offline"
+        folder = os.path.relpath(run.folder / "wandb")
+        rank_zero_only(print)(f"W&B is offline ({reason}). To upload the run later: wandb sync {folder}/offline-run-*")
+    return WandbLogger(
+        name=run.name,
+        project=options.project,
+        entity=options.entity,
+        id=identity,
+        resume="allow",
+        save_dir=str(run.folder),
+        settings=wandb.Settings(silent=bool(reason)),
+    )
+
+
+def _why_offline() -> str | None:
+    """Why W&B would fail, prompt or wait if it went online, or None; takes 3 seconds at most."""
+    mode = os.environ.get("WANDB_MODE")
+    if mode:
+        return f"WANDB_MODE is {mode}" if mode in ("offline", "dryrun") else None
+    base = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    host = base.hostname or "api.wandb.ai"
+    if not (os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _netrc_has(host)):
+        return "no API key; wandb login sets one"
+    proxy = urlsplit(os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or "")
+    server = (proxy.hostname or host, proxy.port or base.port or (80 if base.scheme == "http" else 443))
+    reached = threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection(server, timeout=3).close()
+        except OSError:
+            return
+        reached.set()
+
+    # in a thread, for a name look-up takes no timeout
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(timeout=3)
+    return None if reached.is_set() else f"{server[0]} can't be reached"
+
+
+def _netrc_has(host: str) -> bool:
+    files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
+    for file in (Path(file).expanduser() for file in files if file):
+        try:
+            return netrc.netrc(file).authenticators(host) is not None
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+class MetricsCSV(CSVLogger):
+    """Lightning's CSV logger, writing ``metrics.csv`` into the run's folder and keeping the rows of a resumed run.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(save_dir=str(folder), name="", version="", flush_logs_every_n_steps=10)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        if self._experiment is None:
+            self._experiment = _AppendingWriter(self.log_dir)
+        return self._experiment
+
+
+class _AppendingWriter(ExperimentWriter):
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        file = Path(self.metrics_file_path)
+        if file.is_file():
+            with file.open(newline="", encoding="utf-8") as rows:
+                self.metrics_keys = next(csv.reader(rows), [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep what is there: Lightning's own writer deletes the rows of the run that is resumed."""
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Write nothing: the run's ``config.yaml`` holds every option."""

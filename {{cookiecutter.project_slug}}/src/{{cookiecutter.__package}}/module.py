@@ -1,0 +1,166 @@
+"""The LightningModule: batch -> loss -> logged metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+NetworkCallable = Callable[[tuple[int, int, int], int], nn.Module]
+
+
+class ImageClassifier(pl.LightningModule):
+    """Classify images with any network, optimizer and learning-rate schedule.
+
+    Logs ``train/loss`` and ``train/accuracy`` of single batches, every ``trainer.log_every_n_steps`` steps, and
+    ``val/loss``, ``val/accuracy``, ``test/loss`` and ``test/accuracy`` over the whole split. Accuracy is the fraction
+    of all images that are classified correctly (micro average); loss is the mean cross-entropy per image, in nats.
+
+    Args:
+        input_shape: Channels, height and width of an image; taken from the data.
+        num_classes: Number of classes; taken from the data.
+        network: Called with ``input_shape`` and ``num_classes``, returns the network.
+        optimizer: Called with the parameters, returns the optimizer.
+        scheduler: Called with the optimizer, returns the learning-rate schedule; null keeps the rate constant.
+        scheduler_interval: Whether the schedule advances after every optimizer step or after every epoch.
+        label_smoothing: Fraction of the target spread evenly over all classes in training, 0 to 1.
+        compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        network: NetworkCallable,
+        optimizer: OptimizerCallable,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Literal["step", "epoch"] = "step",
+        label_smoothing: float = 0.0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
+        self.save_hyperparameters()
+        self.network = network(input_shape, num_classes)
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.label_smoothing = label_smoothing
+        self.compile_network = compile
+        self.val_metrics = self._metrics(num_classes)
+        self.test_metrics = self._metrics(num_classes)
+
+    @staticmethod
+    def _metrics(num_classes: int) -> nn.ModuleDict:
+        accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        return nn.ModuleDict({"loss": MeanMetric(nan_strategy="ignore"), "accuracy": accuracy})
+
+    def setup(self, stage: str) -> None:
+        if self.compile_network:
+            # In place, unlike `torch.compile(network)`, which would put "_orig_mod." into every checkpoint key.
+            self.network.compile()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)``, float, normalised, to logits ``(B, num_classes)``."""
+        return self.network(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch  # (B, C, H, W) float, (B,) int64
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        # A call of `self.log` costs more than a small network's step, so only steps that are written make one.
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            accuracy = (logits.argmax(dim=1) == labels).float().mean()
+            self.log("train/loss", loss, prog_bar=True)
+            self.log("train/accuracy", accuracy)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._evaluate(batch, self.val_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({f"val/{name}": metric for name, metric in self.val_metrics.items()}, prog_bar=True)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._evaluate(batch, self.test_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict({f"test/{name}": metric for name, metric in self.test_metrics.items()})
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], metrics: nn.ModuleDict) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        metrics["loss"].update(F.cross_entropy(logits, labels), weight=len(labels))
+        metrics["accuracy"].update(logits, labels)
+        return logits  # (B, num_classes), for callbacks
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Classify a batch of images.
+
+        Args:
+            batch: Images ``(B, C, H, W)`` and their positions in the predicted split ``(B,)``.
+            batch_idx: Number of the batch.
+
+        Returns:
+            ``index``, ``label`` (the most probable class) and ``probability`` (0 to 1), each ``(B,)``.
+        """
+        images, index = batch
+        probability, label = self(images).float().softmax(dim=1).max(dim=1)
+        return {"index": index, "label": label, "probability": probability}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        scheduler = self.scheduler(optimizer)
+        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
+            scheduler.total_steps = self.trainer.estimated_stepping_batches
+        config = {"scheduler": scheduler, "interval": self.scheduler_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
+            config |= {"interval": "epoch", "monitor": scheduler.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
+    """Raise the learning rate linearly from zero, then lower it along half a cosine (https://arxiv.org/abs/1608.03983).
+
+    Args:
+        optimizer: The optimizer, whose learning rate is the peak.
+        warmup_steps: Optimizer steps until the peak; at most a fifth of all.
+        total_steps: Optimizer steps until the end; null means the length of the run (without an end, the peak is kept).
+        final_fraction: Learning rate at the end as a fraction of the peak, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        warmup_steps: int = 100,
+        total_steps: int | None = None,
+        final_fraction: float = 0.0,
+    ) -> None:
+        self.warmup_steps = warmup_steps
+        self.total_steps: float | None = total_steps
+        self.final_fraction = final_fraction
+        super().__init__(optimizer, self._factor)
+
+    def _factor(self, step: int) -> float:
+        total = math.inf if self.total_steps is None else self.total_steps
+        warmup = min(self.warmup_steps, total / 5)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if math.isinf(total):
+            return 1.0
+        progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
+        return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def state_dict(self) -> dict[str, Any]:
+        # The length is the run's, not the checkpoint's: a run resumed with more epochs follows the longer curve.
+        return {key: value for key, value in super().state_dict().items() if key != "total_steps"}

@@ -1,0 +1,97 @@
+"""The trainer script: ``python -m <package> fit``, ``validate``, ``test`` and ``predict``."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import Any
+
+import torch
+
+from .cli import RunCLI, shown
+from .data import DataModule
+from .errors import Parser, is_mistake, quiet
+from .module import ImageClassifier
+
+
+class TrainerCLI(RunCLI):
+    """The commands; every option has its value in ``configs/default.yaml`` and is listed by ``--help``."""
+
+    def add_arguments_to_parser(self, parser: Parser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        parser.link_arguments("data.input_shape", "model.input_shape", apply_on="instantiate")
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, then test the best checkpoint."""
+        self.say(f"Training on {self.where()}.")
+        with self.recorded():
+            self.trainer.fit(**kwargs)
+            self.keep_last_and_best()
+            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path, weights_only=True)
+        if self.run is not None:
+            program = f"python -m {__package__}"
+            self.say(
+                f"Run folder: {shown(self.run.folder)}\n"
+                f"Next: {program} predict              label the test images, into predictions.csv\n"
+                f"      {program} fit --help           every option, such as --model.optimizer.init_args.lr 0.001"
+            )
+
+    def validate(self, **kwargs: Any) -> None:
+        """Measure the checkpoint on the validation images."""
+        self.report("validate", self.trainer.validate(**kwargs | {"verbose": False})[0])
+
+    def test(self, **kwargs: Any) -> None:
+        """Measure the checkpoint on the test images."""
+        self.report("test", self.trainer.test(**kwargs | {"verbose": False})[0])
+
+    def predict(self, **kwargs: Any) -> None:
+        """Classify the test images: ``predictions.csv`` has the file or index, the label and its probability."""
+        predictions = self.trainer.predict(**kwargs)
+        if self.trainer.world_size > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, predictions)
+            predictions = [batch for part in parts for batch in part]
+        if not self.trainer.is_global_zero:
+            return
+        names = self.datamodule.class_names
+        columns = (torch.cat([batch[key] for batch in predictions]).tolist() for key in ("index", "label", "probability"))
+        file = self.output_folder / "predictions.csv"
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            files = self.datamodule.predicted_files
+            writer.writerow(["file" if files else "index", "label", "probability"])
+            for index, label, probability in sorted(zip(*columns, strict=True)):
+                writer.writerow([files[index] if files else index, names[label], f"{probability:.6f}"])
+        self.say(f"Predictions: {shown(file)}")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the trainer script.
+
+    Args:
+        args: The command line without the program's name; None takes that of this process.
+
+    Returns:
+        The exit code: 0 if what was asked was done, 1 if it failed, 130 if it was interrupted by Ctrl-C. A mistake on
+        the command line ends the process with 2.
+    """
+    try:
+        with quiet():
+            TrainerCLI(ImageClassifier, DataModule, args=sys.argv[1:] if args is None else args)
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning ends a training that Ctrl-C stopped with 1
+            return 130
+        raise
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return 0
