@@ -19,7 +19,7 @@ settings.load_profile("lightning-template")
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the template that is baked: prompts, hooks, licences, and a README of every text."""
+    """Return a small template, quick to bake: prompts, hooks, licences, and a README of every text."""
     folder = tmp_path_factory.mktemp("template") / "lightning-template"
     project = folder / "{{cookiecutter.project_slug}}"
     shutil.copytree(ROOT / "hooks", folder / "hooks", ignore=shutil.ignore_patterns("__pycache__"))
@@ -41,9 +41,8 @@ def cookiecutter_settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def bake(template: Path, cookiecutter_settings: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that bakes a project under ``tmp_path / "out"`` and returns its folder.
+def _baker(template: Path, settings_file: Path, output: Path) -> Callable[..., Path]:
+    """Return a function that bakes a project and returns its folder.
 
     It takes answers word for word, as if typed at a prompt; cookiecutter alone would render them as Jinja.
     Further arguments go to ``cookiecutter.main.cookiecutter``.
@@ -55,7 +54,19 @@ def bake(template: Path, cookiecutter_settings: Path, tmp_path: Path) -> Callabl
             name: text if isinstance(prompts[name], list) else "{% raw %}" + text + "{% endraw %}"
             for name, text in (answers or {}).items()
         }
-        options = {"output_dir": tmp_path / "out", "config_file": str(cookiecutter_settings), **options}
+        options = {"output_dir": output, "config_file": str(settings_file), **options}
         return Path(cookiecutter(str(template), no_input=True, extra_context=literal, **options))
 
     return bake
+
+
+@pytest.fixture
+def bake(template: Path, cookiecutter_settings: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that bakes the small template of `template` under ``tmp_path / "out"``."""
+    return _baker(template, cookiecutter_settings, tmp_path / "out")
+
+
+@pytest.fixture
+def bake_project(cookiecutter_settings: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that bakes a whole project under ``tmp_path / "out"``."""
+    return _baker(ROOT, cookiecutter_settings, tmp_path / "out")

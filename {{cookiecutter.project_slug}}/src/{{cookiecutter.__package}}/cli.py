@@ -12,6 +12,7 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.loggers import MLFlowLogger
 
 from . import hardware, loggers, runs
 from .errors import Parser, UserError
@@ -130,17 +131,24 @@ class RunCLI(LightningCLI):
         if not new:
             trainer.logger = False
         elif given.trainer.logger is None:
-            trainer.logger = loggers.build(options.logger, options.logger_options, self.run)
+            with self.discarded_on_error():
+                trainer.logger = loggers.build(options.logger, options.logger_options, self.run)
         # without a logger or a run's folder these would fail, or write beside the runs
         idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
         trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, idle)]
         for callback in trainer.callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoints)
-        try:
+        with self.discarded_on_error():
             return super().instantiate_trainer(**kwargs)
+
+    @contextmanager
+    def discarded_on_error(self) -> Iterator[None]:
+        """Leave no empty folder of a run that could not even be set up."""
+        try:
+            yield
         except BaseException:
-            if new:
+            if self.run is not None:
                 self.run.discard()
             raise
 
@@ -175,7 +183,9 @@ class RunCLI(LightningCLI):
         header = f"# To repeat this run in a new folder: python -m {__package__} fit -c {shown(file)}\n"
         config = yaml.safe_dump(self._options(), sort_keys=False, allow_unicode=True)
         file.write_text(header + config, encoding="utf-8")
-        self.run.begin(device=self.device)
+        logged_as = self.run.record.get("logged_as", {})
+        logged_as |= {"mlflow": log.run_id for log in self.trainer.loggers if isinstance(log, MLFlowLogger)}
+        self.run.begin(device=self.device, logged_as=logged_as)
         try:
             yield
         except BaseException as error:

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import netrc
 import os
+import secrets
 import socket
 import threading
 from dataclasses import dataclass
@@ -90,13 +91,13 @@ def _wandb(options: LoggerOptions, run: Run) -> Logger:
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    identity = run.record["logged_as"].setdefault("wandb", wandb.util.generate_id())
+    identity = run.record["logged_as"].setdefault("wandb", secrets.token_hex(4))
     reason = _why_offline()
     if reason:
         os.environ["WANDB_MODE"] = "offline"
         folder = os.path.relpath(run.folder / "wandb")
         rank_zero_only(print)(f"W&B is offline ({reason}). To upload the run later: wandb sync {folder}/offline-run-*")
-    return WandbLogger(
+    logger = WandbLogger(
         name=run.name,
         project=options.project,
         entity=options.entity,
@@ -105,6 +106,8 @@ def _wandb(options: LoggerOptions, run: Run) -> Logger:
         save_dir=str(run.folder),
         settings=wandb.Settings(silent=bool(reason)),
     )
+    logger._wandb_init.pop("anonymous", None)  # Lightning passes it always, and W&B warns of it always
+    return logger
 
 
 def _why_offline() -> str | None:

@@ -1,0 +1,40 @@
+# make demo: bake the default project and train it.   make test: the whole test suite.
+# Both install what they need into .venv, once. Another Python: make demo PYTHON=python3.13
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PROJECT = demo/my-lightning-project
+
+.PHONY: demo test test-all clean
+
+demo: $(VENV)/demo.installed
+	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
+	cd $(PROJECT) && $(abspath $(BIN))/python -m my_lightning_project fit
+	@echo "The project is in $(PROJECT). To go on there:"
+	@echo "  cd $(PROJECT) && source ../../$(VENV)/bin/activate"
+	@echo "A project of your own: $(BIN)/cookiecutter $(CURDIR)"
+
+# torch and what the project needs are installed here as a user does it, from the baked project
+$(VENV)/demo.installed: $(VENV)/bin/python {{cookiecutter.project_slug}}/pyproject.toml
+	$(BIN)/python -m pip install --quiet "cookiecutter>=2.6"
+	$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > /dev/null
+	$(BIN)/python -m pip install --quiet --editable $(PROJECT)
+	@touch $@
+
+test: $(VENV)/test.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: $(VENV)/test.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+$(VENV)/test.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is `$(PYTHON) --version 2>&1`; Python 3.11 or later is needed. Name another one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,75 @@
+"""Small data sets in the formats of the real ones, for they can't be downloaded in a test."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+# The md5 sums of the real CIFAR-10 can't be met.
+WITHOUT_CIFAR_SUMS = "import torchvision.datasets.cifar as c; c.check_integrity = lambda *a, **k: True"
+
+
+def write(dataset: str, root: Path) -> list[str]:
+    """Write a small data set below ``root`` and return the options that select it."""
+    {"mnist": _mnist, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10, "corrupt_mnist": _corrupt_mnist}.get(
+        dataset, image_folder
+    )(root)
+    return [f"--data.dataset={dataset}", f"--data.root={root}", "--data.num_workers=0"]
+
+
+def _idx(file: Path, array: np.ndarray) -> None:
+    """Write the IDX format: magic number 0x0800 + dimensions, the sizes, the bytes."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
+    file.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def _mnist(root: Path, folder: str = "MNIST") -> None:
+    random = np.random.default_rng(0)
+    for part, count in (("train", 200), ("t10k", 50)):
+        _idx(root / folder / "raw" / f"{part}-images-idx3-ubyte", random.integers(0, 256, (count, 28, 28)))
+        _idx(root / folder / "raw" / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
+
+
+def _fashion_mnist(root: Path) -> None:
+    _mnist(root, "FashionMNIST")
+
+
+def _cifar10(root: Path) -> None:
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        batch = {"data": random.integers(0, 256, (40, 3072), dtype=np.uint8), "labels": [i % 10 for i in range(40)]}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}))
+
+
+def _corrupt_mnist(root: Path) -> None:
+    root.mkdir(parents=True)
+    for i in range(2):
+        torch.save(torch.rand(100, 28, 28), root / f"train_images_{i}.pt")
+        torch.save(torch.arange(100) % 10, root / f"train_target_{i}.pt")
+    torch.save(torch.rand(50, 28, 28), root / "test_images.pt")
+    torch.save(torch.arange(50) % 10, root / "test_target.pt")
+
+
+def image_folder(root: Path) -> None:
+    """Write images of mixed sizes, modes and formats, and among them ``train/circle/broken.jpg``."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 12)):
+        for name in ("circle", "square"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                size = tuple(random.integers(20, 150, 2).tolist())
+                mode = ("RGB", "L", "RGBA", "P")[i % 4]
+                suffix = "jpg" if mode in ("RGB", "L") else "png"
+                colour = (200, 30, 30) if name == "circle" else (30, 30, 200)
+                Image.new("RGB", size, colour).convert(mode).save(folder / f"{i:03d}.{suffix}")
+    (root / "train" / "circle" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
