@@ -21,9 +21,7 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
     """
     lines = ["", "The project is ready. Next (with uv: `uv sync` in place of the lines on venv and pip):"]
     if answers["dataset"] in ("corrupt_mnist", "image_folder"):
-        lines += [
-            f"First put the files of {answers['dataset']} in place (README.md), or fit --data.dataset digits."
-        ]
+        lines += [f"First put the files of {answers['dataset']} in place (README.md), or fit --data.dataset digits."]
     lines += [
         f'  cd "{project}"' if windows else f"  cd {shlex.quote(project)}",
         "  python -m venv .venv" if windows else "  python3 -m venv .venv",

@@ -25,9 +25,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "hooks", folder / "hooks", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / project.name / ".licenses", project / ".licenses")
     shutil.copy(ROOT / "cookiecutter.json", folder)
-    texts = (
-        "{{ cookiecutter.project_name }}\n{{ cookiecutter.description }}\n{{ cookiecutter.author_name }}\n"
-    )
+    texts = "{{ cookiecutter.project_name }}\n{{ cookiecutter.description }}\n{{ cookiecutter.author_name }}\n"
     (project / "README.md").write_text(texts, encoding="utf-8")
     return folder
 

@@ -70,6 +70,6 @@ def image_folder(root: Path) -> None:
                 size = tuple(random.integers(20, 150, 2).tolist())
                 mode = ("RGB", "L", "RGBA", "P")[i % 4]
                 suffix = "jpg" if mode in ("RGB", "L") else "png"
-                colour = (200, 30, 30) if name == "circle" else (30, 30, 200)
+                colour = (250, 90, 60) if name == "circle" else (20, 20, 120)
                 Image.new("RGB", size, colour).convert(mode).save(folder / f"{i:03d}.{suffix}")
     (root / "train" / "circle" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")

@@ -175,9 +175,7 @@ def test_exactly_the_documented_pairs_are_refused():
 
 
 def test_several_refused_pairs_are_all_named():
-    found = problems(
-        accelerator="mps", devices="4", precision="64-true", strategy="fsdp", torch_build="cu128"
-    )
+    found = problems(accelerator="mps", devices="4", precision="64-true", strategy="fsdp", torch_build="cu128")
     assert [message.split(":")[0] for message in found] == [
         "accelerator mps with strategy fsdp",
         "accelerator mps with precision 64-true",
@@ -286,9 +284,7 @@ def test_a_text_is_refused_by_name_or_means_itself_between_double_quotes(text):
         assert env.from_string(text).render() == text
 
 
-@given(
-    answers=st.dictionaries(st.text(), st.text(alphabet=st.characters(codec=None)) | st.text("\"\\'{}%n\n"))
-)
+@given(answers=st.dictionaries(st.text(), st.text(alphabet=st.characters(codec=None)) | st.text("\"\\'{}%n\n")))
 @example({"a": '"""', "b": "\\", 'c"""': '\\"', "d": "'''", "e": "", "f": '"""}; import os #'})
 def test_any_answer_reaches_a_hook_as_it_was_given(answers):
     source = 'json.loads(r"""{{ cookiecutter | tojson }}""")'
@@ -338,9 +334,7 @@ def test_a_package_name_is_accepted(slug):
 )
 def test_anything_else_is_no_package_name_and_a_better_one_is_named(slug):
     (message,) = problems(project_slug=slug)
-    assert message.startswith(
-        f"project_slug {PRE.show(slug)} is no package name. Write at most 64 lower-case"
-    )
+    assert message.startswith(f"project_slug {PRE.show(slug)} is no package name. Write at most 64 lower-case")
     better = message.split("such as '")[1].removesuffix("'.")
     assert problems(project_slug=better) == []
 
@@ -454,9 +448,7 @@ SLUGS_THAT_NAME_OTHER_FOLDERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "slug", [*SLUGS_THAT_NAME_OTHER_FOLDERS, "/absolute", "torch", "con", "Upper", "a b"]
-)
+@pytest.mark.parametrize("slug", [*SLUGS_THAT_NAME_OTHER_FOLDERS, "/absolute", "torch", "con", "Upper", "a b"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_refused_slug_leaves_no_folder_and_removes_none(bake: Bake, tmp_path, capfd, slug, overwrite):
     slug = f"{tmp_path}/absolute/folder" if slug == "/absolute" else slug
@@ -482,9 +474,7 @@ def test_a_replay_with_unknown_choices_is_refused(template, cookiecutter_setting
     changed = {**DEFAULTS, "license": "WTFPL", "devices": 2, "logger": None, "project_slug": "a/b"}
     replay.write_text(json.dumps({"cookiecutter": changed}))
     with pytest.raises(FailedHookException):
-        cookiecutter(
-            str(template), replay=str(replay), config_file=str(cookiecutter_settings), output_dir=tmp_path
-        )
+        cookiecutter(str(template), replay=str(replay), config_file=str(cookiecutter_settings), output_dir=tmp_path)
     message = capfd.readouterr().err
     assert "license 'WTFPL' is not known. Choose one of MIT, Apache-2.0," in message
     assert "logger 'None' is not known." in message
@@ -515,9 +505,7 @@ def test_the_message_stands_before_what_cookiecutter_says(template, cookiecutter
         "accelerator=mps",
         "strategy=ddp",
     )
-    assert said.startswith(
-        "\nThese answers were refused, and nothing was written:\n  - project_slug 'a/b' is no"
-    )
+    assert said.startswith("\nThese answers were refused, and nothing was written:\n  - project_slug 'a/b' is no")
     assert said.index("accelerator mps with strategy ddp") < said.index("Hook script failed")
     assert list(tmp_path.iterdir()) == []
 
@@ -600,9 +588,7 @@ def test_commands_for_a_build_of_torch_name_its_index_before_the_project_is_inst
     lines = POST.next_commands("/home/me/a", {**DEFAULTS, "torch_build": "cu126"}, windows=False).splitlines()
     torch, project = (lines.index(line) for line in lines if "pip install" in line)
     assert torch == project - 1
-    assert lines[torch].endswith(
-        "pip install torch torchvision --index-url https://download.pytorch.org/whl/cu126"
-    )
+    assert lines[torch].endswith("pip install torch torchvision --index-url https://download.pytorch.org/whl/cu126")
 
 
 def test_commands_by_default_name_no_index_and_train_by_the_package():
@@ -631,9 +617,7 @@ def test_commands_on_windows_are_those_of_windows():
 def test_commands_take_fifteen_lines_at_most_and_name_files_that_are_needed(dataset, build):
     text = POST.next_commands("/a", {**DEFAULTS, "dataset": dataset, "torch_build": build}, windows=False)
     assert len(text.splitlines()) <= 15
-    assert (f"First put the files of {dataset} in place" in text) == (
-        dataset in ("corrupt_mnist", "image_folder")
-    )
+    assert (f"First put the files of {dataset} in place" in text) == (dataset in ("corrupt_mnist", "image_folder"))
 
 
 def test_a_bake_makes_no_git_repository_and_says_how_to_enter_its_folder(bake: Bake, tmp_path, capfd):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -81,7 +82,7 @@ def test_tensorboard_holds_the_metrics_the_histogram_and_the_pictures(bake_proje
     folder = fit_twice_and_test(bake_project({"logger": "tensorboard"}))
 
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    assert METRICS <= set(events.Tags()["scalars"])
+    assert set(events.Tags()["scalars"]) >= METRICS
     assert {"val/examples", "test/examples"} <= set(events.Tags()["images"])
     assert {"val/predictions", "test/predictions"} <= set(events.Tags()["histograms"])
     logged = {event.step: event.value for event in events.Scalars("val/loss")}
@@ -99,7 +100,7 @@ def test_mlflow_holds_the_metrics_and_the_pictures_in_one_run(bake_project):
     experiment = client.get_experiment_by_name("my-lightning-project")
     found = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
     assert set(found) == {"first", "second"}  # the resumed run went on where it was
-    assert METRICS <= found["first"].data.metrics.keys()
+    assert found["first"].data.metrics.keys() >= METRICS
     pictures = [file.path for file in client.list_artifacts(found["first"].info.run_id, "test")]
     assert any("examples" in name for name in pictures)
     assert any("predictions" in name for name in pictures)
@@ -123,17 +124,23 @@ def test_wandb_without_a_key_goes_offline_and_holds_the_metrics_the_histogram_an
 
 
 def _wandb_keys(file: Path) -> set[str]:
+    """Read the keys of a W&B offline file: LevelDB's log format behind a header of 7 bytes, in blocks of 32 KiB."""
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
-    store = DataStore()
-    store.open_for_scan(str(file))
-    keys = set()
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
-        for item in record.history.item:
-            keys.add(item.key or "/".join(item.nested_key))
+    content, at, parts, keys = file.read_bytes(), 7, b"", set()
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:  # too little for the header of a record: the next one begins the next block
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = Record()
+            record.ParseFromString(parts)
+            keys |= {item.key or "/".join(item.nested_key) for item in record.history.item}
+            parts = b""
     return keys
 
 
@@ -176,14 +183,14 @@ def test_a_folder_of_ones_own_images_trains_and_the_file_that_is_none_is_named(b
     project = bake_project({"dataset": "image_folder", "logger": "csv"})
     root = tmp_path / "images"
     datasets.image_folder(root)
-    options = ["--run=a", f"--data.root={root}", "--trainer.max_epochs=3", "--data.batch_size=16"]
+    options = ["--run=a", f"--data.root={root}", "--trainer.max_epochs=8", "--data.batch_size=16"]
 
     [(code, output), (predicted, _)] = run(project, ["fit", *options], ["predict"])
 
     assert code == predicted == 0, output
     assert f"{root}/train/circle/broken.jpg can't be read as an image and is left out" in output
-    # red against blue is learnt at once
-    assert json.loads((project / "runs" / "a" / "test.json").read_text())["test/accuracy"] > 0.9
+    # light red against dark blue is learnt at once
+    assert json.loads((project / "runs" / "a" / "test.json").read_text())["test/accuracy"] > 0.8
     with (project / "runs" / "a" / "predictions.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))
     assert list(predictions[0]) == ["file", "label", "probability"]
@@ -264,7 +271,11 @@ def test_the_console_script_is_the_same_program(bake_project):
     project = bake_project({"logger": "csv"})
     code = f"import sys; from {PACKAGE}.train import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", code, "test"], cwd=project, env=clean_environment(project), capture_output=True, text=True
+        [sys.executable, "-c", code, "test"],
+        cwd=project,
+        env=clean_environment(project),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert "error: no finished run in runs." in done.stderr
@@ -272,7 +283,11 @@ def test_the_console_script_is_the_same_program(bake_project):
 
 MISTAKES = [
     (["fit", "--resume"], 1, "no unfinished run in runs to resume"),
-    (["fit", "--trainer.max_epoch", "3"], 2, "there is no option --trainer.max_epoch. Did you mean --trainer.max_epochs"),
+    (
+        ["fit", "--trainer.max_epoch", "3"],
+        2,
+        "there is no option --trainer.max_epoch. Did you mean --trainer.max_epochs",
+    ),
     (["fit", "-c", "misspelt.yaml"], 2, "there is no option trainer.max_epochz. Did you mean --trainer.max_epochs"),
     (["fit", "-c", "missing.yaml"], 2, "missing.yaml"),
     (["fit", "-c", "no.yaml"], 2, "no.yaml"),
@@ -283,7 +298,11 @@ MISTAKES = [
     (["fit", "--data.batch_size", "2000"], 1, "data.batch_size is 2000, but there are only 1293 training images"),
     (["fit", "--data.batch_size", "many"], 2, "--data.batch_size is 'many'; it must be a value of type int"),
     (["fit", "--data.val_fraction", "1.5"], 1, "data.val_fraction is 1.5; it must lie between 0 and 1"),
-    (["fit", "--model.num_classes", "7"], 2, "--model.num_classes can't be set: it is the number of classes in the data"),
+    (
+        ["fit", "--model.num_classes", "7"],
+        2,
+        "--model.num_classes can't be set: it is the number of classes in the data",
+    ),
     (["fit", "--trainer.accelerator", "gpu"], 1, "trainer.accelerator is gpu, but no GPU was found"),
     (["fit", "--trainer.precision", "16-true"], 1, "trainer.precision is 16-true, and the device is cpu"),
     (["fit", "--trainer.strategy", "fsdp"], 1, "trainer.strategy is fsdp, and the device is cpu"),
@@ -340,9 +359,7 @@ def test_a_missing_logger_is_named_with_the_command_that_installs_it(bake_projec
 
 def test_a_resumed_run_keeps_its_options(bake_project):
     project = bake_project({"logger": "csv"})
-    [_, (code, output)] = run(
-        project, ["fit", "--run=a", *SMALL], ["fit", "--resume=a", "--model.label_smoothing=0.1"]
-    )
+    [_, (code, output)] = run(project, ["fit", "--run=a", *SMALL], ["fit", "--resume=a", "--model.label_smoothing=0.1"])
 
     assert code == 1
     assert "a resumed run keeps its options, but model.label_smoothing is 0.1 and was 0.0." in output

@@ -90,7 +90,9 @@ class PredictionImages(Callback):
         ]
         predictions = torch.cat(self._predicted).cpu()
         self._forget()
-        shown = [log_images(logger, split, images, captions, predictions, trainer.global_step) for logger in trainer.loggers]
+        shown = [
+            log_images(logger, split, images, captions, predictions, trainer.global_step) for logger in trainer.loggers
+        ]
         if not any(shown):
             folder = Path(trainer.default_root_dir) / "images"
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,9 +102,7 @@ class PredictionImages(Callback):
             draw_histogram(counts, names).save(folder / f"{stem}_predictions.png")
 
 
-def log_images(
-    logger: Logger, split: str, images: Tensor, captions: list[str], predictions: Tensor, step: int
-) -> bool:
+def log_images(logger: Logger, split: str, images: Tensor, captions: list[str], predictions: Tensor, step: int) -> bool:
     """Log a histogram of predictions and example images, and say whether this logger can.
 
     Args:

@@ -58,6 +58,12 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
         """Parse the options; where they name a run, on top of that run's own configuration."""
+        named = any(argument.startswith(("-c", "--config", "-h", "--help")) for argument in args)
+        if not named and not DEFAULT_CONFIG.is_file():  # which the parser would pass over without a word
+            raise UserError(
+                f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Run this in the project's folder, or name a"
+                " configuration with -c FILE."
+            )
         self.config = parser.parse_args(args)
         options = self.config[self.config.subcommand]
         self.run, self.ckpt_path = self._find_run(options)
@@ -66,11 +72,6 @@ class RunCLI(LightningCLI):
             self.config = parser.parse_args([*args[:at], "-c", str(self.run.config_file), *args[at:]])
             if self.config.subcommand == "fit":
                 self._refuse_changes(self.run)
-        elif not options.config and not DEFAULT_CONFIG.is_file():
-            raise UserError(
-                f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Run this in the project's folder, or name a"
-                " configuration with -c FILE."
-            )
 
     def _find_run(self, options: Any) -> tuple[runs.Run | None, Path | None]:
         root, ckpt_path = Path(options.trainer.default_root_dir or "runs"), options.ckpt_path
@@ -192,6 +193,8 @@ class RunCLI(LightningCLI):
             interrupted = isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
             self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
             raise
+        finally:
+            loggers.close(self.trainer.loggers)
         self.run.end("finished")
 
     def keep_last_and_best(self) -> None:
@@ -203,7 +206,7 @@ class RunCLI(LightningCLI):
         self.trainer.save_checkpoint(self.run.checkpoints / "last.ckpt", weights_only=False)
         self.ckpt_path = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
         if self.trainer.is_global_zero:
-            self.run.update(best_checkpoint=Path(self.ckpt_path).name if self.ckpt_path else "last.ckpt", weights_only=False)
+            self.run.update(best_checkpoint=Path(self.ckpt_path).name if self.ckpt_path else "last.ckpt")
 
     def report(self, subcommand: str, metrics: Mapping[str, float]) -> None:
         """Print the metrics, and write them to a file in the run's folder."""

@@ -77,7 +77,9 @@ def main(args: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"Corrupt MNIST is in {options.output}; train on it with --data.dataset corrupt_mnist --data.root {options.output}")
+    print(
+        f"Corrupt MNIST is in {options.output}; train on it with --data.dataset corrupt_mnist --data.root {options.output}"
+    )
     return 0
 
 

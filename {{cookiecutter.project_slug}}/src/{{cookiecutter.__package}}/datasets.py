@@ -156,7 +156,9 @@ def _read_tensors(dataset: str, root: Path, part: str, num_classes: int) -> tupl
         # 1,797 handwritten digits: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, CC BY 4.0
         # (https://doi.org/10.24432/C50P49); grey levels 0 to 16 brought to 0 to 255, one in five set apart for the test.
         with np.load(Path(__file__).with_name("digits.npz")) as arrays:
-            return torch.from_numpy(arrays[f"{part}_images"])[:, None], torch.from_numpy(arrays[f"{part}_labels"]).long()
+            return torch.from_numpy(arrays[f"{part}_images"])[:, None], torch.from_numpy(
+                arrays[f"{part}_labels"]
+            ).long()
     if dataset == "corrupt_mnist":
         images, labels = _read_corrupt_mnist(root, part)
     else:
@@ -165,7 +167,9 @@ def _read_tensors(dataset: str, root: Path, part: str, num_classes: int) -> tupl
         images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
-        raise UserError(f"{dataset} in {root} has labels from {low} to {high}; they must lie in 0 to {num_classes - 1}.")
+        raise UserError(
+            f"{dataset} in {root} has labels from {low} to {high}; they must lie in 0 to {num_classes - 1}."
+        )
     return images, labels
 
 
@@ -199,7 +203,9 @@ def _read_corrupt_mnist(root: Path, part: str) -> tuple[Tensor, Tensor]:
     labels = torch.cat([_load_tensor(labels) for _, labels in files]).long()
     if images.ndim != 3 or len(images) != len(labels):
         shape = tuple(images.shape)
-        raise UserError(f"{root}: {part} images are of shape {shape} with {len(labels)} labels; they must be (N, H, W).")
+        raise UserError(
+            f"{root}: {part} images are of shape {shape} with {len(labels)} labels; they must be (N, H, W)."
+        )
     if images.is_floating_point():
         if images.min() < 0 or images.max() > 1:
             raise UserError(

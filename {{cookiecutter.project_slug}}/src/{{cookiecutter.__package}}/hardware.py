@@ -108,7 +108,9 @@ def _check_devices(device: str, devices: Any) -> None:
     if devices == "auto":
         return
     if device == "mps" and devices not in (1, "1", [0]):
-        raise UserError(f"trainer.devices is {devices}, but an Apple GPU is a single device. Choose --trainer.devices 1.")
+        raise UserError(
+            f"trainer.devices is {devices}, but an Apple GPU is a single device. Choose --trainer.devices 1."
+        )
     if device == "cpu":
         if not str(devices).isdigit() or int(devices) < 1:
             raise UserError(

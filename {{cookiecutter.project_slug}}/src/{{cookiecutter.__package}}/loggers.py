@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,13 @@ def build(name: LoggerName, options: LoggerOptions, run: Run) -> list[Logger]:
     run.record.setdefault("logged_as", {})
     # CSV first: the Trainer's `log_dir` is the first logger's, and its folder is the run's
     return [MetricsCSV(run.folder), *([chosen(options, run)] if chosen else [])]
+
+
+def close(built: Iterable[Logger]) -> None:
+    """End the runs that the loggers hold open, so that a later training in this process has one of its own."""
+    for logger in built:
+        if type(logger).__name__ == "WandbLogger":
+            logger.experiment.finish()
 
 
 def _tensorboard(options: LoggerOptions, run: Run) -> Logger:

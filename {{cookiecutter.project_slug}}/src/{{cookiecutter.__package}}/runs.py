@@ -106,7 +106,9 @@ class Run:
             best = paths[0] if paths else last
         file = self.checkpoints / re.split(r"[\\/]", str(best))[-1] if best else None
         if file is None or not file.is_file():
-            raise UserError(f"the run {self.name} has no checkpoint in {self.checkpoints}. Train it first, or --resume it.")
+            raise UserError(
+                f"the run {self.name} has no checkpoint in {self.checkpoints}. Train it first, or --resume it."
+            )
         return file
 
 

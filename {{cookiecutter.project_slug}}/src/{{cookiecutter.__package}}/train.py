@@ -56,7 +56,9 @@ class TrainerCLI(RunCLI):
         if not self.trainer.is_global_zero:
             return
         names = self.datamodule.class_names
-        columns = (torch.cat([batch[key] for batch in predictions]).tolist() for key in ("index", "label", "probability"))
+        columns = (
+            torch.cat([batch[key] for batch in predictions]).tolist() for key in ("index", "label", "probability")
+        )
         file = self.output_folder / "predictions.csv"
         with file.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
