@@ -149,11 +149,22 @@ def test_unrendered_yaml_and_toml_parse():
     tomllib.loads((TEMPLATE / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["check", "format"])
+# a placeholder is no module name
+@pytest.mark.parametrize("command", [["check", "--ignore=N999"], ["format", "--check"]], ids=["check", "format"])
 def test_ruff_is_content_with_the_template_in_place(command):
     # not its tests, whose import lines name the package by a placeholder; these are checked in a project
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", *command, "--no-cache", "hooks", "tests", TEMPLATE / "src"],
+        [
+            sys.executable,
+            "-m",
+            "ruff",
+            *command,
+            "--no-cache",
+            "hooks",
+            "tests",
+            TEMPLATE / "src",
+            *(["--ignore=N999"] if command == ["check"] else []),
+        ],
         cwd=ROOT,
         capture_output=True,
     )

@@ -98,6 +98,7 @@ def test_mlflow_holds_the_metrics_and_the_pictures_in_one_run(bake_project):
 
     client = MlflowClient(f"sqlite:///{folder.parent / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("my-lightning-project")
+    assert experiment
     found = {r.info.run_name: r for r in client.search_runs([experiment.experiment_id])}
     assert set(found) == {"first", "second"}  # the resumed run went on where it was
     assert found["first"].data.metrics.keys() >= METRICS
@@ -125,7 +126,7 @@ def test_wandb_without_a_key_goes_offline_and_holds_the_metrics_the_histogram_an
 
 def _wandb_keys(file: Path) -> set[str]:
     """Read the keys of a W&B offline file: LevelDB's log format behind a header of 7 bytes, in blocks of 32 KiB."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
     content, at, parts, keys = file.read_bytes(), 7, b"", set()
     while at + 7 <= len(content):
@@ -348,7 +349,7 @@ def test_a_missing_default_configuration_is_said_to_be_missing(bake_project, tmp
 
 def test_a_missing_logger_is_named_with_the_command_that_installs_it(bake_project):
     project = bake_project({"logger": "csv"})
-    before = "import importlib.util as u; old = u.find_spec; u.find_spec = lambda n, *a: None if n == 'mlflow' else old(n, *a)"
+    before = "import importlib.util as u; u.find_spec = lambda name: None if name == 'mlflow' else 1"
 
     [(code, output)] = run(project, ["fit", "--logger=mlflow", *SMALL], before=before)
 

@@ -18,8 +18,8 @@ from torch import Tensor
 class PredictionImages(Callback):
     """Log what a number can't show: how often each class is predicted, and example images with their labels.
 
-    They go to W&B, TensorBoard or MLflow as ``val/predictions`` and ``val/examples`` (``test/…`` after testing); with the
-    csv logger or none they are PNG files in the run's folder, ``images/``.
+    They go to W&B, TensorBoard or MLflow as ``val/predictions`` and ``val/examples`` (``test/…`` after testing);
+    with the csv logger or none they are PNG files in the run's folder, ``images/``.
 
     Args:
         every_n_epochs: Epochs between two logs in validation; the first epoch is always logged.
@@ -123,7 +123,8 @@ def log_images(logger: Logger, split: str, images: Tensor, captions: list[str], 
         ]
         counts = torch.bincount(predictions).numpy()
         histogram = wandb.Histogram(np_histogram=(counts, np.arange(len(counts) + 1)))
-        logger.log_metrics({f"{split}/predictions": histogram, f"{split}/examples": pictures}, step=step)
+        media: dict[str, Any] = {f"{split}/predictions": histogram, f"{split}/examples": pictures}
+        logger.log_metrics(media, step=step)
     elif kind == "TensorBoardLogger":
         grid = np.asarray(draw_grid(images, captions))
         logger.experiment.add_image(f"{split}/examples", grid, step, dataformats="HWC")

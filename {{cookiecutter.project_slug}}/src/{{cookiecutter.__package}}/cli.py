@@ -12,7 +12,6 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
-from pytorch_lightning.loggers import MLFlowLogger
 
 from . import hardware, loggers, runs
 from .errors import Parser, UserError
@@ -33,7 +32,7 @@ class RunCLI(LightningCLI):
     """
 
     run: runs.Run | None
-    ckpt_path: Path | None
+    ckpt_path: str | Path | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
@@ -73,7 +72,7 @@ class RunCLI(LightningCLI):
             if self.config.subcommand == "fit":
                 self._refuse_changes(self.run)
 
-    def _find_run(self, options: Any) -> tuple[runs.Run | None, Path | None]:
+    def _find_run(self, options: Any) -> tuple[runs.Run | None, str | Path | None]:
         root, ckpt_path = Path(options.trainer.default_root_dir or "runs"), options.ckpt_path
         if self.config.subcommand == "fit":
             if ckpt_path:
@@ -112,14 +111,14 @@ class RunCLI(LightningCLI):
         """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""
 
     def before_instantiate_classes(self) -> None:
-        options = self.config[self.subcommand]
+        options = self.config[str(self.subcommand)]
         options.data.seed = int(options.seed_everything)  # known only now where it is chosen at random
         fused = (options.model.optimizer.get("init_args") or {}).get("fused")
         self.device = hardware.check(options.trainer, bool(fused))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the run's folder, and a Trainer that writes into it."""
-        given, options = self.config[self.subcommand], self.config_init[self.subcommand]
+        given, options = self.config[str(self.subcommand)], self.config_init[str(self.subcommand)]
         trainer = options.trainer
         trainer.callbacks = list(trainer.callbacks or [])
         new = self.subcommand == "fit" and not trainer.fast_dev_run
@@ -131,14 +130,14 @@ class RunCLI(LightningCLI):
             trainer.default_root_dir = str(Path(self.ckpt_path).absolute().parent)
         if not new:
             trainer.logger = False
-        elif given.trainer.logger is None:
+        elif given.trainer.logger is None and self.run is not None:
             with self.discarded_on_error():
                 trainer.logger = loggers.build(options.logger, options.logger_options, self.run)
         # without a logger or a run's folder these would fail, or write beside the runs
         idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
         trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, idle)]
         for callback in trainer.callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and self.run is not None:
                 callback.dirpath = str(self.run.checkpoints)
         with self.discarded_on_error():
             return super().instantiate_trainer(**kwargs)
@@ -169,7 +168,7 @@ class RunCLI(LightningCLI):
 
     def where(self) -> str:
         """The device, number of processes and precision in words."""
-        chosen = "" if self.config[self.subcommand].trainer.accelerator != "auto" else " (chosen automatically)"
+        chosen = "" if self.config[str(self.subcommand)].trainer.accelerator != "auto" else " (chosen automatically)"
         size = self.trainer.world_size
         processes = "1 process" if size == 1 else f"{size} processes"
         return f"{self.device}{chosen}, {processes}, precision {self.trainer.precision}"
@@ -185,7 +184,7 @@ class RunCLI(LightningCLI):
         config = yaml.safe_dump(self._options(), sort_keys=False, allow_unicode=True)
         file.write_text(header + config, encoding="utf-8")
         logged_as = self.run.record.get("logged_as", {})
-        logged_as |= {"mlflow": log.run_id for log in self.trainer.loggers if isinstance(log, MLFlowLogger)}
+        logged_as |= loggers.known_as(self.trainer.loggers)
         self.run.begin(device=self.device, logged_as=logged_as)
         try:
             yield

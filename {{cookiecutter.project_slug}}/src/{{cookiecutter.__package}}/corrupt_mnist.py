@@ -63,7 +63,9 @@ def write(source: Path, output: Path, parts: int, max_degrees: float, seed: int,
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(prog=f"python -m {__package__}.corrupt_mnist", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}.corrupt_mnist", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--source", type=Path, default=Path("data"), help="folder with MNIST (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("data/corruptmnist"), help="default: %(default)s")
     parser.add_argument("--parts", type=int, default=6, help="number of training files (default: %(default)s)")
@@ -77,9 +79,7 @@ def main(args: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(
-        f"Corrupt MNIST is in {options.output}; train on it with --data.dataset corrupt_mnist --data.root {options.output}"
-    )
+    print(f"Corrupt MNIST is in {options.output}; options: --data.dataset corrupt_mnist --data.root {options.output}")
     return 0
 
 

@@ -153,8 +153,9 @@ def load(dataset: str, root: Path, class_names: list[str], image_size: int) -> d
 def _read_tensors(dataset: str, root: Path, part: str, num_classes: int) -> tuple[Tensor, Tensor]:
     """Read images ``(N, C, H, W)`` uint8 and labels ``(N,)`` int64 into memory."""
     if dataset == "digits":
-        # 1,797 handwritten digits: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, CC BY 4.0
-        # (https://doi.org/10.24432/C50P49); grey levels 0 to 16 brought to 0 to 255, one in five set apart for the test.
+        # 1,797 handwritten digits by E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI,
+        # CC BY 4.0 (https://doi.org/10.24432/C50P49); grey levels 0 to 16 brought to 0 to 255, one in five set apart
+        # for the test.
         with np.load(Path(__file__).with_name("digits.npz")) as arrays:
             return torch.from_numpy(arrays[f"{part}_images"])[:, None], torch.from_numpy(
                 arrays[f"{part}_labels"]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
@@ -66,23 +66,24 @@ def build(name: LoggerName, options: LoggerOptions, run: Run) -> list[Logger]:
     return [MetricsCSV(run.folder), *([chosen(options, run)] if chosen else [])]
 
 
+def known_as(built: Iterable[Logger]) -> dict[str, str]:
+    """The ids that loggers chose themselves, by which a resumed run finds its logger run again."""
+    return dict([("mlflow", str(logger.run_id)) for logger in built if isinstance(logger, MLFlowLogger)])
+
+
 def close(built: Iterable[Logger]) -> None:
     """End the runs that the loggers hold open, so that a later training in this process has one of its own."""
     for logger in built:
-        if type(logger).__name__ == "WandbLogger":
+        if isinstance(logger, WandbLogger):
             logger.experiment.finish()
 
 
 def _tensorboard(options: LoggerOptions, run: Run) -> Logger:
-    from pytorch_lightning.loggers import TensorBoardLogger
-
     return TensorBoardLogger(str(run.folder), name="", version="tensorboard", default_hp_metric=False)
 
 
 def _mlflow(options: LoggerOptions, run: Run) -> Logger:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from pytorch_lightning.loggers import MLFlowLogger
-
     root = run.folder.parent
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     # a plain folder as the store is refused by current MLflow; a database of its own needs no server
@@ -97,7 +98,6 @@ def _mlflow(options: LoggerOptions, run: Run) -> Logger:
 
 def _wandb(options: LoggerOptions, run: Run) -> Logger:
     import wandb
-    from pytorch_lightning.loggers import WandbLogger
 
     identity = run.record["logged_as"].setdefault("wandb", secrets.token_hex(4))
     reason = _why_offline()
@@ -167,7 +167,7 @@ class MetricsCSV(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> Any:
         if self._experiment is None:
             self._experiment = _AppendingWriter(self.log_dir)
         return self._experiment

@@ -31,8 +31,8 @@ class Run:
         folder: The folder.
 
     Attributes:
-        record: What ``run.json`` holds: ``status`` (running, finished, failed or interrupted), times, command, git commit,
-            versions, and in the end the best checkpoint and the test metrics.
+        record: What ``run.json`` holds: ``status`` (running, finished, failed or interrupted), times, command, git
+            commit, versions, and in the end the best checkpoint and the test metrics.
     """
 
     def __init__(self, folder: Path) -> None:

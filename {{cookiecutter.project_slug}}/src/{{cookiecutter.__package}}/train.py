@@ -40,15 +40,17 @@ class TrainerCLI(RunCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation images."""
-        self.report("validate", self.trainer.validate(**kwargs | {"verbose": False})[0])
+        kwargs["verbose"] = False
+        self.report("validate", self.trainer.validate(**kwargs)[0])
 
     def test(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the test images."""
-        self.report("test", self.trainer.test(**kwargs | {"verbose": False})[0])
+        kwargs["verbose"] = False  # the report takes the place of Lightning's table
+        self.report("test", self.trainer.test(**kwargs)[0])
 
     def predict(self, **kwargs: Any) -> None:
         """Classify the test images: ``predictions.csv`` has the file or index, the label and its probability."""
-        predictions = self.trainer.predict(**kwargs)
+        predictions: Any = self.trainer.predict(**kwargs)
         if self.trainer.world_size > 1:
             parts: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, predictions)
