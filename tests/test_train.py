@@ -140,7 +140,7 @@ def _wandb_keys(file: Path) -> set[str]:
         if kind in (1, 4):  # a whole record, or the last part of one
             record = Record()
             record.ParseFromString(parts)
-            keys |= {item.key or "/".join(item.nested_key) for item in record.history.item}
+            keys |= {item.key or item.nested_key[0] for item in record.history.item}
             parts = b""
     return keys
 
