@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 
 from . import hardware, loggers, runs
+from .callbacks import SeedSteps
 from .errors import Parser, UserError
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
@@ -136,6 +137,7 @@ class RunCLI(LightningCLI):
         # without a logger or a run's folder these would fail, or write beside the runs
         idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
         trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, idle)]
+        trainer.callbacks.append(SeedSteps(given.data.seed))
         for callback in trainer.callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and self.run is not None:
                 callback.dirpath = str(self.run.checkpoints)

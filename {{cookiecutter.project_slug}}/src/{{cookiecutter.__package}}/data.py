@@ -253,12 +253,13 @@ class BatchSampler(SequentialSampler):
         return -(-len(self.indices[self.rank :: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
+        # A generator: a resumed run sets the epoch after Lightning has asked for the iterator.
         order = self.indices
         if self.shuffle:
             entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
             generator = torch.Generator().manual_seed(int(entropy) >> 1)
             order = order[torch.randperm(len(order), generator=generator)]
-        return iter(order[self.rank :: self.world_size].split(self.batch_size)[: len(self)])
+        yield from order[self.rank :: self.world_size].split(self.batch_size)[: len(self)]
 
 
 def shift_and_flip(images: Tensor, shift: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
