@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from project import PACKAGE, ROOT, TEMPLATE, clean_environment
@@ -142,6 +143,15 @@ def test_the_code_has_no_jinja():
     for path in (TEMPLATE / "src").rglob("*.py"):
         assert "{{" not in path.read_text(encoding="utf-8"), path
         assert "{%" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_bundled_digits_are_those_of_scikit_learn():
+    source = pytest.importorskip("sklearn.datasets").load_digits()
+    order = np.random.default_rng(0).permutation(1797)
+    with np.load(TEMPLATE / "src" / "{{cookiecutter.__package}}" / "digits.npz") as arrays:
+        for part, indices in (("test", np.sort(order[:360])), ("train", np.sort(order[360:]))):
+            assert (np.rint(arrays[f"{part}_images"] * (16 / 255)) == source.images[indices]).all()
+            assert (arrays[f"{part}_labels"] == source.target[indices]).all()
 
 
 def test_unrendered_yaml_and_toml_parse():

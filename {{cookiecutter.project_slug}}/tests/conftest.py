@@ -20,7 +20,7 @@ ON_CPU = {
     "trainer.precision": "32-true",
 }
 # Lightning and the trainer script set these for processes that they start.
-SET_BY_TRAINING = {"LIGHTNING_RUN_FOLDER", "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "PYTORCH_NVML_BASED_CUDA_CHECK"}
+SET_BY_TRAINING = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS", "PYTORCH_NVML_BASED_CUDA_CHECK"}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,6 +17,7 @@ from {{ cookiecutter.__package }}.data import (
 from {{ cookiecutter.__package }}.datasets import FACTS, ImageFiles
 from {{ cookiecutter.__package }}.errors import UserError
 
+
 def write_idx(file: Path, array: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
@@ -280,6 +281,16 @@ def test_image_folder_with_a_val_folder_trains_on_all_of_train(tmp_path) -> None
     assert data.class_names == ["cat", "dog"]
     assert [len(data.splits[split][1]) for split in ("train", "val", "test")] == [20, 20, 20]
     assert data.predicted_files[0] == str(tmp_path / "test" / "cat" / "0.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "I;16"])
+def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
+    file = tmp_path / "grey.tiff"
+    grey = Image.new("I;16", (30, 20), 100 * 256) if mode == "I;16" else Image.new("RGB", (30, 20), (100,) * 3)
+    (grey if mode == "I;16" else grey.convert(mode)).save(file)
+    images, _ = ImageFiles([file], torch.tensor([0]), size=16)[torch.tensor([0])]
+    assert images.shape == (1, 3, 16, 16)
+    assert images.float().mean().item() == pytest.approx(100, abs=3)
 
 
 def test_an_image_that_cannot_be_read_is_named_and_left_out(tmp_path) -> None:

@@ -112,7 +112,10 @@ class ImageFiles(Dataset):
 
         with Image.open(file) as image:
             image.draft("RGB", (self.size, self.size))  # a large JPEG is read at an eighth, quarter or half of its size
-            image = ImageOps.exif_transpose(image).convert("RGB")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):  # Pillow would take every 16-bit grey above 255 for white
+                image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+            image = image.convert("RGB")
             image = ImageOps.fit(image, (self.size, self.size), method=Image.Resampling.BILINEAR)
             return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 

@@ -122,7 +122,7 @@ class ImageClassifier(pl.LightningModule):
             return optimizer
         scheduler = self.scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
-            scheduler.total_steps = self.trainer.estimated_stepping_batches
+            scheduler.set_total_steps(self.trainer.estimated_stepping_batches)
         config = {"scheduler": scheduler, "interval": self.scheduler_interval}
         if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
             config |= {"interval": "epoch", "monitor": scheduler.monitor}
@@ -150,6 +150,12 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
         self.total_steps: float | None = total_steps
         self.final_fraction = final_fraction
         super().__init__(optimizer, self._factor)
+
+    def set_total_steps(self, total_steps: float) -> None:
+        """Set the length, before the first step; `math.inf` if there is no end."""
+        self.total_steps = total_steps
+        for group, peak in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = peak * self._factor(0)
 
     def _factor(self, step: int) -> float:
         total = math.inf if self.total_steps is None else self.total_steps

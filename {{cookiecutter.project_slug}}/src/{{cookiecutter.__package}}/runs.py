@@ -32,7 +32,7 @@ class Run:
 
     Attributes:
         record: What ``run.json`` holds: ``status`` (running, finished, failed or interrupted), times, command, git
-            commit, versions, and in the end the best checkpoint and the test metrics.
+            commit, versions, and in the end the best checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:

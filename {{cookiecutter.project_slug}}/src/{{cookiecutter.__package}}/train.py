@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ from .cli import RunCLI, shown
 from .data import DataModule
 from .errors import Parser, is_mistake, quiet
 from .module import ImageClassifier
+from .runs import FOLDER_VARIABLE
 
 
 class TrainerCLI(RunCLI):
@@ -96,6 +98,7 @@ def main(args: list[str] | None = None) -> int:
             return 130
         raise
     finally:
+        os.environ.pop(FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return 0
