@@ -76,8 +76,8 @@ WARNED = (
     ),
     (
         {"precision": ("16-true",)},
-        "Adam's epsilon of 1e-8 is zero in float16, which gives NaN from the first step, so the generated "
-        "configuration sets one that works",
+        "Adam's epsilon of 1e-8 is zero in float16: NaN from the first step, but for the fused Adam that the "
+        "generated configuration names",
         {"precision": "16-mixed"},
     ),
 )

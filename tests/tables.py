@@ -1,32 +1,41 @@
-"""The README's tables, made from the hook's."""
+"""README.md's tables of refused answers, rendered from the pre hook. Run this file to bring README.md up to date."""
 
-from __future__ import annotations
-
-import sys
+import importlib.util
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "hooks"))
-
-from pre_gen_project import REFUSED, WARNED  # noqa: E402
+BEGIN, END = "<!-- refused: begin -->\n", "<!-- refused: end -->"
 
 
-def _values(answers: dict[str, tuple[str, ...]]) -> str:
-    return " with ".join(f"`{field}` {' or '.join(values)}" for field, values in answers.items())
+def _row(fields: dict[str, tuple[str, ...]], reason: str, fix: dict[str, str]) -> str:
+    given = [f"{field} " + " or ".join(f"`{value}`" for value in values) for field, values in fields.items()]
+    changes = [f"{field} `{value}`" for field, value in fix.items()]
+    return f"| {' with '.join(given)} | {reason} | {' or '.join(changes)} |\n".replace("`above 1`", "above 1")
 
 
-def refused() -> str:
-    """Render what the pre hook refuses and warns of as Markdown."""
-    lines = ["| answers | why not | instead |", "|---|---|---|"]
-    for answers, reason, fix in REFUSED:
-        instead = " or ".join(f"`{field}` {value}" for field, value in fix.items())
-        lines.append(f"| {_values(answers)} | {reason} | {instead} |")
-    lines += ["", "Accepted with a warning:", "", "| answer | what is to be known | instead |", "|---|---|---|"]
-    for answers, reason, fix in WARNED:
-        instead = " or ".join(f"`{field}` {value}" for field, value in fix.items())
-        lines.append(f"| {_values(answers)} | {reason} | {instead} |")
-    return "\n".join(lines)
+def refused_and_warned() -> str:
+    """Return the Markdown tables of ``REFUSED`` and ``WARNED`` in ``hooks/pre_gen_project.py``."""
+    spec = importlib.util.spec_from_file_location("pre_gen_project", ROOT / "hooks" / "pre_gen_project.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    refused = "".join(_row(*row) for row in hook.REFUSED)
+    warned = "".join(_row(*row) for row in hook.WARNED)
+    return (
+        f"| Refused | Why | Choose instead |\n|---|---|---|\n{refused}\n"
+        f"| Accepted with a warning | Why | Safer |\n|---|---|---|\n{warned}"
+    )
+
+
+def in_readme(text: str) -> tuple[str, str, str]:
+    """Split README's text into what stands before the tables, the tables, and what stands after them."""
+    before, _, rest = text.partition(BEGIN)
+    tables, _, after = rest.partition(END)
+    return before + BEGIN, tables, END + after
 
 
 if __name__ == "__main__":
-    print(refused())
+    file = ROOT / "README.md"
+    head, _, tail = in_readme(file.read_text(encoding="utf-8"))
+    file.write_text(head + refused_and_warned() + tail, encoding="utf-8", newline="\n")

@@ -1,59 +1,99 @@
-"""README and CONTRIBUTING say what is there."""
-
-from __future__ import annotations
+"""README.md, CONTRIBUTING.md and the workflows name what there is, and nothing else."""
 
 import json
 import re
 
 import pytest
-from tables import ROOT, refused
-from test_bake import FILES, PACKAGE
+import yaml
+from tables import BEGIN, END, ROOT, in_readme, refused_and_warned
+from test_bake import FILES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PROMPTS = {
     name: value
     for name, value in json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8")).items()
     if not name.startswith("_")
 }
+TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 
 
-def test_the_table_of_refused_answers_is_the_hooks():
-    begin, end = "<!-- refused: begin -->\n", "\n<!-- refused: end -->"
-
-    assert README.split(begin)[1].split(end)[0] == refused()
-
-
-def test_there_are_twelve_prompts():
-    assert len(PROMPTS) == 12
+def section(title: str) -> str:
+    """Return the text below a heading of README.md, up to the next one."""
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
-def test_the_table_of_prompts_names_every_choice_in_its_order(prompt):
-    row = re.search(rf"^\| `{prompt}` \| (.*?) \|", README, re.MULTILINE)
-
-    assert row
-    if isinstance(PROMPTS[prompt], list):
-        assert row.group(1).split(", ") == PROMPTS[prompt]
+def test_refused_and_warned_answers_are_those_of_the_hook():
+    assert README.count(BEGIN) == README.count(END) == 1
+    assert in_readme(README)[1] == refused_and_warned(), "run: python tests/tables.py"
 
 
-def test_the_tree_names_every_file_of_a_project():
-    tree = README.split("```\nmy-lightning-project/\n")[1].split("```")[0]
+def test_the_prompts_are_all_there_in_their_order_with_every_choice_default_first():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section("The twelve prompts"), flags=re.MULTILINE)
 
-    for file in FILES:
-        name = file.rsplit("/", 1)[1] if "/" in file else file
-        assert name.removesuffix(".yaml") in tree, file
-    assert f"src/{PACKAGE}/" in tree
+    assert [name for name, _ in rows] == list(PROMPTS)
+    for name, text in rows:
+        if isinstance(PROMPTS[name], list):
+            assert re.findall("`([^`]+)`", text) == PROMPTS[name]
+        elif "{" not in PROMPTS[name]:
+            assert f"`{PROMPTS[name]}`" in text
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
-def test_links_lead_somewhere(document):
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_to_a_file_or_a_heading(document):
     text = (ROOT / document).read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.M)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif not target.startswith("http"):
+            assert (ROOT / target).exists(), target
 
-    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
-        assert (ROOT / target).exists(), target
-    for path in re.findall(r"`((?:tests|hooks)/[\w./]+|cookiecutter\.json|\.ci/run)`", text):
-        assert (ROOT / path).exists(), path
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_is_named_exists(document):
+    # between backticks, or in a command; what a run writes is named by its folder, runs/
+    text = (ROOT / document).read_text(encoding="utf-8").replace("{{cookiecutter.project_slug}}/", "")
+    named = re.findall(r"(?<![\w/.<])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|yaml|yml|toml|npz|json|cff))\b", text)
+    known = {path.name for folder in (ROOT / "tests", ROOT / "hooks", ROOT) for path in folder.iterdir()}
+    known |= {file.rsplit("/")[-1] for file in FILES}
+    for name in named:
+        if name.startswith("runs/"):
+            continue
+        there = (ROOT / name).is_file() or name in FILES if "/" in name else name in known
+        assert there, name
 
 
-def test_no_document_names_a_figure_that_was_never_filled_in():
-    assert "TODO" not in README
+def test_the_tree_is_that_of_a_baked_project():
+    tree = section("What is written").split("```")[1]
+    found, folders = set(), []
+    for line in tree.strip("\n").splitlines():
+        depth = (len(line) - len(line.lstrip())) // 4
+        names = line.strip().split("  ")[0].split(" ")  # a remark stands two spaces or more after the names
+        folders[depth:] = []
+        if names[0].endswith("/"):
+            folders += names
+        else:
+            found |= {"".join(folders[1:]) + name for name in names}
+
+    assert found == FILES
+
+
+def test_the_make_targets_that_are_named_exist():
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = [name for document in DOCUMENTS for name in re.findall(r"make (\w[\w-]*)", (ROOT / document).read_text())]
+
+    assert {"demo", "test"} <= set(named) <= set(targets)
+
+
+@pytest.mark.parametrize("workflow", [".github/workflows/test.yml", f"{TEMPLATE.name}/.github/workflows/ci.yml"])
+def test_every_action_of_a_workflow_is_pinned_and_may_only_read(workflow):
+    text = (ROOT / workflow).read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)
+
+    assert jobs["permissions"] == {"contents": "read"}
+    assert all("timeout-minutes" in job for job in jobs["jobs"].values())
+    for line in re.findall(r"uses: .*", text):
+        assert re.fullmatch(r"uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
