@@ -238,8 +238,9 @@ def test_two_processes_share_one_run_folder(bake_project):
     assert correct == pytest.approx(round(correct), abs=1e-3)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a process on Windows is sent no SIGINT")
-def test_ctrl_c_ends_a_run_with_130_and_it_can_be_resumed(bake_project):
+@pytest.mark.skipif(sys.platform == "win32", reason="a process on Windows is sent no such signals")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_exits_with_the_signals_code_and_can_be_resumed(bake_project, sent, code):
     project = bake_project({"logger": "csv"})
     options = ["--run=a", "--trainer.max_epochs=1000", "--data.batch_size=16"]
     process = subprocess.Popen(
@@ -258,11 +259,11 @@ def test_ctrl_c_ends_a_run_with_130_and_it_can_be_resumed(bake_project):
             assert time.monotonic() < end
             assert process.poll() is None, process.stdout.read() if process.stdout else ""
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, output
+    assert process.returncode == code, output
     assert "Traceback" not in output
     assert json.loads((project / "runs" / "a" / "run.json").read_text())["status"] == "interrupted"
 
@@ -314,6 +315,7 @@ MISTAKES = [
     (["fit", "--trainer.num_nodes", "2"], 1, "trainer.num_nodes is 2, but nothing started this process"),
     (["fit", "--trainer.limit_val_batches", "0"], 1, "val/loss` which is not available"),
     (["fit", "--trainer.max_epochs", "0"], 1, "nothing was trained"),
+    (["fit", "--model.optimizer.init_args.lr", "1e30", "--trainer.max_epochs", "2"], 1, "the training has diverged"),
     (["fit", "--run", "a/b"], 1, "--run is 'a/b'; a run's name is made of"),
     (["fit", "--resume", "nothing"], 1, "there is no run nothing in runs"),
     (["fit", "--ckpt_path", "http://127.0.0.1/a.ckpt"], 1, "is an address. Download it"),

@@ -12,6 +12,7 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from . import hardware, loggers, runs
 from .callbacks import SeedSteps
@@ -191,7 +192,8 @@ class RunCLI(LightningCLI):
         try:
             yield
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
+            stopped = (KeyboardInterrupt, SIGTERMException)
+            interrupted = isinstance(error, stopped) or isinstance(error.__context__, stopped)
             self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
             raise
         finally:
@@ -204,6 +206,12 @@ class RunCLI(LightningCLI):
             return
         if self.trainer.global_step == 0:
             raise UserError("nothing was trained: the limits on epochs, steps or batches leave no step to take.")
+        for name, value in self.trainer.callback_metrics.items():
+            if not value.isfinite():
+                raise UserError(
+                    f"{name} is {value.item()} after epoch {self.trainer.current_epoch}: the training has diverged. Try"
+                    " a lower learning rate, such as --model.optimizer.init_args.lr 0.0003."
+                )
         self.trainer.save_checkpoint(self.run.checkpoints / "last.ckpt", weights_only=False)
         self.ckpt_path = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
         if self.trainer.is_global_zero:

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from .cli import RunCLI, shown
 from .data import DataModule
@@ -80,8 +81,8 @@ def main(args: list[str] | None = None) -> int:
         args: The command line without the program's name; None takes that of this process.
 
     Returns:
-        The exit code: 0 if what was asked was done, 1 if it failed, 130 if it was interrupted by Ctrl-C. A mistake on
-        the command line ends the process with 2.
+        The exit code: 0 if what was asked was done, 1 if it failed, 130 if Ctrl-C and 143 if SIGTERM stopped it. A
+        mistake on the command line ends the process with 2.
     """
     try:
         with quiet():
@@ -93,6 +94,8 @@ def main(args: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except SIGTERMException:  # to Lightning the end of a run that went well
+        return 143
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning ends a training that Ctrl-C stopped with 1
             return 130
