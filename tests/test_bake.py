@@ -206,21 +206,12 @@ def test_pyright_is_content_with_the_default_project_and_the_template(bake_proje
         assert done.returncode == 0, done.stdout
 
 
-def test_the_own_tests_of_the_default_project_pass(bake_project):
-    project = bake_project({})
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
-        cwd=project,
-        env=clean_environment(project),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert " passed" in done.stdout
-
-
-def test_the_own_tests_of_a_project_for_other_hardware_and_data_pass(bake_project):
-    answers = {"dataset": "mnist", "logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
+@pytest.mark.parametrize(
+    "answers",
+    [{}, {"dataset": "mnist", "logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}],
+    ids=["default", "other data and hardware"],
+)
+def test_the_own_tests_of_a_project_pass(bake_project, answers):
     project = bake_project(answers)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
@@ -230,3 +221,4 @@ def test_the_own_tests_of_a_project_for_other_hardware_and_data_pass(bake_projec
         text=True,
     )
     assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout

@@ -166,7 +166,7 @@ assert took < 5, took
     assert said[0] == f"W&B is offline ({why}). To upload the run later: wandb sync {path}/offline-run-*"
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "corrupt_mnist"])
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder"])
 def test_every_data_set_is_trained_from_files_of_its_own_format(bake_project, tmp_path, dataset):
     project = bake_project({"dataset": dataset, "logger": "csv"})
     options = datasets.write(dataset, tmp_path / "files")
@@ -175,8 +175,9 @@ def test_every_data_set_is_trained_from_files_of_its_own_format(bake_project, tm
 
     with (folder / "predictions.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))
-    assert list(predictions[0]) == ["index", "label", "probability"]
-    assert [row["index"] for row in predictions] == [str(i) for i in range(len(predictions))]
+    first = "file" if dataset == "image_folder" else "index"
+    assert list(predictions[0]) == [first, "label", "probability"]
+    assert len({row[first] for row in predictions}) == len(predictions)
     assert all(0 < float(row["probability"]) <= 1 for row in predictions)
 
 

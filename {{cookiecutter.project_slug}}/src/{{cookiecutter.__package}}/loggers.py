@@ -54,13 +54,12 @@ def build(name: LoggerName, options: LoggerOptions, run: Run) -> list[Logger]:
     """
     if name == "none":
         return []
-    package = {"csv": "csv", "wandb": "wandb", "mlflow": "mlflow", "tensorboard": "tensorboard"}[name]
-    if importlib.util.find_spec(package) is None:
+    if importlib.util.find_spec(name) is None:  # each package is called as its logger; csv is Python's own
         raise UserError(
             f"the logger {name} is not installed. Install it with: pip install -e '.[{name}]'"
-            " (uv: uv sync --extra {name}), or choose --logger csv.".replace("{name}", name)
+            f" (uv: uv sync --extra {name}), or choose --logger csv."
         )
-    chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow, "csv": None}[name]
+    chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
     run.record.setdefault("logged_as", {})
     # CSV first: the Trainer's `log_dir` is the first logger's, and its folder is the run's
     return [MetricsCSV(run.folder), *([chosen(options, run)] if chosen else [])]
