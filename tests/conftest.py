@@ -17,6 +17,18 @@ settings.register_profile("lightning-template", deadline=None, database=None)
 settings.load_profile("lightning-template")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many combinations were counted, rendered and trained, as recorded by the tests that passed."""
+    counts: dict[str, int] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        for name, count in report.user_properties:
+            counts[name] = counts.get(name, 0) + count
+    if counts:
+        terminalreporter.section("combinations of answers")
+        for name, count in sorted(counts.items()):
+            terminalreporter.line(f"{count:7,} {name}")
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small template, quick to bake: prompts, hooks, licences, and a README of every text."""

@@ -1,73 +1,32 @@
-"""Baking projects, and running a baked project's trainer script."""
+"""What a baked project consists of, and what it is run with."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 PACKAGE = "my_lightning_project"
+# What a project consists of; with the licence "none" there is no LICENSE.
+FILES = {
+    *(".dockerignore", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "AGENTS.md"),
+    *("CITATION.cff", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
+    *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "overfit", "profile", "quick")),
+    *(
+        f"src/{PACKAGE}/{name}.py"
+        for name in ("__init__", "__main__", "callbacks", "cli", "corrupt_mnist", "data", "datasets", "errors")
+    ),
+    *(f"src/{PACKAGE}/{name}.py" for name in ("hardware", "loggers", "module", "network", "runs", "train")),
+    f"src/{PACKAGE}/digits.npz",
+    *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_module", "test_train")),
+}
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (
     *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"),
     *("--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2"),
     *("--trainer.log_every_n_steps=1", "--trainer.limit_test_batches=2", "--data.batch_size=16"),
 )
-
-# Runs commands one after the other in one process, for importing torch and Lightning takes seconds.
-_DRIVER = """
-import json, sys
-from {package}.train import main
-{before}
-for command in json.loads(sys.argv[1]):
-    sys.argv[1:] = []
-    print("$$$", *command, flush=True)
-    try:
-        code = main(command)
-    except SystemExit as stop:
-        code = stop.code
-    print("exit", code, flush=True)
-"""
-
-
-def run(
-    project: Path,
-    *commands: list[str],
-    before: str = "",
-    environment: Mapping[str, str] | None = None,
-) -> list[tuple[int, str]]:
-    """Run trainer commands in one process in a project's folder.
-
-    Args:
-        project: The baked project.
-        commands: Arguments of the trainer script, one list for each command.
-        before: Python to run before the first of them.
-        environment: Environment variables to add.
-
-    Returns:
-        The exit code and the output (stdout and stderr) of each command.
-    """
-    driver = _DRIVER.format(package=PACKAGE, before=before)
-    done = subprocess.run(
-        [sys.executable, "-c", driver, json.dumps(commands)],
-        cwd=project,
-        env=clean_environment(project) | dict(environment or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-    )
-    results = []
-    for part in ("\n" + done.stdout).split("\n$$$")[1:]:
-        output, _, code = part.rpartition("\nexit ")
-        results.append((int(code.split()[0]) if output else -1, output or part))
-    assert len(results) == len(commands), done.stdout
-    return results
 
 
 def clean_environment(project: Path) -> dict[str, str]:

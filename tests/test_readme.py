@@ -5,8 +5,8 @@ import re
 
 import pytest
 import yaml
+from project import FILES
 from tables import BEGIN, END, ROOT, in_readme, refused_and_warned
-from test_bake import FILES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")

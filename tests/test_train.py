@@ -16,7 +16,8 @@ from pathlib import Path
 import datasets
 import pytest
 import yaml
-from project import PACKAGE, SMALL, clean_environment, run
+from project import PACKAGE, SMALL, clean_environment
+from warm import run
 
 METRICS = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"}
 

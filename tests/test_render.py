@@ -1,0 +1,281 @@
+"""Every value, pair, triple and quadruple of answers, rendered in one process: is each file of each project right?"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from combinations import PRE, VALUES, Answers, all_valid, covering, is_valid, tuples
+from cookiecutter.generate import generate_context, generate_files
+from cookiecutter.prompt import prompt_for_config
+from cookiecutter.utils import create_env_with_context
+from project import FILES, PACKAGE, ROOT, TEMPLATE, clean_environment
+
+SHARDS = 6
+LICENSES = {
+    "MIT": "MIT License",
+    "Apache-2.0": "Apache License",
+    "BSD-3-Clause": "BSD 3-Clause License",
+    "GPL-3.0": "GNU GENERAL PUBLIC LICENSE",
+}
+LOOK = {
+    "wandb": "Open the address that it prints.",
+    "tensorboard": "`tensorboard --logdir runs` shows all runs",
+    "mlflow": "`mlflow ui --backend-store-uri sqlite:///runs/mlflow.db` shows all runs",
+    "csv": "`metrics.csv` in the run's folder has all metrics",
+    "none": "Nothing is logged",
+}
+
+
+def render(answers: Answers, folder: Path) -> Path:
+    """Bake a project as cookiecutter does, with the hooks in this process instead of in two of their own."""
+    context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=answers)
+    context["cookiecutter"] = prompt_for_config(context, no_input=True)
+    _run_hook("pre_gen_project", context)
+    # only the hooks look at the folders below `hooks`, and these have their turn here
+    project = Path(generate_files(str(ROOT), context=context, output_dir=str(folder), accept_hooks=False))
+    with contextlib.chdir(project):
+        _run_hook("post_gen_project", context)
+    return project
+
+
+def _run_hook(name: str, context: dict[str, object]) -> None:
+    source = (ROOT / "hooks" / f"{name}.py").read_text(encoding="utf-8")
+    rendered = create_env_with_context(context).from_string(source).render(**context)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        exec(compile(rendered, name, "exec"), {"__name__": "__main__"})
+
+
+def files_below(folder: Path) -> set[str]:
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {file.as_posix() for file in files if "__pycache__" not in file.parts}
+
+
+def read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+@cache
+def parsed_yaml(text: str) -> object:
+    """Parse each text once: of most files there are few versions."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+# ---- What holds in every project. Each function raises AssertionError with what is wrong.
+
+
+def it_has_exactly_the_files_that_it_should(project: Path, answers: Answers) -> None:
+    found, expected = files_below(project), FILES - ({"LICENSE"} if answers["license"] == "none" else set())
+    assert found == expected, f"missing {expected - found}, unexpected {found - expected}"
+
+
+def no_placeholder_is_left(project: Path, answers: Answers) -> None:
+    for name in files_below(project):
+        assert not re.search(r"cookiecutter|\{\{|\}\}|\{%|%\}", name), name
+        if name.endswith(".npz"):
+            continue
+        text = read(project / name)
+        if name == "README.md":  # tells by name how to update what cookiecutter made
+            text = re.sub(r"## Update from the template\n.*?\n## ", "", text, flags=re.DOTALL)
+        if name.startswith(".github/"):
+            text = re.sub(r"\$\{\{ (github|matrix)\.[\w.-]+ \}\}", "", text)
+        left = re.search(r"cookiecutter|\{[{%#]|[%#]\}", text)  # nested braces end so in YAML and Python
+        assert not left, f"{name} holds {left}"
+
+
+def the_code_is_byte_for_byte_that_of_the_template(project: Path, answers: Answers) -> None:
+    source, baked = TEMPLATE / "src" / "{{cookiecutter.__package}}", project / "src" / PACKAGE
+    assert files_below(baked) == files_below(source)
+    for name in files_below(source):
+        assert (baked / name).read_bytes() == (source / name).read_bytes(), name
+
+
+def every_yaml_and_toml_file_parses(project: Path, answers: Answers) -> None:
+    for path in (*project.rglob("*.yaml"), *project.rglob("*.yml"), project / "CITATION.cff"):
+        assert parsed_yaml(read(path)), path
+    tomllib.loads(read(project / "pyproject.toml"))
+
+
+def the_configuration_has_the_answers(project: Path, answers: Answers) -> None:
+    config = yaml.safe_load(read(project / "configs" / "default.yaml"))
+    given = {name: answers[name] for name in ("accelerator", "devices", "precision", "strategy")}
+    root = {"corrupt_mnist": "data/corruptmnist", "image_folder": "data/images"}.get(answers["dataset"], "data")
+    found = {name: str(config["trainer"][name]) for name in given}
+    assert (config["logger"], config["data"]["dataset"], found) == (answers["logger"], answers["dataset"], given)
+    assert config["data"]["root"] == root
+    assert config["logger_options"]["project"] == "my-lightning-project"
+
+
+def the_licence_is_the_chosen_one(project: Path, answers: Answers) -> None:
+    pyproject = tomllib.loads(read(project / "pyproject.toml"))["project"]
+    citation = yaml.safe_load(read(project / "CITATION.cff"))
+    chosen = answers["license"]
+    if chosen == "none":
+        assert not (project / "LICENSE").exists()
+        assert "license" not in citation
+        assert pyproject["license"] == "LicenseRef-Proprietary"
+        return
+    spdx = {"GPL-3.0": "GPL-3.0-only"}.get(chosen, chosen)
+    assert read(project / "LICENSE").strip().startswith(LICENSES[chosen])
+    assert (pyproject["license"], citation["license"]) == (spdx, spdx)
+
+
+def the_chosen_logger_alone_is_a_dependency_and_the_others_are_extras(project: Path, answers: Answers) -> None:
+    pyproject = tomllib.loads(read(project / "pyproject.toml"))["project"]
+    loggers = {"wandb", "tensorboard", "mlflow"}
+    dependencies = {re.split(r"[\[>=<]", line)[0] for line in pyproject["dependencies"]}
+    assert dependencies & loggers == {answers["logger"]} & loggers
+    assert loggers <= set(pyproject["optional-dependencies"])
+    assert {"torch", "torchvision", "pytorch-lightning", "torchmetrics", "jsonargparse"} <= dependencies
+
+
+def the_torch_build_names_its_index_for_uv_and_for_pip(project: Path, answers: Answers) -> None:
+    pyproject = tomllib.loads(read(project / "pyproject.toml"))
+    build, readme = answers["torch_build"], read(project / "README.md")
+    pip = re.findall(r"^pip install torch torchvision --index-url (\S+)$", readme, flags=re.MULTILINE)
+    if build == "default":
+        assert "uv" not in pyproject["tool"]
+        assert pip == []
+        return
+    url = f"https://download.pytorch.org/whl/{build}"
+    assert pyproject["tool"]["uv"]["index"] == [{"name": "pytorch", "url": url, "explicit": True}]
+    assert pyproject["tool"]["uv"]["sources"] == {"torch": {"index": "pytorch"}, "torchvision": {"index": "pytorch"}}
+    assert pip == [url]
+
+
+def the_readme_names_the_answers(project: Path, answers: Answers) -> None:
+    readme = read(project / "README.md")
+    devices = "This project starts with accelerator `{accelerator}`, devices `{devices}`, precision `{precision}` and "
+    for sentence in (
+        f"The data set is **{answers['dataset']}**",
+        f"This project logs to **{answers['logger']}**. {LOOK[answers['logger']]}",
+        (devices + "strategy `{strategy}`.").format(**answers),
+    ):
+        assert sentence in re.sub(r"\s+", " ", readme), sentence
+
+
+FACTS: tuple[Callable[[Path, Answers], None], ...] = (
+    it_has_exactly_the_files_that_it_should,
+    no_placeholder_is_left,
+    the_code_is_byte_for_byte_that_of_the_template,
+    every_yaml_and_toml_file_parses,
+    the_configuration_has_the_answers,
+    the_licence_is_the_chosen_one,
+    the_chosen_logger_alone_is_a_dependency_and_the_others_are_extras,
+    the_torch_build_names_its_index_for_uv_and_for_pip,
+    the_readme_names_the_answers,
+)
+
+
+# ---- Combinations
+
+
+@pytest.mark.parametrize("strength", [1, 2, 3, 4])
+def test_a_covering_array_holds_every_valid_choice_of_values_and_nothing_invalid(strength):
+    rows = covering(VALUES, strength)
+    held = {t for row in rows for t in tuples({field: (value,) for field, value in row.items()}, strength)}
+
+    assert all(is_valid(row) for row in rows)
+    assert all(row.keys() == VALUES.keys() for row in rows)
+    assert held == tuples(VALUES, strength)
+
+
+def test_what_counts_as_valid_is_what_the_hook_accepts(record_property):
+    count = 0
+    for answers in all_valid():
+        count += 1
+        if count % 499 == 0:  # the whole hook on some, for on all it takes minutes
+            context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=answers)
+            assert PRE.find_problems(dict(prompt_for_config(context, no_input=True))) == []
+
+    record_property("valid", count)
+    assert count > 10_000
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_every_quadruple_of_answers_gives_a_project_in_which_each_file_is_right(shard, tmp_path, record_property):
+    rows = covering(VALUES, 4)[shard::SHARDS]
+    wrong = []
+    for number, answers in enumerate(rows):
+        project = render(answers, tmp_path / str(number))
+        for fact in FACTS:
+            try:
+                fact(project, answers)
+            except Exception as error:
+                wrong.append(f"{fact.__name__}: {answers}: {str(error).splitlines()[0]}")
+    # a single run: ruff takes the settings of each project for that project's files
+    for command in (["check", "--quiet"], ["format", "--check", "--quiet"]):
+        wrong += _said_by(["ruff", *command, "--no-cache"], tmp_path)
+    shutil.rmtree(tmp_path)
+
+    record_property("rendered and checked", len(rows))
+    assert not wrong, "\n".join(wrong[:10])
+
+
+def _said_by(arguments: list[str], folder: Path) -> list[str]:
+    done = subprocess.run([sys.executable, "-m", *arguments, "."], cwd=folder, capture_output=True, text=True)
+    assert any(folder.rglob("*.py"))
+    return [f"{' '.join(arguments)}: {done.stdout[:2000]}{done.stderr[:2000]}"] if done.returncode else []
+
+
+_PARSE = """
+import json, sys
+from {package}.data import DataModule
+from {package}.module import ImageClassifier
+from {package}.train import TrainerCLI
+
+class Built(Exception):
+    pass
+
+class OnlyParser(TrainerCLI):
+    def parse_arguments(self, parser, args):
+        raise Built(parser)
+
+try:
+    OnlyParser(ImageClassifier, DataModule, args=["fit"])
+except Built as built:
+    parser = built.args[0]
+for file in json.loads(sys.argv[1]):
+    try:
+        options = parser.parse_args(["fit", "-c", file]).fit
+        found = [options.logger, options.data.dataset] + [
+            str(options.trainer[name]) for name in ("accelerator", "devices", "precision", "strategy")
+        ]
+    except SystemExit:
+        found = None
+    print(json.dumps([file, found]), flush=True)
+"""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shard", range(2))
+def test_the_command_line_accepts_the_configuration_of_every_triple_of_answers(shard, tmp_path):
+    versions = {}
+    for number, answers in enumerate(covering(VALUES, 3)[shard::2]):
+        fields = ("logger", "dataset", "accelerator", "devices", "precision", "strategy")
+        expected = [answers[field] for field in fields]
+        if expected not in versions.values():
+            versions[str(render(answers, tmp_path / str(number)) / "configs" / "default.yaml")] = expected
+    project = Path(next(iter(versions))).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", _PARSE.format(package=PACKAGE), json.dumps(list(versions))],
+        cwd=project,
+        env=clean_environment(project),
+        capture_output=True,
+        text=True,
+    )
+    found = dict(json.loads(line) for line in done.stdout.splitlines())
+
+    assert found == versions, done.stderr[-3000:]

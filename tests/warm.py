@@ -1,0 +1,206 @@
+"""A process that has imported torch, Lightning and a project's code, and forks a process for each command.
+
+Importing takes seconds and forking milliseconds, so hundreds of trainings can each have a process of their own. What
+is forked has the folder, environment and standard streams that it is given, and may be killed like any other.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from project import PACKAGE, TEMPLATE, clean_environment
+
+# Reads requests and writes answers, a line of JSON each. Forks before any thread is started: nothing here computes.
+_SERVER = """
+import importlib, json, os, signal, sys
+
+for name in {modules!r}:
+    importlib.import_module(name)
+from {package}.train import main
+
+def child(request):
+    os.setpgid(0, 0)
+    for sent in (signal.SIGINT, signal.SIGTERM):  # not as a shell that runs the tests in the background left them
+        signal.signal(sent, signal.default_int_handler if sent == signal.SIGINT else signal.SIG_DFL)
+    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = ["train.py"]
+    exec(request["before"], {{}})
+    codes = []
+    for command in request["commands"]:
+        print("$$$", *command, flush=True)
+        try:
+            code = main(command)
+        except SystemExit as stop:
+            code = stop.code
+        codes.append(code)
+        sys.stderr.flush()
+        print("exit", code, flush=True)
+    return codes[-1]
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if "ended" in request:
+        pid, status = os.waitpid(request["ended"], os.WNOHANG)
+        answer = os.waitstatus_to_exitcode(status) if pid else None
+    else:
+        answer = os.fork()
+        if answer == 0:
+            sys.exit(child(request))
+    print(json.dumps(answer), flush=True)
+"""
+# what a training imports on its way besides
+_MODULES = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "tensorboard", "PIL.Image", "matplotlib")
+
+
+class WarmProcess:
+    """A process that has imported everything, and forks.
+
+    Args:
+        folder: An empty folder to copy a project's code to, which is the same in every project.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        shutil.copytree(TEMPLATE / "src" / "{{cookiecutter.__package}}", folder / "src" / PACKAGE)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER.format(modules=_MODULES, package=PACKAGE)],
+            env=clean_environment(folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(
+        self,
+        project: Path,
+        commands: Sequence[Sequence[str]],
+        before: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> Command:
+        """Fork a process that runs trainer commands one after the other.
+
+        Args:
+            project: The folder to run in.
+            commands: Arguments of the trainer script, one list for each command.
+            before: Python to run first.
+            environment: Environment variables to add.
+        """
+        file, output = tempfile.mkstemp(dir=project.parent, suffix=".out")
+        os.close(file)
+        pid = self._ask(
+            folder=str(project),
+            commands=commands,
+            before=before,
+            environment=clean_environment(project) | dict(environment or {}),
+            output=output,
+        )
+        return Command(self, pid, len(commands), Path(output))
+
+    def close(self) -> None:
+        """End the process; commands that still run go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def _ask(self, **request: object) -> Any:
+        stdin: IO[str] | None = self._process.stdin
+        stdout: IO[str] | None = self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(request) + "\n")
+        stdin.flush()
+        return json.loads(stdout.readline())
+
+
+class Command:
+    """Trainer commands that run in a process of their own.
+
+    Attributes:
+        pid: The process, to send signals to.
+    """
+
+    def __init__(self, warm: WarmProcess, pid: int, count: int, output: Path) -> None:
+        self.pid = pid
+        self._count = count
+        self._warm = warm
+        self._output = output
+
+    def wait(self, timeout: float = 300) -> int:
+        """Wait for the process's end and return its exit code (of a signal, the negative number).
+
+        Raises:
+            TimeoutError: It has not ended after ``timeout`` seconds, and was killed.
+        """
+        end = time.monotonic() + timeout
+        while (code := self._warm._ask(ended=self.pid)) is None:
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                raise TimeoutError(f"no end after {timeout} s:\n{self.output()}")
+            time.sleep(0.02)
+        return code
+
+    def results(self) -> list[tuple[int, str]]:
+        """The exit code and the output of each of the commands.
+
+        Raises:
+            AssertionError: One of them ended the process.
+        """
+        results = []
+        for part in ("\n" + self.output()).split("\n$$$")[1:]:
+            text, _, code = part.rpartition("\nexit ")
+            results.append((int(code.split()[0]) if text else -1, text or part))
+        assert len(results) == self._count, self.output()
+        return results
+
+    def output(self) -> str:
+        """What the process has written so far, to stdout and stderr."""
+        return self._output.read_text(encoding="utf-8")
+
+
+@cache
+def shared() -> WarmProcess:
+    """Return the one process that all tests of this process fork from."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    process = WarmProcess(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(process.close)
+    return process
+
+
+def run(
+    project: Path,
+    *commands: list[str],
+    before: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> list[tuple[int, str]]:
+    """Run trainer commands one after the other in one process in a project's folder.
+
+    Args:
+        project: The baked project.
+        commands: Arguments of the trainer script, one list for each command.
+        before: Python to run before the first of them.
+        environment: Environment variables to add.
+
+    Returns:
+        The exit code and the output (stdout and stderr) of each command.
+    """
+    command = shared().start(project, commands, before=before, environment=environment)
+    command.wait()
+    return command.results()
