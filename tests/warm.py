@@ -24,11 +24,48 @@ from project import PACKAGE, TEMPLATE, clean_environment
 
 # Reads requests and writes answers, a line of JSON each. Forks before any thread is started: nothing here computes.
 _SERVER = """
-import importlib, json, os, signal, sys
+import gc, importlib, json, os, signal, sys, types
 
 for name in {modules!r}:
     importlib.import_module(name)
 from {package}.train import main
+
+class Second:
+    # stands in for the Popen of a second process, which was forked before this one began to compute
+
+    def __init__(self, pid, pipe):
+        self.pid, self.pipe, self.returncode = pid, pipe, None
+
+    def __call__(self, command, env, cwd):  # Lightning's launcher wants to start it
+        os.write(self.pipe, json.dumps(env).encode())
+        os.close(self.pipe)
+        return self
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, sent):
+        os.kill(self.pid, sent)
+
+def prepare_second(commands):
+    from pytorch_lightning.strategies.launchers import subprocess_script
+    (command,) = commands  # Lightning can't launch twice from one process
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(read)
+        subprocess_script.subprocess = types.SimpleNamespace(Popen=Second(pid, write))
+        return
+    os.close(write)
+    environment = os.fdopen(read).read()
+    if not environment:  # the first process did not want a second one, or is gone
+        os._exit(0)
+    os.environ.clear()
+    os.environ.update(json.loads(environment))
+    sys.exit(main(command))
 
 def child(request):
     os.setpgid(0, 0)
@@ -41,8 +78,11 @@ def child(request):
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    sys.path[0] = request["folder"]  # as `python -m` has it
     sys.argv = ["train.py"]
     exec(request["before"], {{}})
+    if request["processes"] == 2:
+        prepare_second(request["commands"])
     codes = []
     for command in request["commands"]:
         print("$$$", *command, flush=True)
@@ -55,6 +95,7 @@ def child(request):
         print("exit", code, flush=True)
     return codes[-1]
 
+gc.freeze()  # else each collection in a forked process touches, and so copies, all that was imported
 for line in sys.stdin:
     request = json.loads(line)
     if "ended" in request:
@@ -66,8 +107,17 @@ for line in sys.stdin:
             sys.exit(child(request))
     print(json.dumps(answer), flush=True)
 """
-# what a training imports on its way besides
-_MODULES = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "tensorboard", "PIL.Image", "matplotlib")
+# What a training imports on its way besides; not wandb, which deletes its folder for pictures when a process ends.
+_MODULES = (
+    "torch",
+    "torchvision",
+    "pytorch_lightning",
+    "torchmetrics",
+    "tensorboard",
+    "PIL.Image",
+    "matplotlib",
+    "mlflow",
+)
 
 
 class WarmProcess:
@@ -93,6 +143,7 @@ class WarmProcess:
         commands: Sequence[Sequence[str]],
         before: str = "",
         environment: Mapping[str, str] | None = None,
+        processes: int = 1,
     ) -> Command:
         """Fork a process that runs trainer commands one after the other.
 
@@ -101,6 +152,7 @@ class WarmProcess:
             commands: Arguments of the trainer script, one list for each command.
             before: Python to run first.
             environment: Environment variables to add.
+            processes: 2 lets Lightning's launcher fork a second process too; only for a single command.
         """
         file, output = tempfile.mkstemp(dir=project.parent, suffix=".out")
         os.close(file)
@@ -108,6 +160,7 @@ class WarmProcess:
             folder=str(project),
             commands=commands,
             before=before,
+            processes=processes,
             environment=clean_environment(project) | dict(environment or {}),
             output=output,
         )

@@ -1,0 +1,67 @@
+"""Projects of every pair of answers that a CPU can train on, trained: loggers, data sets, number formats, processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import datasets
+import pytest
+from combinations import Answers, covering
+from warm import shared
+
+FIELDS = {
+    "dataset": ("digits", "mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder"),
+    "logger": ("wandb", "tensorboard", "mlflow", "csv", "none"),
+    "precision": ("32-true", "bf16-mixed", "bf16-true", "64-true"),
+    "accelerator": ("auto", "cpu"),
+    "devices": ("auto", "1", "2"),
+    "strategy": ("auto", "ddp"),
+}
+# a few batches; the answers decide over the rest
+SHORT = (
+    *("--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2"),
+    *("--trainer.log_every_n_steps=1", "--trainer.limit_test_batches=2", "--data.batch_size=8"),
+)
+COMBINATIONS = covering(FIELDS, 2)
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(answers.values()))
+def test_a_project_trains_tests_resumes_and_trains_again(bake_project, tmp_path, answers: Answers, record_property):
+    project = bake_project(answers)
+    options = [*SHORT]
+    if answers["dataset"] != "digits":  # which is part of the project
+        options += datasets.write(answers["dataset"], tmp_path / "files")
+    commands = [
+        ["fit", "--trainer.fast_dev_run=true", *options],
+        ["fit", "--run=first", *options],
+        ["test", "--run=first"],
+        ["predict", "--run=first"],
+        ["fit", "--resume=first", "--trainer.max_epochs=3"],
+        ["fit", "--run=second", *options],
+    ]
+    processes = 2 if answers["devices"] == "2" else 1
+    for arguments in commands:
+        command = shared().start(project, [arguments], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
+        code, output = command.wait(), command.output()
+        assert code == 0, f"{arguments}: exit {code}\n{output}"
+        assert "Traceback" not in output
+        if arguments[0] == "fit":
+            assert f"precision {answers['precision']}" in output
+            assert ("2 processes" if processes == 2 else "1 process") in output
+
+    runs = project / "runs"
+    assert {file.parent.name for file in runs.glob("*/run.json")} == {"first", "second"}
+    for name in ("first", "second"):
+        assert json.loads((runs / name / "run.json").read_text())["status"] == "finished"
+        assert {"epoch", "last.ckpt"} <= {f.name.split("=")[0] for f in (runs / name / "checkpoints").iterdir()}
+        assert 0 <= json.loads((runs / name / "test.json").read_text())["test/accuracy"] <= 1
+        assert (runs / name / "metrics.csv").exists() == (answers["logger"] != "none")
+    assert not (runs / "checkpoints").exists()  # nor did the dry run leave anything
+    with (runs / "first" / "predictions.csv").open(newline="") as file:
+        predictions = list(csv.DictReader(file))
+    label = "file" if answers["dataset"] == "image_folder" else "index"
+    assert list(predictions[0]) == [label, "label", "probability"]
+    assert len({row[label] for row in predictions}) == len(predictions)
+    assert all(0 < float(row["probability"]) <= 1 for row in predictions)
+    record_property("trained", 1)
