@@ -109,6 +109,9 @@ for line in sys.stdin:
 """
 # What a training imports on its way besides; not wandb, which deletes its folder for pictures when a process ends.
 _MODULES = (
+    *("torch", "torchvision", "pytorch_lightning", "torchmetrics"),
+    *("tensorboard", "PIL.Image", "matplotlib", "mlflow"),
+)
     "torch",
     "torchvision",
     "pytorch_lightning",
