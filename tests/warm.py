@@ -112,15 +112,6 @@ _MODULES = (
     *("torch", "torchvision", "pytorch_lightning", "torchmetrics"),
     *("tensorboard", "PIL.Image", "matplotlib", "mlflow"),
 )
-    "torch",
-    "torchvision",
-    "pytorch_lightning",
-    "torchmetrics",
-    "tensorboard",
-    "PIL.Image",
-    "matplotlib",
-    "mlflow",
-)
 
 
 class WarmProcess:
