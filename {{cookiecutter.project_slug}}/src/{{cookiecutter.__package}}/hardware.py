@@ -119,4 +119,5 @@ def _check_devices(device: str, devices: Any) -> None:
         return
     count = torch.cuda.device_count() if device == "gpu" else None
     if count is not None and str(devices).isdigit() and not 1 <= int(devices) <= count:
-        raise UserError(f"trainer.devices is {devices}, but there are {count} GPUs. Choose 1 to {count}, or auto.")
+        there, fewer = (f"there are {count} GPUs", " or fewer") if count > 1 else ("there is 1 GPU", "")
+        raise UserError(f"trainer.devices is {devices}, but {there}. Choose --trainer.devices {count}{fewer}.")
