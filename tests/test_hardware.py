@@ -22,7 +22,7 @@ FOUND = {
     "4 GPUs": {"auto": "gpu", "cpu": "cpu", "gpu": "gpu", "mps": None},
     "Mac": {"auto": "mps", "cpu": "cpu", "gpu": "mps", "mps": "mps"},
 }
-FIELDS = ("accelerator", "devices", "precision", "strategy")
+FIELDS: tuple[str, ...] = ("accelerator", "devices", "precision", "strategy")
 OTHERS = {"num_nodes": 1, "gradient_clip_val": None, "gradient_clip_algorithm": None, "sync_batchnorm": False}
 
 
@@ -58,7 +58,9 @@ def refused_by_hook(answers: Mapping[str, str]) -> list[str]:
     return PRE.pair_messages({**dict.fromkeys(VALUES, ""), **answers}, PRE.REFUSED, "Choose")
 
 
-ALL = [dict(zip(FIELDS, values, strict=True)) for values in itertools.product(*(VALUES[field] for field in FIELDS))]
+ALL: list[dict[str, str]] = [
+    dict(zip(FIELDS, values, strict=True)) for values in itertools.product(*(VALUES[field] for field in FIELDS))
+]
 
 
 @pytest.mark.parametrize("machine", MACHINES)
