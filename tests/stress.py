@@ -111,9 +111,12 @@ def start(project: Path, arguments: Sequence[str], variant: str, cold: bool) -> 
 
 
 def killed_run(
-    variant: str, project: Path, options: Sequence[str], name: str, cold: bool, choose: random.Random
+    variant: str, project: Path, options: Sequence[str], name: str, cold: bool, choose: random.Random, longest: float
 ) -> int:
-    """Train under a name, killed again and again until it ends by itself; return the number of kills."""
+    """Train under a name, killed again and again until it ends by itself; return the number of kills.
+
+    The processes are killed after ``longest`` seconds or before.
+    """
     arguments, kills = ["fit", f"--run={name}", *options], 0
     folder = project / "runs" / name
     while True:
