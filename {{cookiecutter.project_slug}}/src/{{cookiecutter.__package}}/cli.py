@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +56,11 @@ class RunCLI(LightningCLI):
         parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
         parser.add_argument("--run", type=str, help="Name of the new run (fit), or of the run to evaluate.")
         parser.add_argument(
-            "--resume", nargs="?", const="", type=str, help="Go on with this run, or the newest unfinished one (fit)."
+            "--resume",
+            nargs="?",
+            const="",
+            type=str,
+            help="Go on with this run, the newest unfinished one, or --run NAME if begun (fit).",
         )
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
@@ -70,8 +76,11 @@ class RunCLI(LightningCLI):
         self.run, self.ckpt_path = self._find_run(options)
         if self.run is not None:
             at = args.index(self.config.subcommand) + 1
-            self.config = parser.parse_args([*args[:at], "-c", str(self.run.config_file), *args[at:]])
+            args = [*args[:at], "-c", str(self.run.config_file), *args[at:]]
+            self.config = parser.parse_args(args)
             if self.config.subcommand == "fit":
+                if repeated := self._repeated(args, self.run):
+                    self.config = parser.parse_args([argument for argument in args if argument not in repeated])
                 self._refuse_changes(self.run)
 
     def _find_run(self, options: Any) -> tuple[runs.Run | None, str | Path | None]:
@@ -80,11 +89,22 @@ class RunCLI(LightningCLI):
             if ckpt_path:
                 runs.read_checkpoint(ckpt_path)
             if options.resume is None:
+                restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
+                if restarts != "0":
+                    raise UserError(
+                        f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on"
+                        " with it: --run NAME --resume"
+                    )
                 return None, ckpt_path
-            if options.run or ckpt_path:
-                raise UserError("--resume goes on with a run as it was; leave out --run and --ckpt_path.")
-            run = runs.find(root, options.resume, finished=False)
-            return run, run.last_checkpoint()
+            if ckpt_path or (options.run and options.resume):
+                raise UserError(
+                    "--resume NAME goes on with a run as it was; leave out --run and --ckpt_path. Or begin a run and"
+                    " go on with it by the same command: --run NAME --resume"
+                )
+            # by --run NAME --resume, a launcher that starts the command again goes on wherever the run has got to
+            named = options.run and not options.resume
+            run = runs.find_begun(root, options.run) if named else runs.find(root, options.resume, finished=False)
+            return run, run.last_checkpoint() if run else None
         if options.resume is not None:
             raise UserError(f"--resume is an option of fit. Name the run to {self.config.subcommand} with --run NAME.")
         if ckpt_path:
@@ -93,6 +113,17 @@ class RunCLI(LightningCLI):
             return (run if run.config_file.is_file() else None), ckpt_path
         run = runs.find(root, options.run, finished=True)
         return run, run.best_checkpoint()
+
+    def _repeated(self, args: list[str], run: runs.Run) -> list[str]:
+        """The options ``--list+=item`` whose item is in the run's own list: the command that began it was repeated."""
+        before = _flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
+        now = _flat(self._options())
+        appended = {argument: match[1] for argument in args if (match := re.match(r"--([\w.]+)\+=", argument))}
+        return [
+            argument
+            for argument, name in appended.items()
+            if before.get(name) and all(item in before[name] for item in now[name])
+        ]
 
     def _refuse_changes(self, run: runs.Run) -> None:
         before = _flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
@@ -125,7 +156,9 @@ class RunCLI(LightningCLI):
         trainer.callbacks = list(trainer.callbacks or [])
         new = self.subcommand == "fit" and not trainer.fast_dev_run
         if new and self.run is None:
-            self.run = runs.create(Path(trainer.default_root_dir or "runs"), options.run)
+            self.run = runs.create(
+                Path(trainer.default_root_dir or "runs"), options.run, again=options.resume is not None
+            )
         if self.run is not None:
             trainer.default_root_dir = str(self.run.folder)
         elif self.ckpt_path is not None:

@@ -80,6 +80,8 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # a resumed run goes on in its folder
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        # on a cluster's login node; a job that needs srun and was started without is refused
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
         # Lightning's own use of torch
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         try:

@@ -7,15 +7,18 @@ import json
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch.distributed import TCPStore
 
 from .errors import UserError
@@ -112,27 +115,28 @@ class Run:
         return file
 
 
-def create(root: Path, name: str | None) -> Run:
+def create(root: Path, name: str | None, again: bool = False) -> Run:
     """Make the folder of a new run; processes of other ranks receive the one that rank 0 made.
 
     Args:
         root: The folder with all runs.
         name: The run's name; None takes the date and time.
+        again: The folder may be there, of a run that was stopped before it had begun.
 
     Raises:
         UserError: The name is taken or no folder's name, or the folder can't be written.
     """
-    return Run(shared_by_ranks(lambda: _make_folder(root, name)))
+    return Run(Path(shared_by_ranks("new", lambda: str(_make_folder(root, name, again)))))
 
 
-def _make_folder(root: Path, name: str | None) -> Path:
+def _make_folder(root: Path, name: str | None, again: bool) -> Path:
     if name is not None and (not re.fullmatch(r"[\w.+=,-]+", name) or name.strip(".") == ""):
         raise UserError(f"--run is {name!r}; a run's name is made of letters, digits and . _ + = , - alone.")
     for number in range(1, 1000):
         chosen = name or time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{number}" if number > 1 else "")
         folder = root.absolute() / chosen
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=again)
             return folder
         except FileExistsError:
             if name is None and folder.is_dir():
@@ -145,19 +149,48 @@ def _make_folder(root: Path, name: str | None) -> Path:
     raise UserError(f"no name was free for a run in {root}; give one with --run.")
 
 
-def shared_by_ranks(choose: Callable[[], Path]) -> Path:
-    """Let rank 0 choose a folder, and give the other processes of the same training its choice."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started all ranks, and keeps a store for them
-        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-        key = f"run_folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        if os.environ["RANK"] == "0":
-            store.set(key, str(choose()))
-        return Path(store.get(key).decode())
+def shared_by_ranks(question: str, choose: Callable[[], str]) -> str:
+    """Let rank 0 choose a text, such as a run's folder, and give the other processes of the training its choice.
+
+    Args:
+        question: A word for what is chosen, another one for each call.
+        choose: Makes the choice.
+    """
+    if world := _launched_world():
+        rank, store = world
+        key = f"{__package__}/{question}"
+        if rank == 0:
+            store.set(key, choose())
+        while not store.check([key]):  # not `store.wait`, in which no signal would be handled
+            time.sleep(0.05)
+        return store.get(key).decode()
     if os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ:
-        return Path(os.environ[FOLDER_VARIABLE])
-    folder = choose()
-    os.environ[FOLDER_VARIABLE] = str(folder)  # Lightning's launcher hands the environment on
-    return folder
+        return os.environ[FOLDER_VARIABLE]
+    chosen = choose()
+    if chosen:
+        os.environ[FOLDER_VARIABLE] = chosen  # Lightning's launcher hands the environment on
+    return chosen
+
+
+@cache
+def _launched_world() -> tuple[int, TCPStore] | None:
+    """This process's rank, and a store that all processes share which torchrun or srun has started."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        rank, host, port = int(os.environ["RANK"]), os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        slurm = SLURMEnvironment(auto_requeue=False)
+        rank, host, port, hosted = slurm.global_rank(), slurm.main_address, slurm.main_port, False
+    else:
+        return None
+    if rank == 0 and not hosted:  # torch makes its own store at this address later, and then shares the server
+        return rank, TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
+    while True:  # TCPStore would wait too, but handle no signal
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+            return rank, TCPStore(host, port, is_master=False)
+        except OSError:
+            time.sleep(0.1)
 
 
 def find(root: Path, name: str | None, finished: bool) -> Run:
@@ -172,12 +205,18 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
         UserError: There is no such run.
     """
     if name:
-        run = Run(shared_by_ranks(lambda: root.absolute() / name))
-        if not run.config_file.is_file():
-            known = ", ".join(run.name for run in _all(root)[:5]) or "none"
-            raise UserError(f"there is no run {name} in {root} (newest: {known}).")
-        return run
-    return Run(shared_by_ranks(lambda: _newest(root, finished)))
+        if run := find_begun(root, name):
+            return run
+        known = ", ".join(run.name for run in _all(root)[:5]) or "none"
+        raise UserError(f"there is no run {name} in {root} (newest: {known}).")
+    return Run(Path(shared_by_ranks("found", lambda: str(_newest(root, finished)))))
+
+
+def find_begun(root: Path, name: str) -> Run | None:
+    """Find a run by its name, if it was ever begun."""
+    folder = root.absolute() / name
+    found = shared_by_ranks("begun", lambda: str(folder) if Run(folder).config_file.is_file() else "")
+    return Run(Path(found)) if found else None
 
 
 def _newest(root: Path, finished: bool) -> Path:
