@@ -1,9 +1,8 @@
 """README.md's tables of refused answers, rendered from the pre hook. Run this file to bring README.md up to date."""
 
-import importlib.util
-from pathlib import Path
+from combinations import PRE
+from project import ROOT
 
-ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- refused: begin -->\n", "<!-- refused: end -->"
 
 
@@ -15,13 +14,8 @@ def _row(fields: dict[str, tuple[str, ...]], reason: str, fix: dict[str, str]) -
 
 def refused_and_warned() -> str:
     """Return the Markdown tables of ``REFUSED`` and ``WARNED`` in ``hooks/pre_gen_project.py``."""
-    spec = importlib.util.spec_from_file_location("pre_gen_project", ROOT / "hooks" / "pre_gen_project.py")
-    assert spec is not None
-    assert spec.loader is not None
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    refused = "".join(_row(*row) for row in hook.REFUSED)
-    warned = "".join(_row(*row) for row in hook.WARNED)
+    refused = "".join(_row(*row) for row in PRE.REFUSED)
+    warned = "".join(_row(*row) for row in PRE.WARNED)
     return (
         f"| Refused | Why | Choose instead |\n|---|---|---|\n{refused}\n"
         f"| Accepted with a warning | Why | Safer |\n|---|---|---|\n{warned}"

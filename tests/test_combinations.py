@@ -8,6 +8,7 @@ import json
 import datasets
 import pytest
 from combinations import Answers, covering
+from project import ROOT
 from warm import shared
 
 FIELDS = {
@@ -24,6 +25,10 @@ SHORT = (
     *("--trainer.log_every_n_steps=1", "--trainer.limit_test_batches=2", "--data.batch_size=8"),
 )
 COMBINATIONS = covering(FIELDS, 2)
+
+
+def test_the_readme_says_how_many_are_trained():
+    assert f"and train {len(COMBINATIONS)}, in which any two do" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(answers.values()))

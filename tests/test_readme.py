@@ -5,8 +5,8 @@ import re
 
 import pytest
 import yaml
-from project import FILES
-from tables import BEGIN, END, ROOT, in_readme, refused_and_warned
+from project import FILES, ROOT, TEMPLATE
+from tables import BEGIN, END, in_readme, refused_and_warned
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -15,7 +15,6 @@ PROMPTS = {
     for name, value in json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8")).items()
     if not name.startswith("_")
 }
-TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 
 
 def section(title: str) -> str:

@@ -114,15 +114,21 @@ _MODULES = (
 )
 
 
+def copy_package(folder: Path) -> Path:
+    """Copy a project's code, which is the same in every project, below ``folder``; return what to import it from."""
+    shutil.copytree(TEMPLATE / "src" / "{{cookiecutter.__package}}", folder / "src" / PACKAGE)
+    return folder / "src"
+
+
 class WarmProcess:
     """A process that has imported everything, and forks.
 
     Args:
-        folder: An empty folder to copy a project's code to, which is the same in every project.
+        folder: An empty folder, which a project's code is copied to.
     """
 
     def __init__(self, folder: Path) -> None:
-        shutil.copytree(TEMPLATE / "src" / "{{cookiecutter.__package}}", folder / "src" / PACKAGE)
+        copy_package(folder)
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SERVER.format(modules=_MODULES, package=PACKAGE)],
             env=clean_environment(folder),

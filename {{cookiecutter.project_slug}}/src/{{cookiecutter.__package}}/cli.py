@@ -14,15 +14,17 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from . import hardware, loggers, runs
+from . import checkpoints, hardware, loggers, runs, signals
 from .callbacks import SeedSteps
 from .errors import Parser, UserError
+from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 # What a resumed run may change; anything else would make it another run.
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
+CHANGEABLE = {*LIMITS, "save_every_n_steps"}
 # Options of one call, which are no part of a run's configuration.
 CALL_OPTIONS = ("config", "run", "resume", "ckpt_path", "weights_only", "verbose", "return_predictions")
 
@@ -54,6 +56,12 @@ class RunCLI(LightningCLI):
         """Add the options of runs and loggers."""
         parser.add_argument("--logger", type=loggers.LoggerName, default="csv", help="Logger; csv is on beside it.")
         parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
+        parser.add_argument(
+            "--save_every_n_steps",
+            type=int,
+            default=200,
+            help="Optimizer steps between two saves of all that a killed run needs to go on.",
+        )
         parser.add_argument("--run", type=str, help="Name of the new run (fit), or of the run to evaluate.")
         parser.add_argument(
             "--resume",
@@ -87,7 +95,7 @@ class RunCLI(LightningCLI):
         root, ckpt_path = Path(options.trainer.default_root_dir or "runs"), options.ckpt_path
         if self.config.subcommand == "fit":
             if ckpt_path:
-                runs.read_checkpoint(ckpt_path)
+                checkpoints.read(ckpt_path)
             if options.resume is None:
                 restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
                 if restarts != "0":
@@ -108,7 +116,7 @@ class RunCLI(LightningCLI):
         if options.resume is not None:
             raise UserError(f"--resume is an option of fit. Name the run to {self.config.subcommand} with --run NAME.")
         if ckpt_path:
-            runs.read_checkpoint(ckpt_path)
+            checkpoints.read(ckpt_path)
             run = runs.Run(Path(ckpt_path).absolute().parent.parent)
             return (run if run.config_file.is_file() else None), ckpt_path
         run = runs.find(root, options.run, finished=True)
@@ -128,7 +136,7 @@ class RunCLI(LightningCLI):
     def _refuse_changes(self, run: runs.Run) -> None:
         before = _flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
         now = _flat(self._options())
-        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in LIMITS)
+        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in CHANGEABLE)
         if changed:
             raise UserError(
                 f"a resumed run keeps its options, but {changed[0]} is {now.get(changed[0])} and was"
@@ -139,6 +147,11 @@ class RunCLI(LightningCLI):
         """All options as plain values, as they were given."""
         options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config.subcommand]
         return {key: value for key, value in options.items() if key not in CALL_OPTIONS}
+
+    def _config_text(self) -> str:
+        """Text of a run's ``config.yaml``."""
+        header = f"# To repeat this run in a new folder: python -m {__package__} fit -c FILE\n"
+        return header + yaml.safe_dump(self._options(), sort_keys=False, allow_unicode=True)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""
@@ -156,9 +169,10 @@ class RunCLI(LightningCLI):
         trainer.callbacks = list(trainer.callbacks or [])
         new = self.subcommand == "fit" and not trainer.fast_dev_run
         if new and self.run is None:
-            self.run = runs.create(
-                Path(trainer.default_root_dir or "runs"), options.run, again=options.resume is not None
-            )
+            self.run = runs.create(Path(trainer.default_root_dir or "runs"), options.run, self._config_text())
+        self.position = (
+            checkpoints.position(checkpoints.read(self.ckpt_path)) if new and self.ckpt_path else checkpoints.Position()
+        )
         if self.run is not None:
             trainer.default_root_dir = str(self.run.folder)
         elif self.ckpt_path is not None:
@@ -167,16 +181,28 @@ class RunCLI(LightningCLI):
             trainer.logger = False
         elif given.trainer.logger is None and self.run is not None:
             with self.discarded_on_error():
-                trainer.logger = loggers.build(options.logger, options.logger_options, self.run)
+                trainer.logger = loggers.build(options.logger, options.logger_options, self.run, self.position.step)
         # without a logger or a run's folder these would fail, or write beside the runs
         idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
         trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, idle)]
         trainer.callbacks.append(SeedSteps(given.data.seed))
+        if self.subcommand == "fit":
+            folder = self.run.checkpoints if self.run else None
+            self.exact_resume = ExactResume(folder, given.save_every_n_steps)
+            trainer.callbacks.insert(0, self.exact_resume)  # before others log or count the batch that is to come
+            trainer.plugins = [*_listed(trainer.plugins), checkpoints.WholeFiles()]
+        if SLURMEnvironment.detect() and not hardware.by_torchrun():
+            # Lightning's own answer to SLURM's signals would save in the middle of a batch
+            trainer.plugins = [*_listed(trainer.plugins), SLURMEnvironment(auto_requeue=False)]
         for callback in trainer.callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and self.run is not None:
                 callback.dirpath = str(self.run.checkpoints)
         with self.discarded_on_error():
             return super().instantiate_trainer(**kwargs)
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        self.datamodule.resume_at = (self.position.epoch, self.position.batch)
 
     @contextmanager
     def discarded_on_error(self) -> Iterator[None]:
@@ -215,18 +241,14 @@ class RunCLI(LightningCLI):
         if self.run is None or not self.trainer.is_global_zero:
             yield
             return
-        file = self.run.config_file
-        header = f"# To repeat this run in a new folder: python -m {__package__} fit -c {shown(file)}\n"
-        config = yaml.safe_dump(self._options(), sort_keys=False, allow_unicode=True)
-        file.write_text(header + config, encoding="utf-8")
+        self.run.configure(self._config_text())  # of a resumed run, which may have other limits
         logged_as = self.run.record.get("logged_as", {})
         logged_as |= loggers.known_as(self.trainer.loggers)
         self.run.begin(device=self.device, logged_as=logged_as)
         try:
             yield
         except BaseException as error:
-            stopped = (KeyboardInterrupt, SIGTERMException)
-            interrupted = isinstance(error, stopped) or isinstance(error.__context__, stopped)
+            interrupted = isinstance(error, signals.Stopped)
             self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
             raise
         finally:
@@ -245,7 +267,7 @@ class RunCLI(LightningCLI):
                     f"{name} is {value.item()} after epoch {self.trainer.current_epoch}: the training has diverged. Try"
                     " a lower learning rate, such as --model.optimizer.init_args.lr 0.0003."
                 )
-        self.trainer.save_checkpoint(self.run.checkpoints / "last.ckpt", weights_only=False)
+        self.exact_resume.save(self.trainer, self.model)
         self.ckpt_path = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
         if self.trainer.is_global_zero:
             self.run.update(best_checkpoint=Path(self.ckpt_path).name if self.ckpt_path else "last.ckpt")
@@ -263,6 +285,10 @@ class RunCLI(LightningCLI):
 def shown(path: Path) -> str:
     """A path as the user would type it: relative if it lies below the working directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _flat(options: Any, prefix: str = "") -> dict[str, Any]:

@@ -79,6 +79,7 @@ class DataModule(pl.LightningDataModule):
         self.seed = seed
         self.facts = FACTS[dataset]
         self.class_names = list(self.facts.class_names) or class_folders(self.root / "train")
+        self.resume_at = (0, 0)  # epoch, and batches of that epoch that a resumed run has behind it
         self.splits: dict[Split, tuple[Dataset, Tensor]] = {}  # the images, and which of them belong to the split
 
     @property
@@ -152,6 +153,7 @@ class DataModule(pl.LightningDataModule):
             seed=self.seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
+            start=self.resume_at if train else (0, 0),
         )
         if train and len(batches) == 0:
             share = f" on each of {batches.world_size} devices" if batches.world_size > 1 else ""
@@ -222,6 +224,7 @@ class BatchSampler(SequentialSampler):
         seed: Seed of the order.
         rank: Number of this process.
         world_size: Number of processes.
+        start: Epoch to begin with, and how many batches of that epoch to leave out, for they were trained on before.
     """
 
     def __init__(
@@ -233,6 +236,7 @@ class BatchSampler(SequentialSampler):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        start: tuple[int, int] = (0, 0),
     ) -> None:
         self.indices = indices
         self.batch_size = batch_size
@@ -241,7 +245,9 @@ class BatchSampler(SequentialSampler):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
+        self.start = start
+        # Lightning has workers fetch the first batches before it says which epoch a resumed run is in
+        self.epoch = start[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of that epoch; Lightning calls this at each epoch's start."""
@@ -253,13 +259,13 @@ class BatchSampler(SequentialSampler):
         return -(-len(self.indices[self.rank :: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        # A generator: a resumed run sets the epoch after Lightning has asked for the iterator.
         order = self.indices
         if self.shuffle:
             entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
             generator = torch.Generator().manual_seed(int(entropy) >> 1)
             order = order[torch.randperm(len(order), generator=generator)]
-        yield from order[self.rank :: self.world_size].split(self.batch_size)[: len(self)]
+        done = self.start[1] if self.epoch == self.start[0] else 0
+        yield from order[self.rank :: self.world_size].split(self.batch_size)[done : len(self)]
 
 
 def shift_and_flip(images: Tensor, shift: int, offsets: Tensor, mirrored: Tensor) -> Tensor:

@@ -78,6 +78,8 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # data in memory needs no worker processes
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # in the middle of an epoch, which data.BatchSampler can
+        warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
         # a resumed run goes on in its folder
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         # on a cluster's login node; a job that needs srun and was started without is refused

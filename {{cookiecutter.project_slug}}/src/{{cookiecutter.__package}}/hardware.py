@@ -80,8 +80,13 @@ def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
     return device
 
 
+def by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def _check_launcher(num_nodes: int) -> None:
-    torchrun, by_srun = "TORCHELASTIC_RUN_ID" in os.environ, int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    torchrun, by_srun = by_torchrun(), int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if not torchrun and SLURMEnvironment.detect() and (tasks := int(os.environ["SLURM_NTASKS"])) > by_srun:
         raise UserError(
             f"SLURM has {tasks} tasks for this job, but {by_srun} was started: it would wait for the others for ever."
@@ -137,4 +142,5 @@ def _check_devices(device: str, devices: Any) -> None:
         return
     count = torch.cuda.device_count() if device == "gpu" else None
     if count is not None and str(devices).isdigit() and not 1 <= int(devices) <= count:
-        raise UserError(f"trainer.devices is {devices}, but there are {count} GPUs. Choose 1 to {count}, or auto.")
+        there, fewer = (f"there are {count} GPUs", " or fewer") if count > 1 else ("there is 1 GPU", "")
+        raise UserError(f"trainer.devices is {devices}, but {there}. Choose --trainer.devices {count}{fewer}.")

@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,13 +41,14 @@ class LoggerOptions:
     tracking_uri: str | None = None
 
 
-def build(name: LoggerName, options: LoggerOptions, run: Run) -> list[Logger]:
+def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list[Logger]:
     """Build the chosen logger, and CSV beside it.
 
     Args:
         name: The logger; ``none`` builds nothing.
         options: Where it puts the run.
         run: The run; where it was logged before (``logged_as`` in its record), the same logger run goes on.
+        step: Where the run goes on; what was logged from here on will be logged again.
 
     Raises:
         UserError: The logger's package is not installed.
@@ -62,7 +63,7 @@ def build(name: LoggerName, options: LoggerOptions, run: Run) -> list[Logger]:
     chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
     run.record.setdefault("logged_as", {})
     # CSV first: the Trainer's `log_dir` is the first logger's, and its folder is the run's
-    return [MetricsCSV(run.folder), *([chosen(options, run)] if chosen else [])]
+    return [MetricsCSV(run.folder, step), *([chosen(options, run)] if chosen else [])]
 
 
 def known_as(built: Iterable[Logger]) -> dict[str, str]:
@@ -159,29 +160,47 @@ class MetricsCSV(CSVLogger):
 
     Args:
         folder: The run's folder.
+        step: Rows of this step and later ones are left out, for they will be written again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int) -> None:
         super().__init__(save_dir=str(folder), name="", version="", flush_logs_every_n_steps=10)
+        self._step = step
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         if self._experiment is None:
-            self._experiment = _AppendingWriter(self.log_dir)
+            self._experiment = _AppendingWriter(self.log_dir, self._step)
         return self._experiment
 
 
 class _AppendingWriter(ExperimentWriter):
-    def __init__(self, log_dir: str) -> None:
+    def __init__(self, log_dir: str, step: int) -> None:
         super().__init__(log_dir)
         file = Path(self.metrics_file_path)
         if file.is_file():
-            with file.open(newline="", encoding="utf-8") as rows:
-                self.metrics_keys = next(csv.reader(rows), [])
+            with file.open(newline="", encoding="utf-8") as stream:
+                header, *rows = list(csv.reader(stream)) or [[]]
+            whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+            self.metrics_keys = header
+            self._write([row for row in whole if row["step"].isdigit() and int(row["step"]) < step])
 
     def _check_log_dir_exists(self) -> None:
         """Keep what is there: Lightning's own writer deletes the rows of the run that is resumed."""
+
+    def _rewrite_with_new_header(self, fieldnames: Sequence[str]) -> None:
+        with open(self.metrics_file_path, newline="", encoding="utf-8") as stream:
+            self._write(list(csv.DictReader(stream)))
+
+    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Write the file anew, whole or not at all."""
+        temporary = Path(f"{self.metrics_file_path}.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, self.metrics_file_path)
 
     def log_hparams(self, params: dict[str, Any]) -> None:
         """Write nothing: the run's ``config.yaml`` holds every option."""

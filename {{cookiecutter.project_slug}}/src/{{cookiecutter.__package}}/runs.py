@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,10 +18,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch.distributed import TCPStore
 
+from . import checkpoints, hardware
 from .errors import UserError
 
 # How a run's folder reaches the processes that Lightning starts for the other devices: they run `main` again.
@@ -63,9 +64,7 @@ class Run:
     def update(self, **values: Any) -> None:
         """Change values of the record and write it, whole or not at all."""
         self.record.update(values)
-        temporary = self.folder / "run.json.tmp"
-        temporary.write_text(json.dumps(self.record, indent=2, default=str) + "\n", encoding="utf-8")
-        os.replace(temporary, self.folder / "run.json")
+        _write_whole(self.folder / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
 
     def begin(self, **values: Any) -> None:
         """Record that the run is under way, and what it would take to repeat it."""
@@ -86,15 +85,19 @@ class Run:
         """Record how the run ended."""
         self.update(status=status, ended=time.strftime("%Y-%m-%d %H:%M:%S"), **values)
 
+    def configure(self, text: str) -> None:
+        """Write ``config.yaml``."""
+        _write_whole(self.config_file, text)
+
     def discard(self) -> None:
-        """Remove the folder if nothing was put into it."""
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
+        """Remove the folder if no more was put into it than what it was made with."""
+        with contextlib.suppress(OSError):  # another process may have removed it
+            if {path.name for path in self.folder.iterdir()} <= {"config.yaml", "run.json"}:
+                shutil.rmtree(self.folder)
 
     def last_checkpoint(self) -> Path | None:
         """The checkpoint from which the run goes on, if it has come that far."""
-        file = self.checkpoints / "last.ckpt"
-        return file if file.is_file() else None
+        return checkpoints.newest_whole(self.checkpoints, print)
 
     def best_checkpoint(self) -> Path:
         """The checkpoint with the best value of the monitored metric.
@@ -104,7 +107,7 @@ class Run:
         """
         best = self.record.get("best_checkpoint")
         if best is None and (last := self.last_checkpoint()):  # a run that was cut short has not recorded it
-            states = read_checkpoint(last).get("callbacks", {})
+            states = checkpoints.read(last).get("callbacks", {})
             paths = [state["best_model_path"] for state in states.values() if state.get("best_model_path")]
             best = paths[0] if paths else last
         file = self.checkpoints / re.split(r"[\\/]", str(best))[-1] if best else None
@@ -115,38 +118,52 @@ class Run:
         return file
 
 
-def create(root: Path, name: str | None, again: bool = False) -> Run:
+def create(root: Path, name: str | None, config: str) -> Run:
     """Make the folder of a new run; processes of other ranks receive the one that rank 0 made.
 
     Args:
         root: The folder with all runs.
         name: The run's name; None takes the date and time.
-        again: The folder may be there, of a run that was stopped before it had begun.
+        config: Text of its ``config.yaml``.
 
     Raises:
         UserError: The name is taken or no folder's name, or the folder can't be written.
     """
-    return Run(Path(shared_by_ranks("new", lambda: str(_make_folder(root, name, again)))))
+    return Run(Path(shared_by_ranks("new", lambda: str(_make_folder(root, name, config)))))
 
 
-def _make_folder(root: Path, name: str | None, again: bool) -> Path:
+def _make_folder(root: Path, name: str | None, config: str) -> Path:
     if name is not None and (not re.fullmatch(r"[\w.+=,-]+", name) or name.strip(".") == ""):
         raise UserError(f"--run is {name!r}; a run's name is made of letters, digits and . _ + = , - alone.")
-    for number in range(1, 1000):
-        chosen = name or time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{number}" if number > 1 else "")
-        folder = root.absolute() / chosen
-        try:
-            folder.mkdir(parents=True, exist_ok=again)
-            return folder
-        except FileExistsError:
-            if name is None and folder.is_dir():
-                continue
-            raise UserError(
-                f"{folder} exists already. Choose another --run name, or go on with that run: --resume {chosen}"
-            ) from None
-        except OSError as error:
-            raise UserError(f"the run's folder {folder} can't be made: {error.strerror or error}.") from error
-    raise UserError(f"no name was free for a run in {root}; give one with --run.")
+    # Filled beside its place: whatever kills this process, a run that is there can be resumed.
+    made = root.absolute() / f".{os.getpid()}.tmp"
+    try:
+        made.mkdir(parents=True)
+        run = Run(made)
+        run.configure(config)
+        run.update(status="running", started=time.strftime("%Y-%m-%d %H:%M:%S"))
+        for number in range(1, 1000):
+            chosen = name or time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{number}" if number > 1 else "")
+            folder = root.absolute() / chosen
+            if not folder.exists():
+                made.rename(folder)
+                return folder
+            if name is not None:
+                raise UserError(
+                    f"{folder} exists already. Choose another --run name, or go on with that run: --resume {chosen}"
+                )
+        raise UserError(f"no name was free for a run in {root}; give one with --run.")
+    except OSError as error:
+        raise UserError(f"a run's folder can't be made in {root.absolute()}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Write a file, or leave it as it was."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)
 
 
 def shared_by_ranks(question: str, choose: Callable[[], str]) -> str:
@@ -175,7 +192,7 @@ def shared_by_ranks(question: str, choose: Callable[[], str]) -> str:
 @cache
 def _launched_world() -> tuple[int, TCPStore] | None:
     """This process's rank, and a store that all processes share which torchrun or srun has started."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if hardware.by_torchrun():
         rank, host, port = int(os.environ["RANK"]), os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
@@ -191,6 +208,11 @@ def _launched_world() -> tuple[int, TCPStore] | None:
             return rank, TCPStore(host, port, is_master=False)
         except OSError:
             time.sleep(0.1)
+
+
+def launched_by_rank_0() -> bool:
+    """Whether Lightning's launcher in another process started this one."""
+    return not hardware.by_torchrun() and os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ
 
 
 def find(root: Path, name: str | None, finished: bool) -> Run:
@@ -231,24 +253,6 @@ def _newest(root: Path, finished: bool) -> Path:
 def _all(root: Path) -> list[Run]:
     runs = [Run(file.parent) for file in root.absolute().glob("*/config.yaml")]
     return sorted(runs, key=lambda run: (str(run.record.get("started", "")), run.name), reverse=True)
-
-
-def read_checkpoint(file: str | Path) -> dict[str, Any]:
-    """Read a checkpoint without executing anything that it holds.
-
-    Raises:
-        UserError: It is missing, or can't be read.
-    """
-    file = Path(file)
-    if "://" in str(file) or re.match(r"\w+:/\w", str(file)):
-        raise UserError(f"the checkpoint {file} is an address. Download it, and give the path of the file.")
-    if not file.is_file():
-        raise UserError(f"the checkpoint {file} does not exist.")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a zip, pickle or I/O error: whatever the reader raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the checkpoint {file} can't be read: {reason[:200]}") from error
 
 
 def _git_state() -> dict[str, Any]:

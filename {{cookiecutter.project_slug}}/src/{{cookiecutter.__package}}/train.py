@@ -8,13 +8,12 @@ import sys
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from . import runs, signals
 from .cli import RunCLI, shown
 from .data import DataModule
 from .errors import Parser, is_mistake, quiet
 from .module import ImageClassifier
-from .runs import FOLDER_VARIABLE
 
 
 class TrainerCLI(RunCLI):
@@ -81,27 +80,24 @@ def main(args: list[str] | None = None) -> int:
         args: The command line without the program's name; None takes that of this process.
 
     Returns:
-        The exit code: 0 if what was asked was done, 1 if it failed, 130 if Ctrl-C and 143 if SIGTERM stopped it. A
-        mistake on the command line ends the process with 2.
+        The exit code: 0 if what was asked was done, 1 if it failed, and where a signal stopped it that of
+        `signals.EXIT_CODES`. A mistake on the command line ends the process with 2.
     """
     try:
-        with quiet():
+        with signals.handled(), quiet():
             TrainerCLI(ImageClassifier, DataModule, args=sys.argv[1:] if args is None else args)
     except Exception as error:
         if not is_mistake(error):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
-    except SIGTERMException:  # to Lightning the end of a run that went well
-        return 143
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning ends a training that Ctrl-C stopped with 1
-            return 130
-        raise
+    except signals.Stopped as stop:
+        if runs.launched_by_rank_0():  # whose watch over this process would take another code for a crash
+            return 0
+        print(f"stopped by {stop.name}; to go on: python -m {__package__} fit --resume", file=sys.stderr)
+        return int(stop.code or 1)
     finally:
-        os.environ.pop(FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
+        os.environ.pop(runs.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return 0

@@ -1,0 +1,147 @@
+"""Checkpoint files that are whole or not there, and are read without executing anything that they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
+
+from .errors import UserError
+
+LAST = "last.ckpt"  # the state to go on from
+PREVIOUS = "previous.ckpt"  # the one before it, should that file be damaged
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Write a checkpoint beside its final name, and give it that name when all of it is on the disk.
+
+    Lightning writes to TMPDIR and moves the file, which on another file system is a copy that can be cut short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Save a checkpoint.
+
+        Raises:
+            UserError: The disk is full or can't be written. What was there before is still there.
+        """
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.name == LAST and path.exists():
+                os.replace(path, path.with_name(PREVIOUS))
+            os.replace(temporary, path)
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise _cannot_be_written(path, checkpoint, error) from error
+
+
+def _cannot_be_written(path: Path, checkpoint: dict[str, Any], error: Exception) -> Exception:
+    """Say that a disk is full; torch's own error tells only that its zip file came out too short."""
+    size = _size(checkpoint)
+    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or (
+        isinstance(error, RuntimeError) and free < size
+    ):
+        return UserError(
+            f"the disk is full: {path} needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free. The last checkpoint"
+            " before it is kept; make room, and go on with: fit --resume"
+        )
+    if isinstance(error, OSError):
+        return UserError(f"the checkpoint {path} can't be written: {error.strerror or error}.")
+    return error
+
+
+def _size(value: Any) -> int:
+    """Bytes of the tensors in nested dicts and lists."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_size, values))
+
+
+def read(file: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without executing anything that it holds.
+
+    Raises:
+        UserError: It is an address, is missing, was cut short or damaged, or can't be read.
+    """
+    file = Path(file)
+    if "://" in str(file) or re.match(r"\w+:/\w", str(file)):
+        raise UserError(f"the checkpoint {file} is an address. Download it, and give the path of the file.")
+    if not file.is_file():
+        raise UserError(f"the checkpoint {file} does not exist.")
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                if damaged := archive.testzip():  # `torch.load` does not look at the sums
+                    raise zipfile.BadZipFile(f"{damaged} is damaged")
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a zip, pickle or I/O error: whatever the reader raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"the checkpoint {file} can't be read: {reason[:200]}") from error
+
+
+def newest_whole(folder: Path, say: Callable[[str], object]) -> Path | None:
+    """Choose the checkpoint to go on from: the last one, or what is next if that is damaged.
+
+    Args:
+        folder: A run's checkpoints.
+        say: Is told of each file that is passed over, and why.
+
+    Raises:
+        UserError: There are checkpoints, and none can be read.
+    """
+    first = [folder / LAST, folder / PREVIOUS]
+    rest = sorted((f for f in folder.glob("*.ckpt") if f not in first), key=lambda f: f.stat().st_mtime, reverse=True)
+    there = [file for file in (*first, *rest) if file.is_file()]
+    for file in there:
+        try:
+            read(file)
+        except UserError as error:
+            say(f"{error} It is passed over.")
+        else:
+            return file
+    if there:
+        raise UserError(f"none of the {len(there)} checkpoints in {folder} can be read. Start a new run with: fit")
+    return None
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training was when it was saved.
+
+    Args:
+        epoch: Whole epochs before it.
+        batch: Batches of the next epoch before it.
+        step: The number that loggers give to what comes next.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+def position(checkpoint: Mapping[str, Any]) -> Position:
+    """Tell where a training was when its checkpoint was saved."""
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
+    in_epoch = epochs["started"] > epochs["processed"]
+    step = loop["epoch_loop.state_dict"].get("_batches_that_stepped", checkpoint["global_step"])
+    return Position(epochs["processed"], batches["processed"] if in_epoch else 0, step)

@@ -1,0 +1,242 @@
+"""Exact resume: a run that was killed, however often, ends in the state of one that never was.
+
+What Lightning's checkpoints hold (weights, optimizer, schedule, loops, callbacks) is saved between two batches, where
+all of it belongs together; added is what Lightning leaves out. The order of the images, their augmentation and
+dropout need no saving: they are functions of the seed, the epoch and the batch (`data.BatchSampler`,
+`DataModule.on_after_batch_transfer`, `callbacks.SeedSteps`).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torchmetrics import Metric
+
+from . import checkpoints, signals
+from .errors import UserError
+
+
+class ExactResume(Callback):
+    """Save the state every so many steps, and when a signal asks to stop; end a training that has diverged.
+
+    Args:
+        folder: The run's checkpoints; None saves nothing.
+        every_n_steps: Optimizer steps between two saves.
+
+    Raises:
+        UserError: A run is resumed with another number of processes, what is saved could not be loaded again, or the
+            loss is not finite.
+    """
+
+    def __init__(self, folder: Path | None, every_n_steps: int) -> None:
+        if every_n_steps < 1:
+            raise UserError(f"save_every_n_steps is {every_n_steps}; it must be at least 1 step.")
+        self.folder = folder
+        self.every_n_steps = every_n_steps
+        self._saved_at: int | None = None  # step of this process's latest save
+        self._state: dict[str, Any] = {}  # what Lightning leaves out, while a save is under way
+        self._restored: dict[str, Any] = {}
+        self._results: dict[str, dict[str, Tensor]] = {}  # of the epoch's first part, to be added to its second
+        self._agreement: Any = None
+        self._bad_step: Tensor | None = None
+
+    # ---- Saving
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        if "step" in self._restored:  # Lightning counts one step twice, or not, by where it was saved
+            loop._batches_that_stepped = self._restored.pop("step")
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # gradients that are still being summed are in no checkpoint
+        signum = self._requested()
+        steps = trainer.global_step
+        if signum or self._saved_at is None or steps - self._saved_at >= self.every_n_steps:
+            self._refuse_divergence(trainer, pl_module)
+            self.save(trainer, pl_module)
+        if signum:
+            raise signals.Stopped(signum)
+
+    def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the state; every process has to call this."""
+        if self.folder is None:
+            return
+        first, self._saved_at = self._saved_at is None, trainer.global_step
+        for logger in trainer.loggers:
+            logger.save()  # else a kill would lose rows of steps that are not taken again
+        self._state = {
+            "world_size": trainer.world_size,
+            "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
+            "ranks": _of_all_ranks(trainer, _metric_states(trainer, pl_module)),
+        }
+        file = self.folder / checkpoints.LAST
+        trainer.save_checkpoint(file, weights_only=False)
+        self._state = {}
+        if first and trainer.is_global_zero:
+            try:
+                checkpoints.read(file)
+            except UserError as error:
+                raise UserError(
+                    f"this run could not be resumed: {error} Keep only numbers, texts, lists, dicts and tensors in"
+                    " hyperparameters and in the state of callbacks."
+                ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._state
+
+    # ---- Going on
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = dict(state_dict)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signals.defer()
+        if trainer.world_size > 1:
+            # messages between CPUs: a GPU would have to be waited for
+            self._agreement = torch.distributed.new_group(backend="gloo")
+        before = self._restored.get("world_size", trainer.world_size)
+        if before != trainer.world_size:
+            raise UserError(
+                f"the run was trained by {before} processes, and now there are {trainer.world_size}. A resumed"
+                " run keeps their number, for each has its share of the images."
+            )
+        if "ranks" in self._restored:
+            state = self._restored["ranks"][trainer.global_rank]
+            metrics = {name: m for name, m in pl_module.named_modules() if isinstance(m, Metric)}
+            for name, values in state["modules"].items():
+                for attribute, value in values.items():
+                    setattr(metrics[name], attribute, _moved(value, pl_module.device))
+            self._results = state["results"]
+            connector = trainer._logger_connector
+            connector._callback_metrics.update(_moved(state["callback_metrics"], pl_module.device))
+            connector._logged_metrics.update(_moved(state["logged_metrics"], pl_module.device))
+            connector._progress_bar_metrics.update(state["progress_bar_metrics"])
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._results:
+            self._add_results(trainer)
+        self._watch(trainer, pl_module, outputs)
+
+    def _add_results(self, trainer: pl.Trainer) -> None:
+        """Add what was logged in the epoch before the save to what has been logged since."""
+        results = trainer.fit_loop.epoch_loop._results
+        for key in [key for key in self._results if key in results]:
+            result, saved = results[key], _moved(self._results.pop(key), results[key].value.device)
+            if result.meta.is_mean_reduction or result.meta.is_sum_reduction:
+                result.value = saved["value"] + result.value
+            else:
+                result.value = result.meta.reduce_fx(saved["value"], result.value)
+            if result.meta.is_mean_reduction:
+                result.cumulated_batch_size = saved["cumulated_batch_size"] + result.cumulated_batch_size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._refuse_divergence(trainer, pl_module)  # before a checkpoint is written by what is measured now
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._results = {}
+        self._refuse_divergence(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signum = self._requested()  # one that came after the last batch: there is nothing left to train
+        signals.immediate()
+        if signum:
+            self.save(trainer, pl_module)
+            raise signals.Stopped(signum)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        signals.immediate()
+
+    def _requested(self) -> int | None:
+        """The signal that any of the processes was sent; all of them stop at the same batch."""
+        signum = signals.requested()
+        if self._agreement is None:
+            return signum
+        asked = torch.tensor([signum or 0])
+        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, group=self._agreement)
+        return int(asked.item()) or None
+
+    # ---- Divergence
+
+    def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
+        """Note the first step whose loss is not finite."""
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if not isinstance(loss, Tensor) or trainer.precision == "16-mixed":  # which skips such steps by itself
+            return
+        if loss.device.type == "cpu" and trainer.world_size == 1:
+            if not math.isfinite(loss.item()):
+                self._bad_step = torch.tensor(trainer.global_step)
+                self._refuse_divergence(trainer, pl_module)
+            return
+        # Without waiting for the device. Looked at before the next save and the next validation, at the same batch by
+        # all processes, for the average of the gradients makes the weights of all of them infinite.
+        now = torch.where(loss.isfinite(), -1, trainer.global_step)
+        self._bad_step = now if self._bad_step is None else torch.where(self._bad_step < 0, now, self._bad_step)
+
+    def _refuse_divergence(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        names = [name for name, parameter in pl_module.named_parameters() if not parameter.isfinite().all()]
+        step = -1 if self._bad_step is None else int(self._bad_step.item())
+        if step < 0 and not names:
+            return
+        what = (
+            f"the loss is not finite at step {step}"
+            if step >= 0
+            else f"a weight is not finite at step {trainer.global_step}"
+        )
+        where = (
+            f"{names[0]} is the first parameter that is not"
+            if names
+            else "all parameters are finite: look at the batch"
+        )
+        raise UserError(
+            f"{what} (epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx}): the training has"
+            f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate, such as"
+            " --model.optimizer.init_args.lr 0.0003."
+        )
+
+
+def _metric_states(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    """Of this process: metrics that are under way, sums of what was logged in this epoch, and the latest values."""
+    connector = trainer._logger_connector
+    results = trainer.fit_loop.epoch_loop._results
+    return {
+        "modules": {
+            name: {attribute: _moved(getattr(module, attribute)) for attribute in (*module._defaults, "_update_count")}
+            for name, module in pl_module.named_modules()
+            if isinstance(module, Metric)
+        },
+        "results": {
+            key: {name: _moved(getattr(result, name)) for name in result._defaults}
+            for key, result in results.items()
+            if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
+        },
+        "callback_metrics": _moved(dict(connector._callback_metrics)),
+        "logged_metrics": _moved(dict(connector._logged_metrics)),
+        "progress_bar_metrics": _moved(dict(connector._progress_bar_metrics)),
+    }
+
+
+def _moved(value: Any, device: torch.device | str = "cpu") -> Any:
+    """Copy tensors in dicts and lists to a device."""
+    if isinstance(value, Tensor):
+        return value.detach().to(device, copy=True)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return [_moved(item, device) for item in value] if isinstance(value, list) else value
+
+
+def _of_all_ranks(trainer: pl.Trainer, state: dict[str, Any]) -> list[dict[str, Any]]:
+    if trainer.world_size == 1:
+        return [state]
+    states: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(states, state)
+    return states

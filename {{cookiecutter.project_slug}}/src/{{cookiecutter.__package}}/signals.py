@@ -1,0 +1,92 @@
+"""Signals: before training starts they end the process at once; from then on they ask it to save and then to stop.
+
+Standard library alone, for `__main__` calls this before torch and Lightning are imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# The exit code of each, by name, for not every system has them all. 75 (try again) asks a cluster to queue a job again.
+EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75, "SIGHUP": 129}
+
+
+class Stopped(SystemExit):
+    """A signal ended the process; ``code`` is its exit code and ``name`` the signal's."""
+
+    def __init__(self, signum: int) -> None:
+        self.name = signal.Signals(signum).name
+        super().__init__(EXIT_CODES[self.name])
+
+
+class _Request:
+    """What was asked of this process, and how it answers."""
+
+    signum: int | None = None
+    deferred = False  # whether training is under way and looks at `signum` before each batch
+    process = 0
+
+
+_request = _Request()
+
+
+def install() -> None:
+    """Handle the signals of `EXIT_CODES`, but for those that this process was started to ignore (``nohup``)."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _request.process = os.getpid()
+    for name in EXIT_CODES:
+        signum = getattr(signal, name, None)
+        if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _handle)
+
+
+def _handle(signum: int, frame: FrameType | None) -> None:
+    if os.getpid() != _request.process:  # a worker that loads data: it ends with the training, or when it is told to
+        if signum == signal.SIGTERM:
+            os._exit(EXIT_CODES["SIGTERM"])
+        return
+    again = _request.signum is not None
+    if not again:
+        _request.signum = signum
+    if not _request.deferred or (again and signum == signal.SIGINT):
+        raise Stopped(_request.signum or signum)
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Handle signals, and afterwards leave everything as it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    known = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)]
+    before = {signum: signal.getsignal(signum) for signum in known}
+    _request.signum = None
+    install()
+    try:
+        yield
+    finally:
+        immediate()
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def defer() -> None:
+    """From now on only note a signal: `requested` tells of it. A second Ctrl-C still ends the process at once."""
+    _request.deferred = True
+    install()  # once more, for the Trainer has put its own in their place
+
+
+def immediate() -> None:
+    """From now on a signal ends the process at once."""
+    _request.deferred = False
+
+
+def requested() -> int | None:
+    """The signal that asked this process to stop, if there was one."""
+    return _request.signum
