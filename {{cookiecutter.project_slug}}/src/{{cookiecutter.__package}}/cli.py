@@ -101,7 +101,7 @@ class RunCLI(LightningCLI):
                 if restarts != "0":
                     raise UserError(
                         f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on"
-                        " with it: --run NAME --resume"
+                        f" with it: torchrun … -m -- {__package__} fit --run NAME --resume"
                     )
                 return None, ckpt_path
             if ckpt_path or (options.run and options.resume):
@@ -173,6 +173,12 @@ class RunCLI(LightningCLI):
         self.position = (
             checkpoints.position(checkpoints.read(self.ckpt_path)) if new and self.ckpt_path else checkpoints.Position()
         )
+        if new and not runs.all_ranks_have("position", str(self.position)):
+            raise UserError(
+                f"this process reads {self.ckpt_path or 'no checkpoint'} and would go on from {self.position}, but rank 0"
+                " from somewhere else: the machines do not see the same files. Put the project on a file system that"
+                " they share, or start the command again if they do."
+            )
         if self.run is not None:
             trainer.default_root_dir = str(self.run.folder)
         elif self.ckpt_path is not None:

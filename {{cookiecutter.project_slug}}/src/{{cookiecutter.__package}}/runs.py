@@ -189,6 +189,11 @@ def shared_by_ranks(question: str, choose: Callable[[], str]) -> str:
     return chosen
 
 
+def all_ranks_have(question: str, value: str) -> bool:
+    """Whether this process has what rank 0 has, where they may run on several machines."""
+    return _launched_world() is None or shared_by_ranks(question, lambda: value) == value
+
+
 @cache
 def _launched_world() -> tuple[int, TCPStore] | None:
     """This process's rank, and a store that all processes share which torchrun or srun has started."""
