@@ -19,6 +19,7 @@ FILES = {
     ),
     *(f"src/{PACKAGE}/{name}.py" for name in ("hardware", "loggers", "module", "network", "runs", "train")),
     f"src/{PACKAGE}/digits.npz",
+    "scripts/train.sbatch",
     *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_module", "test_train")),
 }
 # Small, quick and the same on every machine, whatever the answers were.

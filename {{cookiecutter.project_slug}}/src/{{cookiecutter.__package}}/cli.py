@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import checkpoints, hardware, loggers, runs, signals
 from .callbacks import SeedSteps
@@ -61,7 +64,11 @@ class RunCLI(LightningCLI):
         )
         parser.add_argument("--run", type=str, help="Name of the new run (fit), or of the run to evaluate.")
         parser.add_argument(
-            "--resume", nargs="?", const="", type=str, help="Go on with this run, or the newest unfinished one (fit)."
+            "--resume",
+            nargs="?",
+            const="",
+            type=str,
+            help="Go on with this run, the newest unfinished one, or --run NAME if begun (fit).",
         )
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
@@ -77,8 +84,11 @@ class RunCLI(LightningCLI):
         self.run, self.ckpt_path = self._find_run(options)
         if self.run is not None:
             at = args.index(self.config.subcommand) + 1
-            self.config = parser.parse_args([*args[:at], "-c", str(self.run.config_file), *args[at:]])
+            args = [*args[:at], "-c", str(self.run.config_file), *args[at:]]
+            self.config = parser.parse_args(args)
             if self.config.subcommand == "fit":
+                if repeated := self._repeated(args, self.run):
+                    self.config = parser.parse_args([argument for argument in args if argument not in repeated])
                 self._refuse_changes(self.run)
 
     def _find_run(self, options: Any) -> tuple[runs.Run | None, str | Path | None]:
@@ -87,11 +97,22 @@ class RunCLI(LightningCLI):
             if ckpt_path:
                 checkpoints.read(ckpt_path)
             if options.resume is None:
+                restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
+                if restarts != "0":
+                    raise UserError(
+                        f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on"
+                        f" with it: torchrun … -m -- {__package__} fit --run NAME --resume"
+                    )
                 return None, ckpt_path
-            if options.run or ckpt_path:
-                raise UserError("--resume goes on with a run as it was; leave out --run and --ckpt_path.")
-            run = runs.find(root, options.resume, finished=False)
-            return run, run.last_checkpoint()
+            if ckpt_path or (options.run and options.resume):
+                raise UserError(
+                    "--resume NAME goes on with a run as it was; leave out --run and --ckpt_path. Or begin a run and"
+                    " go on with it by the same command: --run NAME --resume"
+                )
+            # by --run NAME --resume, a launcher that starts the command again goes on wherever the run has got to
+            named = options.run and not options.resume
+            run = runs.find_begun(root, options.run) if named else runs.find(root, options.resume, finished=False)
+            return run, run.last_checkpoint() if run else None
         if options.resume is not None:
             raise UserError(f"--resume is an option of fit. Name the run to {self.config.subcommand} with --run NAME.")
         if ckpt_path:
@@ -100,6 +121,17 @@ class RunCLI(LightningCLI):
             return (run if run.config_file.is_file() else None), ckpt_path
         run = runs.find(root, options.run, finished=True)
         return run, run.best_checkpoint()
+
+    def _repeated(self, args: list[str], run: runs.Run) -> list[str]:
+        """The options ``--list+=item`` whose item is in the run's own list: the command that began it was repeated."""
+        before = _flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
+        now = _flat(self._options())
+        appended = {argument: match[1] for argument in args if (match := re.match(r"--([\w.]+)\+=", argument))}
+        return [
+            argument
+            for argument, name in appended.items()
+            if before.get(name) and all(item in before[name] for item in now[name])
+        ]
 
     def _refuse_changes(self, run: runs.Run) -> None:
         before = _flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
@@ -141,6 +173,12 @@ class RunCLI(LightningCLI):
         self.position = (
             checkpoints.position(checkpoints.read(self.ckpt_path)) if new and self.ckpt_path else checkpoints.Position()
         )
+        if new and not runs.all_ranks_have("position", str(self.position)):
+            raise UserError(
+                f"this process reads {self.ckpt_path or 'no checkpoint'} and would go on from {self.position}, but rank 0"
+                " from somewhere else: the machines do not see the same files. Put the project on a file system that"
+                " they share, or start the command again if they do."
+            )
         if self.run is not None:
             trainer.default_root_dir = str(self.run.folder)
         elif self.ckpt_path is not None:
@@ -159,6 +197,9 @@ class RunCLI(LightningCLI):
             self.exact_resume = ExactResume(folder, given.save_every_n_steps)
             trainer.callbacks.insert(0, self.exact_resume)  # before others log or count the batch that is to come
             trainer.plugins = [*_listed(trainer.plugins), checkpoints.WholeFiles()]
+        if SLURMEnvironment.detect() and not hardware.by_torchrun():
+            # Lightning's own answer to SLURM's signals would save in the middle of a batch
+            trainer.plugins = [*_listed(trainer.plugins), SLURMEnvironment(auto_requeue=False)]
         for callback in trainer.callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and self.run is not None:
                 callback.dirpath = str(self.run.checkpoints)

@@ -82,6 +82,8 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
         # a resumed run goes on in its folder
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        # on a cluster's login node; a job that needs srun and was started without is refused
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
         # Lightning's own use of torch
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from .errors import UserError
 
@@ -45,8 +46,8 @@ def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
         ``cpu``, ``gpu`` or ``mps``; another accelerator is returned as it was given and not checked.
 
     Raises:
-        UserError: The accelerator is not there, there are fewer devices than asked for, or options contradict
-            one another.
+        UserError: The accelerator is not there, there are fewer devices than asked for, options contradict one
+            another, or the other processes that they need were not started.
     """
     accelerator, strategy, precision = (str(trainer[key]) for key in ("accelerator", "strategy", "precision"))
     device = _device(accelerator)
@@ -75,13 +76,35 @@ def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
         )
     if trainer["sync_batchnorm"] and device == "cpu":
         raise UserError("trainer.sync_batchnorm is true, and the device is cpu: it needs GPUs. Leave it out.")
-    launched = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "GROUP_RANK", "NODE_RANK"))
-    if int(trainer["num_nodes"]) > 1 and not launched:
+    _check_launcher(int(trainer["num_nodes"]))
+    return device
+
+
+def by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _check_launcher(num_nodes: int) -> None:
+    torchrun, by_srun = by_torchrun(), int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if not torchrun and SLURMEnvironment.detect() and (tasks := int(os.environ["SLURM_NTASKS"])) > by_srun:
         raise UserError(
-            f"trainer.num_nodes is {trainer['num_nodes']}, but nothing started this process on several machines;"
+            f"SLURM has {tasks} tasks for this job, but {by_srun} was started: it would wait for the others for ever."
+            " Put srun before the command, as scripts/train.sbatch does, or ask for one task."
+        )
+    if num_nodes > 1 and not torchrun and by_srun == 1:
+        raise UserError(
+            f"trainer.num_nodes is {num_nodes}, but nothing started this process on several machines;"
             " it would wait for the others for ever. Start it by torchrun or srun on each machine."
         )
-    return device
+    if (
+        os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+        and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    ):
+        raise UserError(
+            f"torchrun was given --max-restarts {os.environ['TORCHELASTIC_MAX_RESTARTS']}, but what it restarts would"
+            " find the addresses of the processes before. Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun."
+        )
 
 
 def _device(accelerator: str) -> str:

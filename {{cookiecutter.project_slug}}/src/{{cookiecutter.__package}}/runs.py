@@ -8,17 +8,20 @@ import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch.distributed import TCPStore
 
-from . import checkpoints
+from . import checkpoints, hardware
 from .errors import UserError
 
 # How a run's folder reaches the processes that Lightning starts for the other devices: they run `main` again.
@@ -88,8 +91,9 @@ class Run:
 
     def discard(self) -> None:
         """Remove the folder if no more was put into it than what it was made with."""
-        if {path.name for path in self.folder.iterdir()} <= {"config.yaml", "run.json"}:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may have removed it
+            if {path.name for path in self.folder.iterdir()} <= {"config.yaml", "run.json"}:
+                shutil.rmtree(self.folder)
 
     def last_checkpoint(self) -> Path | None:
         """The checkpoint from which the run goes on, if it has come that far."""
@@ -125,7 +129,7 @@ def create(root: Path, name: str | None, config: str) -> Run:
     Raises:
         UserError: The name is taken or no folder's name, or the folder can't be written.
     """
-    return Run(shared_by_ranks(lambda: _make_folder(root, name, config)))
+    return Run(Path(shared_by_ranks("new", lambda: str(_make_folder(root, name, config)))))
 
 
 def _make_folder(root: Path, name: str | None, config: str) -> Path:
@@ -162,28 +166,58 @@ def _write_whole(file: Path, text: str) -> None:
     os.replace(temporary, file)
 
 
-def shared_by_ranks(choose: Callable[[], Path]) -> Path:
-    """Let rank 0 choose a folder, and give the other processes of the same training its choice."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started all ranks, and keeps a store for them
-        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-        key = f"run_folder/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        if os.environ["RANK"] == "0":
-            store.set(key, str(choose()))
-        return Path(store.get(key).decode())
-    if launched_by_rank_0():
-        return Path(os.environ[FOLDER_VARIABLE])
-    folder = choose()
-    os.environ[FOLDER_VARIABLE] = str(folder)  # Lightning's launcher hands the environment on
-    return folder
+def shared_by_ranks(question: str, choose: Callable[[], str]) -> str:
+    """Let rank 0 choose a text, such as a run's folder, and give the other processes of the training its choice.
+
+    Args:
+        question: A word for what is chosen, another one for each call.
+        choose: Makes the choice.
+    """
+    if world := _launched_world():
+        rank, store = world
+        key = f"{__package__}/{question}"
+        if rank == 0:
+            store.set(key, choose())
+        while not store.check([key]):  # not `store.wait`, in which no signal would be handled
+            time.sleep(0.05)
+        return store.get(key).decode()
+    if os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ:
+        return os.environ[FOLDER_VARIABLE]
+    chosen = choose()
+    if chosen:
+        os.environ[FOLDER_VARIABLE] = chosen  # Lightning's launcher hands the environment on
+    return chosen
+
+
+def all_ranks_have(question: str, value: str) -> bool:
+    """Whether this process has what rank 0 has, where they may run on several machines."""
+    return _launched_world() is None or shared_by_ranks(question, lambda: value) == value
+
+
+@cache
+def _launched_world() -> tuple[int, TCPStore] | None:
+    """This process's rank, and a store that all processes share which torchrun or srun has started."""
+    if hardware.by_torchrun():
+        rank, host, port = int(os.environ["RANK"]), os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        slurm = SLURMEnvironment(auto_requeue=False)
+        rank, host, port, hosted = slurm.global_rank(), slurm.main_address, slurm.main_port, False
+    else:
+        return None
+    if rank == 0 and not hosted:  # torch makes its own store at this address later, and then shares the server
+        return rank, TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
+    while True:  # TCPStore would wait too, but handle no signal
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+            return rank, TCPStore(host, port, is_master=False)
+        except OSError:
+            time.sleep(0.1)
 
 
 def launched_by_rank_0() -> bool:
     """Whether Lightning's launcher in another process started this one."""
-    return (
-        "TORCHELASTIC_RUN_ID" not in os.environ
-        and os.environ.get("LOCAL_RANK", "0") != "0"
-        and FOLDER_VARIABLE in os.environ
-    )
+    return not hardware.by_torchrun() and os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ
 
 
 def find(root: Path, name: str | None, finished: bool) -> Run:
@@ -198,12 +232,18 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
         UserError: There is no such run.
     """
     if name:
-        run = Run(shared_by_ranks(lambda: root.absolute() / name))
-        if not run.config_file.is_file():
-            known = ", ".join(run.name for run in _all(root)[:5]) or "none"
-            raise UserError(f"there is no run {name} in {root} (newest: {known}).")
-        return run
-    return Run(shared_by_ranks(lambda: _newest(root, finished)))
+        if run := find_begun(root, name):
+            return run
+        known = ", ".join(run.name for run in _all(root)[:5]) or "none"
+        raise UserError(f"there is no run {name} in {root} (newest: {known}).")
+    return Run(Path(shared_by_ranks("found", lambda: str(_newest(root, finished)))))
+
+
+def find_begun(root: Path, name: str) -> Run | None:
+    """Find a run by its name, if it was ever begun."""
+    folder = root.absolute() / name
+    found = shared_by_ranks("begun", lambda: str(folder) if Run(folder).config_file.is_file() else "")
+    return Run(Path(found)) if found else None
 
 
 def _newest(root: Path, finished: bool) -> Path:

@@ -1,0 +1,122 @@
+"""A job of a real SLURM that is signalled and requeued, by the script that a project comes with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import slurm
+from launched import HOLD, OPTIONS, assert_same_end
+from project import clean_environment
+from warm import shared
+
+pytestmark = pytest.mark.skipif(
+    bool(slurm.MISSING),
+    reason=f"SLURM is not installed: no {', '.join(slurm.MISSING)} (apt-get install slurm-wlm munge)",
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[slurm.Slurm]:
+    with slurm.started() as cluster:
+        yield cluster
+
+
+def prepared(project: Path) -> Path:
+    """Fill in the script as a user does: the partition, and what is asked for."""
+    (project / "hold.py").write_text(HOLD)
+    script = project / "scripts" / "train.sbatch"
+    text = script.read_text()
+    for old, new in (
+        ("--partition=PARTITION", "--partition=low"),
+        ("--ntasks-per-node=1", "--ntasks-per-node=2"),
+        ("--cpus-per-task=4", "--cpus-per-task=1"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    script.write_text(text)
+    return project
+
+
+def submit(cluster: slurm.Slurm, project: Path, *options: str, **environment: str) -> str:
+    command = ("sbatch", "--parsable", "scripts/train.sbatch", *options)
+    return cluster.run(*command, cwd=project, environment=clean_environment(project) | environment)
+
+
+def wait(condition: Callable[[], bool], said: Callable[[], str], timeout: float = 90) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, said()
+        time.sleep(0.1)
+
+
+def ranks_that_import(job: str) -> int:
+    """The number of a job's processes that have begun to import torch."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = set((process / "environ").read_bytes().split(b"\0"))
+            is_rank = {f"SLURM_JOB_ID={job}".encode(), b"SLURM_STEP_ID=0"} <= environment
+            count += is_rank and "libtorch" in (process / "maps").read_text()
+        except OSError:  # it has ended
+            continue
+    return count
+
+
+def test_a_job_that_is_requeued_three_times_ends_as_if_it_had_run_through(bake_project, cluster):
+    project = prepared(bake_project({"logger": "csv"}))
+    job = submit(cluster, project, *OPTIONS, HOLD_AT="17,29")
+
+    def said() -> str:
+        return f"{cluster.job(job)}\n{(project / f'slurm-{job}.out').read_text()}"
+
+    def held(step: int) -> bool:
+        return all((project / f"held-{rank}-{step}").exists() for rank in range(2))
+
+    # in the imports
+    wait(lambda: ranks_that_import(job) == 2, said)
+    cluster.run("scancel", "--signal=USR1", job)
+    wait(lambda: cluster.job(job)["Restarts"] == "1", said)
+    assert not (project / "runs").exists()
+
+    # in mid-epoch by another job, which SLURM prefers
+    wait(lambda: held(17), said)
+    other = cluster.run("sbatch", "--parsable", "--partition=high", "--exclusive", "--wrap=true", cwd=project)
+    wait(lambda: cluster.job(job)["Restarts"] == "2", said)
+    assert cluster.job(other)["JobState"] == "COMPLETED" or cluster.wait(other, "COMPLETED")
+
+    # in mid-epoch by the time limit
+    wait(lambda: held(29), said)
+    cluster.run("scontrol", "update", f"jobid={job}", "timelimit=2")
+    wait(lambda: cluster.job(job)["Restarts"] == "3", said)
+    cluster.run("scontrol", "update", f"jobid={job}", "timelimit=60")
+
+    whole = shared().start(project, [["fit", "--run=whole", *OPTIONS, "--trainer.devices=2"]], processes=2)
+    assert whole.wait() == 0, whole.output()
+    ended = cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+    assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), said()
+    assert sorted(folder.name for folder in (project / "runs").iterdir()) == [f"job-{job}", "whole"]
+    assert_same_end(project / "runs" / f"job-{job}", project / "runs" / "whole")
+    assert "Traceback" not in said()
+    assert "srun` command" not in said()
+
+
+def test_a_job_that_fails_is_not_requeued(bake_project, cluster):
+    project = prepared(bake_project({"logger": "csv"}))
+    job = submit(cluster, project, *OPTIONS, "--data.batch_size=0")
+
+    ended = cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "0")
+    assert "error: data.batch_size is 0; it must be at least 1" in (project / f"slurm-{job}.out").read_text()
+
+
+def test_a_job_that_is_cancelled_is_not_requeued(bake_project, cluster):
+    project = prepared(bake_project({"logger": "csv"}))
+    job = submit(cluster, project, *OPTIONS)
+    wait(lambda: ranks_that_import(job) == 2, lambda: str(cluster.job(job)))
+    cluster.run("scancel", job)
+
+    ended = cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+    assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0")
