@@ -1,11 +1,13 @@
 # make demo: bake the default project and train it.   make test: the whole test suite.
-# Both install what they need into .venv, once. Another Python: make demo PYTHON=python3.13
+# make stress: 300 kills of trainings, or make stress KILLS=3000.
+# They install what they need into .venv, once. Another Python: make demo PYTHON=python3.13
 PYTHON ?= python3
 VENV ?= .venv
+KILLS ?= 300
 BIN = $(VENV)/bin
 PROJECT = demo/my-lightning-project
 
-.PHONY: demo test test-all clean
+.PHONY: demo test test-all stress clean
 
 demo: $(VENV)/demo.installed
 	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
@@ -26,6 +28,10 @@ test: $(VENV)/test.installed
 
 test-all: $(VENV)/test.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# kills trainings at random moments and compares their end with that of one that was left alone
+stress: $(VENV)/test.installed
+	$(BIN)/python tests/stress.py --kills $(KILLS)
 
 $(VENV)/test.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
