@@ -191,6 +191,7 @@ class Command:
 
     def __init__(self, warm: WarmProcess, pid: int, count: int, output: Path) -> None:
         self.pid = pid
+        self._code: int | None = None
         self._count = count
         self._warm = warm
         self._output = output
@@ -202,12 +203,24 @@ class Command:
             TimeoutError: It has not ended after ``timeout`` seconds, and was killed.
         """
         end = time.monotonic() + timeout
-        while (code := self._warm._ask(ended=self.pid)) is None:
+        while (code := self.ended()) is None:
             if time.monotonic() > end:
-                os.kill(self.pid, signal.SIGKILL)
+                self.kill()
                 raise TimeoutError(f"no end after {timeout} s:\n{self.output()}")
             time.sleep(0.02)
         return code
+
+    def ended(self) -> int | None:
+        """Return the exit code of a process that has ended."""
+        if self._code is None:
+            self._code = self._warm._ask(ended=self.pid)
+        return self._code
+
+    def kill(self) -> None:
+        """Kill the process, and what it has started, as nothing can be caught."""
+        os.killpg(self.pid, signal.SIGKILL)
+        while self.ended() is None:
+            time.sleep(0.01)
 
     def results(self) -> list[tuple[int, str]]:
         """The exit code and the output of each of the commands.

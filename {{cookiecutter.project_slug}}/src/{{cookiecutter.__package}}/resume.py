@@ -52,8 +52,10 @@ class ExactResume(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         loop = trainer.fit_loop.epoch_loop
-        if "step" in self._restored:  # Lightning counts one step twice, or not, by where it was saved
+        if "step" in self._restored:
+            # Lightning would count the batch before which it was saved as begun twice, and may count a step twice
             loop._batches_that_stepped = self._restored.pop("step")
+            loop.batch_progress.total.ready = loop.batch_progress.total.started + 1
         if batch_idx % trainer.accumulate_grad_batches:
             return  # gradients that are still being summed are in no checkpoint
         signum = self._requested()
@@ -98,6 +100,9 @@ class ExactResume(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.defer()
+        if self.folder and trainer.is_global_zero:
+            for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+                leftover.unlink(missing_ok=True)
         if trainer.world_size > 1:
             # messages between CPUs: a GPU would have to be waited for
             self._agreement = torch.distributed.new_group(backend="gloo")

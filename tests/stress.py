@@ -1,0 +1,233 @@
+"""Kill trainings at random moments, resume them, and compare the end with that of a training that was never killed.
+
+``python tests/stress.py --kills 300`` (or ``make stress``) goes on until so many kills were made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+from combinations import VALUES
+from project import PACKAGE, clean_environment
+from test_render import render
+from warm import Command, shared
+
+PLATEAU = (
+    "--model.scheduler=pytorch_lightning.cli.ReduceLROnPlateau",
+    *("--model.scheduler.init_args.monitor=val/loss", "--model.scheduler.init_args.patience=0"),
+)
+DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+# Each: the data set, and options. What a resumed run may get wrong stands here.
+VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "plain": ("digits", ()),
+    "workers": ("digits", ("--data.num_workers=2",)),
+    "accumulated gradients": ("digits", ("--trainer.accumulate_grad_batches=3",)),
+    "plateau": ("digits", PLATEAU),
+    "validation inside an epoch": ("digits", ("--trainer.val_check_interval=0.3",)),
+    "validation every second epoch": ("digits", ("--trainer.check_val_every_n_epoch=2", *PLATEAU)),
+    "two best": ("digits", ("--trainer.callbacks.0.init_args.save_top_k=2",)),
+    "two processes": ("digits", DDP),
+    "two processes, all at once": (
+        "digits",
+        (*DDP, "--data.num_workers=2", "--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=0.5"),
+    ),
+    "mnist": ("mnist", ()),
+    "fashion_mnist": ("fashion_mnist", ("--data.num_workers=2",)),
+    "cifar10": ("cifar10", ("--trainer.accumulate_grad_batches=2",)),
+    "corrupt_mnist": ("corrupt_mnist", ()),
+    "image_folder": ("image_folder", ("--data.num_workers=2",)),
+}
+ALWAYS = ("--save_every_n_steps=4", "--trainer.max_epochs=4", "--trainer.log_every_n_steps=3", "--logger=csv")
+
+
+@dataclass
+class Tally:
+    """What a series of kills came to."""
+
+    kills: int = 0
+    cold: int = 0
+    runs: int = 0
+    identical: int = 0
+
+    def __str__(self) -> str:
+        """What is reported."""
+        return f"{self.kills} kills ({self.cold} of cold processes), {self.runs} runs, {self.identical} identical"
+
+
+class ColdCommand:
+    """A command in a process of its own, which imports everything anew; `Command`'s counterpart."""
+
+    def __init__(self, project: Path, arguments: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", PACKAGE, *arguments],
+            cwd=project,
+            env=clean_environment(project),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def ended(self) -> int | None:
+        """Return the exit code of a process that has ended."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """Kill the process, and what it has started, as nothing can be caught."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def output(self) -> str:
+        """What an ended process has written."""
+        return self._process.communicate()[0].decode()
+
+
+def project_of(variant: str, folder: Path) -> tuple[Path, list[str]]:
+    """Bake a project for a variant, with its data, and return it and the options."""
+    dataset, options = VARIANTS[variant]
+    answers = {field: values[0] for field, values in VALUES.items()} | {"dataset": dataset}
+    project = render(answers, folder)
+    small = [] if dataset == "digits" else [*datasets.write(dataset, folder / "files"), "--data.batch_size=8"]
+    return project, [*small, *ALWAYS, *options]
+
+
+def start(project: Path, arguments: Sequence[str], variant: str, cold: bool) -> Command | ColdCommand:
+    if cold:
+        return ColdCommand(project, arguments)
+    processes = 2 if "--trainer.devices=2" in VARIANTS[variant][1] else 1
+    return shared().start(project, [list(arguments)], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
+
+
+def killed_run(
+    variant: str, project: Path, options: Sequence[str], name: str, cold: bool, choose: random.Random, longest: float
+) -> int:
+    """Train under a name, killed again and again until it ends by itself; return the number of kills.
+
+    The processes are killed after ``longest`` seconds or before.
+    """
+    arguments, kills = ["fit", f"--run={name}", *options], 0
+    folder = project / "runs" / name
+    while True:
+        command = start(project, arguments, variant, cold)
+        # some die while they start, some in their first steps and some later
+        end, code = time.monotonic() + choose.uniform(0, longest), None
+        while code is None and (time.monotonic() < end or not folder.exists()):
+            time.sleep(0.01)
+            code = command.ended()
+        if code is None:
+            command.kill()
+            kills += 1
+            arguments = ["fit", f"--resume={name}"]
+        elif code == 0:
+            return kills
+        else:
+            raise AssertionError(f"{variant}: exit {code} after {kills} kills\n{command.output()}")
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Compare two runs field by field: checkpoints, the rows of all metrics, the test's result."""
+    import torch
+
+    def load(file: Path) -> Any:
+        return torch.load(file, weights_only=True)
+
+    found: list[str] = []
+    names = [{f.name for f in (run / "checkpoints").iterdir()} - {"previous.ckpt"} for run in (one, other)]
+    if names[0] != names[1]:
+        found.append(f"checkpoints: {names[0]} and {names[1]}")
+    for name in sorted(names[0] & names[1]):
+        found += _differ(load(one / "checkpoints" / name), load(other / "checkpoints" / name), name)
+    if (one / "metrics.csv").read_text() != (other / "metrics.csv").read_text():
+        found.append("metrics.csv")
+    results = [json.loads((run / "test.json").read_text()) for run in (one, other)]
+    found += _differ(*({k: v for k, v in result.items() if k != "checkpoint"} for result in results), "test.json")
+    return found
+
+
+def _differ(a: Any, b: Any, where: str) -> list[str]:
+    import torch
+
+    if where.endswith(".current_score"):
+        return []  # what ModelCheckpoint forgets when it is loaded, until it measures again
+    if isinstance(a, str) and isinstance(b, str):
+        a, b = Path(a).name, Path(b).name  # the runs have different folders
+    if type(a) is not type(b):
+        return [f"{where}: {a!r:.80} and {b!r:.80}"]
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [where]
+    if isinstance(a, Mapping):
+        a, b = ({Path(k).name if isinstance(k, str) and os.sep in k else k: v for k, v in m.items()} for m in (a, b))
+        if a.keys() != b.keys():
+            return [f"{where}: {a.keys() ^ b.keys()}"]
+        return [difference for key in a for difference in _differ(a[key], b[key], f"{where}.{key}")]
+    if isinstance(a, list | tuple):
+        pairs = zip(a, b, strict=False)
+        lengths = [] if len(a) == len(b) else [f"{where}: {len(a)} and {len(b)} items"]
+        return lengths + [d for i, pair in enumerate(pairs) for d in _differ(*pair, f"{where}[{i}]")]
+    return [] if a == b else [f"{where}: {a!r:.80} and {b!r:.80}"]
+
+
+def stress(variant: str, folder: Path, kills: int, cold: bool, seed: int, tally: Tally) -> None:
+    """Kill runs of a variant until so many kills were made, and compare each with one that was left alone.
+
+    Raises:
+        AssertionError: A run ended otherwise; the fields are named.
+    """
+    choose = random.Random(seed)
+    project, options = project_of(variant, folder)
+    begun = time.monotonic()
+    whole = start(project, ["fit", "--run=whole", *options], variant, cold)
+    while (code := whole.ended()) is None:
+        time.sleep(0.05)
+    assert code == 0, whole.output()
+    longest = 0.9 * (time.monotonic() - begun)
+    number, goal = 0, tally.kills + kills
+    while tally.kills < goal:
+        number += 1
+        killed = killed_run(variant, project, options, f"killed{number}", cold, choose, longest)
+        tally.kills += killed
+        tally.cold += killed if cold else 0
+        tally.runs += 1
+        different = differences(project / "runs" / "whole", project / "runs" / f"killed{number}")
+        assert not different, f"{variant}, seed {seed}: {killed} kills\n" + "\n".join(different)
+        tally.identical += 1
+
+
+def main() -> None:
+    """Go through all variants, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=300, help="how many in all; a tenth of cold processes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=VARIANTS, help="one variant alone")
+    options = parser.parse_args()
+    chosen = [options.only] if options.only else list(VARIANTS)
+    tally = Tally()
+    failed = []
+    for number, variant in enumerate(chosen):
+        share = -(-options.kills * 9 // (10 * len(chosen)))
+        for cold, kills in ((False, share), (True, -(-options.kills // (10 * len(chosen))))):
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    stress(variant, Path(folder), kills, cold, options.seed + number, tally)
+                except AssertionError as error:
+                    failed.append(str(error))
+                    print(error)
+            print(f"{variant}{' (cold)' if cold else ''}: {tally} so far", flush=True)
+    print(tally)
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
