@@ -36,7 +36,7 @@ class Hold(Callback):
                 signal.signal(sent, note)
         marker.with_suffix(".new").write_text(str(os.getpid()))
         marker.with_suffix(".new").rename(marker)
-        end = time.monotonic() + 90
+        end = time.monotonic() + 150
         while not arrived and time.monotonic() < end:
             time.sleep(0.05)
         for sent, handler in handlers.items():

@@ -76,7 +76,7 @@ class Slurm:
         words = self.run("scontrol", "show", "job", "--oneliner", number).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
-    def wait(self, number: str, *states: str, timeout: float = 120) -> dict[str, str]:
+    def wait(self, number: str, *states: str, timeout: float = 240) -> dict[str, str]:
         """Wait until a job is in one of these states.
 
         Raises:

@@ -78,18 +78,18 @@ def test_two_launchers_come_to_the_same_end_as_one_machine_even_if_a_worker_is_k
     plain = [word for word in words if word != "--resume"]
     del plain[plain.index("--max-restarts") : plain.index("--max-restarts") + 2]
     with two_launchers(project, plain) as launchers:
-        assert [launcher.wait(timeout=120) for launcher in launchers] == [0, 0], output(project)
+        assert [launcher.wait(timeout=300) for launcher in launchers] == [0, 0], output(project)
     assert_same_end(project / "runs" / "plain", project / "runs" / "whole")
 
     setting, _, *elastic = readme_command(project, "elastic")
     with two_launchers(project, elastic, **dict([setting.split("=")]), HOLD_AT="20") as launchers:
         held = [project / f"held-{rank}-20" for rank in range(2)]
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while not all(file.exists() for file in held):
             assert time.monotonic() < end, output(project)
             time.sleep(0.1)
         os.kill(int(held[1].read_text()), signal.SIGKILL)
-        assert [launcher.wait(timeout=120) for launcher in launchers] == [0, 0], output(project)
+        assert [launcher.wait(timeout=300) for launcher in launchers] == [0, 0], output(project)
     assert_same_end(project / "runs" / "elastic", project / "runs" / "whole")
     assert sorted(folder.name for folder in (project / "runs").iterdir()) == ["elastic", "plain", "whole"]
 

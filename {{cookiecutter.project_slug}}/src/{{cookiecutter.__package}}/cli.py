@@ -175,9 +175,9 @@ class RunCLI(LightningCLI):
         )
         if new and not runs.all_ranks_have("position", str(self.position)):
             raise UserError(
-                f"this process reads {self.ckpt_path or 'no checkpoint'} and would go on from {self.position}, but rank 0"
-                " from somewhere else: the machines do not see the same files. Put the project on a file system that"
-                " they share, or start the command again if they do."
+                f"this process reads {self.ckpt_path or 'no checkpoint'} and would go on from {self.position}, but"
+                " rank 0 from somewhere else: the machines do not see the same files. Put the project on a file system"
+                " that they share, or start the command again if they do."
             )
         if self.run is not None:
             trainer.default_root_dir = str(self.run.folder)
