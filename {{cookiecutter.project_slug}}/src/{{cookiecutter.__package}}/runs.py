@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.distributed import TCPStore
 
-from .errors import UserError
+from .errors import UserError, reason
 
 # How a run's folder reaches the processes that Lightning starts for the other devices: they run `main` again.
 FOLDER_VARIABLE = "LIGHTNING_RUN_FOLDER"
@@ -84,9 +87,8 @@ class Run:
         self.update(status=status, ended=time.strftime("%Y-%m-%d %H:%M:%S"), **values)
 
     def discard(self) -> None:
-        """Remove the folder if nothing was put into it."""
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
+        """Remove the folder of a run that has not come to training."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def last_checkpoint(self) -> Path | None:
         """The checkpoint from which the run goes on, if it has come that far."""
@@ -181,9 +183,10 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
 
 
 def _newest(root: Path, finished: bool) -> Path:
-    for run in _all(root):
-        if run.finished == finished:
-            return run.folder
+    found = [run for run in _all(root) if run.finished == finished]
+    # rather a run that has got somewhere than one that was killed before its first checkpoint
+    for run in (*(run for run in found if run.last_checkpoint()), *found):
+        return run.folder
     if finished:
         raise UserError(f"no finished run in {root}. Train one with: fit; or name a checkpoint: --ckpt_path FILE")
     raise UserError(f"no unfinished run in {root} to resume. Start one with: fit")
@@ -208,8 +211,42 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a zip, pickle or I/O error: whatever the reader raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the checkpoint {file} can't be read: {reason[:200]}") from error
+        raise UserError(f"the checkpoint {file} can't be read: {reason(error)}.") from error
+
+
+def check_model(file: str | Path, model: LightningModule) -> None:
+    """Refuse a checkpoint of another model.
+
+    Raises:
+        UserError: It is of another model, or of none.
+    """
+    checkpoint = read_checkpoint(file)
+    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+        raise UserError(
+            f"the checkpoint {file} is none that a training has written. Give one of runs/NAME/checkpoints."
+        )
+    weights, here = ({n: tuple(w.shape) for n, w in d.items()} for d in (checkpoint["state_dict"], model.state_dict()))
+    if weights == here or not model.strict_loading or is_overridden("configure_model", model):
+        return
+    # the options say it best; where they are the same, the network's code has changed
+    shaping = ("num_classes", "input_shape", "network")
+    options, ours = (
+        flat({name: of.get(name) for name in shaping}) for of in (checkpoint["hyper_parameters"], model.hparams)
+    )
+    for there, now in ((options, ours), (weights, here)):
+        told = [f"{n} is {there.get(n)} there and {now.get(n)} here" for n in there | now if there.get(n) != now.get(n)]
+        if told:
+            raise UserError(
+                f"the checkpoint {file} is of another model: {', '.join(told[:3])}. Give the options that it was"
+                " trained with, as they stand in its run's config.yaml, and the network as it was."
+            )
+
+
+def flat(options: Any, prefix: str = "") -> dict[str, Any]:
+    """Options by their dotted names."""
+    if not isinstance(options, dict) or not options:
+        return {prefix: options}
+    return {k: v for name, value in options.items() for k, v in flat(value, f"{prefix}.{name}".lstrip(".")).items()}
 
 
 def _git_state() -> dict[str, Any]:

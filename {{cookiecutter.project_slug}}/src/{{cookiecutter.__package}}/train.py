@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from .cli import RunCLI, shown
 from .data import DataModule
-from .errors import Parser, is_mistake, quiet
+from .errors import Parser, message, quiet
 from .module import ImageClassifier
 from .runs import FOLDER_VARIABLE
 
@@ -88,9 +88,10 @@ def main(args: list[str] | None = None) -> int:
         with quiet():
             TrainerCLI(ImageClassifier, DataModule, args=sys.argv[1:] if args is None else args)
     except Exception as error:
-        if not is_mistake(error):
+        text = message(error)
+        if text is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
