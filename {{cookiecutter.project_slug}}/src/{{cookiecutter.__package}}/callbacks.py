@@ -11,8 +11,10 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image, ImageDraw
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from torch import Tensor
+
+from .errors import UserError
 
 
 class PredictionImages(Callback):
@@ -113,8 +115,7 @@ def log_images(logger: Logger, split: str, images: Tensor, captions: list[str], 
         predictions: Predicted classes of the whole split, ``(N,)`` int64.
         step: Optimizer steps so far.
     """
-    kind = type(logger).__name__
-    if kind == "WandbLogger":
+    if isinstance(logger, WandbLogger):
         import wandb
 
         pictures = [
@@ -125,11 +126,11 @@ def log_images(logger: Logger, split: str, images: Tensor, captions: list[str], 
         histogram = wandb.Histogram(np_histogram=(counts, np.arange(len(counts) + 1)))
         media: dict[str, Any] = {f"{split}/predictions": histogram, f"{split}/examples": pictures}
         logger.log_metrics(media, step=step)
-    elif kind == "TensorBoardLogger":
+    elif isinstance(logger, TensorBoardLogger):
         grid = np.asarray(draw_grid(images, captions))
         logger.experiment.add_image(f"{split}/examples", grid, step, dataformats="HWC")
         logger.experiment.add_histogram(f"{split}/predictions", predictions, step)
-    elif kind == "MLFlowLogger":
+    elif isinstance(logger, MLFlowLogger):
         counts = torch.bincount(predictions).tolist()
         for name, picture in (
             ("examples", draw_grid(images, captions)),
@@ -170,6 +171,23 @@ def draw_histogram(counts: list[int], names: list[str], row: int = 18, width: in
         pen.rectangle((left, y + 2, left + length, y + row - 4), fill="#4477aa")
         pen.text((left + length + 4, y + 2), str(count), fill="black")
     return picture
+
+
+class CheckMonitors(Callback):
+    """Refuse a misspelt metric of a checkpoint, of early stopping or of a schedule before the first epoch is trained.
+
+    Raises:
+        UserError: A callback or schedule monitors a validation metric that is not logged.
+    """
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        logged = trainer.callback_metrics
+        monitors = [(callback, getattr(callback, "monitor", None)) for callback in trainer.callbacks]
+        monitors += [(config.scheduler, config.monitor) for config in trainer.lr_scheduler_configs]
+        for monitor, metric in monitors:
+            if isinstance(metric, str) and metric.startswith("val/") and metric not in logged:
+                name = type(monitor).__name__
+                raise UserError(f"{name} monitors {metric}, which is not logged. Choose one of {', '.join(logged)}.")
 
 
 class SeedSteps(Callback):

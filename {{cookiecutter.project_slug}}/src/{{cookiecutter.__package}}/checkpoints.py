@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from .errors import UserError
+from .errors import UserError, reason
 
 LAST = "last.ckpt"  # the state to go on from
 PREVIOUS = "previous.ckpt"  # the one before it, should that file be damaged
@@ -94,8 +96,7 @@ def read(file: str | Path) -> dict[str, Any]:
                     raise zipfile.BadZipFile(f"{damaged} is damaged")
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a zip, pickle or I/O error: whatever the reader raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the checkpoint {file} can't be read: {reason[:200]}") from error
+        raise UserError(f"the checkpoint {file} can't be read: {reason(error)}.") from error
 
 
 def newest_whole(folder: Path, say: Callable[[str], object]) -> Path | None:
@@ -145,3 +146,38 @@ def position(checkpoint: Mapping[str, Any]) -> Position:
     in_epoch = epochs["started"] > epochs["processed"]
     step = loop["epoch_loop.state_dict"].get("_batches_that_stepped", checkpoint["global_step"])
     return Position(epochs["processed"], batches["processed"] if in_epoch else 0, step)
+
+
+def check_model(file: str | Path, model: LightningModule) -> None:
+    """Refuse a checkpoint of another model.
+
+    Raises:
+        UserError: It is of another model, or of none.
+    """
+    checkpoint = read(file)
+    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+        raise UserError(
+            f"the checkpoint {file} is none that a training has written. Give one of runs/NAME/checkpoints."
+        )
+    weights, here = ({n: tuple(w.shape) for n, w in d.items()} for d in (checkpoint["state_dict"], model.state_dict()))
+    if weights == here or not model.strict_loading or is_overridden("configure_model", model):
+        return
+    # the options say it best; where they are the same, the network's code has changed
+    shaping = ("num_classes", "input_shape", "network")
+    options, ours = (
+        flat({name: of.get(name) for name in shaping}) for of in (checkpoint["hyper_parameters"], model.hparams)
+    )
+    for there, now in ((options, ours), (weights, here)):
+        told = [f"{n} is {there.get(n)} there and {now.get(n)} here" for n in there | now if there.get(n) != now.get(n)]
+        if told:
+            raise UserError(
+                f"the checkpoint {file} is of another model: {', '.join(told[:3])}. Give the options that it was"
+                " trained with, as they stand in its run's config.yaml, and the network as it was."
+            )
+
+
+def flat(options: Any, prefix: str = "") -> dict[str, Any]:
+    """Options by their dotted names."""
+    if not isinstance(options, dict) or not options:
+        return {prefix: options}
+    return {k: v for name, value in options.items() for k, v in flat(value, f"{prefix}.{name}".lstrip(".")).items()}

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import checkpoints, hardware, loggers, runs, signals
-from .callbacks import SeedSteps
-from .errors import Parser, UserError
+from .callbacks import CheckMonitors, SeedSteps
+from .checkpoints import flat
+from .errors import Parser, UserError, message
 from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 # What a resumed run may change; anything else would make it another run.
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
-CHANGEABLE = {*LIMITS, "save_every_n_steps"}
+# … and what changes nothing in the result: a run that its data ended can go on without mending them.
+CHANGEABLE = {*LIMITS, "save_every_n_steps", "data.num_workers", "data.skip_corrupt"}
 # Options of one call, which are no part of a run's configuration.
 CALL_OPTIONS = ("config", "run", "resume", "ckpt_path", "weights_only", "verbose", "return_predictions")
 
@@ -35,9 +37,11 @@ class RunCLI(LightningCLI):
     Attributes:
         run: The run that is trained or evaluated; None for a checkpoint that belongs to none, and under fast_dev_run.
         ckpt_path: The checkpoint to go on with or to evaluate.
+        created: Whether the run is a new one.
     """
 
     run: runs.Run | None
+    created: bool
     ckpt_path: str | Path | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -79,6 +83,8 @@ class RunCLI(LightningCLI):
                 f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Run this in the project's folder, or name a"
                 " configuration with -c FILE."
             )
+        if DEFAULT_CONFIG.is_file():
+            parser.check_config(DEFAULT_CONFIG)
         self.config = parser.parse_args(args)
         options = self.config[self.config.subcommand]
         self.run, self.ckpt_path = self._find_run(options)
@@ -124,8 +130,8 @@ class RunCLI(LightningCLI):
 
     def _repeated(self, args: list[str], run: runs.Run) -> list[str]:
         """The options ``--list+=item`` whose item is in the run's own list: the command that began it was repeated."""
-        before = _flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
-        now = _flat(self._options())
+        before = flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
+        now = flat(self._options())
         appended = {argument: match[1] for argument in args if (match := re.match(r"--([\w.]+)\+=", argument))}
         return [
             argument
@@ -134,8 +140,8 @@ class RunCLI(LightningCLI):
         ]
 
     def _refuse_changes(self, run: runs.Run) -> None:
-        before = _flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
-        now = _flat(self._options())
+        before = flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
+        now = flat(self._options())
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in CHANGEABLE)
         if changed:
             raise UserError(
@@ -167,7 +173,10 @@ class RunCLI(LightningCLI):
         given, options = self.config[str(self.subcommand)], self.config_init[str(self.subcommand)]
         trainer = options.trainer
         trainer.callbacks = list(trainer.callbacks or [])
+        if self.ckpt_path is not None:
+            checkpoints.check_model(self.ckpt_path, self.model)
         new = self.subcommand == "fit" and not trainer.fast_dev_run
+        self.created = new and self.run is None
         if new and self.run is None:
             self.run = runs.create(Path(trainer.default_root_dir or "runs"), options.run, self._config_text())
         self.position = (
@@ -183,6 +192,8 @@ class RunCLI(LightningCLI):
             trainer.default_root_dir = str(self.run.folder)
         elif self.ckpt_path is not None:
             trainer.default_root_dir = str(Path(self.ckpt_path).absolute().parent)
+        if trainer.fast_dev_run:
+            trainer.profiler = None  # it would write a report
         if not new:
             trainer.logger = False
         elif given.trainer.logger is None and self.run is not None:
@@ -191,7 +202,7 @@ class RunCLI(LightningCLI):
         # without a logger or a run's folder these would fail, or write beside the runs
         idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
         trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, idle)]
-        trainer.callbacks.append(SeedSteps(given.data.seed))
+        trainer.callbacks += [SeedSteps(given.data.seed), CheckMonitors()]
         if self.subcommand == "fit":
             folder = self.run.checkpoints if self.run else None
             self.exact_resume = ExactResume(folder, given.save_every_n_steps)
@@ -212,11 +223,11 @@ class RunCLI(LightningCLI):
 
     @contextmanager
     def discarded_on_error(self) -> Iterator[None]:
-        """Leave no empty folder of a run that could not even be set up."""
+        """Leave no folder of a new run that could not even be set up."""
         try:
             yield
         except BaseException:
-            if self.run is not None:
+            if self.run is not None and self.created:
                 self.run.discard()
             raise
 
@@ -251,14 +262,20 @@ class RunCLI(LightningCLI):
         logged_as = self.run.record.get("logged_as", {})
         logged_as |= loggers.known_as(self.trainer.loggers)
         self.run.begin(device=self.device, logged_as=logged_as)
+        unused = None
         try:
             yield
         except BaseException as error:
             interrupted = isinstance(error, signals.Stopped)
-            self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
+            with suppress(OSError):  # what kept the run from writing may keep this from it too
+                self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
+            # a mistake told in a line, before the first step: the same command is to work once it is mended
+            unused = self.created and not self.trainer.global_step and isinstance(error, Exception) and message(error)
             raise
         finally:
             loggers.close(self.trainer.loggers)
+            if unused:
+                self.run.discard()
         self.run.end("finished")
 
     def keep_last_and_best(self) -> None:
@@ -295,9 +312,3 @@ def shown(path: Path) -> str:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _flat(options: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(options, dict) or not options:
-        return {prefix: options}
-    return {k: v for name, value in options.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}

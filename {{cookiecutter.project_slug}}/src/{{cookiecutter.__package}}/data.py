@@ -39,6 +39,7 @@ class DataModule(pl.LightningDataModule):
         split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
         augment: Move (and, where the class stays the same, mirror) training images at random.
         image_size: Height and width that the images of image_folder are brought to, in pixels.
+        skip_corrupt: Name images of image_folder that can't be read and leave them out; otherwise one ends the run.
         seed: Seed of the order and the augmentation; follows ``seed_everything``.
 
     Raises:
@@ -55,6 +56,7 @@ class DataModule(pl.LightningDataModule):
         split_seed: int = 0,
         augment: bool = True,
         image_size: int = 64,
+        skip_corrupt: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -68,6 +70,8 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.num_workers is {num_workers}; it must be 0 or more processes.")
         if image_size < 4:
             raise UserError(f"data.image_size is {image_size}; it must be at least 4 pixels.")
+        if dataset != "digits" and Path(root).is_file():
+            raise UserError(f"data.root is {root}, which is a file; it must be the folder with the files of {dataset}.")
         self.dataset = dataset
         self.root = Path(root)
         self.batch_size = batch_size
@@ -76,6 +80,7 @@ class DataModule(pl.LightningDataModule):
         self.split_seed = split_seed
         self.augment = augment
         self.image_size = image_size
+        self.skip_corrupt = skip_corrupt
         self.seed = seed
         self.facts = FACTS[dataset]
         self.class_names = list(self.facts.class_names) or class_folders(self.root / "train")
@@ -110,7 +115,7 @@ class DataModule(pl.LightningDataModule):
         """Read the data set and split it; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
             return
-        parts = load(self.dataset, self.root, self.class_names, self.image_size)
+        parts = load(self.dataset, self.root, self.class_names, self.image_size, self.skip_corrupt)
         train, test = parts["train"], parts["test"]
         if "val" in parts:
             val = parts["val"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .errors import UserError
+from .errors import UserError, reason
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ FACTS = {
     "image_folder": Facts((3, 0, 0), _IMAGENET_MEAN, _IMAGENET_STD, 0, True, ()),  # size and classes are yours
 }
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+# The first bytes of such files; those of TIFF and WebP are the first bytes of other formats too.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II", b"MM", b"RIFF")
 
 
 class ImageTensors(Dataset):
@@ -72,18 +75,20 @@ class ImageTensors(Dataset):
 
 
 class ImageFiles(Dataset):
-    """Images that stay on disk, read when their batch is due. A file that is no image is named and left out.
+    """Images that stay on disk, read when their batch is due.
 
     Args:
         files: The image files.
         labels: Their labels, ``(N,)`` int64.
         size: Height and width of the result; the shorter side is scaled to it and the longer one cut.
+        skip_corrupt: Name a file that can't be read and leave it out, where otherwise it is an error.
     """
 
-    def __init__(self, files: list[Path], labels: Tensor, size: int) -> None:
+    def __init__(self, files: list[Path], labels: Tensor, size: int, skip_corrupt: bool = False) -> None:
         self.files = files
         self.labels = labels
         self.size = size
+        self.skip_corrupt = skip_corrupt
 
     def __len__(self) -> int:
         return len(self.files)
@@ -93,19 +98,50 @@ class ImageFiles(Dataset):
         return images, self.labels[indices]
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Read images, uint8 ``(B, 3, size, size)``, and say which of the indices they are."""
+        """Read images, uint8 ``(B, 3, size, size)``, and say which of the indices they are.
+
+        Raises:
+            UserError: A file can't be read as an image; with ``skip_corrupt``, none of them can.
+        """
         images, kept = [], []
         for index in indices.tolist():
             try:
                 images.append(self._decode(self.files[index]))
                 kept.append(index)
             except Exception as error:  # whatever the decoder raises
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                warnings.warn(f"{self.files[index]} can't be read as an image and is left out: {reason}", stacklevel=2)
+                told = f"{self.files[index]} can't be read as an image"
+                if not self.skip_corrupt:
+                    raise UserError(
+                        f"{told}: {reason(error)}. Replace it, or leave such files out with --data.skip_corrupt true."
+                    ) from error
+                warnings.warn(f"{told} and is left out: {reason(error)}", stacklevel=2)
         if not images:
             first = self.files[int(indices[0])]
             raise UserError(f"none of the {len(indices)} images of a batch can be read; the first is {first}.")
         return torch.stack(images), torch.tensor(kept)
+
+    def refuse_other_files(self) -> None:
+        """Look at the first bytes of every file, which takes 2 seconds for 100,000; only reading finds all damage.
+
+        Raises:
+            UserError: Some are no images.
+        """
+        from PIL import Image
+
+        wrong = []
+        for file in self.files:
+            try:
+                with file.open("rb") as stream:
+                    if not stream.read(4).startswith(_SIGNATURES):
+                        Image.open(file).close()  # it may be of another format that Pillow knows
+            except Exception as error:
+                wrong.append(f"{file} ({getattr(error, 'strerror', None) or 'no image'})")
+        if wrong:
+            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise UserError(
+                f"{len(wrong)} of {len(self.files)} image files can't be read: {', '.join(wrong[:3])}{more}."
+                " Replace or remove them, or leave such files out with --data.skip_corrupt true."
+            )
 
     def _decode(self, file: Path) -> Tensor:
         from PIL import Image, ImageOps
@@ -135,7 +171,9 @@ class Indexed(Dataset):
         return self.dataset.images[indices], indices
 
 
-def load(dataset: str, root: Path, class_names: list[str], image_size: int) -> dict[str, ImageTensors | ImageFiles]:
+def load(
+    dataset: str, root: Path, class_names: list[str], image_size: int, skip_corrupt: bool = False
+) -> dict[str, ImageTensors | ImageFiles]:
     """Read the parts ``train`` and ``test`` of a data set, and ``val`` where it has one of its own.
 
     Args:
@@ -143,17 +181,34 @@ def load(dataset: str, root: Path, class_names: list[str], image_size: int) -> d
         root: The folder with its files.
         class_names: The classes in the order of their labels.
         image_size: Height and width that the images of a folder are brought to, in pixels.
+        skip_corrupt: Leave out images of a folder that can't be read.
 
     Raises:
         UserError: Files are missing, or are not what they should be.
     """
     if dataset == "image_folder":
-        parts = ["train", "test", *(["val"] if (root / "val").is_dir() else [])]
-        return {part: _image_files(root / part, class_names, image_size) for part in parts}
-    return {part: ImageTensors(*_read_tensors(dataset, root, part, len(class_names))) for part in ("train", "test")}
+        names = ["train", "test", *(["val"] if (root / "val").is_dir() else [])]
+        return {part: _image_files(root / part, class_names, image_size, skip_corrupt) for part in names}
+    parts = {part: _read_tensors(dataset, root, part) for part in ("train", "test")}
+    for part, (images, labels) in parts.items():
+        _check_tensors(f"{dataset} in {root}", part, images, labels, FACTS[dataset])
+    return {part: ImageTensors(images, labels) for part, (images, labels) in parts.items()}
 
 
-def _read_tensors(dataset: str, root: Path, part: str, num_classes: int) -> tuple[Tensor, Tensor]:
+def _check_tensors(name: str, part: str, images: Tensor, labels: Tensor, facts: Facts) -> None:
+    if len(images) == 0 or tuple(images.shape[1:]) != facts.shape:
+        expected = ", ".join(str(size) for size in facts.shape)
+        raise UserError(f"{name} has {part} images of shape {tuple(images.shape)}; they must be (N, {expected}).")
+    if tuple(labels.shape) != (len(images),):
+        raise UserError(
+            f"{name} has {len(images)} {part} images, and labels of shape {tuple(labels.shape)}; each needs one label."
+        )
+    low, high, num_classes = int(labels.min()), int(labels.max()), len(facts.class_names)
+    if low < 0 or high >= num_classes:
+        raise UserError(f"{name} has {part} labels from {low} to {high}; they must lie in 0 to {num_classes - 1}.")
+
+
+def _read_tensors(dataset: str, root: Path, part: str) -> tuple[Tensor, Tensor]:
     """Read images ``(N, C, H, W)`` uint8 and labels ``(N,)`` int64 into memory."""
     if dataset == "digits":
         # 1,797 handwritten digits by E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI,
@@ -164,17 +219,10 @@ def _read_tensors(dataset: str, root: Path, part: str, num_classes: int) -> tupl
                 arrays[f"{part}_labels"]
             ).long()
     if dataset == "corrupt_mnist":
-        images, labels = _read_corrupt_mnist(root, part)
-    else:
-        source = torchvision_dataset(dataset, root, train=part == "train", download=False)
-        images, labels = torch.as_tensor(source.data), torch.as_tensor(source.targets)
-        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        raise UserError(
-            f"{dataset} in {root} has labels from {low} to {high}; they must lie in 0 to {num_classes - 1}."
-        )
-    return images, labels
+        return _read_corrupt_mnist(root, part)
+    source = torchvision_dataset(dataset, root, train=part == "train", download=False)
+    images, labels = torch.as_tensor(source.data), torch.as_tensor(source.targets)
+    return images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous(), labels
 
 
 def torchvision_dataset(dataset: str, root: Path, train: bool, download: bool) -> Any:
@@ -184,10 +232,14 @@ def torchvision_dataset(dataset: str, root: Path, train: bool, download: bool) -
     try:
         return kind(str(root), train=train, download=download)
     except Exception as error:  # URLError, RuntimeError, OSError: whatever the download or the files raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, OSError) or "download" in str(error):
+            raise UserError(
+                f"{dataset} is not in {root}, and could not be downloaded: {' '.join(str(error).split())[:200]}\n"
+                "Put its files there (--data.root names another folder), or take --data.dataset digits, which needs"
+                " none."
+            ) from error
         raise UserError(
-            f"{dataset} is not in {root}, and could not be downloaded: {reason}\n"
-            "Put its files there (--data.root names another folder), or take --data.dataset digits, which needs none."
+            f"a file of {dataset} in {root} is damaged: {reason(error)}. Remove it, and it is downloaded again."
         ) from error
 
 
@@ -203,35 +255,49 @@ def _read_corrupt_mnist(root: Path, part: str) -> tuple[Tensor, Tensor]:
                 f"{file} is missing: data.root must be the folder with the corrupt MNIST files.\n"
                 f"Make one from MNIST with: python -m {__package__}.corrupt_mnist --output {root}"
             )
-    images = torch.cat([_load_tensor(images) for images, _ in files]).squeeze(1)
-    labels = torch.cat([_load_tensor(labels) for _, labels in files]).long()
-    if images.ndim != 3 or len(images) != len(labels):
-        shape = tuple(images.shape)
+    images, labels = zip(*(_read_pair(*pair) for pair in files), strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def _read_pair(image_file: Path, label_file: Path) -> tuple[Tensor, Tensor]:
+    images, labels = _load_tensor(image_file), _load_tensor(label_file)
+    if images.numel() == 0 or images.ndim not in (3, 4) or images.numel() != len(images) * 28 * 28:
+        raise UserError(f"{image_file} has images of shape {tuple(images.shape)}; they must be (N, 28, 28).")
+    if tuple(labels.shape) != (len(images),):
         raise UserError(
-            f"{root}: {part} images are of shape {shape} with {len(labels)} labels; they must be (N, H, W)."
+            f"{label_file} has labels of shape {tuple(labels.shape)} for the {len(images)} images of {image_file.name};"
+            " each needs one label."
         )
+    if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise UserError(f"{label_file} has labels of type {labels.dtype}; they must be whole numbers, torch.int64.")
     if images.is_floating_point():
-        if images.min() < 0 or images.max() > 1:
+        low, high = images.min(), images.max()
+        if not (low >= 0 and high <= 1):
             raise UserError(
-                f"{root}: pixels run from {images.min():.3g} to {images.max():.3g}; they must be floats from 0 to 1, or"
-                " uint8 (not normalised: that happens on the device)."
+                f"{image_file}: pixels run from {low:.3g} to {high:.3g}; they must be floats from 0 to 1, or uint8 (not"
+                " normalised: that happens on the device)."
             )
-        images = images.mul(255).round_()
-    return images.byte()[:, None], labels
+        images = images.mul(255).round_().byte()
+    if images.dtype != torch.uint8:
+        raise UserError(f"{image_file} has pixels of type {images.dtype}; they must be floats from 0 to 1, or uint8.")
+    return images.reshape(-1, 1, 28, 28), labels.long()
 
 
 def _load_tensor(file: Path) -> Tensor:
     try:
-        return torch.load(file, weights_only=True)
+        tensor = torch.load(file, weights_only=True)
     except Exception as error:
-        raise UserError(f"{file} can't be read as a tensor: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file} can't be read as a tensor: {reason(error)}.") from error
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+        raise UserError(f"{file} holds no plain tensor, but a value of type {type(tensor).__name__}.")
+    return tensor
 
 
 def class_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is missing: put your images into {folder}/CLASS/ and {folder.parent / 'test'}/CLASS/"
-            " (--data.root names another folder)."
+            f"{folder} is missing: put your images into {folder.parent / 'train'}/CLASS/ and"
+            f" {folder.parent / 'test'}/CLASS/ (--data.root names another folder)."
         )
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
@@ -240,7 +306,7 @@ def class_folders(folder: Path) -> list[str]:
     return classes
 
 
-def _image_files(folder: Path, class_names: list[str], size: int) -> ImageFiles:
+def _image_files(folder: Path, class_names: list[str], size: int, skip_corrupt: bool) -> ImageFiles:
     classes = class_folders(folder)
     if classes != class_names:
         missing, extra = sorted(set(class_names) - set(classes)), sorted(set(classes) - set(class_names))
@@ -252,7 +318,11 @@ def _image_files(folder: Path, class_names: list[str], size: int) -> ImageFiles:
     for label, name in enumerate(class_names):
         images = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not images:
+            os.listdir(folder / name)  # an error where it may not be read, which `rglob` passes over
             raise UserError(f"{folder / name} has no image; files must end in one of {' '.join(IMAGE_SUFFIXES)}.")
         files += images
         labels += [label] * len(images)
-    return ImageFiles(files, torch.tensor(labels), size)
+    dataset = ImageFiles(files, torch.tensor(labels), size, skip_corrupt)
+    if not skip_corrupt:
+        dataset.refuse_other_files()
+    return dataset

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.accelerators import AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from .errors import UserError
@@ -43,7 +43,7 @@ def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
         fused_optimizer: Whether the optimizer was asked to be a fused one.
 
     Returns:
-        ``cpu``, ``gpu`` or ``mps``; another accelerator is returned as it was given and not checked.
+        ``cpu``, ``gpu`` or ``mps``; of another accelerator only whether it is there is checked.
 
     Raises:
         UserError: The accelerator is not there, there are fewer devices than asked for, options contradict one
@@ -124,6 +124,13 @@ def _device(accelerator: str) -> str:
                 " use. Choose --trainer.accelerator auto (what is there) or cpu."
             )
         return "mps" if accelerator == "mps" or not cuda else "gpu"
+    if accelerator.isidentifier():  # else it is a class of yours
+        known = accelerator in AcceleratorRegistry.available_accelerators()
+        if not known or not AcceleratorRegistry[accelerator]["accelerator"].is_available():
+            raise UserError(
+                f"trainer.accelerator is {accelerator}, which was not found here. Choose auto (what is there), cpu,"
+                " gpu or mps."
+            )
     return accelerator
 
 
@@ -138,6 +145,12 @@ def _check_devices(device: str, devices: Any) -> None:
         if not str(devices).isdigit() or int(devices) < 1:
             raise UserError(
                 f"trainer.devices is {devices}; on a CPU it is the number of processes, 1 or more, or auto (1 process)."
+            )
+        most = 4 * (os.cpu_count() or 1)  # a few more than cores can be of use to try something out
+        if int(devices) > most:
+            raise UserError(
+                f"trainer.devices is {devices}; on a CPU it is the number of processes, and here are"
+                f" {os.cpu_count()} cores. Choose 1 to {most}."
             )
         return
     count = torch.cuda.device_count() if device == "gpu" else None

@@ -8,7 +8,9 @@ import netrc
 import os
 import secrets
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from .errors import UserError
+from .errors import UserError, reason
 from .runs import Run
 
 LoggerName = Literal["wandb", "tensorboard", "mlflow", "csv", "none"]
@@ -67,15 +69,22 @@ def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list
 
 
 def known_as(built: Iterable[Logger]) -> dict[str, str]:
-    """The ids that loggers chose themselves, by which a resumed run finds its logger run again."""
+    """The ids that loggers chose themselves, by which a resumed run finds its logger run again.
+
+    Raises:
+        UserError: The logger's server can't be reached.
+    """
     return dict([("mlflow", str(logger.run_id)) for logger in built if isinstance(logger, MLFlowLogger)])
 
 
 def close(built: Iterable[Logger]) -> None:
-    """End the runs that the loggers hold open, so that a later training in this process has one of its own."""
+    """End the runs that the loggers hold open, for a later training in this process, and say what was not logged."""
     for logger in built:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
+        if isinstance(logger, MLflow) and logger.client.failed:
+            entries = f"{logger.client.failed} entries (metrics of a step, pictures, the end of the run)"
+            print(f"warning: MLflow was not reached and lacks {entries}. metrics.csv has all metrics.", file=sys.stderr)
 
 
 def _tensorboard(options: LoggerOptions, run: Run) -> Logger:
@@ -86,14 +95,68 @@ def _mlflow(options: LoggerOptions, run: Run) -> Logger:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     root = run.folder.parent
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    # else MLflow's client tries for minutes to reach a server that is gone, and the training waits
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     # a plain folder as the store is refused by current MLflow; a database of its own needs no server
-    return MLFlowLogger(
+    return MLflow(
         experiment_name=options.project,
         run_name=run.name,
         tracking_uri=uri or f"sqlite:///{(root / 'mlflow.db').as_posix()}",
         artifact_location=None if uri else (root / "mlflow").as_uri(),
         run_id=run.record["logged_as"].get("mlflow"),
     )
+
+
+class MLflow(MLFlowLogger):
+    """Lightning's MLflow logger, with which a training goes on when the server goes away."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.client = _GuardedClient(self._mlflow_client)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if not self._initialized:
+            try:
+                _ = super().experiment
+            except Exception as error:  # of MLflow, of its database, or of the network
+                raise UserError(
+                    f"MLflow at {self._tracking_uri} can't be used: {reason(error)}. Start its server, name another one"
+                    " with --logger_options.tracking_uri, or choose --logger csv."
+                ) from error
+        return self.client
+
+
+class _GuardedClient:
+    """MLflow's client; a call that fails is counted, and the next one is made after a pause.
+
+    Args:
+        client: The client.
+        pause: Seconds, for a server that does not answer would hold up every step.
+    """
+
+    def __init__(self, client: Any, pause: float = 120) -> None:
+        self._client = client
+        self._pause = pause
+        self._again = 0.0
+        self.failed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            if time.monotonic() >= self._again:
+                try:
+                    return method(*args, **options)
+                except Exception as error:
+                    self._again = time.monotonic() + self._pause
+                    if not self.failed:
+                        print(f"warning: MLflow can't be reached, training goes on: {reason(error)}", file=sys.stderr)
+            self.failed += 1
+
+        return call
 
 
 def _wandb(options: LoggerOptions, run: Run) -> Logger:

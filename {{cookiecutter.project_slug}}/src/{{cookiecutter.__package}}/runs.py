@@ -90,10 +90,8 @@ class Run:
         _write_whole(self.config_file, text)
 
     def discard(self) -> None:
-        """Remove the folder if no more was put into it than what it was made with."""
-        with contextlib.suppress(OSError):  # another process may have removed it
-            if {path.name for path in self.folder.iterdir()} <= {"config.yaml", "run.json"}:
-                shutil.rmtree(self.folder)
+        """Remove the folder of a run that has not come to training."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def last_checkpoint(self) -> Path | None:
         """The checkpoint from which the run goes on, if it has come that far."""
@@ -247,9 +245,10 @@ def find_begun(root: Path, name: str) -> Run | None:
 
 
 def _newest(root: Path, finished: bool) -> Path:
-    for run in _all(root):
-        if run.finished == finished:
-            return run.folder
+    found = [run for run in _all(root) if run.finished == finished]
+    # rather a run that has got somewhere than one that was killed before its first checkpoint
+    for run in (*(run for run in found if run.last_checkpoint()), *found):
+        return run.folder
     if finished:
         raise UserError(f"no finished run in {root}. Train one with: fit; or name a checkpoint: --ckpt_path FILE")
     raise UserError(f"no unfinished run in {root} to resume. Start one with: fit")

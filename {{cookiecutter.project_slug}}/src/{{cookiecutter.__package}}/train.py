@@ -12,7 +12,7 @@ import torch
 from . import runs, signals
 from .cli import RunCLI, shown
 from .data import DataModule
-from .errors import Parser, is_mistake, quiet
+from .errors import Parser, message, quiet
 from .module import ImageClassifier
 
 
@@ -87,9 +87,10 @@ def main(args: list[str] | None = None) -> int:
         with signals.handled(), quiet():
             TrainerCLI(ImageClassifier, DataModule, args=sys.argv[1:] if args is None else args)
     except Exception as error:
-        if not is_mistake(error):
+        text = message(error)
+        if text is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {text}", file=sys.stderr)
         return 1
     except signals.Stopped as stop:
         if runs.launched_by_rank_0():  # whose watch over this process would take another code for a crash
