@@ -333,7 +333,11 @@ def test_anything_else_is_no_package_name_and_a_better_one_is_named(slug):
 
 
 def closure_of_dependencies() -> set[str]:
-    """Return the distributions that a project and its extras need, as installed here, by their normalised names."""
+    """Return the distributions that a project and its extras need, by their normalised names.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: One is not installed; it belongs in pyproject.toml's test group.
+    """
     text = (ROOT / "{{cookiecutter.project_slug}}" / "pyproject.toml").read_text(encoding="utf-8")
     project = tomllib.loads(create_env_with_context({}).from_string(text).render(cookiecutter=DEFAULTS))["project"]
     extras = itertools.chain(*project["optional-dependencies"].values())
