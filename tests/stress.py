@@ -152,7 +152,8 @@ def differences(one: Path, other: Path) -> list[str]:
     if (one / "metrics.csv").read_text() != (other / "metrics.csv").read_text():
         found.append("metrics.csv")
     results = [json.loads((run / "test.json").read_text()) for run in (one, other)]
-    found += _differ(*({k: v for k, v in result.items() if k != "checkpoint"} for result in results), "test.json")
+    a, b = ({k: v for k, v in result.items() if k != "checkpoint"} for result in results)
+    found += _differ(a, b, "test.json")
     return found
 
 

@@ -19,7 +19,8 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from . import checkpoints, hardware, loggers, runs, signals
 from .callbacks import CheckMonitors, SeedSteps
 from .checkpoints import flat
-from .errors import Parser, UserError, message
+from .errors import UserError, message
+from .parser import Parser
 from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")

@@ -12,8 +12,9 @@ import torch
 from . import runs, signals
 from .cli import RunCLI, shown
 from .data import DataModule
-from .errors import Parser, message, quiet
+from .errors import message
 from .module import ImageClassifier
+from .parser import Parser, quiet
 
 
 class TrainerCLI(RunCLI):

@@ -1,0 +1,139 @@
+"""The parser of the command line, which tells a mistake in a few lines; and what of Lightning's messages is shown."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from pytorch_lightning.cli import LightningArgumentParser
+
+from .errors import reason
+
+# Options that are worked out from others.
+LINKED = {
+    "model.num_classes": "it is the number of classes in the data",
+    "model.input_shape": "it is the shape of the images in the data",
+    "data.seed": "it follows --seed_everything",
+}
+
+
+def parser_message(message: str, options: Iterable[str]) -> str:
+    """Condense an error of the command-line parser to at most four lines.
+
+    Args:
+        message: The parser's text, which may run over dozens of lines (one for every type that was tried).
+        options: The options that exist, such as ``--trainer.max_epochs``, from which a misspelt one is guessed.
+    """
+    if linked := re.search(r'Linked "([\w.]+)" must be given', message):
+        return f"--{linked.group(1)} can't be set: {LINKED[linked.group(1)]}."
+    if unknown := re.search(r"(?:[Uu]nrecognized arguments: |does not accept option '|^Option ')([^\s']+)", message):
+        given = unknown.group(1).split("=")[0]
+        names = {option.lstrip("-"): option for option in options}
+        near = difflib.get_close_matches(given.lstrip("-").removesuffix("+"), list(names), n=2, cutoff=0.6)
+        guess = f" Did you mean {' or '.join(names[name] for name in near)}?" if near else ""
+        return f"there is no option {given}.{guess}"
+    if missing := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        return f"there is no {missing.group(2)} in {missing.group(1)}; give the class as package.module.Class."
+    option = re.match(r'Parser key "([\w.]+)":', message)
+    expected = re.findall(r"Expected an? (.+?)(?=\. Got value: |\n|$)", message)
+    given = re.search(r"(?:\. Got value: |\n *Given value: )(.*)", message, re.DOTALL)
+    if option and expected and given:
+        words = [_type_in_words(text) for text in expected if "either not accessible" not in text]
+        return f"--{option.group(1)} is {given.group(1)!r}; it must be {' or '.join(dict.fromkeys(words))}."
+    # What is wrong stands in the first and the innermost lines; between them is the list of types that were tried.
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    told = [line for line in lines[1:] if not line.startswith(("Previous ", "- Raised", "Given value"))]
+    shown = lines[:1] + told[-2:]
+    return "\n".join(line if len(line) <= 300 else line[:297] + "..." for line in shown)
+
+
+def _type_in_words(expected: str) -> str:
+    if expected.startswith("dot import path"):
+        return "a class, given as package.module.Class"
+    if choices := re.fullmatch(r"(?:typing\.)?Literal\[(.*)\]", expected):
+        return f"one of {choices.group(1)}"
+    return re.sub(r"^<class '([\w.]+)'>$", r"a value of type \1", expected.replace("<class 'NoneType'>", "null"))
+
+
+# What Lightning says in every run: which accelerators exist, how it loads things, advertisements.
+CHATTER = (
+    *("GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "`Trainer", "`weights_only`"),
+    *("Trainer already configured with model summary", "Loading `", "Restoring ", "Restored ", "Loaded model weights"),
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep off the screen what Lightning tells every user in every run; what may be a mistake stays."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(CHATTER)
+
+    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    log.addFilter(is_news)
+    with warnings.catch_warnings():
+        # data in memory needs no worker processes
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # in the middle of an epoch, which data.BatchSampler can
+        warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
+        # a resumed run goes on in its folder
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        # on a cluster's login node; a job that needs srun and was started without is refused
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
+        # Lightning's own use of torch
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        try:
+            yield
+        finally:
+            log.removeFilter(is_news)
+
+
+# else a callback with an Enum among its defaults, such as Lightning's Timer, could not be written to config.yaml
+yaml.SafeDumper.add_multi_representer(enum.Enum, lambda dumper, value: dumper.represent_data(value.value))
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser, which takes no abbreviated option and reports a mistake in a few lines."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # else `--trainer.max_epoch 3` would be taken for `--trainer.max_epochs 3`, and any new option could break it
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        self.check_config(Path(path))
+        return super().parse_path(path, *args, **kwargs)
+
+    def check_config(self, file: Path) -> None:
+        """End the process if a configuration file is not YAML with options."""
+        try:
+            options = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f" in line {mark.line + 1}" if mark else ""
+            self.error(f"{file} is not YAML: {getattr(error, 'problem', None) or reason(error)}{line}.")
+        if not isinstance(options, dict):
+            self.error(f"{file} holds no options. Write them as in configs/default.yaml.")
+        for name, value in options.items():
+            group = any(option.startswith(f"--{name}.") for option in self._options())
+            if group and not isinstance(value, dict | str | None):  # a string is the path of a file with the options
+                self.error(f"{name} is {value!r} in {file}; it must hold options, as in configs/default.yaml.")
+
+    def _options(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        options, program = parser._options(), parser.prog.replace(" [options]", "")
+        if not program.startswith("python"):  # the parser of a class that an option names
+            options, program = [option.lstrip("-") for option in options], f"python -m {__package__} fit"
+        print(f"error: {parser_message(message, options)}\nAll options: {program} --help", file=sys.stderr)
+        self.exit(2)
