@@ -1,5 +1,9 @@
-"""README.md's tables of refused answers, rendered from the pre hook. Run this file to bring README.md up to date."""
+"""Tables of the documents: README.md's refused answers, from the pre hook; docs/mistakes.md, from mistakes.py.
 
+Run this file to bring them up to date.
+"""
+
+import mistakes
 from combinations import PRE
 from project import ROOT
 
@@ -33,3 +37,5 @@ if __name__ == "__main__":
     file = ROOT / "README.md"
     head, _, tail = in_readme(file.read_text(encoding="utf-8"))
     file.write_text(head + refused_and_warned() + tail, encoding="utf-8", newline="\n")
+    (ROOT / "docs").mkdir(exist_ok=True)
+    (ROOT / "docs" / "mistakes.md").write_text(mistakes.table(), encoding="utf-8", newline="\n")

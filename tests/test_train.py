@@ -1,4 +1,4 @@
-"""Baked projects that are trained as a user trains them: the real command, signals, two processes, mistakes."""
+"""Baked projects that are trained as a user trains them: the real command, signals, two processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ def test_a_folder_of_ones_own_images_trains_and_the_file_that_is_none_is_named(b
     project = bake_project({"dataset": "image_folder", "logger": "csv"})
     root = tmp_path / "images"
     datasets.image_folder(root)
-    options = ["--run=a", f"--data.root={root}", "--trainer.max_epochs=8", "--data.batch_size=16"]
+    options = [
+        "--run=a",
+        f"--data.root={root}",
+        "--trainer.max_epochs=8",
+        "--data.batch_size=16",
+        "--data.skip_corrupt=true",
+    ]
 
     [(code, output), (predicted, _)] = run(project, ["fit", *options], ["predict"])
 
@@ -117,7 +123,7 @@ def test_a_stopped_run_exits_with_the_signals_code_and_can_be_resumed(bake_proje
 
 def test_the_console_script_is_the_same_program(bake_project):
     project = bake_project({"logger": "csv"})
-    code = f"import sys; from {PACKAGE}.train import main; sys.exit(main())"
+    code = f"import sys; from {PACKAGE}.__main__ import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, "test"],
         cwd=project,
@@ -127,62 +133,6 @@ def test_the_console_script_is_the_same_program(bake_project):
     )
     assert done.returncode == 1
     assert "error: no finished run in runs." in done.stderr
-
-
-MISTAKES = [
-    (["fit", "--resume"], 1, "no unfinished run in runs to resume"),
-    (
-        ["fit", "--trainer.max_epoch", "3"],
-        2,
-        "there is no option --trainer.max_epoch. Did you mean --trainer.max_epochs",
-    ),
-    (["fit", "-c", "misspelt.yaml"], 2, "there is no option trainer.max_epochz. Did you mean --trainer.max_epochs"),
-    (["fit", "-c", "missing.yaml"], 2, "missing.yaml"),
-    (["fit", "-c", "no.yaml"], 2, "no.yaml"),
-    (["fit", "--data.dataset", "image_folder"], 1, "data/train is missing: put your images into data/train/CLASS/"),
-    (["fit", "--data.dataset", "corrupt_mnist"], 1, "data/train_images_0.pt is missing"),
-    (["fit", "--data.dataset", "iris"], 2, "--data.dataset is 'iris'; it must be one of 'digits', 'mnist'"),
-    (["fit", "--data.batch_size", "0"], 1, "data.batch_size is 0; it must be at least 1"),
-    (["fit", "--data.batch_size", "2000"], 1, "data.batch_size is 2000, but there are only 1293 training images"),
-    (["fit", "--data.batch_size", "many"], 2, "--data.batch_size is 'many'; it must be a value of type int"),
-    (["fit", "--data.val_fraction", "1.5"], 1, "data.val_fraction is 1.5; it must lie between 0 and 1"),
-    (
-        ["fit", "--model.num_classes", "7"],
-        2,
-        "--model.num_classes can't be set: it is the number of classes in the data",
-    ),
-    (["fit", "--trainer.accelerator", "gpu"], 1, "trainer.accelerator is gpu, but no GPU was found"),
-    (["fit", "--trainer.precision", "16-true"], 1, "trainer.precision is 16-true, and the device is cpu"),
-    (["fit", "--trainer.strategy", "fsdp"], 1, "trainer.strategy is fsdp, and the device is cpu"),
-    (["fit", "--trainer.devices", "-1"], 1, "trainer.devices is -1; on a CPU it is the number of processes"),
-    (["fit", "--trainer.num_nodes", "2"], 1, "trainer.num_nodes is 2, but nothing started this process"),
-    (["fit", "--trainer.limit_val_batches", "0"], 1, "val/loss` which is not available"),
-    (["fit", "--trainer.max_epochs", "0"], 1, "nothing was trained"),
-    (["fit", "--model.optimizer.init_args.lr", "1e30", "--trainer.max_epochs", "2"], 1, "the training has diverged"),
-    (["fit", "--run", "a/b"], 1, "--run is 'a/b'; a run's name is made of"),
-    (["fit", "--resume", "nothing"], 1, "there is no run nothing in runs"),
-    (["fit", "--ckpt_path", "http://127.0.0.1/a.ckpt"], 1, "is an address. Download it"),
-    (["test"], 1, "no finished run in runs"),
-    (["test", "--run", "nothing"], 1, "there is no run nothing in runs"),
-    (["test", "--ckpt_path", "missing.ckpt"], 1, "the checkpoint missing.ckpt does not exist"),
-    (["test", "--ckpt_path", "no.yaml"], 1, "the checkpoint no.yaml can't be read"),
-    (["tset"], 2, "'tset'"),
-    ([], 2, "subcommand"),
-]
-
-
-def test_each_mistake_has_a_message_of_at_most_five_lines_and_no_traceback(bake_project):
-    project = bake_project({"logger": "csv"})
-    (project / "misspelt.yaml").write_text("trainer:\n  max_epochz: 3\n")
-    (project / "no.yaml").write_text("trainer: [\n")
-    results = run(project, *(arguments for arguments, _, _ in MISTAKES))
-
-    wrong = []
-    for (arguments, expected, text), (code, output) in zip(MISTAKES, results, strict=True):
-        said = output[output.find("error:") :].splitlines()
-        if code != expected or text not in output or "Traceback" in output or len(said) > 5:
-            wrong.append(f"{arguments}: exit {code}\n{output}")
-    assert not wrong, "\n\n".join(wrong)
 
 
 def test_a_missing_default_configuration_is_said_to_be_missing(bake_project, tmp_path):

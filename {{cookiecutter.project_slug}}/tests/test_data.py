@@ -226,7 +226,7 @@ def test_missing_torchvision_files_are_named(tmp_path) -> None:
 def test_labels_beyond_the_classes_are_refused(tmp_path) -> None:
     write_mnist(tmp_path)
     write_idx(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte", np.full(20, 11))
-    with refused(f"mnist in {tmp_path} has labels from 11 to 11; they must lie in 0 to 9"):
+    with refused(f"mnist in {tmp_path} has test labels from 11 to 11; they must lie in 0 to 9"):
         DataModule("mnist", root=str(tmp_path)).setup("fit")
 
 
@@ -256,7 +256,7 @@ def test_corrupt_mnist_parts_are_bounded(capsys) -> None:
     [
         (None, "test_images.pt is missing: data.root must be the folder with the corrupt MNIST files"),
         (b"no tensor", "test_images.pt can't be read as a tensor"),
-        (torch.zeros(3, 28, 28), "test images are of shape (3, 28, 28) with 20 labels"),
+        (torch.zeros(3, 28, 28), "test_target.pt has labels of shape (20,) for the 3 images of test_images.pt"),
         (torch.full((20, 28, 28), 7.5), "pixels run from 7.5 to 7.5; they must be floats from 0 to 1"),
     ],
 )
@@ -293,12 +293,15 @@ def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
     assert images.float().mean().item() == pytest.approx(100, abs=3)
 
 
-def test_an_image_that_cannot_be_read_is_named_and_left_out(tmp_path) -> None:
+def test_an_image_that_cannot_be_read_is_an_error_or_left_out(tmp_path) -> None:
     write_image_folder(tmp_path)
     broken = tmp_path / "train" / "cat" / "3.png"
     broken.write_bytes(b"no image")
     files = sorted((tmp_path / "train" / "cat").iterdir())
-    dataset = ImageFiles(files, torch.zeros(len(files), dtype=torch.int64), size=16)
+    labels = torch.zeros(len(files), dtype=torch.int64)
+    with refused(f"{broken} can't be read as an image"):
+        ImageFiles(files, labels, size=16)[torch.arange(len(files))]
+    dataset = ImageFiles(files, labels, size=16, skip_corrupt=True)
     with pytest.warns(UserWarning, match=re.escape(f"{broken} can't be read as an image and is left out")):
         images, labels = dataset[torch.arange(len(files))]
     assert len(images) == len(labels) == len(files) - 1

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(run, tmp_path, monke
 
     def press_ctrl_c(self: ImageClassifier) -> None:
         if self.current_epoch == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(ImageClassifier, "on_train_epoch_start", press_ctrl_c)
