@@ -19,7 +19,8 @@ def write(dataset: str, root: Path) -> list[str]:
     {"mnist": _mnist, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10, "corrupt_mnist": _corrupt_mnist}.get(
         dataset, image_folder
     )(root)
-    return [f"--data.dataset={dataset}", f"--data.root={root}", "--data.num_workers=0"]
+    options = [f"--data.dataset={dataset}", f"--data.root={root}", "--data.num_workers=0"]
+    return [*options, "--data.skip_corrupt=true"] if dataset == "image_folder" else options
 
 
 def _idx(file: Path, array: np.ndarray) -> None:

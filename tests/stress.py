@@ -37,7 +37,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "accumulated gradients": ("digits", ("--trainer.accumulate_grad_batches=3",)),
     "plateau": ("digits", PLATEAU),
     "validation inside an epoch": ("digits", ("--trainer.val_check_interval=0.3",)),
-    "validation every second epoch": ("digits", ("--trainer.check_val_every_n_epoch=2", *PLATEAU)),
+    "validation every second epoch": ("digits", ("--trainer.check_val_every_n_epoch=2",)),
     "two best": ("digits", ("--trainer.callbacks.0.init_args.save_top_k=2",)),
     "two processes": ("digits", DDP),
     "two processes, all at once": (

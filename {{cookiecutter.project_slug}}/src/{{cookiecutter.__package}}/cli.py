@@ -291,7 +291,8 @@ class RunCLI(LightningCLI):
                     f"{name} is {value.item()} after epoch {self.trainer.current_epoch}: the training has diverged. Try"
                     " a lower learning rate, such as --model.optimizer.init_args.lr 0.0003."
                 )
-        self.exact_resume.save(self.trainer, self.model)
+        if self.exact_resume.trained:
+            self.exact_resume.save(self.trainer, self.model)
         self.ckpt_path = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
         if self.trainer.is_global_zero:
             self.run.update(best_checkpoint=Path(self.ckpt_path).name if self.ckpt_path else "last.ckpt")

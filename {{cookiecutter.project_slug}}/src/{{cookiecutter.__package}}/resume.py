@@ -53,21 +53,22 @@ class ExactResume(Callback):
     ) -> None:
         loop = trainer.fit_loop.epoch_loop
         if "step" in self._restored:
-            # Lightning would count the batch before which it was saved as begun twice, and may count a step twice
-            loop._batches_that_stepped = self._restored.pop("step")
-            loop.batch_progress.total.ready = loop.batch_progress.total.started + 1
+            self._correct_progress(trainer.fit_loop)
         if batch_idx % trainer.accumulate_grad_batches:
             return  # gradients that are still being summed are in no checkpoint
         signum = self._requested()
         steps = trainer.global_step
         if signum or self._saved_at is None or steps - self._saved_at >= self.every_n_steps:
             self._refuse_divergence(trainer, pl_module)
-            self.save(trainer, pl_module)
+            # "the last batch" is known as soon as it is fetched; a resume would take it for trained
+            is_last, loop.batch_progress.is_last_batch = loop.batch_progress.is_last_batch, False
+            self.save(trainer, pl_module, validation=loop.val_loop.batch_progress.state_dict())
+            loop.batch_progress.is_last_batch = is_last
         if signum:
             raise signals.Stopped(signum)
 
-    def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the state; every process has to call this."""
+    def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, **progress: Any) -> None:
+        """Save the state, with progress that Lightning would lose; every process has to call this."""
         if self.folder is None:
             return
         first, self._saved_at = self._saved_at is None, trainer.global_step
@@ -77,6 +78,7 @@ class ExactResume(Callback):
             "world_size": trainer.world_size,
             "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
             "ranks": _of_all_ranks(trainer, _metric_states(trainer, pl_module)),
+            **progress,
         }
         file = self.folder / checkpoints.LAST
         trainer.save_checkpoint(file, weights_only=False)
@@ -89,6 +91,11 @@ class ExactResume(Callback):
                     f"this run could not be resumed: {error} Keep only numbers, texts, lists, dicts and tensors in"
                     " hyperparameters and in the state of callbacks."
                 ) from error
+
+    @property
+    def trained(self) -> bool:
+        """Whether this process has come to train, for a run can be resumed that has nothing left to do."""
+        return self._saved_at is not None
 
     def state_dict(self) -> dict[str, Any]:
         return self._state
@@ -123,6 +130,16 @@ class ExactResume(Callback):
             connector._callback_metrics.update(_moved(state["callback_metrics"], pl_module.device))
             connector._logged_metrics.update(_moved(state["logged_metrics"], pl_module.device))
             connector._progress_bar_metrics.update(state["progress_bar_metrics"])
+
+    def _correct_progress(self, fit_loop: Any) -> None:
+        """Bring Lightning's counters to what they were; it takes a stop between two batches for one within a batch."""
+        loop = fit_loop.epoch_loop
+        loop._batches_that_stepped = self._restored.pop("step")
+        loop.batch_progress.total.ready = loop.batch_progress.total.started + 1
+        if "validation" in self._restored:
+            # where validation would be due before a batch, such as an epoch's first, it was counted without being done
+            loop.val_loop.batch_progress.load_state_dict(self._restored.pop("validation"))
+        fit_loop._restarting = False  # else this epoch's end would leave out the schedules that step by epochs
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
