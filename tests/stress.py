@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -15,7 +16,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,11 @@ PLATEAU = (
     "--model.scheduler=pytorch_lightning.cli.ReduceLROnPlateau",
     *("--model.scheduler.init_args.monitor=val/loss", "--model.scheduler.init_args.patience=0"),
 )
+TWO_BEST = (
+    "--trainer.callbacks+=pytorch_lightning.callbacks.ModelCheckpoint",
+    *("--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.save_top_k=2"),
+    "--trainer.callbacks.filename=low-{epoch}",
+)
 DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
 # Each: the data set, and options. What a resumed run may get wrong stands here.
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -38,7 +45,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "plateau": ("digits", PLATEAU),
     "validation inside an epoch": ("digits", ("--trainer.val_check_interval=0.3",)),
     "validation every second epoch": ("digits", ("--trainer.check_val_every_n_epoch=2",)),
-    "two best": ("digits", ("--trainer.callbacks.0.init_args.save_top_k=2",)),
+    "two best": ("digits", TWO_BEST),
     "two processes": ("digits", DDP),
     "two processes, all at once": (
         "digits",
@@ -61,6 +68,10 @@ class Tally:
     cold: int = 0
     runs: int = 0
     identical: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        """Both series together."""
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __str__(self) -> str:
         """What is reported."""
@@ -206,27 +217,39 @@ def stress(variant: str, folder: Path, kills: int, cold: bool, seed: int, tally:
         tally.identical += 1
 
 
+def attempt(variant: str, kills: int, cold: bool, seed: int) -> tuple[str, Tally, str]:
+    """Do `stress` in a temporary folder; return a name for it, the tally, and what was wrong."""
+    tally, wrong = Tally(), ""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            stress(variant, Path(folder), kills, cold, seed, tally)
+        except AssertionError as error:
+            wrong = str(error)
+    return f"{variant}{' (cold)' if cold else ''}", tally, wrong
+
+
 def main() -> None:
-    """Go through all variants, one after the other."""
+    """Go through all variants, two at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=300, help="how many in all; a tenth of cold processes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=VARIANTS, help="one variant alone")
     options = parser.parse_args()
     chosen = [options.only] if options.only else list(VARIANTS)
-    tally = Tally()
-    failed = []
-    for number, variant in enumerate(chosen):
-        share = -(-options.kills * 9 // (10 * len(chosen)))
-        for cold, kills in ((False, share), (True, -(-options.kills // (10 * len(chosen))))):
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    stress(variant, Path(folder), kills, cold, options.seed + number, tally)
-                except AssertionError as error:
-                    failed.append(str(error))
-                    print(error)
-            print(f"{variant}{' (cold)' if cold else ''}: {tally} so far", flush=True)
-    print(tally)
+    total, failed = Tally(), False
+    # processes that have loaded nothing, for each forks its trainings from one of its own
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        attempts = []
+        for number, variant in enumerate(chosen):
+            for cold, share in ((False, options.kills * 9), (True, options.kills)):
+                kills = -(-share // (10 * len(chosen)))
+                attempts.append(pool.submit(attempt, variant, kills, cold, options.seed + number))
+        for done in as_completed(attempts):
+            name, tally, wrong = done.result()
+            total += tally
+            failed |= bool(wrong)
+            print(f"{name}: {tally}\n{wrong}".strip(), flush=True)
+    print(total)
     raise SystemExit(1 if failed else 0)
 
 
