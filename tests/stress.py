@@ -15,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,10 @@ class Tally:
     runs: int = 0
     identical: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        """Both series together."""
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+    def add(self, other: Tally) -> None:
+        """Count what another series came to."""
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
     def __str__(self) -> str:
         """What is reported."""
@@ -122,18 +123,20 @@ def start(project: Path, arguments: Sequence[str], variant: str, cold: bool) -> 
 
 
 def killed_run(
-    variant: str, project: Path, options: Sequence[str], name: str, cold: bool, choose: random.Random, longest: float
-) -> int:
-    """Train under a name, killed again and again until it ends by itself; return the number of kills.
+    variant: str, project: Path, options: Sequence[str], name: str, cold: bool, delays: Iterator[float]
+) -> tuple[int, float]:
+    """Train under a name, killed after each of the delays until it ends by itself.
 
-    The processes are killed after ``longest`` seconds or before.
+    Returns:
+        The number of kills, and the seconds that the last of its commands took.
     """
     arguments, kills = ["fit", f"--run={name}", *options], 0
     folder = project / "runs" / name
     while True:
+        begun = time.monotonic()
         command = start(project, arguments, variant, cold)
         # some die while they start, some in their first steps and some later
-        end, code = time.monotonic() + choose.uniform(0, longest), None
+        end, code = begun + next(delays, 1e9), None
         while code is None and (time.monotonic() < end or not folder.exists()):
             time.sleep(0.01)
             code = command.ended()
@@ -142,7 +145,7 @@ def killed_run(
             kills += 1
             arguments = ["fit", f"--resume={name}"]
         elif code == 0:
-            return kills
+            return kills, time.monotonic() - begun
         else:
             raise AssertionError(f"{variant}: exit {code} after {kills} kills\n{command.output()}")
 
@@ -199,19 +202,16 @@ def stress(variant: str, folder: Path, kills: int, cold: bool, seed: int, tally:
     """
     choose = random.Random(seed)
     project, options = project_of(variant, folder)
-    begun = time.monotonic()
-    whole = start(project, ["fit", "--run=whole", *options], variant, cold)
-    while (code := whole.ended()) is None:
-        time.sleep(0.05)
-    assert code == 0, whole.output()
-    longest = 0.9 * (time.monotonic() - begun)
-    number, goal = 0, tally.kills + kills
-    while tally.kills < goal:
+    _, longest = killed_run(variant, project, options, "whole", cold, iter(()))
+    number, left = 0, kills
+    while left > 0:
         number += 1
-        killed = killed_run(variant, project, options, f"killed{number}", cold, choose, longest)
-        tally.kills += killed
-        tally.cold += killed if cold else 0
-        tally.runs += 1
+        delays = (choose.uniform(0, 0.9 * longest) for _ in range(left))
+        killed, took = killed_run(variant, project, options, f"killed{number}", cold, delays)
+        left -= killed
+        tally.add(Tally(killed, killed if cold else 0, 1))
+        if not killed:  # a machine that is less busy than before
+            longest = min(longest, took)
         different = differences(project / "runs" / "whole", project / "runs" / f"killed{number}")
         assert not different, f"{variant}, seed {seed}: {killed} kills\n" + "\n".join(different)
         tally.identical += 1
@@ -246,7 +246,7 @@ def main() -> None:
                 attempts.append(pool.submit(attempt, variant, kills, cold, options.seed + number))
         for done in as_completed(attempts):
             name, tally, wrong = done.result()
-            total += tally
+            total.add(tally)
             failed |= bool(wrong)
             print(f"{name}: {tally}\n{wrong}".strip(), flush=True)
     print(total)
