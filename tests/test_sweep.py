@@ -15,7 +15,7 @@ import yaml
 from project import PACKAGE, SMALL
 from warm import Command, run, shared
 
-SWEEP = (*SMALL, "--logger=csv", "--trainer.max_epochs=3", "--save_every_n_steps=1", "--trainer.callbacks=[]")
+SWEEP = (*SMALL, "--logger=csv", "--save_every_n_steps=2", "--trainer.callbacks=[]")
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import UserError, reason
-from ..parser import LINKED
 
 _KINDS = ("choices", "uniform", "log_uniform", "int", "log_int")
 _FORMS = "one of choices: [A, B, …], uniform: [LOW, HIGH], log_uniform, int or log_int"
 # Options of a call, or ones that the sweep gives each trial itself.
-_NOT_SEARCHED = ("config", "run", "resume", "ckpt_path", "trainer.default_root_dir", "trainer.fast_dev_run", *LINKED)
+_NOT_SEARCHED = ("config", "run", "resume", "ckpt_path", "trainer.default_root_dir", "trainer.fast_dev_run")
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,9 @@ def read(file: Path) -> Space:
 
 
 def _option(file: Path, name: str, form: Any) -> tuple[str, list[Any]]:
-    if name in _NOT_SEARCHED:
+    from ..parser import LINKED  # which imports torch and Lightning
+
+    if name in (*_NOT_SEARCHED, *LINKED):
         raise UserError(f"{name} can't be searched ({file}): it is set by the sweep, or follows other options.")
     refusal = UserError(f"{name} is {form!r} in {file}; it must have {_FORMS}.")
     if not isinstance(form, dict) or len(form) != 1:
