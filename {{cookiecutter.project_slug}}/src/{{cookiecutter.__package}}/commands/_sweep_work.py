@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ class Sweep:
 
     def __init__(self, name: str, root: Path, space: Space, url: str, fit: list[str], program: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.name, self.root, self.space, self.fit, self.program = name, root, space, fit, program
         self._parts = {part: space.build(part) for part in ("sampler", "pruner")}
         # SQLite: seconds to wait while another process writes
         wait = {"connect_args": {"timeout": 20}} if url.startswith("sqlite") and "timeout=" not in url else {}
-        for attempt in range(5):
+        for attempt in range(10):
             try:
                 self._storage = optuna.storages.RDBStorage(url, engine_kwargs=wait)
                 self._study = self._load()
@@ -51,8 +53,9 @@ class Sweep:
                 self._claims = Claims(self._storage.engine, name)
                 break
             except Exception as error:
-                # two processes that begin a sweep together: the other one has just made the tables
-                if attempt == 4 or "already exists" not in str(error).lower():
+                # of two processes that begin a sweep together, both make Optuna's tables, and one of them fails
+                made = "already exists" in str(error) or type(error).__name__ == "IntegrityError"
+                if attempt == 9 or not made:
                     raise
                 time.sleep(0.2)
 
@@ -100,10 +103,7 @@ class Sweep:
             known = self._study.get_trials(deepcopy=False)
             # one that failed is made up for by another one
             wanted = trials + sum(trial.state == TrialState.FAIL for trial in known)
-            # Two processes that both find one missing may add one too many: it waits there for a larger --trials.
-            for _ in range(len(known), wanted):
-                self._study.enqueue_trial({})
-            unfinished = [number for number in range(wanted) if not self._state(number).is_finished()]
+            unfinished = [n for n in range(wanted) if n >= len(known) or not known[n].state.is_finished()]
             if not unfinished:
                 return
             number = self._claims.take(unfinished)
@@ -116,7 +116,7 @@ class Sweep:
                 continue
             waiting = False
             try:
-                failed = None if self._state(number).is_finished() else self._train(number)
+                failed = None if self._finished(number) else self._train(number)
             finally:
                 self._claims.release()
             failures = failures + 1 if failed else 0
@@ -126,8 +126,11 @@ class Sweep:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _state(self, number: int) -> Any:
-        return self._storage.get_trial(self._id(number)).state
+    def _finished(self, number: int) -> bool:
+        # If two processes add a trial at once there is one too many, which is claimed later, if so many are wanted.
+        while len(self._study.get_trials(deepcopy=False)) <= number:
+            self._study.enqueue_trial({})
+        return self._storage.get_trial(self._id(number)).state.is_finished()
 
     def _train(self, number: int) -> str | None:
         """Train a trial, or go on with it; return why it failed, if it did."""
@@ -170,7 +173,6 @@ class Sweep:
             trial.set_user_attr("failed", failed)
             study.tell(trial, state=TrialState.FAIL)
             return failed
-        trial.set_user_attr("config", Run(folder).config_file.read_text(encoding="utf-8"))
         reported = self._storage.get_trial(self._id(number)).intermediate_values
         if reports.pruned:
             study.tell(trial, state=TrialState.PRUNED)
@@ -180,6 +182,7 @@ class Sweep:
             names = ", ".join(reports.logged) or "nothing"
             raise UserError(f"metric is {self.space.metric!r} in {self.space.file}; the training logs {names}.")
         value = (max if self.space.direction == "maximize" else min)(reported.values())
+        trial.set_user_attr("config", Run(folder).config_file.read_text(encoding="utf-8"))
         study.tell(trial, value)
         print(f"trial {number}: {self.space.metric} {value:.4f} ({run})", flush=True)
         return None
