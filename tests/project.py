@@ -13,12 +13,16 @@ FILES = {
     *(".dockerignore", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "AGENTS.md"),
     *("CITATION.cff", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
     *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "overfit", "profile", "quick")),
+    *("configs/sweep.yaml", "configs/wandb_sweep.yaml", f"src/{PACKAGE}/images.py"),
     *(
         f"src/{PACKAGE}/{name}.py"
         for name in ("__init__", "__main__", "callbacks", "cli", "corrupt_mnist", "data", "datasets", "errors")
     ),
     *(f"src/{PACKAGE}/{name}.py" for name in ("hardware", "loggers", "module", "network", "runs", "train")),
     *(f"src/{PACKAGE}/{name}.py" for name in ("checkpoints", "commands/__init__", "parser", "resume", "signals")),
+    *(f"src/{PACKAGE}/commands/{name}.py" for name in ("sweep", "export", "predict")),
+    *(f"src/{PACKAGE}/commands/_{name}.py" for name in ("extras", "model_card", "trained")),
+    *(f"src/{PACKAGE}/commands/_sweep_{name}.py" for name in ("claims", "page", "space", "trial", "work")),
     f"src/{PACKAGE}/digits.npz",
     "scripts/train.sbatch",
     *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_module", "test_train")),

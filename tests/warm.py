@@ -28,7 +28,11 @@ import gc, importlib, json, os, signal, sys, types
 
 for name in {modules!r}:
     importlib.import_module(name)
-from {package}.train import main
+from {package} import commands, train
+
+def main(arguments):  # as `__main__` does it
+    command = commands.find(arguments)
+    return command(arguments[1:]) if command else train.main(arguments)
 
 class Second:
     # stands in for the Popen of a second process, which was forked before this one began to compute
@@ -110,7 +114,7 @@ for line in sys.stdin:
 # What a training imports on its way besides; not wandb, which deletes its folder for pictures when a process ends.
 _MODULES = (
     *("torch", "torchvision", "pytorch_lightning", "torchmetrics"),
-    *("tensorboard", "PIL.Image", "matplotlib", "mlflow"),
+    *("tensorboard", "PIL.Image", "matplotlib", "mlflow", "optuna", "sqlalchemy.orm"),
 )
 
 

@@ -14,7 +14,8 @@ from {{ cookiecutter.__package }}.errors import UserError
 from {{ cookiecutter.__package }}.module import ImageClassifier
 from {{ cookiecutter.__package }}.train import main
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+# those of searches are no options of fit
+CONFIGS = sorted(file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml") if "sweep" not in file.stem)
 SHORT = ("--trainer.max_epochs", "4", "--trainer.limit_train_batches", "4", "--trainer.log_every_n_steps", "1")
 
 

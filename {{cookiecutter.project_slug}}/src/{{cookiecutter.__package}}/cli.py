@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from . import checkpoints, hardware, loggers, runs, signals
 from .callbacks import CheckMonitors, SeedSteps
 from .checkpoints import flat
-from .errors import UserError, message
+from .errors import DivergedError, UserError, message
 from .parser import Parser
 from .resume import ExactResume
 
@@ -287,7 +287,7 @@ class RunCLI(LightningCLI):
             raise UserError("nothing was trained: the limits on epochs, steps or batches leave no step to take.")
         for name, value in self.trainer.callback_metrics.items():
             if not value.isfinite():
-                raise UserError(
+                raise DivergedError(
                     f"{name} is {value.item()} after epoch {self.trainer.current_epoch}: the training has diverged. Try"
                     " a lower learning rate, such as --model.optimizer.init_args.lr 0.0003."
                 )

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .errors import UserError, reason
+from .images import IMAGE_SUFFIXES, read_image
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ FACTS = {
     "corrupt_mnist": Facts((1, 28, 28), (0.1307,), (0.3081,), 2, False, _DIGITS),
     "image_folder": Facts((3, 0, 0), _IMAGENET_MEAN, _IMAGENET_STD, 0, True, ()),  # size and classes are yours
 }
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-# The first bytes of such files; those of TIFF and WebP are the first bytes of other formats too.
+# The first bytes of image files; those of TIFF and WebP are the first bytes of other formats too.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"II", b"MM", b"RIFF")
 
 
@@ -106,7 +106,7 @@ class ImageFiles(Dataset):
         images, kept = [], []
         for index in indices.tolist():
             try:
-                images.append(self._decode(self.files[index]))
+                images.append(torch.from_numpy(read_image(self.files[index], (3, self.size, self.size))))
                 kept.append(index)
             except Exception as error:  # whatever the decoder raises
                 told = f"{self.files[index]} can't be read as an image"
@@ -142,18 +142,6 @@ class ImageFiles(Dataset):
                 f"{len(wrong)} of {len(self.files)} image files can't be read: {', '.join(wrong[:3])}{more}."
                 " Replace or remove them, or leave such files out with --data.skip_corrupt true."
             )
-
-    def _decode(self, file: Path) -> Tensor:
-        from PIL import Image, ImageOps
-
-        with Image.open(file) as image:
-            image.draft("RGB", (self.size, self.size))  # a large JPEG is read at an eighth, quarter or half of its size
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # Pillow would take every 16-bit grey above 255 for white
-                image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-            image = image.convert("RGB")
-            image = ImageOps.fit(image, (self.size, self.size), method=Image.Resampling.BILINEAR)
-            return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 class Indexed(Dataset):

@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A mistake that the person at the keyboard can mend; `main` prints its text alone and exits with 1."""
 
 
+class DivergedError(UserError):
+    """The training has come to values that are not finite."""
+
+
 def message(error: Exception) -> str | None:
     """What to tell the user of an error that a traceback would only hide; None if its traceback is needed."""
     text = str(error).strip()

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from . import checkpoints, signals
-from .errors import UserError
+from .errors import DivergedError, UserError
 
 
 class ExactResume(Callback):
@@ -219,7 +219,7 @@ class ExactResume(Callback):
             if names
             else "all parameters are finite: look at the batch"
         )
-        raise UserError(
+        raise DivergedError(
             f"{what} (epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx}): the training has"
             f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate, such as"
             " --model.optimizer.init_args.lr 0.0003."

@@ -16,7 +16,7 @@ from ..errors import UserError
 
 def find(args: list[str]) -> Callable[[list[str]], int] | None:
     """Find the command of this folder that the arguments name; None if they name one of `train`."""
-    names = {module.name for module in pkgutil.iter_modules(__path__)}
+    names = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
     if not args or args[0] not in names:
         return None
     # `predict` without files labels the test images, as Lightning does it
