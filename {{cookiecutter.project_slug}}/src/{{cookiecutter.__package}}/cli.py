@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from . import checkpoints, hardware, loggers, runs, signals
+from . import checkpoints, hardware, loggers, runs, signals, speed
 from .callbacks import CheckMonitors, SeedSteps
 from .checkpoints import flat
 from .errors import DivergedError, UserError, message
@@ -220,6 +220,7 @@ class RunCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
+        speed.quicken(self.trainer, self.model)
         self.datamodule.resume_at = (self.position.epoch, self.position.batch)
 
     @contextmanager
