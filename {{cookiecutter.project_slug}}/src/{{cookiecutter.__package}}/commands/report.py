@@ -307,7 +307,9 @@ def page(gathered: Sequence[Shown]) -> str:
             )
             parts.append(_section(key, heading, f'<div class="side">{inner}</div>'))
         else:
-            parts.append(_section(key, heading, _drawn(draw, gathered[0])))
+            # two that belong together stand side by side where there is room
+            before, after = {"matrix": ('<div class="pair">', ""), "classes": ("", "</div>")}.get(key, ("", ""))
+            parts.append(before + _section(key, heading, _drawn(draw, gathered[0])) + after)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -359,7 +361,7 @@ def _overview(gathered: Sequence[Shown]) -> str:
     for one in gathered:
         status, record = one.run.status, one.run.record
         name = f"<b>{escape(one.run.name)}</b> " if len(gathered) > 1 else ""
-        started = f", begun {record['started']}" if "started" in record else ""
+        started = f" begun {record['started']}" if "started" in record else ""
         tiles = ""
         if one.tested:
             hits = int((one.tested.predicted == one.tested.labels).sum())
@@ -458,12 +460,12 @@ def _classes(one: Shown) -> str:
         return _missing("No test result, no measures of classes.")
     measures = per_class(confusion(one.tested.labels, one.tested.predicted, len(one.names)))
     body = [
-        (name, *(f"{value:.4f}" for value in row[:3]), int(row[3]))
+        (name, *(f"{value:.3f}" for value in row[:3]), int(row[3]))
         for name, row in zip(one.names, measures, strict=True)
     ]
     there = measures[measures[:, 3] > 0]
     body.append(
-        ("mean of classes", *(f"{value:.4f}" for value in there[:, :3].mean(axis=0)), int(measures[:, 3].sum()))
+        ("mean", *(f"{value:.3f}" for value in there[:, :3].mean(axis=0)), int(measures[:, 3].sum()))
     )
     return _table(
         ["class", "precision", "recall", "F1", "images"], body, "numbers" + (" long" if len(body) > 30 else "")
@@ -638,8 +640,10 @@ small{color:var(--pale)}figure{margin:0}
 .warning,.missing{border-left:4px solid;padding:4px 12px;overflow-wrap:anywhere}
 .charts{display:grid;gap:20px;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr))}
 .side{display:grid;gap:24px;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr))}.one{min-width:0}
-svg{display:block;width:100%;height:auto}svg text{fill:var(--ink);font-size:13px}
-svg .title{font-weight:600;font-size:14px}
+.pair{display:grid;column-gap:40px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
+.pair section{min-width:0}
+svg{display:block;width:100%;height:auto}svg text{fill:var(--ink);font-size:14.5px}
+svg .title{font-weight:600;font-size:15.5px}
 .grid path,svg .grid{stroke:var(--rule);fill:none}.axis{stroke:var(--pale);fill:none}
 .line{fill:none;stroke-width:2}.ideal{stroke:var(--pale)}.bar{fill:var(--pale)}
 .cell.hit{fill:var(--s0)}.cell.miss{fill:var(--s1)}.frame{fill:none;stroke:var(--rule)}
@@ -649,13 +653,14 @@ svg .on{fill:var(--page);font-weight:600}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top}
 tbody th{font-weight:400;color:var(--pale)}td{overflow-wrap:anywhere;min-width:4em}
+.numbers td{white-space:nowrap;min-width:3em}
 .numbers td,.numbers thead th:not(:first-child){text-align:right}
-.grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(112px,1fr))}
+.grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(98px,1fr))}
 .grid.small{grid-template-columns:repeat(auto-fill,minmax(72px,1fr));margin-top:16px}
 .grid img{display:block;width:100%;max-width:160px;image-rendering:pixelated;border-radius:4px}
 figcaption{font-size:.85rem;line-height:1.3;overflow-wrap:anywhere;margin-top:4px}
 pre{background:var(--card);border-radius:8px;padding:12px;white-space:pre-wrap;overflow-wrap:anywhere;font-size:.82rem}
 @media print{main{max-width:none;padding:0}section{break-inside:auto}figure,.tile,tr{break-inside:avoid}
-h2{break-after:avoid}.scroll.long{max-height:none}.charts{grid-template-columns:1fr 1fr}
+h2{break-after:avoid}.scroll.long{max-height:none}.charts,.pair{grid-template-columns:1fr 1fr}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
