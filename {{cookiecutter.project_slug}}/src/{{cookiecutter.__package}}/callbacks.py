@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from torch import Tensor
 
 from .errors import UserError
+from .runs import Run
 
 
 class PredictionImages(Callback):
@@ -210,6 +212,46 @@ class SeedSteps(Callback):
             torch.cuda.manual_seed(seed)
         elif pl_module.device.type == "mps":
             torch.mps.manual_seed(seed)
+
+
+class Throughput(Callback):
+    """Record in ``run.json``, after each epoch, how many there were, and the images and seconds of training alone.
+
+    Args:
+        run: The run. What an earlier process has recorded of it is added to.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._images, self._seconds, self._since = 0, 0.0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._images, self._seconds, self._since = 0, 0.0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += len(batch[0])
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seconds += time.perf_counter() - self._since
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        seconds = self._seconds + time.perf_counter() - self._since
+        before = self.run.record
+        self.run.update(
+            epochs=trainer.current_epoch + 1,
+            train_images=before.get("train_images", 0) + self._images * trainer.world_size,
+            train_seconds=round(before.get("train_seconds", 0.0) + seconds, 3),
+        )
 
 
 class ProgressBar(TQDMProgressBar):

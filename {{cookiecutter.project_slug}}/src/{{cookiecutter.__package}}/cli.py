@@ -17,7 +17,7 @@ from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import checkpoints, hardware, loggers, runs, signals, speed
-from .callbacks import CheckMonitors, SeedSteps
+from .callbacks import CheckMonitors, SeedSteps, Throughput
 from .checkpoints import flat
 from .errors import DivergedError, UserError, message
 from .parser import Parser
@@ -208,6 +208,7 @@ class RunCLI(LightningCLI):
             folder = self.run.checkpoints if self.run else None
             self.exact_resume = ExactResume(folder, given.save_every_n_steps)
             trainer.callbacks.insert(0, self.exact_resume)  # before others log or count the batch that is to come
+            trainer.callbacks += [Throughput(self.run)] if self.run else []
             trainer.plugins = [*_listed(trainer.plugins), checkpoints.WholeFiles()]
         if SLURMEnvironment.detect() and not hardware.by_torchrun():
             # Lightning's own answer to SLURM's signals would save in the middle of a batch
@@ -263,7 +264,7 @@ class RunCLI(LightningCLI):
         self.run.configure(self._config_text())  # of a resumed run, which may have other limits
         logged_as = self.run.record.get("logged_as", {})
         logged_as |= loggers.known_as(self.trainer.loggers)
-        self.run.begin(device=self.device, logged_as=logged_as)
+        self.run.begin(device=self.device, processes=self.trainer.world_size, logged_as=logged_as)
         unused = None
         try:
             yield
@@ -296,7 +297,11 @@ class RunCLI(LightningCLI):
             self.exact_resume.save(self.trainer, self.model)
         self.ckpt_path = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
         if self.trainer.is_global_zero:
-            self.run.update(best_checkpoint=Path(self.ckpt_path).name if self.ckpt_path else "last.ckpt")
+            score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
+            self.run.update(
+                best_checkpoint=Path(self.ckpt_path).name if self.ckpt_path else "last.ckpt",
+                best_score=None if score is None else float(score),
+            )
 
     def report(self, subcommand: str, metrics: Mapping[str, float]) -> None:
         """Print the metrics, and write them to a file in the run's folder."""

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.plugins.environments import SLURMEnvironment
-from torch.distributed import TCPStore
-
-from . import checkpoints, hardware
 from .errors import UserError
+
+# torch and Lightning take seconds to import, so they are where they are used: the table of runs needs neither
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
 
 # How a run's folder reaches the processes that Lightning starts for the other devices: they run `main` again.
 FOLDER_VARIABLE = "LIGHTNING_RUN_FOLDER"
@@ -35,13 +35,14 @@ class Run:
         folder: The folder.
 
     Attributes:
-        record: What ``run.json`` holds: ``status`` (running, finished, failed or interrupted), times, command, git
-            commit, versions, and in the end the best checkpoint.
+        record: What ``run.json`` holds: ``status`` (running, finished, failed or interrupted), times, process, command,
+            git commit, versions, and in the end the best checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.record: dict[str, Any] = {}
+        self._since: float | None = None  # when this process began to work on it
         with contextlib.suppress(OSError, json.JSONDecodeError):
             self.record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
@@ -61,17 +62,29 @@ class Run:
     def finished(self) -> bool:
         return self.record.get("status") == "finished"
 
+    @property
+    def status(self) -> str:
+        """Running, finished, failed or interrupted; a run is interrupted too if its process is gone."""
+        status = str(self.record.get("status", "interrupted"))
+        return "interrupted" if status == "running" and _is_gone(self.record.get("process")) else status
+
     def update(self, **values: Any) -> None:
         """Change values of the record and write it, whole or not at all."""
         self.record.update(values)
-        _write_whole(self.folder / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
+        if self._since is not None:
+            now = time.time()
+            self.record["seconds"] = round(self.record.get("seconds", 0.0) + now - self._since, 2)
+            self._since = now
+        write_whole(self.folder / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
 
     def begin(self, **values: Any) -> None:
         """Record that the run is under way, and what it would take to repeat it."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        started = {"resumed": now} if "started" in self.record else {"started": now}
+        started = {"resumed": now} if "command" in self.record else {"started": now}
+        self._since = time.time()
         self.update(
             status="running",
+            process=_this_process(),
             **started,
             command=" ".join(sys.argv),
             git=_git_state(),
@@ -84,10 +97,11 @@ class Run:
     def end(self, status: str, **values: Any) -> None:
         """Record how the run ended."""
         self.update(status=status, ended=time.strftime("%Y-%m-%d %H:%M:%S"), **values)
+        self._since = None
 
     def configure(self, text: str) -> None:
         """Write ``config.yaml``."""
-        _write_whole(self.config_file, text)
+        write_whole(self.config_file, text)
 
     def discard(self) -> None:
         """Remove the folder of a run that has not come to training."""
@@ -95,6 +109,8 @@ class Run:
 
     def last_checkpoint(self) -> Path | None:
         """The checkpoint from which the run goes on, if it has come that far."""
+        from . import checkpoints
+
         return checkpoints.newest_whole(self.checkpoints, print)
 
     def best_checkpoint(self) -> Path:
@@ -103,6 +119,8 @@ class Run:
         Raises:
             UserError: There is none.
         """
+        from . import checkpoints
+
         best = self.record.get("best_checkpoint")
         if best is None and (last := self.last_checkpoint()):  # a run that was cut short has not recorded it
             states = checkpoints.read(last).get("callbacks", {})
@@ -139,7 +157,7 @@ def _make_folder(root: Path, name: str | None, config: str) -> Path:
         made.mkdir(parents=True)
         run = Run(made)
         run.configure(config)
-        run.update(status="running", started=time.strftime("%Y-%m-%d %H:%M:%S"))
+        run.update(status="running", process=_this_process(), started=time.strftime("%Y-%m-%d %H:%M:%S"))
         for number in range(1, 1000):
             chosen = name or time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{number}" if number > 1 else "")
             folder = root.absolute() / chosen
@@ -157,7 +175,7 @@ def _make_folder(root: Path, name: str | None, config: str) -> Path:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
     """Write a file, or leave it as it was."""
     temporary = file.with_name(f".{file.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -195,6 +213,11 @@ def all_ranks_have(question: str, value: str) -> bool:
 @cache
 def _launched_world() -> tuple[int, TCPStore] | None:
     """This process's rank, and a store that all processes share which torchrun or srun has started."""
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
+    from torch.distributed import TCPStore
+
+    from . import hardware
+
     if hardware.by_torchrun():
         rank, host, port = int(os.environ["RANK"]), os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -215,6 +238,8 @@ def _launched_world() -> tuple[int, TCPStore] | None:
 
 def launched_by_rank_0() -> bool:
     """Whether Lightning's launcher in another process started this one."""
+    from . import hardware
+
     return not hardware.by_torchrun() and os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ
 
 
@@ -232,9 +257,14 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
     if name:
         if run := find_begun(root, name):
             return run
-        known = ", ".join(run.name for run in _all(root)[:5]) or "none"
-        raise UserError(f"there is no run {name} in {root} (newest: {known}).")
+        raise unknown(root, name)
     return Run(Path(shared_by_ranks("found", lambda: str(_newest(root, finished)))))
+
+
+def unknown(root: Path, name: str) -> UserError:
+    """What to say of a name that no run has."""
+    known = ", ".join(run.name for run in every(root)[:5]) or "none"
+    return UserError(f"there is no run {name} in {root} (newest: {known}).")
 
 
 def find_begun(root: Path, name: str) -> Run | None:
@@ -245,7 +275,7 @@ def find_begun(root: Path, name: str) -> Run | None:
 
 
 def _newest(root: Path, finished: bool) -> Path:
-    found = [run for run in _all(root) if run.finished == finished]
+    found = [run for run in every(root) if run.finished == finished]
     # rather a run that has got somewhere than one that was killed before its first checkpoint
     for run in (*(run for run in found if run.last_checkpoint()), *found):
         return run.folder
@@ -254,9 +284,52 @@ def _newest(root: Path, finished: bool) -> Path:
     raise UserError(f"no unfinished run in {root} to resume. Start one with: fit")
 
 
-def _all(root: Path) -> list[Run]:
+def default_root() -> Path:
+    """The folder with all runs, as ``configs/default.yaml`` names it."""
+    import yaml
+
+    with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError):
+        options = yaml.safe_load(Path("configs/default.yaml").read_text(encoding="utf-8"))
+        return Path(options["trainer"].get("default_root_dir") or "runs")
+    return Path("runs")
+
+
+def every(root: Path) -> list[Run]:
+    """All runs of a folder, the newest first."""
     runs = [Run(file.parent) for file in root.absolute().glob("*/config.yaml")]
     return sorted(runs, key=lambda run: (str(run.record.get("started", "")), run.name), reverse=True)
+
+
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": platform.node(), "started": _process_start(os.getpid())}
+
+
+def _is_gone(process: dict[str, Any] | None) -> bool:
+    """Whether it can be told that a process runs no more; of one on another machine it can't."""
+    if not process or process.get("host") != platform.node():
+        return False
+    started = _process_start(process["pid"])
+    return started is None or started != process["started"]
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process was started, for its number may be given to another one later; None if it has ended.
+
+    The text is of use for comparing alone, and empty where the system has no way to tell.
+    """
+    if sys.platform == "linux":
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else fields[19]  # ended, and not yet collected by what started it
+    if os.name != "posix":
+        return ""
+    try:
+        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() or None
 
 
 def _git_state() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import runs, signals
+from . import commands, runs, signals
 from .cli import RunCLI, shown
 from .data import DataModule
 from .errors import message
@@ -40,6 +40,7 @@ class TrainerCLI(RunCLI):
                 f"Next: {program} predict              label the test images, into predictions.csv\n"
                 f"      {program} fit --help           every option, such as --model.optimizer.init_args.lr 0.001"
             )
+            commands.after_fit(self)
 
     def validate(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation images."""

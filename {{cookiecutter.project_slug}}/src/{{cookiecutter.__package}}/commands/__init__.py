@@ -10,8 +10,12 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import UserError, message
+
+if TYPE_CHECKING:
+    from ..cli import RunCLI
 
 
 def find(args: list[str]) -> Callable[[list[str]], int] | None:
@@ -32,6 +36,21 @@ def find(args: list[str]) -> Callable[[list[str]], int] | None:
             return 1
 
     return command
+
+
+def after_fit(cli: RunCLI) -> None:
+    """Write the report of a run that has just finished, and say where; if that fails, the run is finished all the same.
+
+    Args:
+        cli: The command line that has trained it.
+    """
+    if cli.run is None or not cli.trainer.is_global_zero:
+        return
+    try:
+        cli.say(f"Report: {import_module(f'{__name__}.report').write([cli.run])}")
+    except Exception as error:  # whatever a chart may trip over
+        text = (message(error) or f"{type(error).__name__}: {error}").splitlines()[0]
+        cli.say(f"No report was written: {text}")
 
 
 def _has_files(args: list[str]) -> bool:
