@@ -1,12 +1,8 @@
 """Hugging Face Accelerate as its documentation has it."""
 # pyright: reportMissingImports=false
 
-import sys
-
-sys.path.append(sys.path.pop(0))  # this file must not hide the framework's package of the same name
-
-from common import Stopwatch, Task, accuracy_of, documented_loader, main, network_of, optimizer_of, size_of  # noqa: E402
-from torch.nn.functional import cross_entropy  # noqa: E402
+from common import Stopwatch, Task, accuracy_of, documented_loader, main, network_of, optimizer_of, size_of
+from torch.nn.functional import cross_entropy
 
 
 def train(task: Task) -> dict:

@@ -1,14 +1,10 @@
 """fastai's Learner on PyTorch's own DataLoaders, as its documentation has it for existing code."""
 # pyright: reportMissingImports=false
 
-import sys
+from functools import partial
 
-sys.path.append(sys.path.pop(0))  # this file must not hide the framework's package of the same name
-
-from functools import partial  # noqa: E402
-
-import torch  # noqa: E402
-from common import Stopwatch, Task, accuracy_of, documented_loader, main, network_of, size_of  # noqa: E402
+import torch
+from common import Stopwatch, Task, accuracy_of, documented_loader, main, network_of, size_of
 
 
 def train(task: Task) -> dict:

@@ -7,11 +7,10 @@ import time
 from importlib import import_module
 from typing import Any
 
+from common import Stopwatch, Task, accuracy_of, main, size_of
 from pytorch_lightning.callbacks import Callback
 
 sys.modules["project"] = sys.modules[__name__]  # where the option finds the callback
-
-from common import Stopwatch, Task, accuracy_of, main, size_of  # noqa: E402
 
 
 class Timer(Callback):

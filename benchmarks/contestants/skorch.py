@@ -1,12 +1,8 @@
 """skorch as its documentation's MNIST example has it: normalised arrays in memory."""
 # pyright: reportMissingImports=false
 
-import sys
-
-sys.path.append(sys.path.pop(0))  # this file must not hide the framework's package of the same name
-
-import torch  # noqa: E402
-from common import Stopwatch, Task, accuracy_of, data_of, main, network_of, size_of  # noqa: E402
+import torch
+from common import Stopwatch, Task, accuracy_of, data_of, main, network_of, size_of
 
 
 def train(task: Task) -> dict:

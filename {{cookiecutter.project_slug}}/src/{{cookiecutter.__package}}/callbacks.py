@@ -223,18 +223,14 @@ class Throughput(Callback):
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._images, self._seconds, self._since = 0, 0.0, 0.0
+        self._first, self._seconds, self._since = 0, 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
+        self._first = trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._images, self._seconds, self._since = 0, 0.0, time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._images += len(batch[0])
+        self._first, self._seconds, self._since = 0, 0.0, time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seconds += time.perf_counter() - self._since
@@ -246,10 +242,11 @@ class Throughput(Callback):
         if not trainer.is_global_zero:
             return
         seconds = self._seconds + time.perf_counter() - self._since
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed - self._first
         before = self.run.record
         self.run.update(
             epochs=trainer.current_epoch + 1,
-            train_images=before.get("train_images", 0) + self._images * trainer.world_size,
+            train_images=before.get("train_images", 0) + batches * trainer.datamodule.batch_size * trainer.world_size,
             train_seconds=round(before.get("train_seconds", 0.0) + seconds, 3),
         )
 
