@@ -18,7 +18,8 @@ FILES = {
         for name in ("__init__", "__main__", "callbacks", "cli", "corrupt_mnist", "data", "datasets", "errors")
     ),
     *(f"src/{PACKAGE}/{name}.py" for name in ("hardware", "loggers", "module", "network", "runs", "train")),
-    *(f"src/{PACKAGE}/{name}.py" for name in ("checkpoints", "commands/__init__", "parser", "resume", "signals")),
+    *(f"src/{PACKAGE}/{name}.py" for name in ("checkpoints", "parser", "resume", "signals")),
+    *(f"src/{PACKAGE}/commands/{name}.py" for name in ("__init__", "_charts", "report", "runs")),
     f"src/{PACKAGE}/digits.npz",
     "scripts/train.sbatch",
     *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_module", "test_train")),

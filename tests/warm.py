@@ -28,7 +28,11 @@ import gc, importlib, json, os, signal, sys, types
 
 for name in {modules!r}:
     importlib.import_module(name)
-from {package}.train import main
+from {package} import commands, train
+
+def main(command):
+    found = commands.find(command)
+    return found(command[1:]) if found else train.main(command)
 
 class Second:
     # stands in for the Popen of a second process, which was forked before this one began to compute
