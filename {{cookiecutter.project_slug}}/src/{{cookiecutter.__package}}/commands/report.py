@@ -311,7 +311,7 @@ def page(gathered: Sequence[Shown]) -> str:
             parts.append(_section(key, heading, f'<div class="side">{inner}</div>'))
         else:
             # two that belong together stand side by side where there is room
-            before, after = {"matrix": ('<div class="pair">', ""), "classes": ("", "</div>")}.get(key, ("", ""))
+            before, after = PAIRS.get(key, ("", ""))
             parts.append(before + _section(key, heading, _drawn(draw, gathered[0])) + after)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -394,7 +394,7 @@ def _overview(gathered: Sequence[Shown]) -> str:
             parts.append(_missing(f"No test result: {one.missing.get('tested', 'not tested')}"))
             continue
         where = shown(one.tested.checkpoint)
-        parts.append(f"<p><small>Measured now on the checkpoint {escape(where)}.</small></p>")
+        parts.append(f"<p><small>Measured on {escape(where)}.</small></p>")
         if told := _disagreement(one):
             parts.append(f'<p class="warning">{escape(told)}</p>')
     return "\n".join(parts) + "<p><small>Intervals are of 95 %, for the choice of test images alone.</small></p>"
@@ -455,7 +455,7 @@ def _matrix(one: Shown) -> str:
         return _missing("No test result, no confusion matrix.")
     counts = confusion(one.tested.labels, one.tested.predicted, len(one.names))
     return (
-        f"<figure>{charts.confusion_matrix(counts, one.names)}</figure>"
+        f'<figure class="scroll">{charts.confusion_matrix(counts, one.names)}</figure>'
         "<p><small>Blue: recognised; orange: taken for another class. The depth is the root of the share of the"
         " row.</small></p>"
     )
@@ -617,6 +617,12 @@ SECTIONS: tuple[Section, ...] = (
 )
 
 
+PAIRS = {
+    **dict.fromkeys(("matrix", "calibration"), ('<div class="pair">', "")),
+    **dict.fromkeys(("classes", "mistakes"), ("", "</div>")),
+}
+
+
 def _style() -> str:
     def colours(values: Sequence[str], page: str, card: str, ink: str, pale: str, rule: str, warn: str) -> str:
         named = {"page": page, "card": card, "ink": ink, "pale": pale, "rule": rule, "warn": warn}
@@ -655,9 +661,11 @@ svg .on{fill:var(--page);font-weight:600}
 .matrix{width:100%;max-width:720px;image-rendering:pixelated;border:1px solid var(--rule)}
 .scroll{overflow-x:auto;max-width:100%}.scroll.long{max-height:70vh;overflow-y:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top}
-tbody th{font-weight:400;color:var(--pale)}td{overflow-wrap:anywhere;min-width:4em}
+th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top}
+tbody th{font-weight:400;color:var(--pale);overflow-wrap:anywhere;min-width:4.5em}
+td{overflow-wrap:anywhere;min-width:4em}
 .numbers td{white-space:nowrap;min-width:3em}
+.numbers td,.numbers th{padding-right:7px}
 .numbers td,.numbers thead th:not(:first-child){text-align:right}
 .grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(98px,1fr))}
 .grid.small{grid-template-columns:repeat(auto-fill,minmax(72px,1fr));margin-top:16px}
