@@ -234,7 +234,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
         inside = [value for value in found if low <= math.log10(value) <= high]
         if len(inside) >= 3:
             return inside
-    return [10**low, 10**high]
+    return ticks(10**low, 10**high)
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
@@ -270,5 +270,5 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
 def _svg(width: float, height: float, label: str, parts: Sequence[Any]) -> str:
     return (
         f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}"'
-        f' style="max-width:{width * 1.3:.0f}px">{"".join(parts)}</svg>'
+        f' style="max-width:{max(480, width):.0f}px;min-width:{min(width * 0.62, 600):.0f}px">{"".join(parts)}</svg>'
     )

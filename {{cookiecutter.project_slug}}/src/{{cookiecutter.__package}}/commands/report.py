@@ -31,7 +31,7 @@ from ..parser import Parser, quiet
 from ..runs import Run
 from . import _charts as charts
 
-PROGRAM = f"python -m {__package__.rpartition('.')[0]}"
+PROGRAM = f"python -m {__name__.split('.')[0]}"
 Z = 1.959964  # standard deviations to either side of the mean that hold 95 % of a normal distribution
 BINS = 12  # of the calibration curve
 MISTAKES = 24  # pictures
@@ -81,7 +81,9 @@ class Shown:
 
 def main(args: list[str]) -> int:
     """Write the report that the command line asks for, print where it is, and return the exit code."""
-    parser = argparse.ArgumentParser(prog=f"{PROGRAM} report", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} report", description="Write an HTML file that shows runs.", allow_abbrev=False
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
     where = "the file (default: report.html in the run's folder; of several runs compare.html beside their folders)"
     parser.add_argument("--output", type=Path, help=where)
@@ -162,7 +164,8 @@ def _read_data(gathered: Shown) -> DataModule:
     parser = Parser()
     parser.add_class_arguments(DataModule, "data")
     options = parser.parse_object({"data": gathered.config["data"]})
-    data = parser.instantiate_classes(options).data
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name until jsonargparse 4.49
+    data = instantiate(options).data
     data.setup("test")
     return data
 
@@ -191,7 +194,7 @@ def _test(gathered: Shown) -> Tested:
         for number, batch in enumerate(loader):
             if number >= most * run.record.get("processes", 1):
                 break
-            images, positions = data.on_after_batch_transfer([part.to(device) for part in batch], 0)
+            images, positions = data.on_after_batch_transfer((batch[0].to(device), batch[1]), 0)
             logits.append(model(images.to(dtype) if kind == "true" else images).double().cpu())
             index.append(positions.cpu())
     if not logits:
@@ -308,7 +311,7 @@ def page(gathered: Sequence[Shown]) -> str:
             parts.append(_section(key, heading, f'<div class="side">{inner}</div>'))
         else:
             # two that belong together stand side by side where there is room
-            before, after = {"matrix": ('<div class="pair">', ""), "classes": ("", "</div>")}.get(key, ("", ""))
+            before, after = PAIRS.get(key, ("", ""))
             parts.append(before + _section(key, heading, _drawn(draw, gathered[0])) + after)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -389,7 +392,10 @@ def _overview(gathered: Sequence[Shown]) -> str:
             )
         if not one.tested:
             parts.append(_missing(f"No test result: {one.missing.get('tested', 'not tested')}"))
-        elif told := _disagreement(one):
+            continue
+        where = shown(one.tested.checkpoint)
+        parts.append(f"<p><small>Measured on {escape(where)}.</small></p>")
+        if told := _disagreement(one):
             parts.append(f'<p class="warning">{escape(told)}</p>')
     return "\n".join(parts) + "<p><small>Intervals are of 95 %, for the choice of test images alone.</small></p>"
 
@@ -449,7 +455,7 @@ def _matrix(one: Shown) -> str:
         return _missing("No test result, no confusion matrix.")
     counts = confusion(one.tested.labels, one.tested.predicted, len(one.names))
     return (
-        f"<figure>{charts.confusion_matrix(counts, one.names)}</figure>"
+        f'<figure class="scroll">{charts.confusion_matrix(counts, one.names)}</figure>'
         "<p><small>Blue: recognised; orange: taken for another class. The depth is the root of the share of the"
         " row.</small></p>"
     )
@@ -464,9 +470,7 @@ def _classes(one: Shown) -> str:
         for name, row in zip(one.names, measures, strict=True)
     ]
     there = measures[measures[:, 3] > 0]
-    body.append(
-        ("mean", *(f"{value:.3f}" for value in there[:, :3].mean(axis=0)), int(measures[:, 3].sum()))
-    )
+    body.append(("mean", *(f"{value:.3f}" for value in there[:, :3].mean(axis=0)), int(measures[:, 3].sum())))
     return _table(
         ["class", "precision", "recall", "F1", "images"], body, "numbers" + (" long" if len(body) > 30 else "")
     )
@@ -613,6 +617,12 @@ SECTIONS: tuple[Section, ...] = (
 )
 
 
+PAIRS = {
+    **dict.fromkeys(("matrix", "calibration"), ('<div class="pair">', "")),
+    **dict.fromkeys(("classes", "mistakes"), ("", "</div>")),
+}
+
+
 def _style() -> str:
     def colours(values: Sequence[str], page: str, card: str, ink: str, pale: str, rule: str, warn: str) -> str:
         named = {"page": page, "card": card, "ink": ink, "pale": pale, "rule": rule, "warn": warn}
@@ -651,9 +661,11 @@ svg .on{fill:var(--page);font-weight:600}
 .matrix{width:100%;max-width:720px;image-rendering:pixelated;border:1px solid var(--rule)}
 .scroll{overflow-x:auto;max-width:100%}.scroll.long{max-height:70vh;overflow-y:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top}
-tbody th{font-weight:400;color:var(--pale)}td{overflow-wrap:anywhere;min-width:4em}
+th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--rule);vertical-align:top}
+tbody th{font-weight:400;color:var(--pale);overflow-wrap:anywhere;min-width:4.5em}
+td{overflow-wrap:anywhere;min-width:4em}
 .numbers td{white-space:nowrap;min-width:3em}
+.numbers td,.numbers th{padding-right:7px}
 .numbers td,.numbers thead th:not(:first-child){text-align:right}
 .grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(98px,1fr))}
 .grid.small{grid-template-columns:repeat(auto-fill,minmax(72px,1fr));margin-top:16px}

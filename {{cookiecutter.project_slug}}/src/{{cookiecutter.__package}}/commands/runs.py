@@ -18,7 +18,7 @@ from .. import runs
 from ..errors import UserError
 from ..runs import Run
 
-PROGRAM = f"python -m {__package__.rpartition('.')[0]}"
+PROGRAM = f"python -m {__name__.split('.')[0]}"
 # What each column holds; a value that is not known is None.
 COLUMNS = {
     "name": "the folder's name",
