@@ -30,7 +30,7 @@ class Line:
     Args:
         name: Its name in the legend.
         xs: Where its points lie from left to right.
-        ys: Their heights; what is not finite leaves a gap.
+        ys: Their heights; what is not finite, or as good as infinite, is left out.
         style: Number of its colour, dash and marker.
     """
 
@@ -50,11 +50,11 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, logarithmic: boo
         logarithmic: Whether equal distances in height are equal ratios, where all values are positive.
     """
     width, height, left, right, top, bottom = 480, 300, 58, 14, 34, 74
-    points = [[(x, y) for x, y in zip(line.xs, line.ys, strict=True) if math.isfinite(y)] for line in lines]
+    points = [[(x, y) for x, y in zip(line.xs, line.ys, strict=True) if abs(y) < 1e100] for line in lines]
     every = [point for some in points for point in some]
     if not every:
         return f'<p class="missing">{escape(title)}: no value was logged.</p>'
-    logarithmic = logarithmic and min(y for _, y in every) > 0
+    logarithmic = logarithmic and min(y for _, y in every) > 1e-100
 
     def scaled(y: float) -> float:
         return math.log10(y) if logarithmic else y
@@ -223,7 +223,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -239,8 +239,10 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 def _widened(low: float, high: float) -> tuple[float, float]:
     """Bounds of which one lies above the other."""
-    room = (high - low) * 0.02 or abs(high) * 0.1 or 1.0
-    return (low - room, high + room) if high == low else (low, high + room)
+    if high - low > max(1e-9 * abs(high), 1e-100):
+        return low, high + (high - low) * 0.02
+    room = abs(high) * 0.1 if abs(high) > 1e-90 else 1.0
+    return low - room, high + room
 
 
 def _thinned(points: list[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
