@@ -303,10 +303,9 @@ def plot(results: dict[str, Any], file: Path) -> None:
             if row:
                 low, high = row["ratio_range"]
                 error = [[row["ratio"] - low], [high - row["ratio"]]]
-                axes.barh(
-                    y + 0.4 * offset - 0.2, row["ratio"], 0.38, xerr=error, color=colour, hatch=hatch, edgecolor="white",
-                    label=f"batch {batch_size}" if name == names[-1] else None,
-                )  # fmt: skip
+                style = {"color": colour, "hatch": hatch, "edgecolor": "white"}
+                label = f"batch {batch_size}" if name == names[-1] else None
+                axes.barh(y + 0.4 * offset - 0.2, row["ratio"], 0.38, xerr=error, label=label, **style)
                 axes.text(high + 0.02, y + 0.4 * offset - 0.2, f"{row['ratio']:.2f}", va="center", fontsize=8)
     axes.axvline(1, color="#444444", linewidth=1, linestyle="--")
     axes.set_yticks(range(len(names)), [NAMES[name].strip("*") for name in names])
