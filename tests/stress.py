@@ -60,6 +60,13 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 ALWAYS = ("--save_every_n_steps=4", "--trainer.max_epochs=4", "--trainer.log_every_n_steps=3", "--logger=csv")
 
 
+COLD_CIFAR = f"""{datasets.WITHOUT_CIFAR_SUMS}
+import runpy, sys
+sys.argv[0] = {PACKAGE!r}
+runpy.run_module({PACKAGE!r}, run_name="__main__")
+"""
+
+
 @dataclass
 class Tally:
     """What a series of kills came to."""
@@ -82,9 +89,10 @@ class Tally:
 class ColdCommand:
     """A command in a process of its own, which imports everything anew; `Command`'s counterpart."""
 
-    def __init__(self, project: Path, arguments: Sequence[str]) -> None:
+    def __init__(self, project: Path, arguments: Sequence[str], variant: str) -> None:
+        program = ["-c", COLD_CIFAR] if variant == "cifar10" else ["-m", PACKAGE]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", PACKAGE, *arguments],
+            [sys.executable, *program, *arguments],
             cwd=project,
             env=clean_environment(project),
             stdout=subprocess.PIPE,
@@ -117,7 +125,7 @@ def project_of(variant: str, folder: Path) -> tuple[Path, list[str]]:
 
 def start(project: Path, arguments: Sequence[str], variant: str, cold: bool) -> Command | ColdCommand:
     if cold:
-        return ColdCommand(project, arguments)
+        return ColdCommand(project, arguments, variant)
     processes = 2 if "--trainer.devices=2" in VARIANTS[variant][1] else 1
     return shared().start(project, [list(arguments)], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
 
