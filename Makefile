@@ -1,6 +1,5 @@
 # make demo: bake the default project and train it.   make test: the whole test suite.
 # make stress: 300 kills of trainings, or make stress KILLS=3000.
-# make benchmark: speed beside loops written by hand and other frameworks.
 # They install what they need into .venv, once. Another Python: make demo PYTHON=python3.13
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +7,7 @@ KILLS ?= 300
 BIN = $(VENV)/bin
 PROJECT = demo/my-lightning-project
 
-.PHONY: demo test test-all stress benchmark clean
+.PHONY: demo test test-all stress clean
 
 demo: $(VENV)/demo.installed
 	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
@@ -34,16 +33,6 @@ test-all: $(VENV)/test.installed
 stress: $(VENV)/test.installed
 	$(BIN)/python tests/stress.py --kills $(KILLS)
 
-# about 25 minutes, on a machine that does nothing else
-benchmark: $(VENV)/demo.installed $(VENV)-benchmark/installed
-	$(VENV)-benchmark/bin/python benchmarks/run.py --python $(abspath $(BIN))/python --others $(abspath $(VENV)-benchmark)/bin/python
-
-$(VENV)-benchmark/installed: pyproject.toml $(VENV)/demo.installed
-	$(PYTHON) -m venv $(VENV)-benchmark
-	$(VENV)-benchmark/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(VENV)-benchmark/bin/python -m pip install --quiet cookiecutter matplotlib --group benchmark --editable $(PROJECT)
-	@touch $@
-
 $(VENV)/test.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --group test
@@ -54,4 +43,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) $(VENV)-benchmark demo
+	rm -rf $(VENV) demo
