@@ -1,0 +1,24 @@
+"""Catalyst as in its README's MNIST example: a SupervisedRunner with an accuracy; validation left out."""
+# pyright: reportMissingImports=false
+
+import torch
+from catalyst import dl
+from task import OPTIMIZER, Stopwatch, Task
+from torch import nn
+
+DISTRIBUTION = "catalyst"
+
+
+def train(task: Task, watch: Stopwatch) -> None:
+    network = task.network()
+    runner = dl.SupervisedRunner(input_key="features", output_key="logits", target_key="targets", loss_key="loss")
+    runner.train(
+        model=network,
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=torch.optim.AdamW(network.parameters(), **OPTIMIZER),
+        loaders={"train": task.loader()},
+        num_epochs=task.epochs,
+        callbacks=[dl.AccuracyCallback(input_key="logits", target_key="targets", topk=(1,))],
+        logdir="./logs",
+        verbose=True,
+    )
