@@ -193,7 +193,7 @@ def speed(bench: Bench) -> dict[str, Any]:
             for turn in range(bench.plan.rounds):
                 for setting, (model, batch_size, count, many, few) in enumerate(bench.plan.speed):
                     root = images.mnist(bench.work, count)
-                    for name in rotated(able, turn + setting):
+                    for name in rotated([name for name in able if name not in failed], turn + setting):
                         epochs = many if name in QUICK else few
                         answer = workers[name].run(model, "mnist", root, batch_size, epochs, seed=turn)
                         if "error" in answer:
@@ -210,7 +210,7 @@ def accuracy(bench: Bench) -> dict[str, Any]:
     root = images.digits(bench.work, bench.project)
     with bench.workers(1) as workers:
         for seed in range(bench.plan.seeds):
-            for name, worker in workers.items():
+            for name, worker in ((name, worker) for name, worker in workers.items() if name not in failed):
                 answer = worker.run("ConvNet", "digits", root, 64, bench.plan.accuracy_epochs, seed)
                 if "error" in answer:
                     failed[name] = answer["error"]

@@ -2,9 +2,13 @@
 # pyright: reportMissingImports=false
 
 import torch
+from accelerate.utils import DistributedType
 from catalyst import dl
 from task import OPTIMIZER, Stopwatch, Task
 from torch import nn
+
+if not hasattr(DistributedType, "TPU"):
+    raise ImportError("catalyst 22.4, the newest, asks for DistributedType.TPU, which the installed accelerate has not")
 
 DISTRIBUTION = "catalyst"
 
