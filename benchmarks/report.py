@@ -24,18 +24,18 @@ NAMES = {
 Key = tuple[str, int, int]  # model, batch size, threads
 
 
-def ratios(measured: list[dict[str, Any]]) -> dict[str, dict[Key, list[float]]]:
-    """Images per second as a fraction of the optimal loop's in the same round, for each contestant and setting."""
+def ratios(measured: list[dict[str, Any]], base: str = "optimal") -> dict[str, dict[Key, list[float]]]:
+    """Images per second as a fraction of the base's in the same round, for each contestant and setting."""
 
     def setting(entry: dict[str, Any]) -> Key:
         return entry["model"], entry["batch_size"], entry["threads"]
 
-    optimal = {(setting(e), e["round"]): e["samples_per_second"] for e in measured if e["contestant"] == "optimal"}
+    bases = {(setting(e), e["round"]): e["samples_per_second"] for e in measured if e["contestant"] == base}
     found: dict[str, dict[Key, list[float]]] = {}
     for entry in measured:
-        if base := optimal.get((setting(entry), entry["round"])):
+        if rate := bases.get((setting(entry), entry["round"])):
             of_setting = found.setdefault(entry["contestant"], {}).setdefault(setting(entry), [])
-            of_setting.append(entry["samples_per_second"] / base)
+            of_setting.append(entry["samples_per_second"] / rate)
     return found
 
 
@@ -98,7 +98,7 @@ def paired_table(part: dict[str, Any], base: str) -> str:
     seconds = part["seconds"]
     rows = [
         [
-            name if name == base or name.endswith("e") or " " in name else f"`{name}`",
+            f"`{name}`" if "--help" in name or "import" in name else name,
             f"{spread(taken)} s",
             spread([a / b for a, b in zip(taken, seconds[base], strict=True)]) if name != base else "1",
         ]
@@ -161,6 +161,11 @@ def tables(results: dict[str, Any]) -> str:
             for threads in sorted({entry["threads"] for entry in part["measured"]}):
                 count = f"{threads} thread{'s' if threads > 1 else ''}"
                 blocks += [f"### Speed, {count}: fraction of the optimal loop", speed_table(part, threads)]
+        for (model, batch_size, threads), values in ratios(part["measured"], "naive").get("project", {}).items():
+            times = spread(values, 1)
+            blocks += [
+                f"- {model}, batch {batch_size}, {threads} thread(s): the project is {times} times the naive loop."
+            ]
         blocks += ["### Images per second and memory", _details(part)]
         missing = [f"- {NAMES.get(name, name)} did not run: {why}" for name, why in part["failed"].items()]
         versions = ", ".join(dict.fromkeys(part["versions"].values()))
@@ -212,7 +217,9 @@ def plot(part: dict[str, Any], file: Path) -> None:
     counts = sorted({key[2] for key in keys})
     styles = dict(zip(counts, (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s")), strict=False))
     size = (2 + 2 * len(panels), 1.3 + 0.3 * len(names))
-    figure, row = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=size, layout="constrained")
+    figure, row = plt.subplots(
+        1, len(panels), sharex=True, sharey=True, squeeze=False, figsize=size, layout="constrained"
+    )
     figure.set_facecolor("#fbfbfb")
     for axes, (model, batch_size) in zip(row[0], panels, strict=True):
         for shift, (threads, (colour, marker)) in enumerate(styles.items()):
