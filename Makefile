@@ -1,5 +1,6 @@
 # make demo: bake the default project and train it.   make test: the whole test suite.
 # make stress: 300 kills of trainings, or make stress KILLS=3000.
+# make benchmark: speed, start-up, bake, accuracy and memory against hand-written loops and other frameworks.
 # They install what they need into .venv, once. Another Python: make demo PYTHON=python3.13
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ KILLS ?= 300
 BIN = $(VENV)/bin
 PROJECT = demo/my-lightning-project
 
-.PHONY: demo test test-all stress clean
+.PHONY: demo test test-all stress benchmark clean
 
 demo: $(VENV)/demo.installed
 	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
@@ -33,6 +34,20 @@ test-all: $(VENV)/test.installed
 stress: $(VENV)/test.installed
 	$(BIN)/python tests/stress.py --kills $(KILLS)
 
+# the project has an environment of its own, for the other frameworks' packages would slow the import of Lightning
+benchmark: $(VENV)-benchmark/installed
+	$(VENV)-benchmark/bin/python benchmarks/run.py --python $(VENV)-benchmark-project/bin/python $(BENCHMARK)
+
+$(VENV)-benchmark/installed: pyproject.toml {{cookiecutter.project_slug}}/pyproject.toml
+	$(MAKE) VENV=$(VENV)-benchmark $(VENV)-benchmark/bin/python
+	$(MAKE) VENV=$(VENV)-benchmark-project $(VENV)-benchmark-project/bin/python
+	$(VENV)-benchmark/bin/python -m pip install --quiet --upgrade "pip>=25.1" "cookiecutter>=2.6"
+	$(VENV)-benchmark/bin/cookiecutter --no-input --overwrite-if-exists --output-dir build/benchmark . > /dev/null
+	$(VENV)-benchmark-project/bin/python -m pip install --quiet build/benchmark/my-lightning-project
+	$(VENV)-benchmark-project/bin/python -m pip freeze | grep -i '^torch' > build/benchmark/torch.txt
+	$(VENV)-benchmark/bin/python -m pip install --quiet --group benchmark --constraint build/benchmark/torch.txt
+	@touch $@
+
 $(VENV)/test.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --group test
@@ -43,4 +58,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(VENV)-benchmark $(VENV)-benchmark-project demo build

@@ -1,0 +1,28 @@
+"""Catalyst as in its README's MNIST example: a SupervisedRunner with an accuracy; validation left out."""
+# pyright: reportMissingImports=false
+
+import torch
+from accelerate.utils import DistributedType
+from catalyst import dl
+from task import OPTIMIZER, Stopwatch, Task
+from torch import nn
+
+if not hasattr(DistributedType, "TPU"):
+    raise ImportError("catalyst 22.4, the newest, asks for DistributedType.TPU, which the installed accelerate has not")
+
+DISTRIBUTION = "catalyst"
+
+
+def train(task: Task, watch: Stopwatch) -> None:
+    network = task.network()
+    runner = dl.SupervisedRunner(input_key="features", output_key="logits", target_key="targets", loss_key="loss")
+    runner.train(
+        model=network,
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=torch.optim.AdamW(network.parameters(), **OPTIMIZER),
+        loaders={"train": task.loader()},
+        num_epochs=task.epochs,
+        callbacks=[dl.AccuracyCallback(input_key="logits", target_key="targets", topk=(1,))],
+        logdir="./logs",
+        verbose=True,
+    )

@@ -1,0 +1,91 @@
+"""`make benchmark` runs: the project and the optimal loop do the same work, and the tables say what was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import report
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder with the results of a smoke run."""
+    work = tmp_path_factory.mktemp("benchmark")
+    options = ["--quick", "--work", str(work), "--only", "bake,speed", "--contestants", "project,optimal"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "run.py"), *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return work / "quick"
+
+
+def speeds(output: Path) -> dict[str, dict[str, Any]]:
+    results = json.loads((output / "results.json").read_text())
+    assert results["speed"]["failed"] == {}
+    return {entry["contestant"]: entry for entry in results["speed"]["measured"]}
+
+
+def test_contestants_train_the_same_network_on_the_same_number_of_images(output):
+    measured = speeds(output)
+
+    assert set(measured) == {"project", "optimal"}
+    for fact in ("samples", "timed_samples", "parameters", "batch_size", "threads", "model", "epochs"):
+        assert measured["project"][fact] == measured["optimal"][fact], fact
+    assert measured["project"]["samples"] == 2 * (1_800 // 64 * 64)  # two epochs of whole batches; 200 are validation
+    assert measured["project"]["parameters"] == 28 * 28 * 128 + 128 + 128 * 10 + 10
+
+
+def test_both_have_learned_the_images(output):
+    for name, entry in speeds(output).items():
+        assert entry["accuracy"] > 0.6, name
+
+
+def test_every_part_says_on_what_machine_and_when_it_was_measured(output):
+    results = json.loads((output / "results.json").read_text())
+
+    assert set(results) == {"bake", "speed"}
+    for part in results.values():
+        assert {"date", "cpu", "torch", "pytorch-lightning"} <= set(part["machine"])
+
+
+def test_tables_name_every_contestant(output):
+    text = (output / "results.md").read_text()
+
+    assert "| **this template's project** |" in text
+    assert "| hand-written, optimal | 1.00 (1.00-1.00) |" in text
+    assert "### A bake" in text
+
+
+def test_ratios_are_paired_by_round():
+    def entry(contestant: str, turn: int, rate: float) -> dict[str, Any]:
+        setting = {"model": "DenseNet", "batch_size": 64, "threads": 1}
+        return {**setting, "contestant": contestant, "round": turn, "samples_per_second": rate}
+
+    measured = [entry("optimal", 0, 100), entry("project", 0, 50), entry("optimal", 1, 10), entry("project", 1, 9)]
+
+    assert report.ratios(measured)["project"] == {("DenseNet", 64, 1): [0.5, 0.9]}
+
+
+def test_a_table_is_put_between_the_markers_and_nowhere_else(tmp_path):
+    marked, plain = tmp_path / "marked.md", tmp_path / "plain.md"
+    marked.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    plain.write_text("nothing\n")
+
+    for file in (marked, plain):
+        report.insert(file, "new")
+
+    assert marked.read_text() == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
+    assert plain.read_text() == "nothing\n"
