@@ -55,12 +55,12 @@ class Plan:
     speed: tuple[tuple[str, int, int, int, int], ...] = (
         ("DenseNet", 64, 60_000, 6, 1),
         ("DenseNet", 512, 60_000, 8, 1),
-        ("ConvNet", 64, 12_000, 2, 1),
-        ("ConvNet", 512, 12_000, 2, 1),
+        ("ConvNet", 64, 3_000, 2, 1),
+        ("ConvNet", 512, 3_000, 2, 1),
     )
     threads: tuple[int, ...] = (1, 2)
     accuracy_epochs: int = 10
-    scaling: tuple[int, tuple[int, ...]] = (30_000, (1, 2, 4, 8, 16))
+    scaling: tuple[int, tuple[int, ...]] = (15_000, (1, 2, 4, 8, 16))
 
 
 SMOKE = Plan(1, 1, 1, (("DenseNet", 64, 2_000, 2, 1),), (1,), 1, (500, (1, 2)))

@@ -9,8 +9,8 @@ try:
     from composer.models import ComposerClassifier
 except ImportError as error:
     raise ImportError(
-        "not installed: mosaicml from 0.20 to 0.32 (the newest) requires a torch below 2.7.1; pip's last resort without"
-        f" that bound, 0.3.1, fails at import ({error})"
+        "mosaicml from 0.20 on requires a torch below 2.7.1 at most; 0.3.1, which pip then takes, imports names that"
+        " torch no longer has"
     ) from error
 
 DISTRIBUTION = "mosaicml"
