@@ -2,13 +2,19 @@
 # pyright: reportMissingImports=false
 
 import torch
-from accelerate.utils import DistributedType
-from catalyst import dl
 from task import OPTIMIZER, Stopwatch, Task
 from torch import nn
 
-if not hasattr(DistributedType, "TPU"):
-    raise ImportError("catalyst 22.4, the newest, asks for DistributedType.TPU, which the installed accelerate has not")
+try:
+    from accelerate.utils import DistributedType
+    from catalyst import dl
+
+    _ = DistributedType.TPU
+except (ImportError, AttributeError) as error:
+    raise ImportError(
+        "catalyst 22.4, the newest, has metadata that pip refuses since 24.1, and asks for DistributedType.TPU, which a"
+        " current accelerate has not"
+    ) from error
 
 DISTRIBUTION = "catalyst"
 

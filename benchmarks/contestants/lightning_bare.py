@@ -24,7 +24,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for index in torch.randperm(len(self.labels)).split(self.task.batch_size)[: len(self)]:
-            yield self.task.normalize(self.images[index]), self.labels[index]
+            yield self.task.normalize(self.images.index_select(0, index)), self.labels.index_select(0, index)
 
 
 class Classifier(pl.LightningModule):

@@ -12,7 +12,8 @@ def train(task: Task, watch: Stopwatch) -> None:
     for _ in range(task.epochs):
         order = torch.randperm(len(labels))
         for index in order.split(task.batch_size)[: len(labels) // task.batch_size]:
-            loss = F.cross_entropy(network(task.normalize(images[index])), labels[index])
+            batch, truth = images.index_select(0, index), labels.index_select(0, index)
+            loss = F.cross_entropy(network(task.normalize(batch)), truth)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

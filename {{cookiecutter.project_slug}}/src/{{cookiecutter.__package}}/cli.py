@@ -27,7 +27,7 @@ DEFAULT_CONFIG = Path("configs/default.yaml")
 # What a resumed run may change; anything else would make it another run.
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
 # … and what changes nothing in the result: a run that its data ended can go on without mending them.
-CHANGEABLE = {*LIMITS, "save_every_n_steps", "data.num_workers", "data.skip_corrupt"}
+CHANGEABLE = {*LIMITS, "save_every_n_steps", "data.num_workers", "data.skip_corrupt", "data.cache_images"}
 # Options of one call, which are no part of a run's configuration.
 CALL_OPTIONS = ("config", "run", "resume", "ckpt_path", "weights_only", "verbose", "return_predictions")
 
@@ -221,7 +221,7 @@ class RunCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
-        speed.quicken(self.trainer, self.model)
+        speed.quicken(self.trainer)
         self.datamodule.resume_at = (self.position.epoch, self.position.batch)
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from .datasets import FACTS, ImageFiles, Indexed, class_folders, load, torchvision_dataset
+from .datasets import FACTS, Facts, ImageFiles, Indexed, class_folders, load, torchvision_dataset
 from .errors import UserError
 
 Split = Literal["train", "val", "test", "predict"]
@@ -40,6 +41,8 @@ class DataModule(pl.LightningDataModule):
         augment: Move (and, where the class stays the same, mirror) training images at random.
         image_size: Height and width that the images of image_folder are brought to, in pixels.
         skip_corrupt: Name images of image_folder that can't be read and leave them out; otherwise one ends the run.
+        cache_images: Keep the images of image_folder in memory once they are read; null does so if they take less than
+            an eighth of it.
         seed: Seed of the order and the augmentation; follows ``seed_everything``.
 
     Raises:
@@ -57,6 +60,7 @@ class DataModule(pl.LightningDataModule):
         augment: bool = True,
         image_size: int = 64,
         skip_corrupt: bool = False,
+        cache_images: bool | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -81,6 +85,7 @@ class DataModule(pl.LightningDataModule):
         self.augment = augment
         self.image_size = image_size
         self.skip_corrupt = skip_corrupt
+        self.cache_images = cache_images
         self.seed = seed
         self.facts = FACTS[dataset]
         self.class_names = list(self.facts.class_names) or class_folders(self.root / "train")
@@ -115,7 +120,7 @@ class DataModule(pl.LightningDataModule):
         """Read the data set and split it; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
             return
-        parts = load(self.dataset, self.root, self.class_names, self.image_size, self.skip_corrupt)
+        parts = load(self.dataset, self.root, self.class_names, self.image_size, self.skip_corrupt, self.cache_images)
         train, test = parts["train"], parts["test"]
         if "val" in parts:
             val = parts["val"]
@@ -173,6 +178,7 @@ class DataModule(pl.LightningDataModule):
             dataset,
             sampler=batches,
             batch_size=None,  # the sampler yields whole batches of indices
+            collate_fn=tuple,  # and the data set whole batches of tensors
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
@@ -204,18 +210,20 @@ class DataModule(pl.LightningDataModule):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map uint8 images ``(B, C, H, W)`` to float with mean 0 and standard deviation 1 over the training images."""
-        mean, std = self._mean_and_std(images)
+        mean, std = _mean_and_std(self.facts, images.device)
         return images.float().sub_(mean).div_(std)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Undo `normalize`, for looking at a batch."""
-        mean, std = self._mean_and_std(images)
+        mean, std = _mean_and_std(self.facts, images.device)
         return images.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
 
-    def _mean_and_std(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(self.facts.mean, device=images.device).mul_(255).view(shape)
-        return mean, torch.tensor(self.facts.std, device=images.device).mul_(255).view(shape)
+
+@cache
+def _mean_and_std(facts: Facts, device: torch.device) -> tuple[Tensor, Tensor]:
+    shape = (1, -1, 1, 1)
+    mean = torch.tensor(facts.mean, device=device).mul_(255).view(shape)
+    return mean, torch.tensor(facts.std, device=device).mul_(255).view(shape)
 
 
 class BatchSampler(SequentialSampler):

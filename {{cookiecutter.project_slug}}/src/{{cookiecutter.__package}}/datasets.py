@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,31 @@ class ImageTensors(Dataset):
         return len(self.labels)
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return self.images[indices], self.labels[indices]
+        # eight times as fast as `images[indices]`
+        return self.images.index_select(0, indices), self.labels.index_select(0, indices)
+
+
+class DecodedImages:
+    """Images that have been read once, in memory that worker processes share where they are forked (Linux).
+
+    Args:
+        count: Images.
+        size: Their height and width.
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        # anonymous: /dev/shm, where torch puts what processes share, may be small; pages are taken as they are filled
+        self.images = torch.frombuffer(mmap.mmap(-1, count * 3 * size * size), dtype=torch.uint8)
+        self.images = self.images.view(count, 3, size, size)
+        self.known = torch.frombuffer(mmap.mmap(-1, count), dtype=torch.bool)
+
+    @staticmethod
+    def fit_in_memory(count: int, size: int) -> bool:
+        """Whether they take less than an eighth of this machine's memory, or of what its container may have."""
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        return bool(limits) and count * 3 * size * size < min(limits) / 8
 
 
 class ImageFiles(Dataset):
@@ -82,13 +108,20 @@ class ImageFiles(Dataset):
         labels: Their labels, ``(N,)`` int64.
         size: Height and width of the result; the shorter side is scaled to it and the longer one cut.
         skip_corrupt: Name a file that can't be read and leave it out, where otherwise it is an error.
+        cache: Keep what has been read in memory, for the next epoch.
     """
 
-    def __init__(self, files: list[Path], labels: Tensor, size: int, skip_corrupt: bool = False) -> None:
+    def __init__(
+        self, files: list[Path], labels: Tensor, size: int, skip_corrupt: bool = False, cache: bool = False
+    ) -> None:
         self.files = files
         self.labels = labels
         self.size = size
         self.skip_corrupt = skip_corrupt
+        self.decoded = DecodedImages(len(files), size) if cache else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"decoded": None}  # a process that is not forked has no part in the memory
 
     def __len__(self) -> int:
         return len(self.files)
@@ -103,11 +136,17 @@ class ImageFiles(Dataset):
         Raises:
             UserError: A file can't be read as an image; with ``skip_corrupt``, none of them can.
         """
+        if self.decoded is not None and bool(self.decoded.known[indices].all()):
+            return self.decoded.images.index_select(0, indices), indices
         images, kept = [], []
         for index in indices.tolist():
             try:
-                images.append(torch.from_numpy(read_image(self.files[index], (3, self.size, self.size))))
+                image = torch.from_numpy(read_image(self.files[index], (3, self.size, self.size)))
+                images.append(image)
                 kept.append(index)
+                if self.decoded is not None:
+                    self.decoded.images[index] = image
+                    self.decoded.known[index] = True
             except Exception as error:  # whatever the decoder raises
                 told = f"{self.files[index]} can't be read as an image"
                 if not self.skip_corrupt:
@@ -156,11 +195,16 @@ class Indexed(Dataset):
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self.dataset, ImageFiles):
             return self.dataset.read(indices)
-        return self.dataset.images[indices], indices
+        return self.dataset.images.index_select(0, indices), indices
 
 
 def load(
-    dataset: str, root: Path, class_names: list[str], image_size: int, skip_corrupt: bool = False
+    dataset: str,
+    root: Path,
+    class_names: list[str],
+    image_size: int,
+    skip_corrupt: bool = False,
+    cache_images: bool | None = None,
 ) -> dict[str, ImageTensors | ImageFiles]:
     """Read the parts ``train`` and ``test`` of a data set, and ``val`` where it has one of its own.
 
@@ -170,13 +214,20 @@ def load(
         class_names: The classes in the order of their labels.
         image_size: Height and width that the images of a folder are brought to, in pixels.
         skip_corrupt: Leave out images of a folder that can't be read.
+        cache_images: Keep a folder's images in memory once they are read; None, if they take little of it.
 
     Raises:
         UserError: Files are missing, or are not what they should be.
     """
     if dataset == "image_folder":
         names = ["train", "test", *(["val"] if (root / "val").is_dir() else [])]
-        return {part: _image_files(root / part, class_names, image_size, skip_corrupt) for part in names}
+        return {
+            # the test images are read once
+            part: _image_files(
+                root / part, class_names, image_size, skip_corrupt, cache_images if part != "test" else False
+            )
+            for part in names
+        }
     parts = {part: _read_tensors(dataset, root, part) for part in ("train", "test")}
     for part, (images, labels) in parts.items():
         _check_tensors(f"{dataset} in {root}", part, images, labels, FACTS[dataset])
@@ -294,7 +345,9 @@ def class_folders(folder: Path) -> list[str]:
     return classes
 
 
-def _image_files(folder: Path, class_names: list[str], size: int, skip_corrupt: bool) -> ImageFiles:
+def _image_files(
+    folder: Path, class_names: list[str], size: int, skip_corrupt: bool, cache_images: bool | None
+) -> ImageFiles:
     classes = class_folders(folder)
     if classes != class_names:
         missing, extra = sorted(set(class_names) - set(classes)), sorted(set(classes) - set(class_names))
@@ -310,7 +363,8 @@ def _image_files(folder: Path, class_names: list[str], size: int, skip_corrupt: 
             raise UserError(f"{folder / name} has no image; files must end in one of {' '.join(IMAGE_SUFFIXES)}.")
         files += images
         labels += [label] * len(images)
-    dataset = ImageFiles(files, torch.tensor(labels), size, skip_corrupt)
+    cache = DecodedImages.fit_in_memory(len(files), size) if cache_images is None else cache_images
+    dataset = ImageFiles(files, torch.tensor(labels), size, skip_corrupt, cache)
     if not skip_corrupt:
         dataset.refuse_other_files()
     return dataset

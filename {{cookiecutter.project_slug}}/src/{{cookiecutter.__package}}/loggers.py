@@ -229,6 +229,7 @@ class MetricsCSV(CSVLogger):
     def __init__(self, folder: Path, step: int) -> None:
         super().__init__(save_dir=str(folder), name="", version="", flush_logs_every_n_steps=10)
         self._step = step
+        self._written = 0.0  # when
 
     @property
     @rank_zero_experiment
@@ -236,6 +237,20 @@ class MetricsCSV(CSVLogger):
         if self._experiment is None:
             self._experiment = _AppendingWriter(self.log_dir, self._step)
         return self._experiment
+
+    def save(self) -> None:
+        """Write the rows that are waiting, once in a second: Lightning calls this after each row."""
+        if time.monotonic() - self._written > 1:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are waiting."""
+        super().save()
+        self._written = time.monotonic()
+
+    def finalize(self, status: str) -> None:
+        if self._experiment is not None:
+            self.flush()
 
 
 class _AppendingWriter(ExperimentWriter):

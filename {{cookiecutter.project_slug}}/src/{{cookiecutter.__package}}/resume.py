@@ -73,7 +73,7 @@ class ExactResume(Callback):
             return
         first, self._saved_at = self._saved_at is None, trainer.global_step
         for logger in trainer.loggers:
-            logger.save()  # else a kill would lose rows of steps that are not taken again
+            getattr(logger, "flush", logger.save)()  # else a kill would lose rows of steps that are not taken again
         self._state = {
             "world_size": trainer.world_size,
             "step": trainer.fit_loop.epoch_loop._batches_that_stepped,

@@ -23,7 +23,14 @@ from ._sweep_space import Space, arguments
 
 MAX_FAILURES = 3  # in a row: then the mistake is in all of them
 # Options that change nothing in the result, and may differ between machines.
-_FREE = ("data.num_workers", "data.skip_corrupt", "data.root", "save_every_n_steps", "trainer.default_root_dir")
+_FREE = (
+    "data.num_workers",
+    "data.skip_corrupt",
+    "data.cache_images",
+    "data.root",
+    "save_every_n_steps",
+    "trainer.default_root_dir",
+)
 
 
 class Sweep:
