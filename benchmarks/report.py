@@ -178,6 +178,14 @@ def tables(results: dict[str, Any]) -> str:
         blocks += ["### Start-up", paired_table(part, "import torch, pytorch_lightning"), _machine(part)]
     if part := results.get("bake"):
         blocks += ["### A bake", paired_table(part, "empty template"), _machine(part)]
+    if part := results.get("cost"):
+        rows = [
+            [f"{model}, batch {batch_size}", spread(values, 3)]
+            for (model, batch_size, _), values in ratios(part["measured"], "lightning_checkpoints")["project"].items()
+        ]
+        head = ["", "steps per second, as a fraction of those with Lightning's checkpoints"]
+        title = "### What the exact resume costs: a save every 200 steps, one thread"
+        blocks += [title, _table(head, rows), _machine(part)]
     if part := results.get("scaling"):
         blocks += ["### More images", _scaling(part), _machine(part)]
     return "\n\n".join(blocks)

@@ -32,6 +32,7 @@ PACKAGE = "my_lightning_project"
 # Lightning's import (scikit-learn, rich). The first three need several epochs for a time that can be measured.
 QUICK = ("project", "optimal", "lightning_bare")
 OURS = (*QUICK, "lightning_docs", "naive")
+COST = ("project", "lightning_checkpoints")  # what `cost` compares
 OTHERS = ("ignite", "skorch", "fastai", "accelerate", "catalyst", "composer")
 
 
@@ -54,9 +55,9 @@ class Plan:
     seeds: int = 5
     speed: tuple[tuple[str, int, int, int, int], ...] = (
         ("DenseNet", 64, 60_000, 6, 1),
-        ("DenseNet", 512, 60_000, 8, 1),
-        ("ConvNet", 64, 3_000, 2, 1),
-        ("ConvNet", 512, 3_000, 2, 1),
+        ("DenseNet", 512, 60_000, 16, 1),
+        ("ConvNet", 64, 6_000, 2, 1),
+        ("ConvNet", 512, 6_000, 2, 1),
     )
     threads: tuple[int, ...] = (1, 2)
     accuracy_epochs: int = 10
@@ -121,7 +122,7 @@ class Worker:
         self.folder = bench.work / "contestants" / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
-            [bench.python if name in OURS else bench.others_python, str(HERE / "worker.py"), name],
+            [bench.python if name in (*OURS, *COST) else bench.others_python, str(HERE / "worker.py"), name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.folder / "import.txt").open("w"),
@@ -235,6 +236,22 @@ def scaling(bench: Bench) -> dict[str, Any]:
     return {"measured": measured}
 
 
+def cost(bench: Bench) -> dict[str, Any]:
+    """Images per second with the exact resume, and with Lightning's own checkpoints at the same interval."""
+    bench = Bench(bench.plan, COST, bench.work, bench.python, bench.others_python)
+    measured = []
+    with bench.workers(1) as workers:
+        for turn in range(bench.plan.pairs):
+            for setting, (model, batch_size, count, epochs, _) in enumerate(bench.plan.speed):
+                root = images.mnist(bench.work, count)
+                for name in rotated(COST, turn + setting):
+                    answer = workers[name].run(model, "mnist", root, batch_size, epochs, seed=turn)
+                    if "error" in answer:
+                        raise SystemExit(answer["error"])
+                    measured.append(answer | {"round": turn, "epochs": epochs})
+    return {"measured": measured}
+
+
 def startup(bench: Bench) -> dict[str, Any]:
     """Seconds until the help is there and until the first step is done, beside those of the imports alone."""
     first_step = [str(HERE / "first_step.py"), PACKAGE, "fit", "--logger=csv", "--data.dataset=digits"]
@@ -299,7 +316,7 @@ def paired(measure: Mapping[str, Callable[[], float]], pairs: int) -> dict[str, 
 
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
-    part.__name__: part for part in (bake, startup, scaling, accuracy, speed)
+    part.__name__: part for part in (bake, startup, scaling, cost, accuracy, speed)
 }
 
 

@@ -19,7 +19,10 @@ FILES = {
         for name in ("__init__", "__main__", "callbacks", "cli", "corrupt_mnist", "data", "datasets", "errors")
     ),
     *(f"src/{PACKAGE}/{name}.py" for name in ("hardware", "loggers", "module", "network", "runs", "train")),
-    *(f"src/{PACKAGE}/{name}.py" for name in ("checkpoints", "images", "parser", "resume", "signals", "speed")),
+    *(
+        f"src/{PACKAGE}/{name}.py"
+        for name in ("checkpoints", "images", "parser", "profiler", "resume", "signals", "speed")
+    ),
     *(f"src/{PACKAGE}/commands/{name}.py" for name in ("__init__", "report", "runs", "sweep", "export", "predict")),
     *(f"src/{PACKAGE}/commands/_{name}.py" for name in ("charts", "extras", "model_card", "trained")),
     *(f"src/{PACKAGE}/commands/_sweep_{name}.py" for name in ("claims", "page", "space", "trial", "work")),

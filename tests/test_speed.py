@@ -134,3 +134,42 @@ def test_a_module_that_does_steps_its_own_way_is_the_same_too(project, name):
 
     assert (fast / "loop.txt").read_text() == loop
     assert_same(fast, plain)
+
+
+SLOW = {
+    "data": f"from {PACKAGE} import datasets as d; slow(d.ImageTensors, '__getitem__')",
+    "computation": f"from {PACKAGE} import network as n; slow(n.ConvNet, 'forward')",
+    "framework": f"from {PACKAGE} import callbacks as c; slow(c.SeedSteps, 'on_train_batch_start')",
+}
+SLOWLY = """
+import time
+
+def slow(owner, name):
+    before = getattr(owner, name)
+
+    def slowly(*args):
+        time.sleep(0.2)
+        return before(*args)
+
+    setattr(owner, name, slowly)
+
+"""
+
+
+@pytest.mark.parametrize("limit", SLOW)
+def test_the_profile_tells_in_ten_lines_what_the_limit_is(project, limit):
+    started = shared().start(
+        project, [["fit", "-c", "configs/profile.yaml", "--run=a", *SMALL]], before=SLOWLY + SLOW[limit]
+    )
+    started.wait()
+    [(code, output)] = started.results()
+
+    assert code == 0, output
+    report = (project / "runs" / "a" / "fit-profile.txt").read_text()
+    assert report in output
+    assert len(report.splitlines()) <= 10
+    assert f"The limit is the {limit}: " in report
+    assert "in 6 training steps" in report
+    shares = [float(line.split()[-2]) for line in report.splitlines() if line.endswith(" %")]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert not (project / "runs" / "a" / "test-profile.txt").exists()

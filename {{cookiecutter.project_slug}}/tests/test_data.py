@@ -293,6 +293,21 @@ def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
     assert images.float().mean().item() == pytest.approx(100, abs=3)
 
 
+def test_images_that_were_decoded_are_kept_for_the_next_epoch(tmp_path):
+    file = tmp_path / "a.png"
+    Image.new("RGB", (16, 16), (10, 20, 30)).save(file)
+    kept = ImageFiles([file], torch.tensor([0]), size=16, cache=True)
+    read_anew = ImageFiles([file], torch.tensor([0]), size=16)
+    first, _ = kept[torch.tensor([0])]
+    assert torch.equal(first, read_anew[torch.tensor([0])][0])
+
+    file.unlink()
+
+    assert torch.equal(kept[torch.tensor([0])][0], first)
+    with pytest.raises(UserError, match="can't be read as an image"):
+        read_anew[torch.tensor([0])]
+
+
 def test_an_image_that_cannot_be_read_is_an_error_or_left_out(tmp_path) -> None:
     write_image_folder(tmp_path)
     broken = tmp_path / "train" / "cat" / "3.png"

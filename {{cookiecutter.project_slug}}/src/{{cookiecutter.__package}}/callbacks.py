@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,16 +203,19 @@ class SeedSteps(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._rank = trainer.global_rank
+        seeds: dict[str, Callable[[int], Any]] = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
+        self._seed_device = seeds.get(pl_module.device.type)
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         # the hash of a tuple of whole numbers is the same in every process
-        seed = hash((self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)) & (2**63 - 1)
+        seed = hash((self.seed, trainer.current_epoch, batch_idx, self._rank)) & (2**63 - 1)
         torch.default_generator.manual_seed(seed)  # 1 µs, for `torch.manual_seed` takes 89
-        if pl_module.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        elif pl_module.device.type == "mps":
-            torch.mps.manual_seed(seed)
+        if self._seed_device is not None:
+            self._seed_device(seed)
 
 
 class Throughput(Callback):

@@ -88,7 +88,11 @@ class WhereTimeGoes(Profiler):
         total, steps = sum(self.seconds.values()), self.steps
         if not steps:
             return ""
-        lines = [f"Where the time went: {total:.2f} s in {steps} training steps, {1000 * total / steps:.2f} ms each"]
+        training = sum(self.seconds[part] for part in (*DATA, *COMPUTE, *AROUND))
+        lines = [
+            f"Where the time went: {total:.2f} s, of it {training:.2f} s in {steps} training steps"
+            f" of {1000 * training / steps:.2f} ms"
+        ]
         for part in PARTS:
             seconds = self.seconds[part]
             lines.append(f"  {part:<30}{seconds:9.2f} s {100 * seconds / total:5.1f} %")
@@ -103,7 +107,9 @@ class WhereTimeGoes(Profiler):
 
     def describe(self) -> None:
         """Print the report, and write it into the run's folder."""
-        if self.steps and self._local_rank in (None, 0):
+        if not self.steps:
+            return  # this was no training
+        if self._local_rank in (None, 0):
             print(self.summary(), end="", flush=True)
         super().describe()
         self.seconds.clear()

@@ -45,6 +45,7 @@ class ExactResume(Callback):
         self._results: dict[str, dict[str, Tensor]] = {}  # of the epoch's first part, to be added to its second
         self._agreement: Any = None
         self._bad_step: Tensor | None = None
+        self._skips_bad_steps = self._can_read_loss = False
 
     # ---- Saving
 
@@ -107,6 +108,8 @@ class ExactResume(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.defer()
+        self._skips_bad_steps = trainer.precision == "16-mixed"  # by itself
+        self._can_read_loss = pl_module.device.type == "cpu" and trainer.world_size == 1
         if self.folder and trainer.is_global_zero:
             for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink(missing_ok=True)
@@ -192,9 +195,9 @@ class ExactResume(Callback):
     def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
         """Note the first step whose loss is not finite."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if not isinstance(loss, Tensor) or trainer.precision == "16-mixed":  # which skips such steps by itself
+        if not isinstance(loss, Tensor) or self._skips_bad_steps:
             return
-        if loss.device.type == "cpu" and trainer.world_size == 1:
+        if self._can_read_loss:
             if not math.isfinite(loss.item()):
                 self._bad_step = torch.tensor(trainer.global_step)
                 self._refuse_divergence(trainer, pl_module)

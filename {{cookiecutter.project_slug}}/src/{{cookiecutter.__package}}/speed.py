@@ -63,7 +63,9 @@ class FastLoop(_TrainingEpochLoop):
         self._ordinary = is_ordinary(self.trainer)
         trainer = self.trainer
         self._hooks = {name: _filled(trainer.callbacks, name) for name in STEP_HOOKS}
-        owner = trainer._data_connector._datahook_selector.get_instance
+        selector = trainer._data_connector._datahook_selector
+        assert selector is not None
+        owner = selector.get_instance
         names = ("transfer_batch_to_device", "on_after_batch_transfer")  # of the module or the data module
         self._transfer, self._after_transfer = (getattr(owner(name), name) for name in names)
         self._validates_at_end = (
@@ -192,7 +194,8 @@ def _is_lightnings(owner: Any, name: str, base: type) -> bool:
 
 def _move_if_elsewhere(result: _ResultMetric, *args: Any, **kwargs: Any) -> _ResultMetric:
     """What `self.log` calls each time; to look through all attributes for tensors is most of its time."""
-    if result.is_tensor and not kwargs and args == (result.value.device,):
+    value = result.value if result.is_tensor else None
+    if value is not None and not kwargs and args == (value.device,):
         return result
     return _move_result(result, *args, **kwargs)
 

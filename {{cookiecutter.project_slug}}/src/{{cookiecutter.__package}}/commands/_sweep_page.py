@@ -49,7 +49,7 @@ def html(study: Any, name: str, metric: str) -> str:
             figure = plot(study, **extra)
         except (ValueError, RuntimeError):  # there is too little to show, such as a single trial
             continue
-        figure.update_layout(title=None, margin={"t": 30})
+        figure.update_layout(title=None, margin={"t": 30}, legend={"orientation": "h", "y": -0.2})
         drawn = figure.to_html(full_html=False, include_plotlyjs=script, config={"displaylogo": False})
         body.append(
             f'<h2>{what}</h2><figure role="img" aria-label="{what}; the values are in the table">{drawn}</figure>'
