@@ -22,6 +22,8 @@ class Recorder(Callback):
         self.seen = []
 
     def on_train_end(self, trainer, pl_module):
+        if not trainer.is_global_zero:
+            return
         loop = trainer.fit_loop.epoch_loop
         fast = isinstance(loop, FastLoop) and loop._ordinary
         folder = Path(trainer.default_root_dir)
