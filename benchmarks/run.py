@@ -360,7 +360,8 @@ def main(args: list[str] | None = None) -> None:
     output.mkdir(parents=True, exist_ok=True)
     plan = SMOKE if options.quick else Plan()
     plan = Plan(**{**asdict(plan), "rounds": options.rounds or plan.rounds})
-    bench = Bench(plan, names, work, options.python, sys.executable)
+    # not resolved: a virtual environment's interpreter is a link
+    bench = Bench(plan, names, work, os.path.abspath(options.python), sys.executable)  # noqa: PTH100
     file = output / "results.json"
     results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if not options.report:
