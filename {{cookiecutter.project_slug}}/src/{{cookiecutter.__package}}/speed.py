@@ -51,8 +51,7 @@ def quicken(trainer: pl.Trainer) -> None:
         loop.__class__ = FastLoop
         _ResultMetric.to = _move_if_elsewhere
         lightning_module.is_param_in_hook_signature = lru_cache(16)(is_param_in_hook_signature)
-    if platform.libc_ver()[0] == "glibc":
-        keep_freed_memory()
+    trainer.callbacks.append(KeepFreedMemory())
 
 
 class FastLoop(_TrainingEpochLoop):
@@ -200,12 +199,16 @@ def _move_if_elsewhere(result: _ResultMetric, *args: Any, **kwargs: Any) -> _Res
     return _move_result(result, *args, **kwargs)
 
 
-def keep_freed_memory() -> None:
+class KeepFreedMemory(Callback):
     """Have glibc keep what is freed: a step needs the memory that the step before it has just given back.
 
     Otherwise tensors of megabytes are mapped anew and cleared page by page in every step, a third of the time of a
     convolution at large batches (mallopt(3); PyTorch's tuning guide names other allocators for the same reason).
     """
-    libc = ctypes.CDLL(None)
-    libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD, in bytes
-    libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # not before the data is read, which frees what it is not to keep
+        if platform.libc_ver()[0] == "glibc":
+            libc = ctypes.CDLL(None)
+            libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD, in bytes
+            libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
