@@ -233,6 +233,7 @@ def plot(part: dict[str, Any], file: Path) -> None:
     panels = sorted({key[:2] for key in keys}, key=lambda key: (key[0] != "DenseNet", key[1]))
     counts = sorted({key[2] for key in keys})
     styles = dict(zip(counts, (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s")), strict=False))
+    everything = [value for of in found.values() for values in of.values() for value in values]
     size = (2 + 2 * len(panels), 1.3 + 0.3 * len(names))
     figure, row = plt.subplots(
         1, len(panels), sharex=True, sharey=True, squeeze=False, figsize=size, layout="constrained"
@@ -249,7 +250,12 @@ def plot(part: dict[str, Any], file: Path) -> None:
                     axes.plot(
                         statistics.median(values), height, marker, color=colour, markersize=5, label=label, ls="none"
                     )
-        axes.set(xscale="log", xlim=(None, 1.3), title=f"{model}, batch {batch_size}", facecolor="#fbfbfb")
+        axes.set(
+            xscale="log",
+            xlim=(0.85 * min(everything), 1.2 * max(everything)),
+            title=f"{model}, batch {batch_size}",
+            facecolor="#fbfbfb",
+        )
         axes.axvline(1, color="#999999", linewidth=0.8, zorder=0)
         axes.grid(axis="x", color="#dddddd", zorder=0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
