@@ -222,7 +222,10 @@ class Command:
 
     def kill(self) -> None:
         """Kill the process, and what it has started, as nothing can be caught."""
-        os.killpg(self.pid, signal.SIGKILL)
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # so new that it has no group of its own yet, and has started nothing
+            os.kill(self.pid, signal.SIGKILL)
         while self.ended() is None:
             time.sleep(0.01)
 
