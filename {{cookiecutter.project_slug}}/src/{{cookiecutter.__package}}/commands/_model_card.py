@@ -70,14 +70,14 @@ import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
 class_names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
-(probabilities,) = session.run(None, {{"images": images}})  # a NumPy array
+(probabilities,) = session.run(None, dict(images=images))  # a NumPy array
 ```
 
 ```python
 import json
 import torch
 
-files = {{"class_names.txt": ""}}
+files = dict.fromkeys(["class_names.txt"], "")
 model = torch.export.load("model.pt2", extra_files=files).module()
 class_names = json.loads(files["class_names.txt"])
 probabilities = model(images)  # a tensor

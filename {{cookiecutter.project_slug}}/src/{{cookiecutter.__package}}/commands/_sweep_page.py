@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import html as escape
+from string import Template
 from typing import Any
 
-_PAGE = """<!doctype html>
+_PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; }}
-figure {{ background: #fff; margin: 0 0 2rem; overflow-x: auto; }}
-.table {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-td, th {{ border-bottom: 1px solid #8888; padding: .2rem .7rem; text-align: left; white-space: nowrap; }}
-</style></head><body><h1>{title}</h1>{body}</body></html>
-"""
+<title>$title</title><style>
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; }
+figure { background: #fff; margin: 0 0 2rem; overflow-x: auto; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td, th { border-bottom: 1px solid #8888; padding: .2rem .7rem; text-align: left; white-space: nowrap; }
+</style></head><body><h1>$title</h1>$body</body></html>
+""")
 # Optuna's plots, and what each shows in words.
 _PLOTS = {
     "optimization_history": "Value of each trial, and the best so far",
@@ -55,7 +56,7 @@ def html(study: Any, name: str, metric: str) -> str:
             f'<h2>{what}</h2><figure role="img" aria-label="{what}; the values are in the table">{drawn}</figure>'
         )
         script = False  # the script is in the page once
-    return _PAGE.format(title=escape.escape(f"Sweep {name}: {metric}"), body="\n".join(body))
+    return _PAGE.substitute(title=escape.escape(f"Sweep {name}: {metric}"), body="\n".join(body))
 
 
 def _table(study: Any, metric: str) -> str:

@@ -630,8 +630,8 @@ def _style() -> str:
 
     light = colours(charts.LIGHT, "#ffffff", "#f5f6f8", "#1b1f24", "#57606a", "#d5dae0", "#8a3b00")
     dark = colours(charts.DARK, "#14171b", "#1e2329", "#e8eaed", "#a5adb8", "#3a424c", "#ffb15c")
-    lines = "".join(f".s{i}{{stroke:var(--s{i})}}.m{i}{{fill:var(--s{i})}}" for i in range(6))
-    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}" + lines + STYLE
+    lines = "".join(".sN{stroke:var(--sN)}.mN{fill:var(--sN)}".replace("N", str(i)) for i in range(6))
+    return ":root{" + light + "}@media screen and (prefers-color-scheme:dark){:root{" + dark + "}}" + lines + STYLE
 
 
 STYLE = """
