@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from .datasets import FACTS, Facts, ImageFiles, Indexed, class_folders, load, torchvision_dataset
-from .errors import UserError
+from .runtime.errors import UserError
 
 Split = Literal["train", "val", "test", "predict"]
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .errors import UserError, reason
-from .images import IMAGE_SUFFIXES, read_image
+from .runtime.errors import UserError, reason
+from .inputs import IMAGE_SUFFIXES, read_image
 
 
 @dataclass(frozen=True)
