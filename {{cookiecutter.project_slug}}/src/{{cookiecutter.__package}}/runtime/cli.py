@@ -329,7 +329,8 @@ class RunCLI(LightningCLI):
         # without a logger or a run's folder these would fail, or write beside the runs
         idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
         chosen = [callback for callback in chosen if not isinstance(callback, idle)]
-        self.exact_loaders = ExactLoaders(self.seed, self.run if fit else None)
+        start = (self.position.epoch, self.position.batch)
+        self.exact_loaders = ExactLoaders(self.seed, start, self.run if fit else None)
         chosen = [self.exact_loaders, *chosen, CheckMonitors()]
         if fit:
             self.exact_resume = ExactResume(self.run.checkpoints if self.run else None, options.save_every_n_steps)

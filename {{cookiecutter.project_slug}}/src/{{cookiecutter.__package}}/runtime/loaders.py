@@ -37,20 +37,21 @@ class ExactLoaders(Callback):
 
     Args:
         seed: The run's seed.
+        start: Epoch to begin with, and how many of its batches are done.
         run: The run that is trained, which records the notes; None records nothing.
 
     Attributes:
         notes: A sentence on each training loader that is not resumed exactly in all circumstances, or not shared.
     """
 
-    def __init__(self, seed: int, run: Run | None = None) -> None:
+    def __init__(self, seed: int, start: tuple[int, int] = (0, 0), run: Run | None = None) -> None:
         self.seed = seed
+        self.start = start
         self.run = run
         self.notes: list[str] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.trainer = trainer
-        self._start: tuple[int, int] | None = None
         seeds = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
         self._seed_device = seeds.get(trainer.strategy.root_device.type)
         # Lightning calls this method for each loader, after it has chosen its sampler and before its workers start
@@ -93,11 +94,9 @@ class ExactLoaders(Callback):
 
     def position(self) -> tuple[int, int]:
         """The epoch that begins, and how many of its batches are done."""
-        loop = self.trainer.fit_loop
-        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current
-        if self._start is None:  # when Lightning has restored its loops
-            self._start = (epochs.processed, batches.processed if epochs.started > epochs.processed else 0)
-        return epochs.processed, self._start[1] if epochs.processed == self._start[0] else 0
+        # the loader may be asked for its batches before Lightning has restored its own counter of epochs
+        epoch = max(self.trainer.fit_loop.epoch_progress.current.processed, self.start[0])
+        return epoch, self.start[1] if epoch == self.start[0] else 0
 
     def place(self, loader: Any) -> tuple[int, str]:
         """Number of a loader among those of its stage, and how they are combined."""
@@ -151,7 +150,7 @@ class _Pass:
     cycle = 0
 
     def _begin(self, train: bool, length: int | None) -> int:
-        epoch = self.exact.trainer.fit_loop.epoch_progress.current.processed if train else -1
+        epoch = self.exact.position()[0] if train else -1
         again = train and self.ended and epoch == self.epoch
         key, cycle, done = self.exact.begin(self, train, length)
         self.cycle, done = (self.cycle + 1, 0) if again else (cycle, done)
