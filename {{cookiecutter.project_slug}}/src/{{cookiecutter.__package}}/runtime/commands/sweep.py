@@ -97,10 +97,15 @@ def _parse(args: list[str]) -> tuple[str, argparse.Namespace, list[str]]:
     return (args[0] if named else "sweep"), options, fit
 
 
+class _CheckCLI(RunCLI):
+    def _set_seed(self) -> None:
+        """Do nothing: nothing is trained, and Lightning prints a line for it."""
+
+
 def _check(module_class: type, data_class: type | None, fit: list[str]) -> dict[str, Any]:
     """Return all options of `fit` by their dotted names; a wrong one ends the process with 2."""
     with quiet():
-        return flat(RunCLI(module_class, data_class, ["fit", *fit], execute=False).options())
+        return flat(_CheckCLI(module_class, data_class, ["fit", *fit], execute=False).options())
 
 
 @contextmanager

@@ -139,13 +139,15 @@ class Trials:
 
     def _train(self, trial: Trial) -> str | None:
         """Train a trial, or go on with it; return why it failed, if it did."""
-        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        reports = Reports(trial, str(self.space.metric), dict(known))
+        stored = self.study.get_trials()[
+            trial.number
+        ]  # its values are those of the space, where a sampler gave 16.0 for 16
+        reports = Reports(trial, str(self.space.metric), stored.intermediate_values)
         title, run, failed = f"trial {number(trial)}", self.run_folder(trial).name, None
-        values = "  ".join(f"{name.split('.')[-1]} {short(value)}" for name, value in trial.params.items())
+        values = "  ".join(f"{name.split('.')[-1]} {short(value)}" for name, value in stored.params.items())
         print(f"{title} {'goes on' if 'run' in trial.user_attrs else 'begins'}: {values}", flush=True)
         try:
-            self._fit([*arguments(trial.params), f"--run={run}", "--resume"], reports)
+            self._fit([*arguments(stored.params), f"--run={run}", "--resume"], reports)
         except DivergedError as error:  # this is no failure: Optuna learns to avoid such values
             reports.pruned = True
             print(f"{title}: {error}", file=sys.stderr)
