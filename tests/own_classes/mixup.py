@@ -32,8 +32,9 @@ class MixupModel(pl.LightningModule):
 
     def validation_step(self, batch, batch_idx):
         x, y = batch
-        self.val_acc(self(x), y)
-        self.log("val_acc", self.val_acc)
+        logits = self(x)
+        self.val_acc(logits, y)
+        self.log_dict({"val_loss": self.loss(logits, y), "val_acc": self.val_acc})
 
     def test_step(self, batch, batch_idx):
         x, y = batch
