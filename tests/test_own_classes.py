@@ -89,7 +89,7 @@ LATER = {
     "runs": ["runs"],
     "report": ["report", "whole"],
     "export": ["export", "whole"],
-    "sweep": ["sweep", "--trials=2"],
+    "sweep": ["sweep", "--trials=2", "--trainer.max_epochs=1"],
 }
 # Kills the process, and those that load its batches, as soon as an optimizer has made its n-th step.
 KILL = """
@@ -120,7 +120,7 @@ class Asked:
 
     form: Form
     project: Path
-    answers: dict[str, tuple[int, str]]
+    answers: dict[str, tuple[int, str]] = field(repr=False)
     tested: dict[str, Any] | None
 
     @property

@@ -33,7 +33,7 @@ class DigitsDataModule(pl.LightningDataModule):
         return DataLoader(self.digits_val, self.batch_size, num_workers=self.num_workers)
 
     def test_dataloader(self):
-        return DataLoader(self.digits_test, self.batch_size)
+        return DataLoader(self.digits_test, batch_size=self.batch_size)
 
     def predict_dataloader(self):
-        return DataLoader(self.digits_test, self.batch_size)
+        return DataLoader(self.digits_test, batch_size=self.batch_size)
