@@ -111,7 +111,7 @@ _MAIN = f"""
 from {PACKAGE} import inputs, runtime, train
 
 def main(arguments):
-    code = runtime.early(arguments, inputs.read)
+    code = runtime.early(arguments, getattr(inputs, "read", None))
     return train.main(arguments) if code is None else code
 """
 # … or with the code of the folder that it runs in, as `python -m` does it.
