@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.plugins import DoublePrecision
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import checkpoints, contract, hardware, loggers, ranks, runs, speed
@@ -153,7 +155,9 @@ class RunCLI(LightningCLI):
         if self.config.subcommand == "fit":
             if repeated := self._repeated(args, flat(before)):
                 self.config = parser.parse_args([argument for argument in args if argument not in repeated])
-            self._refuse_changes(run, flat(before), accept)
+            # what was trained with counts, whatever config.yaml says now
+            saved = (self._checkpoint or {}).get("callbacks", {}).get("ExactResume", {}).get("options")
+            self._refuse_changes(run, json.loads(saved) if saved else flat(before), accept)
 
     def _repeated(self, args: list[str], before: dict[str, Any]) -> list[str]:
         """The options ``--list+=item`` whose item is in the run's own list: the command that began it was repeated."""
@@ -186,6 +190,12 @@ class RunCLI(LightningCLI):
     def config_text(self) -> str:
         """Text of a run's ``config.yaml``."""
         header = f"# To repeat this run in a new folder: python -m {__package__.partition('.')[0]} fit -c FILE\n"
+        for name, value in flat(self.options()).items():
+            if "Unable to serialize instance" in str(value):  # jsonargparse's words
+                raise UserError(
+                    f"{name} is an object that can't be written to config.yaml, so the run could be neither resumed nor"
+                    " repeated. Give a value for it, as a number or a text."
+                )
         return header + yaml.safe_dump(self.options(), sort_keys=False, allow_unicode=True)
 
     def _parse_ckpt_path(self) -> None:
@@ -299,7 +309,11 @@ class RunCLI(LightningCLI):
             self._choose_outputs(trainer, options, new)
             self._choose_callbacks(trainer, options, fit)
             self._choose_plugins(trainer, fit)
-            return super().instantiate_trainer(**kwargs)
+            built = super().instantiate_trainer(**kwargs)
+        if isinstance(built.precision_plugin, DoublePrecision):
+            # Lightning loads a checkpoint before it does this, and would round the weights to float32
+            built.precision_plugin.convert_module(self.model)
+        return built
 
     def _compare_ranks(self) -> None:
         if not ranks.all_have("position", str(self.position)):
@@ -333,7 +347,8 @@ class RunCLI(LightningCLI):
         self.exact_loaders = ExactLoaders(self.seed, start, self.run if fit else None)
         chosen = [self.exact_loaders, *chosen, CheckMonitors()]
         if fit:
-            self.exact_resume = ExactResume(self.run.checkpoints if self.run else None, options.save_every_n_steps)
+            folder = self.run.checkpoints if self.run else None
+            self.exact_resume = ExactResume(folder, options.save_every_n_steps, json.dumps(flat(self.options())))
             chosen.insert(0, self.exact_resume)  # before others log or count the batch that is to come
         if fit and self.run is not None:
             chosen.append(Throughput(self.run))
