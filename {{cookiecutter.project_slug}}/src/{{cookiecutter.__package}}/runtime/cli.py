@@ -86,6 +86,10 @@ class RunCLI(LightningCLI):
             seed_everything_default=0,
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> RunCLI:
+        """Itself: what builds optimizers refers to it, and callbacks copy the model with these."""
+        return self
+
     # ---- Options
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
@@ -116,13 +120,8 @@ class RunCLI(LightningCLI):
         if self.contract.has("seed"):
             parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         for name in self.contract.linked:
-            parser.link_arguments("data", f"model.{name}", compute_fn=partial(self._link, name), apply_on="instantiate")
-
-    def _link(self, name: str, data: Any) -> Any:
-        """The value of a model's argument: a run's own, or else that of the data module's property."""
-        known = self.run.record.get("linked", {}) if self.run is not None else {}
-        self.links[name] = known.get(name) or contract.to_text(name, getattr(data, name))
-        return contract.from_text(self.links)[name]
+            link = partial(_link, name, self.links)
+            parser.link_arguments("data", f"model.{name}", compute_fn=link, apply_on="instantiate")
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
         """Parse the options; where they name a run, on top of that run's own configuration."""
@@ -137,6 +136,7 @@ class RunCLI(LightningCLI):
         self.config = parser.parse_args(args)
         self.run, self.ckpt_path = self._find_run(self.config[self.config.subcommand])
         if self.run is not None:
+            self.links.update(self.run.record.get("linked", {}))
             self._parse_again(parser, args, self.run)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
@@ -387,6 +387,13 @@ class RunCLI(LightningCLI):
         assert self.ckpt_path is not None
         self.model.load_state_dict(checkpoints.read(self.ckpt_path)["state_dict"], strict=self.model.strict_loading)
         return self.model.eval()
+
+
+def _link(name: str, links: dict[str, str], data: Any) -> Any:
+    """The value of a model's argument: a run's own, or else that of the data module's property."""
+    if name not in links:
+        links[name] = contract.to_text(name, getattr(data, name))
+    return contract.from_text(links)[name]
 
 
 def listed(value: Any) -> list[Any]:
