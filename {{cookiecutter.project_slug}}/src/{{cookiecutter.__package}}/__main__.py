@@ -2,17 +2,17 @@
 
 import sys
 
-from . import commands, signals
+from . import inputs, runtime
 
 
 def main() -> int:
     """Run the command that the first argument names, and return the exit code."""
-    signals.install()  # a signal may come in the seconds that the import of torch and Lightning takes
-    if command := commands.find(sys.argv[1:]):
-        return command(sys.argv[2:])
-    from . import train
+    code = runtime.early(sys.argv[1:], inputs.read)  # commands that need no torch
+    if code is None:
+        from . import train
 
-    return train.main()
+        code = train.main(sys.argv[1:])
+    return code
 
 
 if __name__ == "__main__":

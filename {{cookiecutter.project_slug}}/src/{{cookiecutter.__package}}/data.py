@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader
 
-from .datasets import FACTS, Facts, ImageFiles, Indexed, class_folders, load, torchvision_dataset
+from . import inputs
+from .datasets import (
+    CACHED_BYTES,
+    FACTS,
+    DatasetName,
+    ImageFiles,
+    class_folders,
+    labelled_files,
+    load_tensors,
+    open_torchvision,
+)
+from .runtime.data import gathered
 from .runtime.errors import UserError
-
-Split = Literal["train", "val", "test", "predict"]
 
 
 class DataModule(pl.LightningDataModule):
@@ -34,7 +44,7 @@ class DataModule(pl.LightningDataModule):
             ``train/CLASS/IMAGE`` and ``test/CLASS/IMAGE`` (``val/CLASS/IMAGE`` if you have chosen them).
         root: Folder with the files. For corrupt_mnist and image_folder it is the folder described above.
         batch_size: Images per step per device.
-        num_workers: Processes that load batches; null takes none for data in memory, and for image_folder one per CPU
+        num_workers: Processes that load batches; null takes none for data in memory, and for image files one per CPU
             core, at most 8.
         val_fraction: Fraction of the training images used for validation, between 0 and 1.
         split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
@@ -42,8 +52,9 @@ class DataModule(pl.LightningDataModule):
         image_size: Height and width that the images of image_folder are brought to, in pixels.
         skip_corrupt: Name images of image_folder that can't be read and leave them out; otherwise one ends the run.
         cache_images: Keep the images of image_folder in memory once they are read; null does so if they take less than
-            an eighth of it.
+            1 GB.
         seed: Seed of the order and the augmentation; follows ``seed_everything``.
+        predict_paths: Image files, and folders of them, that ``predict`` takes in the place of the test set.
 
     Raises:
         UserError: A value is out of its bounds, or the files are missing or not what they should be.
@@ -51,7 +62,7 @@ class DataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder"] = "digits",
+        dataset: DatasetName = "digits",
         root: str = "data",
         batch_size: int = 64,
         num_workers: int | None = None,
@@ -62,10 +73,9 @@ class DataModule(pl.LightningDataModule):
         skip_corrupt: bool = False,
         cache_images: bool | None = None,
         seed: int = 0,
+        predict_paths: list[str] | None = None,
     ) -> None:
         super().__init__()
-        if dataset not in FACTS:
-            raise UserError(f"data.dataset is {dataset!r}; it must be one of {', '.join(FACTS)}.")
         if batch_size < 1:
             raise UserError(f"data.batch_size is {batch_size}; it must be at least 1 image per step.")
         if not 0 < val_fraction < 1:
@@ -74,23 +84,28 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.num_workers is {num_workers}; it must be 0 or more processes.")
         if image_size < 4:
             raise UserError(f"data.image_size is {image_size}; it must be at least 4 pixels.")
-        if dataset != "digits" and Path(root).is_file():
-            raise UserError(f"data.root is {root}, which is a file; it must be the folder with the files of {dataset}.")
-        self.dataset = dataset
+        self.dataset, self.known = dataset, FACTS[dataset]
         self.root = Path(root)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.val_fraction, self.split_seed = val_fraction, split_seed
         self.augment = augment
         self.image_size = image_size
-        self.skip_corrupt = skip_corrupt
-        self.cache_images = cache_images
+        self.skip_corrupt, self.cache_images = skip_corrupt, cache_images
         self.seed = seed
-        self.facts = FACTS[dataset]
-        self.class_names = list(self.facts.class_names) or class_folders(self.root / "train")
-        self.resume_at = (0, 0)  # epoch, and batches of that epoch that a resumed run has behind it
-        self.splits: dict[Split, tuple[Dataset, Tensor]] = {}  # the images, and which of them belong to the split
+        self.predict_paths = predict_paths
+        self.splits: dict[str, tuple[Any, Tensor]] = {}  # the images, and which of them belong to the split
+        self._class_names = list(self.known.class_names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each class, in the order of the labels."""
+        if not self._class_names:
+            self._class_names = class_folders(self.root / "train")
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: list[str]) -> None:
+        self._class_names = list(names)
 
     @property
     def num_classes(self) -> int:
@@ -100,43 +115,59 @@ class DataModule(pl.LightningDataModule):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the images in a batch."""
-        if self.dataset == "image_folder":
-            return (3, self.image_size, self.image_size)
-        return self.facts.shape
+        return self.known.shape if self.known.shape[1] else (3, self.image_size, self.image_size)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What an exported model has to know: shape, mean and standard deviation of the images, and their source."""
+        pixels = {"input_shape": list(self.input_shape), "mean": list(self.known.mean), "std": list(self.known.std)}
+        return {**pixels, "dataset": f"{self.dataset}: {self.known.source}"}
 
     @property
     def predicted_files(self) -> list[str]:
         """The file of each image that ``predict`` classifies, by its index; empty where images aren't files."""
-        test = self.splits["test"][0]
-        return [str(file) for file in test.files] if isinstance(test, ImageFiles) else []
+        return [str(file) for file in getattr(self.splits["predict"][0], "files", [])]
 
     def prepare_data(self) -> None:
         """Download what is missing; Lightning calls this in one process only."""
-        if self.dataset in ("mnist", "fashion_mnist", "cifar10"):
-            torchvision_dataset(self.dataset, self.root, train=True, download=True)
-            torchvision_dataset(self.dataset, self.root, train=False, download=True)
+        if self.known.torchvision and self.predict_paths is None:
+            for part in ("train", "test"):
+                open_torchvision(self.dataset, self.root, part, download=True)
 
     def setup(self, stage: str) -> None:
         """Read the data set and split it; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
             return
-        parts = load(self.dataset, self.root, self.class_names, self.image_size, self.skip_corrupt, self.cache_images)
-        train, test = parts["train"], parts["test"]
-        if "val" in parts:
-            val = parts["val"]
-            train_indices, val_indices = torch.arange(len(train)), torch.arange(len(val))
-        else:
-            val = train
+        if self.predict_paths is None:
+            parts = self._read()
+            train, test = parts["train"], parts["test"]
             order = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
-            num_val = max(1, round(self.val_fraction * len(train)))
-            val_indices, train_indices = order[:num_val].sort().values, order[num_val:].sort().values
-        test_indices = torch.arange(len(test))
-        self.splits = {
-            "train": (train, train_indices),
-            "val": (val, val_indices),
-            "test": (test, test_indices),
-            "predict": (Indexed(test), test_indices),
-        }
+            num_val = 0 if "val" in parts else max(1, round(self.val_fraction * len(train)))
+            self.splits["train"] = (train, order[num_val:].sort().values)
+            self.splits["val"] = (train, order[:num_val].sort().values)
+            if "val" in parts:
+                self.splits["val"] = (parts["val"], torch.arange(len(parts["val"])))
+            self.splits["test"] = (test, torch.arange(len(test)))
+        else:
+            files = inputs.find(self.predict_paths)
+            test = ImageFiles(files, torch.arange(len(files)), self.input_shape, skip_corrupt=True)
+        indexed = copy(test)
+        indexed.labels = torch.arange(len(test))  # tell which image a prediction is of
+        self.splits["predict"] = (indexed, indexed.labels)
+
+    def _read(self) -> dict[str, Any]:
+        """Read the parts ``train`` and ``test``, and ``val`` where the images for validation were chosen."""
+        if self.dataset != "image_folder":
+            return load_tensors(self.dataset, self.root)
+        parts = {}
+        for part in ("train", "val", "test"):
+            if part != "val" or (self.root / part).is_dir():
+                files, labels = labelled_files(self.root / part, self.class_names)
+                small = len(files) * int(np.prod(self.input_shape)) < CACHED_BYTES
+                cache = small if self.cache_images is None else self.cache_images
+                # the test images are read once
+                parts[part] = ImageFiles(files, labels, self.input_shape, self.skip_corrupt, cache and part != "test")
+        return parts
 
     def train_dataloader(self) -> DataLoader:
         return self._loader("train")
@@ -150,158 +181,91 @@ class DataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         return self._loader("predict")
 
-    def _loader(self, split: Split) -> DataLoader:
-        dataset, indices = self.splits[split]
-        trainer = self.trainer
-        train = split == "train"
-        batches = BatchSampler(
+    def _loader(self, split: str) -> DataLoader:
+        (dataset, indices), trainer, train = self.splits[split], self.trainer, split == "train"
+        workers = self.num_workers
+        if workers is None:
+            num_batches = -(-len(indices) // self.batch_size)
+            workers = min(8, os.cpu_count() or 1, num_batches) if isinstance(dataset, ImageFiles) else 0
+        loader = gathered(
+            dataset,  # dataset[indices] is a whole batch
             indices,
             self.batch_size,
-            # `overfit_batches` is to meet the same batches again in each epoch
-            shuffle=train and not (trainer and trainer.overfit_batches),
+            shuffle=train,
             equal_shares=train,
             seed=self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            start=self.resume_at if train else (0, 0),
+            trainer=trainer,
+            num_workers=workers,
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
-        if train and len(batches) == 0:
-            share = f" on each of {batches.world_size} devices" if batches.world_size > 1 else ""
+        if train and len(loader) == 0:
+            share = f" on each of {trainer.world_size} devices" if trainer and trainer.world_size > 1 else ""
             raise UserError(
                 f"data.batch_size is {self.batch_size}{share}, but there are only {len(indices)} training images."
                 " Choose a smaller --data.batch_size."
             )
-        workers = self.num_workers
-        if workers is None:
-            workers = min(8, os.cpu_count() or 1) if self.dataset == "image_folder" else 0
-        return DataLoader(
-            dataset,
-            sampler=batches,
-            batch_size=None,  # the sampler yields whole batches of indices
-            collate_fn=tuple,  # and the data set whole batches of tensors
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
-        )
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch of tensors; Lightning's own looks into any nested structure, which takes longer than a copy."""
-        return tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+        return loader
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Normalise a batch of uint8 images on the device, and augment it in training."""
         images, labels = batch
         trainer = self.trainer
         if trainer is not None and trainer.training and self.augment:
-            # The randomness is a function of (seed, epoch, batch, rank): the same again when a run is resumed.
-            batch_number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            entropy = (self.seed, trainer.current_epoch, batch_number, trainer.global_rank)
-            images = self._augment(images, np.random.default_rng(entropy))
+            images, labels = self.augment_batch(images, labels)
         images = self.normalize(images)
-        if trainer is not None:
-            images = trainer.precision_plugin.convert_input(images)
-        return images, labels
+        return images if trainer is None else trainer.precision_plugin.convert_input(images), labels
 
-    def _augment(self, images: Tensor, random: np.random.Generator) -> Tensor:
-        shift = self.facts.shift or self.image_size // 8
-        offsets = torch.from_numpy(random.integers(0, 2 * shift + 1, size=(2, len(images))))
-        mirrored = torch.from_numpy(random.random(len(images)) < (0.5 if self.facts.flip else 0.0))
-        return shift_and_flip(images, shift, offsets, mirrored)
+    def augment_batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Move each image by up to an eighth of its height, filling with zeros, and mirror half of them.
+
+        Labels that are images themselves, such as masks, have to be moved here too.
+
+        Args:
+            images: ``(B, C, H, W)`` uint8.
+            labels: ``(B,)`` int64.
+        """
+        (num_images, channels, height, width), device = images.shape, images.device
+        shift = height // 8  # pixels
+        down, right = torch.randint(0, 2 * shift + 1, (2, num_images, 1), device=device)  # 0 to 2 * shift
+        mirrored = torch.rand(num_images, 1, device=device) < (0.5 if self.known.flip else 0.0)
+        rows = torch.arange(height, device=device) + down  # (B, H), of the padded image
+        columns = torch.arange(width, device=device).expand(num_images, -1)
+        columns = torch.where(mirrored, columns.flip(1), columns) + right  # (B, W)
+        batch, channel = torch.arange(num_images, device=device), torch.arange(channels, device=device)
+        padded = F.pad(images, (shift, shift, shift, shift))
+        return padded[
+            batch[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None]
+        ], labels
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map uint8 images ``(B, C, H, W)`` to float with mean 0 and standard deviation 1 over the training images."""
-        mean, std = _mean_and_std(self.facts, images.device)
+        mean, std = _grey_levels(self.known.mean, images.device), _grey_levels(self.known.std, images.device)
         return images.float().sub_(mean).div_(std)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Undo `normalize`, for looking at a batch."""
-        mean, std = _mean_and_std(self.facts, images.device)
+        mean, std = _grey_levels(self.known.mean, images.device), _grey_levels(self.known.std, images.device)
         return images.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when the images or labels change."""
+        self.setup("fit")
+        digest = hashlib.blake2b(digest_size=16)
+        for split in ("train", "val", "test"):
+            dataset, _ = self.splits[split]
+            digest.update(dataset.version())
+            digest.update(dataset.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+    def baseline(self) -> dict[str, dict[str, float]]:
+        """Return the accuracy of a model that names the most frequent class of the training images for any image."""
+        self.setup("fit")
+        train, test = (dataset.labels[indices] for dataset, indices in (self.splits["train"], self.splits["test"]))
+        accuracy = (test == train.bincount().argmax()).float().mean().item()
+        return {"most frequent class": {"test/accuracy": accuracy}}
 
 
 @cache
-def _mean_and_std(facts: Facts, device: torch.device) -> tuple[Tensor, Tensor]:
-    shape = (1, -1, 1, 1)
-    mean = torch.tensor(facts.mean, device=device).mul_(255).view(shape)
-    return mean, torch.tensor(facts.std, device=device).mul_(255).view(shape)
-
-
-class BatchSampler(SequentialSampler):
-    """Yield the batches of an epoch as tensors of indices; the order is a function of seed and epoch alone.
-
-    A `SequentialSampler` by type, for Lightning's ``overfit_batches`` puts one in the place of any other sampler, and
-    that one would yield single indices.
-
-    Args:
-        indices: Indices of the split into its data set, ``(N,)`` int64.
-        batch_size: Images per batch.
-        shuffle: Permute the indices anew in each epoch.
-        equal_shares: Give every rank the same number of whole batches, as distributed training needs: what does not
-            fill a batch on every rank is left out of this epoch. Otherwise the ranks share all images, none twice.
-        seed: Seed of the order.
-        rank: Number of this process.
-        world_size: Number of processes.
-        start: Epoch to begin with, and how many batches of that epoch to leave out, for they were trained on before.
-    """
-
-    def __init__(
-        self,
-        indices: Tensor,
-        batch_size: int,
-        shuffle: bool = False,
-        equal_shares: bool = False,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        start: tuple[int, int] = (0, 0),
-    ) -> None:
-        self.indices = indices
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.equal_shares = equal_shares
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.start = start
-        # Lightning has workers fetch the first batches before it says which epoch a resumed run is in
-        self.epoch = start[0]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of that epoch; Lightning calls this at each epoch's start."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        if self.equal_shares:
-            return len(self.indices) // (self.batch_size * self.world_size)
-        return -(-len(self.indices[self.rank :: self.world_size]) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        order = self.indices
-        if self.shuffle:
-            entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
-            generator = torch.Generator().manual_seed(int(entropy) >> 1)
-            order = order[torch.randperm(len(order), generator=generator)]
-        done = self.start[1] if self.epoch == self.start[0] else 0
-        yield from order[self.rank :: self.world_size].split(self.batch_size)[done : len(self)]
-
-
-def shift_and_flip(images: Tensor, shift: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
-    """Move each image by its own offset, filling with zeros, and mirror some of them left to right.
-
-    Args:
-        images: ``(B, C, H, W)``.
-        shift: Largest move, in pixels.
-        offsets: Vertical and horizontal move of each image plus ``shift``, ``(2, B)`` int64 from 0 to ``2 * shift``.
-        mirrored: Whether to mirror each image, ``(B,)`` bool.
-
-    Returns:
-        Images ``(B, C, H, W)``.
-    """
-    height, width = images.shape[2:]
-    columns = torch.arange(width).expand(len(images), -1)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns) + offsets[1][:, None]  # (B, W)
-    rows = torch.arange(height) + offsets[0][:, None]  # (B, H)
-    batch, channels = (torch.arange(size, device=images.device) for size in images.shape[:2])
-    rows, columns = rows.to(images.device, non_blocking=True), columns.to(images.device, non_blocking=True)
-    padded = F.pad(images, (shift, shift, shift, shift))
-    return padded[batch[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
+def _grey_levels(fractions: tuple[float, ...], device: torch.device) -> Tensor:
+    """Bring fractions, one for each channel, to 0 to 255 and the shape ``(1, C, 1, 1)``; once, not in every step."""
+    return torch.tensor(fractions, device=device).mul_(255).view(1, -1, 1, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
+
+if TYPE_CHECKING:
+    from .data import DataModule
 
 NetworkCallable = Callable[[tuple[int, int, int], int], nn.Module]
 
@@ -25,8 +28,9 @@ class ImageClassifier(pl.LightningModule):
     of all images that are classified correctly (micro average); loss is the mean cross-entropy per image, in nats.
 
     Args:
-        input_shape: Channels, height and width of an image; taken from the data.
-        num_classes: Number of classes; taken from the data.
+        input_shape: Channels, height and width of an image; taken from the data, as are the next two.
+        num_classes: Number of classes.
+        facts: What an exported model has to know, ``mean`` and ``std`` of the images among it.
         network: Called with ``input_shape`` and ``num_classes``, returns the network.
         optimizer: Called with the parameters, returns the optimizer.
         scheduler: Called with the optimizer, returns the learning-rate schedule; null keeps the rate constant.
@@ -35,10 +39,13 @@ class ImageClassifier(pl.LightningModule):
         compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
     """
 
+    headline = ("accuracy", "max", "%")
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         num_classes: int,
+        facts: dict[str, Any],
         network: NetworkCallable,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None = None,
@@ -50,6 +57,7 @@ class ImageClassifier(pl.LightningModule):
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
         self.network = network(input_shape, num_classes)
+        self.facts = facts
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -110,11 +118,36 @@ class ImageClassifier(pl.LightningModule):
             batch_idx: Number of the batch.
 
         Returns:
-            ``index``, ``label`` (the most probable class) and ``probability`` (0 to 1), each ``(B,)``.
+            ``index``, ``(B,)``, and ``probabilities`` of all classes, ``(B, num_classes)``, 0 to 1.
         """
         images, index = batch
-        probability, label = self(images).float().softmax(dim=1).max(dim=1)
-        return {"index": index, "label": label, "probability": probability}
+        return {"index": index, "probabilities": self(images).float().softmax(dim=1)}
+
+    def rows(self, predictions: dict[str, Tensor], data: DataModule) -> tuple[list[str], list[list[Any]]]:
+        """Return the table that ``predict`` writes: names of its columns, and its rows."""
+        from .runtime.predictions import table
+
+        index, files = predictions["index"].tolist(), data.predicted_files
+        names: dict[str, list[Any]] = {"file": [files[i] for i in index]} if files else {"index": index}
+        return table({**names, "probabilities": predictions["probabilities"].tolist()}, data.class_names)
+
+    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: DataModule) -> dict[str, Any]:
+        """Return pictures for the logger, drawn from the logits of all batches and from the first batch."""
+        from . import evaluation
+
+        return evaluation.pictures(torch.cat(outputs).argmax(dim=1).cpu(), batch, data)
+
+    def sections(self, predictions: dict[str, Tensor], data: DataModule) -> list[tuple[str, str]]:
+        """Return sections of the report, titles with HTML."""
+        from . import evaluation
+
+        return evaluation.sections(predictions["index"], predictions["probabilities"], data)
+
+    def exported(self) -> nn.Module:
+        """Return the module that ``export`` writes, from pixels to probabilities."""
+        from . import evaluation
+
+        return evaluation.Classifier(self.network, self.facts)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
