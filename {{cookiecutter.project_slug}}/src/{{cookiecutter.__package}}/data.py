@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from copy import copy
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from . import inputs
-from .datasets import (
-    CACHED_BYTES,
-    FACTS,
-    DatasetName,
-    ImageFiles,
-    class_folders,
-    labelled_files,
-    load_tensors,
-    open_torchvision,
-)
+from .datasets import CACHED_BYTES, FACTS, DatasetName, Facts, ImageFiles, load_tensors, open_torchvision
+from .inputs import IMAGE_SUFFIXES
+from .runtime import folders
 from .runtime.data import gathered
 from .runtime.errors import UserError
 
@@ -44,15 +36,13 @@ class DataModule(pl.LightningDataModule):
             ``train/CLASS/IMAGE`` and ``test/CLASS/IMAGE`` (``val/CLASS/IMAGE`` if you have chosen them).
         root: Folder with the files. For corrupt_mnist and image_folder it is the folder described above.
         batch_size: Images per step per device.
-        num_workers: Processes that load batches; null takes none for data in memory, and for image files one per CPU
-            core, at most 8.
+        num_workers: Processes that load batches; null takes none for data in memory, else one per CPU core, at most 8.
         val_fraction: Fraction of the training images used for validation, between 0 and 1.
         split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
         augment: Move (and, where the class stays the same, mirror) training images at random.
         image_size: Height and width that the images of image_folder are brought to, in pixels.
         skip_corrupt: Name images of image_folder that can't be read and leave them out; otherwise one ends the run.
-        cache_images: Keep the images of image_folder in memory once they are read; null does so if they take less than
-            1 GB.
+        cache_images: Keep the images of image_folder in memory once they are read; null does so if that is below 1 GB.
         seed: Seed of the order and the augmentation; follows ``seed_everything``.
         predict_paths: Image files, and folders of them, that ``predict`` takes in the place of the test set.
 
@@ -94,18 +84,11 @@ class DataModule(pl.LightningDataModule):
         self.seed = seed
         self.predict_paths = predict_paths
         self.splits: dict[str, tuple[Any, Tensor]] = {}  # the images, and which of them belong to the split
-        self._class_names = list(self.known.class_names)
 
-    @property
+    @cached_property
     def class_names(self) -> list[str]:
-        """The name of each class, in the order of the labels."""
-        if not self._class_names:
-            self._class_names = class_folders(self.root / "train")
-        return self._class_names
-
-    @class_names.setter
-    def class_names(self, names: list[str]) -> None:
-        self._class_names = list(names)
+        """The name of each class, in the order of the labels; for `predict` the run tells them, not the data."""
+        return list(self.known.class_names) or folders.classes(self.root / "train")
 
     @property
     def num_classes(self) -> int:
@@ -120,8 +103,8 @@ class DataModule(pl.LightningDataModule):
     @property
     def facts(self) -> dict[str, Any]:
         """What an exported model has to know: shape, mean and standard deviation of the images, and their source."""
-        pixels = {"input_shape": list(self.input_shape), "mean": list(self.known.mean), "std": list(self.known.std)}
-        return {**pixels, "dataset": f"{self.dataset}: {self.known.source}"}
+        pixels = {"mean": self.known.mean, "std": self.known.std}
+        return {"input_shape": self.input_shape, **pixels, "dataset": f"{self.dataset}: {self.known.source}"}
 
     @property
     def predicted_files(self) -> list[str]:
@@ -138,35 +121,33 @@ class DataModule(pl.LightningDataModule):
         """Read the data set and split it; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
             return
-        if self.predict_paths is None:
-            parts = self._read()
-            train, test = parts["train"], parts["test"]
-            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
-            num_val = 0 if "val" in parts else max(1, round(self.val_fraction * len(train)))
-            self.splits["train"] = (train, order[num_val:].sort().values)
-            self.splits["val"] = (train, order[:num_val].sort().values)
-            if "val" in parts:
-                self.splits["val"] = (parts["val"], torch.arange(len(parts["val"])))
-            self.splits["test"] = (test, torch.arange(len(test)))
-        else:
-            files = inputs.find(self.predict_paths)
-            test = ImageFiles(files, torch.arange(len(files)), self.input_shape, skip_corrupt=True)
-        indexed = copy(test)
-        indexed.labels = torch.arange(len(test))  # tell which image a prediction is of
-        self.splits["predict"] = (indexed, indexed.labels)
+        parts = self._read()
+        indices = {part: torch.arange(len(images)) for part, images in parts.items()}
+        if "train" in parts and "val" not in parts:
+            order = torch.randperm(len(parts["train"]), generator=torch.Generator().manual_seed(self.split_seed))
+            num_val = max(1, round(self.val_fraction * len(order)))
+            parts["val"] = parts["train"]
+            indices |= {"val": order[:num_val].sort().values, "train": order[num_val:].sort().values}
+        self.splits = {part: (parts[part], indices[part]) for part in parts}
+        predict = copy(parts["test"])
+        predict.labels = indices["test"]  # which image a prediction is of
+        self.splits["predict"] = (predict, indices["test"])
 
     def _read(self) -> dict[str, Any]:
-        """Read the parts ``train`` and ``test``, and ``val`` where the images for validation were chosen."""
+        """Read the parts ``train``, ``test`` and, where you have chosen the images for validation, ``val``."""
+        shape, parts = self.input_shape, {}
+        if self.predict_paths is not None:
+            files = folders.find(self.predict_paths, IMAGE_SUFFIXES)
+            self.predict_paths = [str(file) for file in files]
+            return {"test": ImageFiles(files, torch.arange(len(files)), shape, skip_corrupt=True)}
         if self.dataset != "image_folder":
             return load_tensors(self.dataset, self.root)
-        parts = {}
         for part in ("train", "val", "test"):
             if part != "val" or (self.root / part).is_dir():
-                files, labels = labelled_files(self.root / part, self.class_names)
-                small = len(files) * int(np.prod(self.input_shape)) < CACHED_BYTES
-                cache = small if self.cache_images is None else self.cache_images
-                # the test images are read once
-                parts[part] = ImageFiles(files, labels, self.input_shape, self.skip_corrupt, cache and part != "test")
+                files, labels = folders.labelled_files(self.root / part, self.class_names, IMAGE_SUFFIXES)
+                small = len(files) * math.prod(shape) < CACHED_BYTES
+                cache = part != "test" and (small if self.cache_images is None else self.cache_images)
+                parts[part] = ImageFiles(files, torch.tensor(labels), shape, self.skip_corrupt, cache)
         return parts
 
     def train_dataloader(self) -> DataLoader:
@@ -226,25 +207,23 @@ class DataModule(pl.LightningDataModule):
         """
         (num_images, channels, height, width), device = images.shape, images.device
         shift = height // 8  # pixels
-        down, right = torch.randint(0, 2 * shift + 1, (2, num_images, 1), device=device)  # 0 to 2 * shift
+        down, right = torch.randint(0, 2 * shift + 1, (2, num_images, 1), device=device)  # from 0 to 2 * shift
         mirrored = torch.rand(num_images, 1, device=device) < (0.5 if self.known.flip else 0.0)
-        rows = torch.arange(height, device=device) + down  # (B, H), of the padded image
+        rows = torch.arange(height, device=device) + down  # (B, H), of the padded images
         columns = torch.arange(width, device=device).expand(num_images, -1)
         columns = torch.where(mirrored, columns.flip(1), columns) + right  # (B, W)
-        batch, channel = torch.arange(num_images, device=device), torch.arange(channels, device=device)
         padded = F.pad(images, (shift, shift, shift, shift))
-        return padded[
-            batch[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None]
-        ], labels
+        moved = padded.gather(2, rows[:, None, :, None].expand(-1, channels, -1, padded.shape[3]))
+        return moved.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1)), labels
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map uint8 images ``(B, C, H, W)`` to float with mean 0 and standard deviation 1 over the training images."""
-        mean, std = _grey_levels(self.known.mean, images.device), _grey_levels(self.known.std, images.device)
+        mean, std = _grey_levels(self.known, images.device)
         return images.float().sub_(mean).div_(std)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Undo `normalize`, for looking at a batch."""
-        mean, std = _grey_levels(self.known.mean, images.device), _grey_levels(self.known.std, images.device)
+        mean, std = _grey_levels(self.known, images.device)
         return images.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
 
     def fingerprint(self) -> str:
@@ -266,6 +245,7 @@ class DataModule(pl.LightningDataModule):
 
 
 @cache
-def _grey_levels(fractions: tuple[float, ...], device: torch.device) -> Tensor:
-    """Bring fractions, one for each channel, to 0 to 255 and the shape ``(1, C, 1, 1)``; once, not in every step."""
-    return torch.tensor(fractions, device=device).mul_(255).view(1, -1, 1, 1)
+def _grey_levels(known: Facts, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel, 0 to 255, ``(C, 1, 1)``; made once, not in every step."""
+    mean, std = (torch.tensor(of, device=device).mul_(255)[:, None, None] for of in (known.mean, known.std))
+    return mean, std

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .inputs import IMAGE_SUFFIXES, find, read_image
+from .inputs import read_image
 from .runtime.errors import UserError, reason
 
 CACHED_BYTES = 2**30  # images of files that take less are kept in memory, where nothing else is asked for
+
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Facts:
     """What is known of a data set before it is read."""
 
     source: str  # what the images are and who made them, for the files that `export` writes
-    shape: tuple[int, int, int]  # channels, height and width of an image
-    mean: tuple[float, ...]  # of the pixels of the training images, one value per channel, 0 to 1
+    shape: Shape  # channels, height and width of an image
+    mean: tuple[float, ...]  # of the pixels of the training images, for each channel, 0 to 1
     std: tuple[float, ...]  # standard deviation of the same
     class_names: tuple[str, ...]  # in the order of the labels
     flip: bool = False  # whether the mirror image of an image is of the same class
@@ -71,12 +72,7 @@ class ImageFiles(Dataset):
     draws_nothing = True
 
     def __init__(
-        self,
-        files: list[Path],
-        labels: Tensor,
-        shape: tuple[int, int, int],
-        skip_corrupt: bool = False,
-        cache: bool = False,
+        self, files: list[Path], labels: Tensor, shape: Shape, skip_corrupt: bool = False, cache: bool = False
     ) -> None:
         self.files = files
         self.labels = labels
@@ -103,11 +99,12 @@ class ImageFiles(Dataset):
         for index in indices.tolist():
             try:
                 image = torch.from_numpy(read_image(self.files[index], self.shape))
-            except UserError as error:
+            except Exception as error:  # decoders raise errors of many types
+                told = f"{self.files[index]} can't be read as an image: {reason(error)}."
                 if not self.skip_corrupt:
                     advice = "Replace it, or leave such files out with --data.skip_corrupt true."
-                    raise UserError(f"{error} {advice}") from error
-                warnings.warn(f"{error} It is left out.", stacklevel=2)
+                    raise UserError(f"{told} {advice}") from error
+                warnings.warn(f"{told} It is left out.", stacklevel=2)
                 continue
             images.append(image)
             kept.append(index)
@@ -150,18 +147,16 @@ def _checked(images: Tensor, labels: Tensor, facts: Facts, name: str, label_name
     if tuple(labels.shape) != (len(images),):
         given = f"labels of shape {tuple(labels.shape)} for {len(images)} images"
         raise UserError(f"{label_name} has {given}; each needs one label.")
-    if labels.is_floating_point():
-        raise UserError(f"{label_name} has labels of type {labels.dtype}; they must be whole numbers, torch.int64.")
-    low, high, num_classes = int(labels.min()), int(labels.max()), len(facts.class_names)
-    if low < 0 or high >= num_classes:
-        raise UserError(f"{label_name} has labels from {low} to {high}; they must lie in 0 to {num_classes - 1}.")
-    if images.is_floating_point():
-        if not (images.min() >= 0 and images.max() <= 1):
-            given = f"pixels from {images.min():.3g} to {images.max():.3g}"
-            raise UserError(f"{name} has {given}; they must be floats from 0 to 1, or uint8, and not normalised.")
-        images = images.mul(255).round_().byte()
+    low, high, num_classes = labels.min().item(), labels.max().item(), len(facts.class_names)
+    if labels.is_floating_point() or low < 0 or high >= num_classes:
+        given = f"labels of type {labels.dtype} from {low} to {high}"
+        raise UserError(f"{label_name} has {given}; they must be whole numbers from 0 to {num_classes - 1}.")
     if images.dtype != torch.uint8:
-        raise UserError(f"{name} has pixels of type {images.dtype}; they must be floats from 0 to 1, or uint8.")
+        low, high = images.min().item(), images.max().item()
+        if not (images.is_floating_point() and low >= 0 and high <= 1):
+            given = f"pixels of type {images.dtype} from {low:.3g} to {high:.3g}"
+            raise UserError(f"{name} has {given}; they must be uint8, or floats from 0 to 1 that are not normalised.")
+        images = images.mul(255).round_().byte()
     return images.reshape(-1, *facts.shape).contiguous(), labels.long()
 
 
@@ -208,42 +203,6 @@ def _load_tensor(file: Path) -> Tensor:
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
         raise UserError(f"{file} holds no plain tensor, but a value of type {type(tensor).__name__}.")
     return tensor
-
-
-def class_folders(folder: Path) -> list[str]:
-    """List the classes that a folder has a folder of."""
-    if not folder.is_dir():
-        layout = f"{folder.parent / 'train'}/CLASS/ and {folder.parent / 'test'}/CLASS/"
-        raise UserError(f"{folder} is missing: put your images into {layout} (--data.root names another folder).")
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(classes) < 2:
-        found = f"only {classes[0]}" if classes else "none"
-        raise UserError(f"{folder} must have a folder of images for each of at least two classes; it has {found}.")
-    return classes
-
-
-def labelled_files(folder: Path, class_names: list[str]) -> tuple[list[Path], Tensor]:
-    """List the image files in a folder's class folders, with their labels ``(N,)`` int64.
-
-    Raises:
-        UserError: There are other classes, or a class without an image.
-    """
-    classes = class_folders(folder)
-    if classes != class_names:
-        missing, extra = sorted(set(class_names) - set(classes)), sorted(set(classes) - set(class_names))
-        raise UserError(
-            f"{folder} and {folder.parent / 'train'} must have the same class folders;"
-            f" in {folder.name}, missing: {', '.join(missing) or 'none'}; not in train: {', '.join(extra) or 'none'}."
-        )
-    files, labels = [], []
-    for label, name in enumerate(class_names):
-        os.listdir(folder / name)  # an error where it may not be read, which `find` passes over
-        found = find([folder / name])
-        if not found:
-            raise UserError(f"{folder / name} has no image; files must end in one of {' '.join(IMAGE_SUFFIXES)}.")
-        files += found
-        labels += [label] * len(found)
-    return files, torch.tensor(labels)
 
 
 _DIGITS = tuple("0123456789")

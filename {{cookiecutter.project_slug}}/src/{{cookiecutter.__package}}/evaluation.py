@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,37 +24,23 @@ DRAWN = 24  # pictures of mistakes and of classes, and classes of a confusion ma
 
 
 class Classifier(nn.Module):
-    """Map images ``(B, C, H, W)``, uint8, to the probabilities of all classes ``(B, num_classes)``, float32.
-
-    Args:
-        network: Maps normalised images to logits.
-        facts: ``mean`` and ``std`` of each channel, 0 to 1, and what else is written into the exported files.
-    """
-
-    mean: Tensor
-    std: Tensor
+    """Map images ``(B, C, H, W)``, uint8, to the probabilities of all classes ``(B, num_classes)``, float32."""
 
     def __init__(self, network: nn.Module, facts: dict[str, Any]) -> None:
         super().__init__()
-        self.network = network
-        self.facts = facts
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(facts[name]).mul(255).view(1, -1, 1, 1))
+        self.network = network  # maps normalised images to logits
+        self.facts = facts  # plain values, which are written into the exported files
+        mean, std = facts.get("mean", (0.0,)), facts.get("std", (1 / 255,))  # of each channel, 0 to 1
+        mean, std = (torch.tensor(of).mul(255)[:, None, None] for of in (mean, std))
+        self.mean, self.std = (map(nn.Buffer, (mean, std))
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images."""
         return self.network((images.float() - self.mean) / self.std).float().softmax(dim=1)
 
 
-def examples(predicted: Tensor, images: Tensor, labels: Tensor, names: list[str]) -> Image.Image:
-    """Draw images ``(B, C, H, W)`` uint8 in rows, each above its predicted class, and the true one if it is another.
-
-    Args:
-        predicted: Predicted classes, ``(B,)`` int64.
-        images: ``(B, C, H, W)`` uint8.
-        labels: True classes, ``(B,)`` int64.
-        names: The classes.
-    """
+def draw_examples(images: Tensor, labels: Tensor, predicted: Tensor, names: list[str]) -> Image.Image:
+    """Draw images ``(B, C, H, W)`` uint8, each above its predicted class, ``(B,)``, and the true one if it differs."""
     columns, cell = 4, 128  # pixels
     grid = Image.new("RGB", (columns * cell, -(-len(images) // columns) * (cell + 16)), "white")
     pen = ImageDraw.Draw(grid)
@@ -65,19 +53,6 @@ def examples(predicted: Tensor, images: Tensor, labels: Tensor, names: list[str]
     return grid
 
 
-def draw_histogram(counts: list[int], names: list[str], row: int = 18, width: int = 480) -> Image.Image:
-    """Draw a bar for each count, beside its name."""
-    picture = Image.new("RGB", (width, row * len(counts) + 4), "white")
-    pen = ImageDraw.Draw(picture)
-    left = int(max(pen.textlength(name) for name in names)) + 8
-    for i, (count, name) in enumerate(zip(counts, names, strict=True)):
-        y, length = i * row + 2, (width - left - 40) * count // max(1, *counts)
-        pen.text((left - 4, y + 2), name, fill="black", anchor="ra")
-        pen.rectangle((left, y + 2, left + length, y + row - 4), fill="#4477aa")
-        pen.text((left + length + 4, y + 2), str(count), fill="black")
-    return picture
-
-
 def draw(image: Tensor, size: int) -> Image.Image:
     """Draw an image ``(C, H, W)`` uint8; a small one is repeated until its longer side is about ``size`` pixels."""
     picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).convert("RGB")
@@ -86,8 +61,8 @@ def draw(image: Tensor, size: int) -> Image.Image:
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
-def sections(index: Tensor, probabilities: Tensor, data: DataModule) -> list[tuple[str, str]]:
-    """Write sections of the report about predictions of the test set.
+def sections(index: Tensor, probabilities: Tensor, data: DataModule) -> list[tuple[str, Callable[[], str]]]:
+    """Return sections of the report: titles, with functions that write the HTML, so that one may fail alone.
 
     Args:
         index: Positions of the predicted images in the test set, ``(N,)`` int64.
@@ -98,12 +73,12 @@ def sections(index: Tensor, probabilities: Tensor, data: DataModule) -> list[tup
     labels = data.splits["test"][0].labels[index]  # (N,)
     confidence, predicted = probabilities.max(dim=1)
     return [
-        ("Test result", test_result(labels, probabilities)),
-        ("Confusion matrix", confusion_matrix(labels, predicted, data.class_names)),
-        ("Each class", each_class(labels, predicted, data.class_names)),
-        ("Calibration", calibration(confidence, predicted == labels)),
-        ("Surest mistakes", mistakes(index, labels, predicted, confidence, data)),
-        ("Data", contents(data)),
+        ("Test result", partial(test_result, labels, probabilities)),
+        ("Confusion matrix", partial(confusion_matrix, labels, predicted, data.class_names)),
+        ("Each class", partial(each_class, labels, predicted, data.class_names)),
+        ("Calibration", partial(calibration, confidence, predicted == labels)),
+        ("Surest mistakes", partial(mistakes, index, labels, predicted, confidence, data)),
+        ("Data", partial(contents, data)),
     ]
 
 
@@ -176,12 +151,7 @@ def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
 
 
 def calibration(confidence: Tensor, right: Tensor) -> str:
-    """Compare how sure the model is with how often it is right, in bins of equal width.
-
-    Args:
-        confidence: Probability of the predicted class, ``(N,)``, 0 to 1.
-        right: Whether that was the true one, ``(N,)`` bool.
-    """
+    """Compare the probability of the predicted class, ``(N,)``, with how often it is right, in bins of equal width."""
     bins = (confidence * BINS).long().clamp_max(BINS - 1)
     counts = bins.bincount(minlength=BINS)
     there = counts > 0
@@ -190,7 +160,9 @@ def calibration(confidence: Tensor, right: Tensor) -> str:
     model = charts.Line("this model", sure.tolist(), hit.tolist(), 0)
     ideal = charts.Line("as often right as sure", [0.0, 1.0], [0.0, 1.0], 1)
     chart = charts.line_chart("Share of correct predictions", [model, ideal], "probability of the prediction")
-    note = f"Expected calibration error (ECE, {BINS} bins): <b>{error:.4f}</b>. Points below the dashed line: surer than right."
+    note = (
+        f"Expected calibration error ({BINS} bins): <b>{error:.4f}</b>. Points below the dashed line: surer than right."
+    )
     return f"<figure>{chart}</figure><p>{note}</p>"
 
 

@@ -1,12 +1,14 @@
-"""What is trained: these two classes. To train your own, put their names here; docs/own-code.md says what they can add."""
+"""The trainer script: ``python -m <package> fit``. To train your own classes, put their names in the place of these."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from . import runtime
 from .data import DataModule
 from .module import ImageClassifier
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run a command, such as ``["fit", "--trainer.max_epochs", "5"]``, and return its exit code."""
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command, such as ``["fit"]``, and return its exit code; None takes this process's command line."""
     return runtime.main(ImageClassifier, DataModule, args)
