@@ -31,8 +31,7 @@ class Classifier(nn.Module):
         self.network = network  # maps normalised images to logits
         self.facts = facts  # plain values, which are written into the exported files
         mean, std = facts.get("mean", (0.0,)), facts.get("std", (1 / 255,))  # of each channel, 0 to 1
-        mean, std = (torch.tensor(of).mul(255)[:, None, None] for of in (mean, std))
-        self.mean, self.std = (map(nn.Buffer, (mean, std))
+        self.mean, self.std = (nn.Buffer(torch.tensor(of).mul(255)[:, None, None]) for of in (mean, std))
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images."""
