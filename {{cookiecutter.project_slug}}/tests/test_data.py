@@ -131,39 +131,6 @@ def test_denormalize_undoes_normalize(dataset) -> None:
     assert data.denormalize(data.normalize(levels)).equal(levels)
 
 
-def order(epoch: int = 0, **options) -> list[int]:
-    batches = BatchSampler(torch.arange(100), batch_size=8, **options)
-    batches.set_epoch(epoch)
-    batches_of_epoch = list(batches)
-    assert len(batches_of_epoch) == len(batches)
-    return torch.cat(batches_of_epoch).tolist()
-
-
-def test_order_is_a_function_of_seed_and_epoch() -> None:
-    first = order(shuffle=True, seed=1, epoch=0)
-    assert sorted(first) == list(range(100))
-    assert order(shuffle=True, seed=1, epoch=0) == first
-    assert order(shuffle=True, seed=1, epoch=1) != first
-    assert order(shuffle=True, seed=2, epoch=0) != first
-    assert order(shuffle=False, epoch=3) == list(range(100))
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_ranks_share_all_validation_images_none_twice(world_size) -> None:
-    seen = [index for rank in range(world_size) for index in order(rank=rank, world_size=world_size)]
-    assert sorted(seen) == list(range(100))
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_ranks_train_on_equally_many_whole_batches(world_size) -> None:
-    seen = []
-    for rank in range(world_size):
-        batches = BatchSampler(torch.arange(100), 8, shuffle=True, equal_shares=True, rank=rank, world_size=world_size)
-        assert [len(batch) for batch in batches] == [8] * (100 // (8 * world_size))
-        seen += torch.cat(list(batches)).tolist()
-    assert len(set(seen)) == len(seen)
-
-
 def test_images_move_by_exactly_their_offsets() -> None:
     images = torch.zeros(2, 3, 5, 7, dtype=torch.uint8)
     images[:, :, 2, 3] = 200
@@ -322,22 +289,3 @@ def test_an_image_that_cannot_be_read_is_an_error_or_left_out(tmp_path) -> None:
     assert len(images) == len(labels) == len(files) - 1
     with pytest.warns(match="left out"), refused(f"none of the 1 images of a batch can be read; the first is {broken}"):
         dataset[torch.tensor([files.index(broken)])]
-
-
-def test_image_folders_that_do_not_fit_are_named(tmp_path) -> None:
-    root = tmp_path / "data"
-    with refused(f"{root / 'train'} is missing: put your images into"):
-        DataModule("image_folder", root=str(root))
-    (root / "train" / "cat").mkdir(parents=True)
-    with refused(f"{root / 'train'} must have a folder of images for each of at least two classes; it has only cat"):
-        DataModule("image_folder", root=str(root))
-    (root / "train" / "dog").mkdir()
-    (root / "test" / "cat").mkdir(parents=True)
-    (root / "test" / "cow").mkdir()
-    data = DataModule("image_folder", root=str(root))
-    with refused(f"{root / 'train' / 'cat'} has no image; files must end in one of .jpg"):
-        data.setup("fit")
-    for name in ("cat", "dog"):
-        Image.new("RGB", (8, 8)).save(root / "train" / name / "0.png")
-    with refused("must have the same class folders; in test, missing: dog; not in train: cow"):
-        data.setup("fit")

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from .datasets import CACHED_BYTES, FACTS, DatasetName, Facts, ImageFiles, load_tensors, open_torchvision
+from .datasets import FACTS, DatasetName, Facts, ImageFiles, load_tensors, open_torchvision
 from .inputs import IMAGE_SUFFIXES
 from .runtime import folders
 from .runtime.data import gathered
@@ -145,7 +145,7 @@ class DataModule(pl.LightningDataModule):
         for part in ("train", "val", "test"):
             if part != "val" or (self.root / part).is_dir():
                 files, labels = folders.labelled_files(self.root / part, self.class_names, IMAGE_SUFFIXES)
-                small = len(files) * math.prod(shape) < CACHED_BYTES
+                small = len(files) * math.prod(shape) < 2**30  # bytes
                 cache = part != "test" and (small if self.cache_images is None else self.cache_images)
                 parts[part] = ImageFiles(files, torch.tensor(labels), shape, self.skip_corrupt, cache)
         return parts

@@ -18,8 +18,6 @@ from torch.utils.data import Dataset
 from .inputs import read_image
 from .runtime.errors import UserError, reason
 
-CACHED_BYTES = 2**30  # images of files that take less are kept in memory, where nothing else is asked for
-
 Shape = tuple[int, int, int]
 
 

@@ -157,7 +157,7 @@ def calibration(confidence: Tensor, right: Tensor) -> str:
     sure, hit = ((bins.bincount(of.double(), BINS) / counts)[there] for of in (confidence, right))
     error = float((counts[there] * (sure - hit).abs()).sum() / len(right))
     model = charts.Line("this model", sure.tolist(), hit.tolist(), 0)
-    ideal = charts.Line("as often right as sure", [0.0, 1.0], [0.0, 1.0], 1)
+    ideal = charts.Line("perfectly calibrated", [0.0, 1.0], [0.0, 1.0], 1)
     chart = charts.line_chart("Share of correct predictions", [model, ideal], "probability of the prediction")
     note = (
         f"Expected calibration error ({BINS} bins): <b>{error:.4f}</b>. Points below the dashed line: surer than right."

@@ -10,11 +10,17 @@ from .errors import UserError
 
 
 def find(paths: Sequence[str | Path], suffixes: Sequence[str]) -> list[Path]:
-    """List the files among paths, and those below the folders among them that end in one of the suffixes."""
+    """List the files among paths, and those below the folders among them that end in one of the suffixes.
+
+    Raises:
+        UserError: There are none.
+    """
     files = []
     for path in map(Path, paths):
         below = (file for file in path.rglob("*") if file.suffix.lower() in suffixes)
         files += sorted(below) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{', '.join(map(str, paths))} has no file that ends in one of {' '.join(suffixes)}.")
     return files
 
 
@@ -55,8 +61,6 @@ def labelled_files(folder: Path, class_names: list[str], suffixes: Sequence[str]
     for label, name in enumerate(class_names):
         os.listdir(folder / name)  # an error where it may not be read, which `find` passes over
         found = find([folder / name], suffixes)
-        if not found:
-            raise UserError(f"{folder / name} has no file that ends in one of {' '.join(suffixes)}.")
         files += found
         labels += [label] * len(found)
     return files, labels
