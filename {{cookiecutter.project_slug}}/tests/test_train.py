@@ -1,22 +1,20 @@
 import csv
 import json
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from {{ cookiecutter.__package }} import hardware
 from {{ cookiecutter.__package }}.data import DataModule
-from {{ cookiecutter.__package }}.errors import UserError
 from {{ cookiecutter.__package }}.module import ImageClassifier
 from {{ cookiecutter.__package }}.train import main
 
 # those of searches are no options of fit
 CONFIGS = sorted(file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml") if "sweep" not in file.stem)
-SHORT = ("--trainer.max_epochs", "4", "--trainer.limit_train_batches", "4", "--trainer.log_every_n_steps", "1")
+QUICK = Path(__file__).parents[1] / "configs" / "quick.yaml"
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
@@ -70,7 +68,7 @@ def test_newest_run_is_the_one_that_is_evaluated(trained, run, tmp_path) -> None
     assert set(read_json(copy / "validate.json")) == {"checkpoint", "val/loss", "val/accuracy"}
 
     predictions = read_rows(copy / "predictions.csv")
-    assert list(predictions[0]) == ["index", "label", "probability"]
+    assert list(predictions[0]) == ["index", "label", "probability", *(f"p({digit})" for digit in range(10))]
     assert [int(row["index"]) for row in predictions] == list(range(360))
     data = DataModule("digits")
     data.setup("test")
@@ -86,6 +84,19 @@ def test_shipped_configuration_trains(config, run, tmp_path, capsys) -> None:
     assert "default_root_dir: runs" in capsys.readouterr().out
     assert run("fit", "--trainer.fast_dev_run", "true", config=config) == 0
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []  # such a run leaves nothing
+
+
+def test_quick_look_works_with_twenty_images_and_is_marked(run, tmp_path) -> None:
+    for part, count in (("train", 10), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (20, 20), (25 * i, 0, 0)).save(tmp_path / "images" / part / name / f"{i}.png")
+    folder = ("--data.dataset", "image_folder", "--data.root", str(tmp_path / "images"), "--data.image_size", "16")
+    assert run("fit", *folder, "--run", "quick", config=QUICK) == 0
+    assert read_json(tmp_path / "quick" / "run.json")["debug"] == "quick"
+    assert run("test") == 1  # such a run is taken by its name alone
+    assert run("test", "--run", "quick") == 0
 
 
 def test_value_out_of_bounds_is_told_without_a_traceback(run, capsys, tmp_path) -> None:
