@@ -96,7 +96,7 @@ def test_quick_look_works_with_twenty_images_and_is_marked(run, tmp_path) -> Non
     assert run("fit", *folder, "--run", "quick", config=QUICK) == 0
     assert read_json(tmp_path / "quick" / "run.json")["debug"] == "quick"
     assert run("test") == 1  # such a run is taken by its name alone
-    assert run("test", "--run", "quick") == 0
+    assert run("test", *folder, "--run", "quick") == 0
 
 
 def test_value_out_of_bounds_is_told_without_a_traceback(run, capsys, tmp_path) -> None:
