@@ -6,7 +6,7 @@ import pytest
     [
         (["--trainer.max_epoch", "3"], "there is no option --trainer.max_epoch. Did you mean --trainer.max_epochs"),
         (["--data.batchsize=3"], "there is no option --data.batchsize. Did you mean --data.batch_size"),
-        (["--model.num_classes", "7"], "--model.num_classes can't be set: it is the number of classes in the data."),
+        (["--model.num_classes", "7"], "--model.num_classes can't be set: it follows the data module's num_classes."),
         (["--data.batch_size", "many"], "--data.batch_size is 'many'"),
         (["--data.dataset", "imagenet"], "--data.dataset is 'imagenet'; it must be one of 'digits', 'mnist'"),
     ],
