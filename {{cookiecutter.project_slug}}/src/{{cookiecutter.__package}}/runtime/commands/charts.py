@@ -85,11 +85,12 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
     left_out = sum(len(line.ys) for line in lines) - len(every)
     if not every:
         reason = "no value that was logged is finite" if left_out else "no value was logged"
-        return f'<p class="missing">{escape(title)}: {reason}.</p>'
+        names = ", ".join(line.name for line in lines)
+        return f'<p class="missing">{escape(title)} ({escape(names)}): {reason}.</p>'
     if left_out:
         x_label += f" ({left_out} value{'s' if left_out > 1 else ''} not finite, left out)"
     axes = Axes(every)
-    parts = [text(axes.left, 18, shortened(title, 48), "start", "title"), *axes.drawn(x_label)]
+    parts = [text(axes.left, 18, shortened(title, 40), "start", "title"), *axes.drawn(x_label)]
     for i, (line, points) in enumerate(zip(lines, drawn, strict=True)):
         parts += _curve(line.style, [axes.place(*point) for point in _thinned(points)])
         x, y = axes.left + i % 2 * (480 - axes.left) // 2, axes.bottom + 54 + i // 2 * 20

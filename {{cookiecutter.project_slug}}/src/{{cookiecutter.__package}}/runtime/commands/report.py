@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -58,7 +59,7 @@ class Files:
     def is_headline(self, metric: str) -> bool:
         """Whether a metric such as ``test/accuracy`` is the one that counts."""
         headline = self.run.record.get("headline")
-        return bool(headline) and headline[0] in metric.split("/")
+        return bool(headline) and headline[0] == _split(metric)[1].partition("/dataloader_idx_")[0]
 
     def written(self, metric: str, value: Any) -> str:
         """Write a metric's value with its unit."""
@@ -99,7 +100,8 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
 
 def _find(name: str) -> Run:
     folder = Path(name).absolute()
-    return Run(folder) if (folder / "config.yaml").is_file() else runs.find(runs.default_root(), name, finished=False)
+    there = (folder / "config.yaml").is_file()
+    return runs.find(folder.parent if there else runs.default_root(), folder.name if there else name, finished=False)
 
 
 def after_fit(cli: RunCLI) -> None:
@@ -224,7 +226,7 @@ def page(files: Sequence[Files], sections: Sequence[Part] | None) -> str:
 
 
 def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
-    """Gather the lines of each chart: one chart for each name after ``split/``, or of several runs for each metric.
+    """Gather the lines of each chart: one chart for each name after the split, or of several runs for each metric.
 
     Returns:
         The lines by the chart's title. The metrics that count come first, learning rates last.
@@ -235,20 +237,24 @@ def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
         for column in one.rows[0] if one.rows else ():
             if column in (None, "step", "epoch", *one.test):  # the numbers of the test are shown as such
                 continue
-            split, slash, name = column.partition("/")
-            if column.startswith("lr-"):
-                title, line, style = RATES, column[3:], len(found.get(RATES, ()))
-            elif slash and len(files) == 1:
-                title, line, style = name, split, splits.setdefault(split, len(splits))
-            else:
-                title, line, style = column, column, 0
+            split, name = _split(column)
+            rate = column.startswith("lr-")
+            title = RATES if rate else name if len(files) == 1 else column
             if len(files) > 1:
-                line, style = f"{one.run.name} {line}" if title == RATES else one.run.name, number
+                line, style = f"{one.run.name} {column}" if rate else one.run.name, number
+            else:
+                line, style = column, len(found.get(RATES, ())) if rate else splits.setdefault(split, len(splits))
             found.setdefault(title, []).append(charts.Line(line, *series(one.rows, column), style))
-    monitored = {str(one.run.record.get("metric")) for one in files}
-    monitored |= {metric.partition("/")[2] for metric in monitored}
-    first = {title for title in found if title in monitored or any(one.is_headline(title) for one in files)}
+    metrics = {str(one.run.record.get("metric")) for one in files}
+    metrics |= {_split(metric)[1] for metric in metrics}
+    first = {title for title in found if title in metrics or any(one.is_headline(title) for one in files)}
     return {title: found[title] for title in sorted(found, key=lambda t: (t == RATES, t not in first))}
+
+
+def _split(metric: str) -> tuple[str, str]:
+    """Return the split and the name of a metric such as ``val/loss`` or ``val_loss``."""
+    found = re.match(r"(?:(train|val|test)_|(.*?)/)(.+)", metric)
+    return (found[1] or found[2], found[3]) if found else ("", metric)
 
 
 def series(rows: Sequence[dict[str, str]], name: str) -> tuple[list[float], list[float]]:
