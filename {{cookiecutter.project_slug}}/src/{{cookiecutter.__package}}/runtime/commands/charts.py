@@ -92,7 +92,8 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
     axes = Axes(every)
     parts = [text(axes.left, 18, shortened(title, 40), "start", "title"), *axes.drawn(x_label)]
     for i, (line, points) in enumerate(zip(lines, drawn, strict=True)):
-        parts += _curve(line.style, [axes.place(*point) for point in _thinned(points)])
+        thinned = [*points[: -1 : len(points) // POINTS + 1], *points[-1:]]
+        parts += _curve(line.style, [axes.place(*point) for point in thinned])
         x, y = axes.left + i % 2 * (480 - axes.left) // 2, axes.bottom + 54 + i // 2 * 20
         parts += [*_curve(line.style, [(x, y), (x + 28, y)]), text(x + 36, y + 4, shortened(line.name, 23), "start")]
     ends = [f"{line.name} ends at {number(points[-1][1])}" for line, points in zip(lines, drawn, strict=True) if points]
@@ -103,14 +104,8 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
 def _curve(style: int, places: Sequence[Point]) -> list[str]:
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     line = f'<path class="line s{style % 6}" stroke-dasharray="{DASHES[style % len(DASHES)]}" d="M{path}"/>'
-    marked = places if len(places) <= 25 else places[:: len(places) // 12]
-    return [*([line] if len(places) > 1 else []), *(marker(x, y, style) for x, y in marked)]
-
-
-def _thinned(points: Sequence[Point]) -> Sequence[Point]:
-    if len(points) <= POINTS:
-        return points
-    return [points[i * (len(points) - 1) // (POINTS - 1)] for i in range(POINTS)]
+    marks = [marker(x, y, style) for x, y in places[:: len(places) // 25 + 1]]
+    return [line, *marks] if len(places) > 1 else marks
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
