@@ -17,7 +17,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import datasets
 import filelock
 import pytest
 from hypothesis import given, settings
@@ -141,6 +140,179 @@ def make_run(report: ModuleType, tmp_path: Path) -> Callable[..., Any]:
 
 def written(report: ModuleType, *files: Any, **options: Any) -> Page:
     return page_of(Path(report.write(files, **options)).absolute())
+
+
+# ---- Whole commands
+
+
+def test_fit_ends_with_a_report_of_its_test_and_its_sections(bake_project):
+    project = bake_project({"logger": "csv"})
+    code, output = run_one(project, "fit", "--run=a", *SMALL)
+
+    assert code == 0, output
+    assert f"Report: {os.path.join('runs', 'a', 'report.html')}" in output
+    folder = project / "runs" / "a"
+    page = page_of(folder / "report.html")
+    test = json.loads((folder / "test.json").read_text())
+    assert f"{test['test/accuracy']:.2%} test/accuracy" in page.text
+    assert float(re.search(r"([\d.]+) test/loss", page.text)[1]) == pytest.approx(test["test/loss"], rel=1e-3)  # pyright: ignore[reportOptionalSubscript]
+    for told in ("items per second", f"python -m {PACKAGE} fit -c {os.path.join('runs', 'a', 'config.yaml')}"):
+        assert told in page.text
+    for title in ("Confusion matrix", "most frequent class"):
+        assert title in page.text
+    assert "could not be drawn" not in page.text
+    assert "A method sections" not in page.text
+
+
+def test_a_module_without_sections_has_a_report_that_says_how_to_add_them(bake_project):
+    project = bake_project({"logger": "csv"})
+    before = f"from {PACKAGE}.module import ImageClassifier as c; del c.sections; del c.headline"
+    results = run(project, ["fit", "--run=a", *SMALL], ["report", "a", "--output=out/a.html"], before=before)
+
+    assert [code for code, _ in results] == [0, 0], results
+    for file in (project / "runs" / "a" / "report.html", project / "out" / "a.html"):
+        page = page_of(file)
+        assert "A method sections(predictions, data) of the LightningModule adds" in page.text
+        assert "test/accuracy" in page.text
+        assert "%" not in page.text.split("Learning curves")[0]
+
+
+def test_a_report_that_fails_or_is_gone_leaves_the_training_finished_and_says_why(bake_project):
+    project = bake_project({"logger": "csv"})
+    report = f"{PACKAGE}.runtime.commands.report"
+    before = f"import {report} as r\ndef page(*_): raise KeyError('odd')\nr.page = page"
+    code, output = run_one(project, "fit", "--run=a", *SMALL, before=before)
+    assert code == 0
+    assert "No report was written: KeyError: 'odd'" in output
+    code, output = run_one(project, "fit", "--run=b", *SMALL, before=f"import sys; sys.modules['{report}'] = None")
+    assert code == 0
+    assert "No report was written: ModuleNotFoundError" in output
+    for name in "ab":
+        assert json.loads((project / "runs" / name / "run.json").read_text())["status"] == "finished"
+
+
+def test_several_runs_are_compared_and_a_killed_one_is_not_called_running(bake_project):
+    project = bake_project({"logger": "csv"})
+    before = f"""
+from {PACKAGE}.module import ImageClassifier
+def step(self, batch, index):
+    import os, signal
+    if self.trainer.global_step == 1: os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batch, index)
+original = ImageClassifier.training_step
+ImageClassifier.training_step = step
+"""
+    command = shared().start(project, [["fit", "--run=killed", *SMALL]], before=before)
+    assert command.wait() == -9
+    rate = "--model.optimizer.init_args.lr=0.0123"
+    results = run(
+        project,
+        ["fit", "--run=a", *SMALL],
+        ["fit", "--run=b", *SMALL, rate],
+        ["report", "a", os.path.join("runs", "b"), "killed"],
+        ["runs"],
+        ["runs", "--csv", "--sort=best", "--reverse"],
+    )
+    assert [code for code, _ in results] == [0] * 5, results
+    page = page_of(project / "runs" / "compare.html")
+    assert "model.optimizer.init_args.lr" in page.text
+    assert "0.0123" in page.text
+    assert "data.batch_size" not in page.text.split("What differs")[1].split("Learning curves")[0]
+    assert "interrupted" in page.text
+    # the table, of which the killed run's own file still says that it is running
+    assert json.loads((project / "runs" / "killed" / "run.json").read_text())["status"] == "running"
+    table = results[3][1].splitlines()
+    assert re.search(r"^killed +interrupted +val/accuracy +- ", "\n".join(table), flags=re.MULTILINE)
+    rows = list(csv.DictReader(io.StringIO(results[4][1][results[4][1].index("name,") :])))
+    assert [row["status"] for row in rows] == ["finished", "finished", "interrupted"]
+    assert float(rows[0]["best"]) >= float(rows[1]["best"])
+    assert rows[2]["best"] == ""
+    assert {row["epochs"] for row in rows[:2]} == {"2"}
+    for row in rows[:2]:
+        with (project / "runs" / row["name"] / "metrics.csv").open(newline="") as file:
+            values = [float(line["val/accuracy"]) for line in csv.DictReader(file) if line["val/accuracy"]]
+        assert float(row["best"]) == max(values)
+
+
+def test_a_run_without_checkpoint_data_or_metrics_is_shown_with_what_it_has(bake_project):
+    project = bake_project({"logger": "csv"})
+    assert run_one(project, "fit", "--run=a", *SMALL)[0] == 0
+    folder = project / "runs" / "a"
+    shutil.copytree(folder, folder.with_name("b"))
+    shutil.copytree(folder, project / "elsewhere" / "c")
+    shutil.rmtree(folder / "checkpoints")
+    (folder.with_name("b") / "metrics.csv").unlink()
+    results = run(project, ["report", "a", "--output=out/a.html"], ["report", "b"], ["report", "elsewhere/c"])
+    before = f"from {PACKAGE}.data import DataModule\ndef setup(*_): raise OSError('no such images')\n"
+    results += run(project, ["report", "b", "--output=d.html"], before=before + "DataModule.setup = setup")
+
+    assert [code for code, _ in results] == [0] * 4, results
+    without_checkpoint = page_of(project / "out" / "a.html")
+    assert "could not be drawn: the run a has no checkpoint in" in without_checkpoint.text
+    assert "loss over step" in without_checkpoint.labels
+    without_metrics = page_of(folder.with_name("b") / "report.html")
+    assert "There is no metric in metrics.csv" in without_metrics.text
+    assert "Confusion matrix" in without_metrics.text
+    moved = page_of(project / "elsewhere" / "c" / "report.html")
+    assert "Confusion matrix" in moved.text
+    without_data = page_of(project / "d.html")
+    assert "could not be drawn: OSError: no such images" in without_data.text
+    assert "test/accuracy" in without_data.text
+
+
+def test_bad_input_is_told_in_one_line(bake_project):
+    project = bake_project({"logger": "csv"})
+    empty = project / "runs" / "empty"
+    empty.mkdir(parents=True)
+    shutil.copy(project / "configs" / "default.yaml", empty / "config.yaml")
+    results = run(
+        project, ["report", "nope"], ["report", "empty"], ["runs", "--sort", "bset"], ["report", "--output=x"]
+    )
+
+    assert [code for code, _ in results] == [1, 1, 1, 2]
+    said = [[line for line in output.splitlines() if "error: " in line] for _, output in results]
+    assert said[0] == ["error: there is no run nope in runs (newest: empty)."]
+    assert said[1][0].startswith("error: the run empty has no metrics, no test result and no checkpoint")
+    assert "there is no column bset; it must be one of name, status" in said[2][0]
+    assert said[2][0].endswith("Did you mean best?")
+    assert said[3] == [f"python -m {PACKAGE} report: error: the following arguments are required: RUN"]
+    assert all(len(lines) == 1 for lines in said)
+
+
+def test_the_table_needs_no_torch_and_knows_a_running_run_from_one_whose_process_is_gone(bake_project):
+    project = bake_project({"logger": "csv"})
+    code = (
+        f"import sys; from {PACKAGE}.__main__ import main; sys.argv[1:] = ['runs']; code = main();"
+        " sys.exit(code or 9 * ('torch' in sys.modules or 'pytorch_lightning' in sys.modules))"
+    )
+
+    def table() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=project, env=clean_environment(project), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert table() == f"There is no run in runs yet. Train one with: python -m {PACKAGE} fit\n"
+    before = f"""
+from {PACKAGE}.module import ImageClassifier
+def wait(self):
+    import time
+    time.sleep(60)
+ImageClassifier.on_train_start = wait
+"""
+    command = shared().start(project, [["fit", "--run=a", *SMALL]], before=before)
+    try:
+        end = time.monotonic() + 60
+        record = project / "runs" / "a" / "run.json"
+        while not record.is_file() or "command" not in json.loads(record.read_text()):
+            assert command.ended() is None, command.output()
+            assert time.monotonic() < end, command.output()
+            time.sleep(0.05)
+        assert re.search(r"^a +running ", table(), flags=re.MULTILINE)
+    finally:
+        command.kill()
+    assert re.search(r"^a +interrupted ", table(), flags=re.MULTILINE)
 
 
 # ---- The page of one run
@@ -395,5 +567,3 @@ def test_several_runs_are_compared_by_their_results_options_and_curves(report, m
     assert "runstatusepochstimetest/losstest/r2" in table
     assert "afinished--0.4-" in table
     assert "bfinished--0.30.6" in table
-
-

@@ -105,21 +105,18 @@ def _find(name: str) -> Run:
 
 
 def after_fit(cli: RunCLI) -> None:
-    """Write the report of a run that was just trained, and say where; if that fails, the run is finished all the same.
+    """Write the report of a run that was just trained, and say where.
 
     Args:
         cli: The command line that trained it. Each rank calls this, for they share the work of predicting.
     """
     if cli.run is None:
         return
-    try:
-        sections = _sections(lambda: cli) if cli.contract.has("sections") else None
-        if cli.trainer.is_global_zero:
-            if cli.contract.has("baseline"):
-                cli.run.update(baseline=_baseline(cli))
-            cli.say(f"Report: {write([read(cli.run)], sections)}")
-    except Exception as error:  # whatever a chart may trip over
-        cli.say(f"No report was written: {_reason(error)}")
+    sections = _sections(lambda: cli) if cli.contract.has("sections") else None
+    if cli.trainer.is_global_zero:
+        if cli.contract.has("baseline"):
+            cli.run.update(baseline=_baseline(cli))
+        cli.say(f"Report: {write([read(cli.run)], sections)}")
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
