@@ -25,9 +25,11 @@ from markupsafe import Markup
 
 from .. import contract, predictions, runs
 from ..checkpoints import flat
-from ..cli import RunCLI, shown
+from ..cli import RunCLI
 from ..errors import UserError, message
+from ..parser import quiet
 from ..runs import Run
+from ..trainer import shown
 from . import PROGRAM, charts
 
 RATES = "learning rate"
@@ -93,7 +95,8 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     if len(files) == 1 and contract.Contract(module_class, data_class).has("sections"):
         [folder] = found
         chosen = ["predict", "--run", folder.name, "--trainer.default_root_dir", str(folder.parent)]
-        sections = _sections(partial(RunCLI, module_class, data_class, chosen, execute=False))
+        with quiet():
+            sections = _sections(partial(RunCLI, module_class, data_class, chosen, execute=False))
     print(f"Report: {write(files, sections, options.output)}")
     return 0
 
@@ -162,6 +165,8 @@ def _sections(make: Callable[[], RunCLI]) -> list[Part]:
             parts.append(_drawn(str(title), html if callable(html) else partial(str, html)))
     except Exception as error:  # the data or the checkpoint may be gone: the rest of the report is still of use
         parts.append(Part("Sections of the task", failure=_reason(error)))
+    except SystemExit:  # which the parser has explained
+        parts.append(Part("Sections of the task", failure="the run's options no longer fit the project's classes"))
     return parts
 
 
