@@ -42,8 +42,8 @@ class Line:
 class Axes:
     """Axes that hold all points of a chart.
 
-    Heights are logarithmic if all are positive, span more than a factor of ten, and lie mostly in the lower half, where
-    a linear axis would press them together.
+    Heights are logarithmic if all are positive and most lie below a tenth of the highest, where a linear axis would press
+    them together.
     """
 
     left, right, top, bottom = 58, 466, 34, 226
@@ -51,7 +51,7 @@ class Axes:
     def __init__(self, points: Sequence[Point]) -> None:
         xs, ys = zip(*points, strict=True)
         low, high = min(ys), max(ys)
-        self.logarithmic = low > 1e-100 and high > 10 * low and median(ys) < high / 2
+        self.logarithmic = low > 1e-100 and median(ys) < high / 10
         self.x = _widened(min(xs), max(xs))
         self.y = _widened(math.log10(low), math.log10(high)) if self.logarithmic else _widened(low, high)
 
@@ -138,7 +138,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") ->
     Args:
         head: Names of the columns; empty for a table without a head.
         rows: Cells of each row; the first one is the row's name. Numbers are rounded, None is a dash.
-        kind: Classes of the style sheet: ``numbers`` puts cells to the right, ``long`` lets a long table scroll.
+        kind: Classes of the style sheet: ``numbers`` puts cells to the right, ``facts`` breaks long words, and ``long``
+            lets a long table scroll.
     """
     top = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in head)
     body = []

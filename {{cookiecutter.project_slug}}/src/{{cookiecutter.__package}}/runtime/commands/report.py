@@ -222,7 +222,7 @@ def page(files: Sequence[Files], sections: Sequence[Part] | None) -> str:
         "differences": differences(files),
         "program": PROGRAM,
         "config_file": shlex.quote(shown(files[0].run.config_file)),
-        "table": lambda head, rows: Markup(charts.table(head, rows)),
+        "table": lambda *args: Markup(charts.table(*args)),
     }
     return environment.get_template("report.html.jinja").render(values).lstrip()
 
