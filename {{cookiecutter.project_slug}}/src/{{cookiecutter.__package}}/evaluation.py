@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from torch import Tensor
 
 
+
 class PredictionImages(Callback):
     """Log what a number can't show: how often each class is predicted, and example images with their labels.
 

@@ -57,7 +57,9 @@ class Contract:
         """Arguments of the LightningModule that have the name of a property of the data module."""
         base = set(dir(LightningDataModule))
         return [
-            name for name in _arguments(self.module_class) if name not in base and _is_property(self.data_class, name)
+            name
+            for name in _arguments(self.module_class)
+            if name not in base and _is_property(self.data_class, name)
         ]
 
     def _check(self) -> None:

@@ -42,8 +42,8 @@ class Line:
 class Axes:
     """Axes that hold all points of a chart.
 
-    Heights are logarithmic if all are positive and most lie below a tenth of the highest, where a linear axis would press
-    them together.
+    Heights are logarithmic if all are positive and most lie below a tenth of the highest, where a linear axis would
+    press them together.
     """
 
     left, right, top, bottom = 58, 466, 34, 226
