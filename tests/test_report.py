@@ -165,11 +165,11 @@ def test_fit_ends_with_a_report_whose_numbers_are_those_of_the_predictions(bake_
     with (folder / "predictions.csv").open(newline="") as file:
         predicted = np.array([int(row["label"]) for row in csv.DictReader(file)])
     labels = np.load(project / "src" / PACKAGE / "digits.npz")["test_labels"]
-    assert {told for told in page.told if ":" in told} == {
+    assert {told for told in page.told if ":" in told and not told.endswith(": 0")} == {
         f"{true} taken for {taken}: {count}" if true != taken else f"{true} recognised: {count}"
         for true in range(10)
         for taken in range(10)
-        for count in [int(((labels == true) & (predicted == taken)).sum())]
+        if (count := int(((labels == true) & (predicted == taken)).sum()))
     }
     test = json.loads((folder / "test.json").read_text())
     assert test["test/accuracy"] == pytest.approx((labels == predicted).mean())
