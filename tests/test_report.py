@@ -444,6 +444,7 @@ def test_charts_beyond_the_first_twelve_are_folded(report, make_run):
     page = written(report, make_run("a", {f"metric_{i}": [1.0, 2.0] for i in range(15)}))
 
     assert "3 more" in page.folded
+    assert page.text.count("metric_12") == 2
     assert re.findall(r"metric_\d+", page.folded) == ["metric_12"] * 2 + ["metric_13"] * 2 + ["metric_14"] * 2
 
 

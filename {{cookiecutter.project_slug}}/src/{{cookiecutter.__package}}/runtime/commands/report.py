@@ -38,14 +38,7 @@ CHARTS = 12  # that are shown at once; the rest is folded
 
 @dataclass
 class Files:
-    """What a run's folder holds for its report.
-
-    Args:
-        run: The run.
-        config: Its options.
-        rows: The lines of ``metrics.csv``.
-        test: ``test.json``: the checkpoint that was tested, and the value of each metric.
-    """
+    """What a run's folder holds for its report: its options, the lines of ``metrics.csv``, and ``test.json``."""
 
     run: Run
     config: dict[str, Any]
@@ -108,11 +101,7 @@ def _find(name: str) -> Run:
 
 
 def after_fit(cli: RunCLI) -> None:
-    """Write the report of a run that was just trained, and say where.
-
-    Args:
-        cli: The command line that trained it. Each rank calls this, for they share the work of predicting.
-    """
+    """Write the report of a run that was just trained, and say where. Each rank calls this, for all predict a part."""
     if cli.run is None:
         return
     sections = _sections(lambda: cli) if cli.contract.has("sections") else None
@@ -162,7 +151,8 @@ def _sections(make: Callable[[], RunCLI]) -> list[Part]:
         columns = predictions.compute(cli)
         sections = contract.get("sections", cli.model, cli.datamodule)
         for title, html in sections(columns, cli.datamodule) if cli.trainer.is_global_zero else ():
-            parts.append(_drawn(str(title), html if callable(html) else partial(str, html)))
+            draw: Any = html if callable(html) else partial(str, html)
+            parts.append(_drawn(str(title), draw))
     except Exception as error:  # the data or the checkpoint may be gone: the rest of the report is still of use
         parts.append(Part("Sections of the task", failure=_reason(error)))
     except SystemExit:  # which the parser has explained
@@ -182,15 +172,12 @@ def _reason(error: Exception) -> str:
 
 
 def write(files: Sequence[Files], sections: Sequence[Part] | None = None, output: Path | None = None) -> str:
-    """Write the report of one run, or the comparison of several.
+    """Write the report of one run, or the comparison of several, and return the path of the file for the user.
 
     Args:
         files: What the runs' folders hold.
         sections: Sections of the task; None if there is no method that draws them.
         output: The file; None is a file in the run's folder, or beside the folders of several.
-
-    Returns:
-        Path of the file, as the user would type it.
 
     Raises:
         UserError: The file can't be written.
@@ -228,10 +215,9 @@ def page(files: Sequence[Files], sections: Sequence[Part] | None) -> str:
 
 
 def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
-    """Gather the lines of each chart: one chart for each name after the split, or of several runs for each metric.
+    """Gather the lines of each chart by its title. The metrics that count come first, learning rates last.
 
-    Returns:
-        The lines by the chart's title. The metrics that count come first, learning rates last.
+    A run has a chart for each name after the split; several runs have one for each metric.
     """
     found: dict[str, list[charts.Line]] = {}
     splits: dict[str, int] = {}  # with their styles, which are the same in each chart
