@@ -28,11 +28,11 @@ import gc, importlib, json, os, signal, sys, types
 
 for name in {modules!r}:
     importlib.import_module(name)
-from {package} import commands, train
+from {package} import inputs, runtime, train
 
 def main(arguments):  # as `__main__` does it
-    command = commands.find(arguments)
-    return command(arguments[1:]) if command else train.main(arguments)
+    code = runtime.early(arguments, getattr(inputs, "read", None))
+    return train.main(arguments) if code is None else code
 
 class Second:
     # stands in for the Popen of a second process, which was forked before this one began to compute

@@ -2,15 +2,15 @@
 
 import sys
 
-from . import commands, signals
+from . import inputs, runtime
 
 
 def main() -> int:
     """Run the command that the first argument names, and return the exit code."""
-    signals.install()  # a signal may come in the seconds that the import of torch and Lightning takes
-    if command := commands.find(sys.argv[1:]):
-        return command(sys.argv[2:])
-    from . import train
+    code = runtime.early(sys.argv[1:], getattr(inputs, "read", None))
+    if code is not None:
+        return code
+    from . import train  # torch and Lightning take seconds to import
 
     return train.main()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +12,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset
 
 from .datasets import FACTS, Facts, ImageFiles, Indexed, class_folders, load, torchvision_dataset
+from .runtime.data import gathered
 from .runtime.errors import UserError
 
 Split = Literal["train", "val", "test", "predict"]
@@ -89,7 +89,6 @@ class DataModule(pl.LightningDataModule):
         self.seed = seed
         self.facts = FACTS[dataset]
         self.class_names = list(self.facts.class_names) or class_folders(self.root / "train")
-        self.resume_at = (0, 0)  # epoch, and batches of that epoch that a resumed run has behind it
         self.splits: dict[Split, tuple[Dataset, Tensor]] = {}  # the images, and which of them belong to the split
 
     @property
@@ -154,35 +153,28 @@ class DataModule(pl.LightningDataModule):
         dataset, indices = self.splits[split]
         trainer = self.trainer
         train = split == "train"
-        batches = BatchSampler(
+        workers = self.num_workers
+        if workers is None:
+            workers = min(8, os.cpu_count() or 1) if self.dataset == "image_folder" else 0
+        loader = gathered(
+            dataset,
             indices,
             self.batch_size,
-            # `overfit_batches` is to meet the same batches again in each epoch
-            shuffle=train and not (trainer and trainer.overfit_batches),
+            shuffle=train,
             equal_shares=train,
             seed=self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            start=self.resume_at if train else (0, 0),
+            trainer=trainer,
+            num_workers=workers,
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
+        batches = loader.sampler
         if train and len(batches) == 0:
             share = f" on each of {batches.world_size} devices" if batches.world_size > 1 else ""
             raise UserError(
                 f"data.batch_size is {self.batch_size}{share}, but there are only {len(indices)} training images."
                 " Choose a smaller --data.batch_size."
             )
-        workers = self.num_workers
-        if workers is None:
-            workers = min(8, os.cpu_count() or 1) if self.dataset == "image_folder" else 0
-        return DataLoader(
-            dataset,
-            sampler=batches,
-            batch_size=None,  # the sampler yields whole batches of indices
-            collate_fn=tuple,  # and the data set whole batches of tensors
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
-        )
+        return loader
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch of tensors; Lightning's own looks into any nested structure, which takes longer than a copy."""
@@ -224,65 +216,6 @@ def _mean_and_std(facts: Facts, device: torch.device) -> tuple[Tensor, Tensor]:
     shape = (1, -1, 1, 1)
     mean = torch.tensor(facts.mean, device=device).mul_(255).view(shape)
     return mean, torch.tensor(facts.std, device=device).mul_(255).view(shape)
-
-
-class BatchSampler(SequentialSampler):
-    """Yield the batches of an epoch as tensors of indices; the order is a function of seed and epoch alone.
-
-    A `SequentialSampler` by type, for Lightning's ``overfit_batches`` puts one in the place of any other sampler, and
-    that one would yield single indices.
-
-    Args:
-        indices: Indices of the split into its data set, ``(N,)`` int64.
-        batch_size: Images per batch.
-        shuffle: Permute the indices anew in each epoch.
-        equal_shares: Give every rank the same number of whole batches, as distributed training needs: what does not
-            fill a batch on every rank is left out of this epoch. Otherwise the ranks share all images, none twice.
-        seed: Seed of the order.
-        rank: Number of this process.
-        world_size: Number of processes.
-        start: Epoch to begin with, and how many batches of that epoch to leave out, for they were trained on before.
-    """
-
-    def __init__(
-        self,
-        indices: Tensor,
-        batch_size: int,
-        shuffle: bool = False,
-        equal_shares: bool = False,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        start: tuple[int, int] = (0, 0),
-    ) -> None:
-        self.indices = indices
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.equal_shares = equal_shares
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.start = start
-        # Lightning has workers fetch the first batches before it says which epoch a resumed run is in
-        self.epoch = start[0]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of that epoch; Lightning calls this at each epoch's start."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        if self.equal_shares:
-            return len(self.indices) // (self.batch_size * self.world_size)
-        return -(-len(self.indices[self.rank :: self.world_size]) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        order = self.indices
-        if self.shuffle:
-            entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
-            generator = torch.Generator().manual_seed(int(entropy) >> 1)
-            order = order[torch.randperm(len(order), generator=generator)]
-        done = self.start[1] if self.epoch == self.start[0] else 0
-        yield from order[self.rank :: self.world_size].split(self.batch_size)[done : len(self)]
 
 
 def shift_and_flip(images: Tensor, shift: int, offsets: Tensor, mirrored: Tensor) -> Tensor:

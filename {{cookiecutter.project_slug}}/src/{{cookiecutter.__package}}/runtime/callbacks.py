@@ -1,16 +1,17 @@
-"""Callbacks that every run has, and the progress bar."""
+"""Callbacks that every run has, and two that ``configs/default.yaml`` names: the progress bar and the pictures."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 
+from . import contract, loggers
 from .errors import UserError
 from .runs import Run
 
@@ -27,38 +28,15 @@ class CheckMonitors(Callback):
         monitors = [(callback, getattr(callback, "monitor", None)) for callback in trainer.callbacks]
         monitors += [(config.scheduler, config.monitor) for config in trainer.lr_scheduler_configs]
         for monitor, metric in monitors:
-            if isinstance(metric, str) and metric.startswith("val/") and metric not in logged:
+            if isinstance(metric, str) and metric.startswith("val") and metric not in logged:
                 name = type(monitor).__name__
                 raise UserError(f"{name} monitors {metric}, which is not logged. Choose one of {', '.join(logged)}.")
 
 
-class SeedSteps(Callback):
-    """Seed torch before each step from seed, epoch, batch and rank, so that dropout is the same in a resumed run.
-
-    Args:
-        seed: The run's seed.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._rank = trainer.global_rank
-        seeds: dict[str, Callable[[int], Any]] = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
-        self._seed_device = seeds.get(pl_module.device.type)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        # the hash of a tuple of whole numbers is the same in every process
-        seed = hash((self.seed, trainer.current_epoch, batch_idx, self._rank)) & (2**63 - 1)
-        torch.default_generator.manual_seed(seed)  # 1 µs, for `torch.manual_seed` takes 89
-        if self._seed_device is not None:
-            self._seed_device(seed)
-
-
 class Throughput(Callback):
-    """Record in ``run.json``, after each epoch, how many there were, and the images and seconds of training alone.
+    """Record in ``run.json``, after each epoch, how many there were, and the items and seconds of training alone.
+
+    Items are counted where the data module has a ``batch_size``; they are those of all processes.
 
     Args:
         run: The run. What an earlier process has recorded of it is added to.
@@ -87,11 +65,78 @@ class Throughput(Callback):
         seconds = self._seconds + time.perf_counter() - self._since
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed - self._first
         before = self.run.record
-        self.run.update(
-            epochs=trainer.current_epoch + 1,
-            train_images=before.get("train_images", 0) + batches * trainer.datamodule.batch_size * trainer.world_size,
-            train_seconds=round(before.get("train_seconds", 0.0) + seconds, 3),
-        )
+        now: dict[str, Any] = {
+            "epochs": trainer.current_epoch + 1,
+            "train_seconds": round(before.get("train_seconds", 0.0) + seconds, 3),
+        }
+        batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
+        if isinstance(batch_size, int):
+            now["items"] = before.get("items", 0) + batches * batch_size * trainer.world_size
+        self.run.update(**now)
+
+
+class Pictures(Callback):
+    """Log the pictures that the LightningModule's ``show`` draws, after validation and after the test.
+
+    They go to W&B, TensorBoard or MLflow as ``val/NAME`` and ``test/NAME``. With the csv logger or none they are PNG
+    files in the run's folder, ``images/``.
+
+    Args:
+        every_n_epochs: Epochs between two logs in validation; the first epoch is always logged.
+    """
+
+    def __init__(self, every_n_epochs: int = 5) -> None:
+        self.every_n_epochs = every_n_epochs
+        self._outputs: list[Any] = []
+        self._batch: Any = None
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._outputs, self._batch = [], None
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._outputs, self._batch = [], None
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
+            self._keep(pl_module, outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        self._keep(pl_module, outputs, batch)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._log(trainer, pl_module, "val", f"val_epoch_{trainer.current_epoch:03d}")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._log(trainer, pl_module, "test", "test")
+
+    def _keep(self, pl_module: pl.LightningModule, outputs: Any, batch: Any) -> None:
+        if contract.get("show", pl_module) is None:
+            return
+        self._outputs.append(outputs)  # stays on the device: moving it would make every batch wait
+        self._batch = batch if self._batch is None else self._batch
+
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str, stem: str) -> None:
+        outputs, batch = self._outputs, self._batch
+        self._outputs, self._batch = [], None
+        show = contract.get("show", pl_module)
+        if show is None or not outputs or not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        try:
+            pictures = show(outputs, batch, getattr(trainer, "datamodule", None))
+        except Exception as error:  # a picture that can't be drawn is no reason to lose a training
+            warnings.warn(f"show() failed, and no picture is logged: {type(error).__name__}: {error}", stacklevel=1)
+            return
+        for name, picture in pictures.items():
+            if not any(
+                [loggers.log_picture(logger, f"{split}/{name}", picture, trainer) for logger in trainer.loggers]
+            ):
+                folder = Path(trainer.default_root_dir) / "images"
+                folder.mkdir(parents=True, exist_ok=True)
+                picture.save(folder / f"{stem}_{name}.png")
 
 
 class ProgressBar(TQDMProgressBar):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ class WholeFiles(TorchCheckpointIO):
             UserError: The disk is full or can't be written. What was there before is still there.
         """
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -99,12 +100,15 @@ def read(file: str | Path) -> dict[str, Any]:
         raise UserError(f"the checkpoint {file} can't be read: {reason(error)}.") from error
 
 
-def newest_whole(folder: Path, say: Callable[[str], object]) -> Path | None:
+def newest_whole(folder: Path, say: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
     """Choose the checkpoint to go on from: the last one, or what is next if that is damaged.
 
     Args:
         folder: A run's checkpoints.
         say: Is told of each file that is passed over, and why.
+
+    Returns:
+        The file and what it holds, or None if there is no checkpoint.
 
     Raises:
         UserError: There are checkpoints, and none can be read.
@@ -114,11 +118,9 @@ def newest_whole(folder: Path, say: Callable[[str], object]) -> Path | None:
     there = [file for file in (*first, *rest) if file.is_file()]
     for file in there:
         try:
-            read(file)
+            return file, read(file)
         except UserError as error:
             say(f"{error} It is passed over.")
-        else:
-            return file
     if there:
         raise UserError(f"none of the {len(there)} checkpoints in {folder} can be read. Start a new run with: fit")
     return None
@@ -148,14 +150,18 @@ def position(checkpoint: Mapping[str, Any]) -> Position:
     return Position(epochs["processed"], batches["processed"] if in_epoch else 0, step)
 
 
-def check_model(file: str | Path, model: LightningModule) -> None:
+def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: LightningModule) -> None:
     """Refuse a checkpoint of another model.
+
+    Args:
+        file: The checkpoint's file, for the message.
+        checkpoint: What it holds.
+        model: The model that is to take its weights.
 
     Raises:
         UserError: It is of another model, or of none.
     """
-    checkpoint = read(file)
-    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(
             f"the checkpoint {file} is none that a training has written. Give one of runs/NAME/checkpoints."
         )
@@ -163,17 +169,20 @@ def check_model(file: str | Path, model: LightningModule) -> None:
     if weights == here or not model.strict_loading or is_overridden("configure_model", model):
         return
     # the options say it best; where they are the same, the network's code has changed
-    shaping = ("num_classes", "input_shape", "network")
-    options, ours = (
-        flat({name: of.get(name) for name in shaping}) for of in (checkpoint["hyper_parameters"], model.hparams)
-    )
+    options, ours = (flat(_plain(of)) for of in (checkpoint.get("hyper_parameters", {}), model.hparams))
     for there, now in ((options, ours), (weights, here)):
-        told = [f"{n} is {there.get(n)} there and {now.get(n)} here" for n in there | now if there.get(n) != now.get(n)]
-        if told:
+        names = [name for name in there | now if there.get(name) != now.get(name)]
+        if names:
+            told = ", ".join(f"{name} is {there.get(name)} there and {now.get(name)} here" for name in names[:3])
             raise UserError(
-                f"the checkpoint {file} is of another model: {', '.join(told[:3])}. Give the options that it was"
-                " trained with, as they stand in its run's config.yaml, and the network as it was."
+                f"the checkpoint {file} is of another model: {told}. Give the options that it was trained with, as they"
+                " stand in its run's config.yaml, and the network as it was."
             )
+
+
+def _plain(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyperparameters as they are given; names that begin with ``_`` are Lightning's own."""
+    return {name: value for name, value in dict(hyperparameters).items() if not name.startswith("_")}
 
 
 def flat(options: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,71 +1,104 @@
-"""LightningCLI with run folders: `train.py` says what is trained; this says where it goes and how it is found again."""
+"""LightningCLI with run folders: where a training goes, how it is found again, and what its Trainer is made of."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from . import checkpoints, hardware, loggers, runs, signals, speed
-from .callbacks import CheckMonitors, SeedSteps, Throughput
-from .checkpoints import flat
-from .errors import DivergedError, UserError, message
+from . import checkpoints, contract, hardware, loggers, ranks, runs, speed
+from .callbacks import CheckMonitors, Throughput
+from .checkpoints import Position, flat
+from .contract import Contract
+from .errors import UserError
+from .loaders import ExactLoaders
 from .parser import Parser
 from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 # What a resumed run may change; anything else would make it another run.
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
-# … and what changes nothing in the result: a run that its data ended can go on without mending them.
-CHANGEABLE = {*LIMITS, "save_every_n_steps", "data.num_workers", "data.skip_corrupt", "data.cache_images"}
+# … and what changes nothing in the result.
+CHANGEABLE = {*LIMITS, "save_every_n_steps", "data.num_workers", "speed.short_loop", "speed.keep_freed_memory"}
 # Options of one call, which are no part of a run's configuration.
-CALL_OPTIONS = ("config", "run", "resume", "ckpt_path", "weights_only", "verbose", "return_predictions")
+CALL_OPTIONS = (
+    *("config", "run", "resume", "accept_changes", "ckpt_path", "weights_only", "verbose", "return_predictions"),
+)
 
 
 class RunCLI(LightningCLI):
     """Lightning's command line with a folder for each run, loggers by name, and evaluation of a run's best checkpoint.
 
+    Args:
+        module_class: The LightningModule.
+        data_class: The LightningDataModule, or None.
+        args: The command line, the command first.
+        execute: Run the command; otherwise its options are parsed, its run is found, and model, data module and Trainer
+            are built.
+        callbacks: Callbacks that are no part of the run's configuration.
+
     Attributes:
         run: The run that is trained or evaluated; None for a checkpoint that belongs to none, and under fast_dev_run.
         ckpt_path: The checkpoint to go on with or to evaluate.
         created: Whether the run is a new one.
+        links: Values of the model's arguments that the data module gave, as text.
     """
 
-    run: runs.Run | None
-    created: bool
-    ckpt_path: str | Path | None
+    run: runs.Run | None = None
+    ckpt_path: str | Path | None = None
+    created = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        module_class: type,
+        data_class: type | None,
+        args: list[str],
+        execute: bool = True,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.contract = Contract(module_class, data_class)
+        self.execute = execute
+        self.extra_callbacks = list(callbacks)
+        self.links: dict[str, str] = {}
+        self._checkpoint: dict[str, Any] | None = None  # what the file at `ckpt_path` holds
         defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
+        program = f"python -m {__package__.partition('.')[0]}"
         super().__init__(
-            *args,
-            **kwargs,
+            module_class,
+            data_class,
+            args=args,
             parser_class=Parser,
-            parser_kwargs={"prog": f"python -m {__package__}", **{name: dict(defaults) for name in self.subcommands()}},
+            parser_kwargs={"prog": program, **{name: dict(defaults) for name in self.subcommands()}},
             save_config_callback=None,  # the folder is given its config.yaml when it is made
             auto_configure_optimizers=False,
             seed_everything_default=0,
         )
 
+    # ---- Options
+
     def add_arguments_to_parser(self, parser: Parser) -> None:
-        """Add the options of runs and loggers."""
+        """Add the options of runs and loggers, and fill arguments of the model from the data module."""
         parser.add_argument("--logger", type=loggers.LoggerName, default="csv", help="Logger; csv is on beside it.")
         parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
+        parser.add_class_arguments(speed.SpeedOptions, "speed")
         parser.add_argument(
             "--save_every_n_steps",
             type=int,
             default=200,
             help="Optimizer steps between two saves of all that a killed run needs to go on.",
+        )
+        parser.add_argument(
+            "--debug", type=str | None, help="Marks a run as a trial; other commands take it only by its name."
         )
         parser.add_argument("--run", type=str, help="Name of the new run (fit), or of the run to evaluate.")
         parser.add_argument(
@@ -75,6 +108,19 @@ class RunCLI(LightningCLI):
             type=str,
             help="Go on with this run, the newest unfinished one, or --run NAME if begun (fit).",
         )
+        parser.add_argument(
+            "--accept_changes", type=bool, default=False, help="Go on with a run whose options have changed (fit)."
+        )
+        if self.contract.has("seed"):
+            parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        for name in self.contract.linked:
+            parser.link_arguments("data", f"model.{name}", compute_fn=partial(self._link, name), apply_on="instantiate")
+
+    def _link(self, name: str, data: Any) -> Any:
+        """The value of a model's argument: a run's own, or else that of the data module's property."""
+        known = self.run.record.get("linked", {}) if self.run is not None else {}
+        self.links[name] = known.get(name) or contract.to_text(name, getattr(data, name))
+        return contract.from_text(self.links)[name]
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
         """Parse the options; where they name a run, on top of that run's own configuration."""
@@ -87,52 +133,31 @@ class RunCLI(LightningCLI):
         if DEFAULT_CONFIG.is_file():
             parser.check_config(DEFAULT_CONFIG)
         self.config = parser.parse_args(args)
-        options = self.config[self.config.subcommand]
-        self.run, self.ckpt_path = self._find_run(options)
+        self.run, self.ckpt_path = self._find_run(self.config[self.config.subcommand])
         if self.run is not None:
-            at = args.index(self.config.subcommand) + 1
-            args = [*args[:at], "-c", str(self.run.config_file), *args[at:]]
-            self.config = parser.parse_args(args)
-            if self.config.subcommand == "fit":
-                if repeated := self._repeated(args, self.run):
-                    self.config = parser.parse_args([argument for argument in args if argument not in repeated])
-                self._refuse_changes(self.run)
+            self._parse_again(parser, args, self.run)
 
-    def _find_run(self, options: Any) -> tuple[runs.Run | None, str | Path | None]:
-        root, ckpt_path = Path(options.trainer.default_root_dir or "runs"), options.ckpt_path
+    def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
+        before = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
+        if not isinstance(before, dict) or "speed" not in before:
+            commit = (run.record.get("git") or {}).get("commit")
+            at = f"the commit {commit}" if commit else "the commit that it was trained with"
+            raise UserError(
+                f"the run {run.name} was made before the project's code moved to runtime/. Use it with the code of {at}:"
+                " git worktree add ../before COMMIT"
+            )
+        accept = bool(self.config[self.config.subcommand].accept_changes)
+        at = args.index(self.config.subcommand) + 1
+        args = [*args[:at], "-c", str(run.config_file), *args[at:]]
+        self.config = parser.parse_args(args)
         if self.config.subcommand == "fit":
-            if ckpt_path:
-                checkpoints.read(ckpt_path)
-            if options.resume is None:
-                restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
-                if restarts != "0":
-                    raise UserError(
-                        f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on"
-                        f" with it: torchrun … -m -- {__package__} fit --run NAME --resume"
-                    )
-                return None, ckpt_path
-            if ckpt_path or (options.run and options.resume):
-                raise UserError(
-                    "--resume NAME goes on with a run as it was; leave out --run and --ckpt_path. Or begin a run and"
-                    " go on with it by the same command: --run NAME --resume"
-                )
-            # by --run NAME --resume, a launcher that starts the command again goes on wherever the run has got to
-            named = options.run and not options.resume
-            run = runs.find_begun(root, options.run) if named else runs.find(root, options.resume, finished=False)
-            return run, run.last_checkpoint() if run else None
-        if options.resume is not None:
-            raise UserError(f"--resume is an option of fit. Name the run to {self.config.subcommand} with --run NAME.")
-        if ckpt_path:
-            checkpoints.read(ckpt_path)
-            run = runs.Run(Path(ckpt_path).absolute().parent.parent)
-            return (run if run.config_file.is_file() else None), ckpt_path
-        run = runs.find(root, options.run, finished=True)
-        return run, run.best_checkpoint()
+            if repeated := self._repeated(args, flat(before)):
+                self.config = parser.parse_args([argument for argument in args if argument not in repeated])
+            self._refuse_changes(run, flat(before), accept)
 
-    def _repeated(self, args: list[str], run: runs.Run) -> list[str]:
+    def _repeated(self, args: list[str], before: dict[str, Any]) -> list[str]:
         """The options ``--list+=item`` whose item is in the run's own list: the command that began it was repeated."""
-        before = flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
-        now = flat(self._options())
+        now = flat(self.options())
         appended = {argument: match[1] for argument in args if (match := re.match(r"--([\w.]+)\+=", argument))}
         return [
             argument
@@ -140,92 +165,195 @@ class RunCLI(LightningCLI):
             if before.get(name) and all(item in before[name] for item in now[name])
         ]
 
-    def _refuse_changes(self, run: runs.Run) -> None:
-        before = flat(yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
-        now = flat(self._options())
+    def _refuse_changes(self, run: runs.Run, before: dict[str, Any], accept: bool) -> None:
+        now = flat(self.options())
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in CHANGEABLE)
-        if changed:
+        if changed and not accept:
             raise UserError(
                 f"a resumed run keeps its options, but {changed[0]} is {now.get(changed[0])} and was"
-                f" {before.get(changed[0])}. Only {', '.join(sorted(LIMITS))} may change; start a new run for the rest."
+                f" {before.get(changed[0])}. Only {', '.join(sorted(LIMITS))} may change; start a new run for the rest,"
+                " or take the change into this one with --accept_changes true."
             )
+        if changed:
+            told = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed]
+            run.record["accepted_changes"] = run.record.get("accepted_changes", []) + told
 
-    def _options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """All options as plain values, as they were given."""
         options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config.subcommand]
         return {key: value for key, value in options.items() if key not in CALL_OPTIONS}
 
-    def _config_text(self) -> str:
+    def config_text(self) -> str:
         """Text of a run's ``config.yaml``."""
-        header = f"# To repeat this run in a new folder: python -m {__package__} fit -c FILE\n"
-        return header + yaml.safe_dump(self._options(), sort_keys=False, allow_unicode=True)
+        header = f"# To repeat this run in a new folder: python -m {__package__.partition('.')[0]} fit -c FILE\n"
+        return header + yaml.safe_dump(self.options(), sort_keys=False, allow_unicode=True)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""
 
+    # ---- The run
+
+    def _find_run(self, options: Any) -> tuple[runs.Run | None, str | Path | None]:
+        root, ckpt_path = Path(options.trainer.default_root_dir or "runs"), options.ckpt_path
+        if ckpt_path:
+            self._checkpoint = checkpoints.read(ckpt_path)
+        if self.config.subcommand == "fit":
+            run = self._run_to_resume(options, root)
+            if run is None:
+                return None, ckpt_path
+            found = checkpoints.newest_whole(run.checkpoints, print)
+            self._checkpoint = found[1] if found else None
+            return run, found[0] if found else None
+        if options.resume is not None:
+            raise UserError(f"--resume is an option of fit. Name the run to {self.config.subcommand} with --run NAME.")
+        if ckpt_path:
+            run = runs.Run(Path(ckpt_path).absolute().parent.parent)
+            return (run if run.config_file.is_file() else None), ckpt_path
+        run = runs.Run(Path(ranks.shared("found", lambda: str(runs.find(root, options.run, finished=True).folder))))
+        return run, run.best_checkpoint()
+
+    def _run_to_resume(self, options: Any, root: Path) -> runs.Run | None:
+        """The run to go on with, locked; None if a new one is begun."""
+        if options.resume is None:
+            restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
+            if restarts != "0":
+                raise UserError(
+                    f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on with"
+                    f" it: torchrun … -m -- {__package__.partition('.')[0]} fit --run NAME --resume"
+                )
+            return None
+        if options.ckpt_path or (options.run and options.resume):
+            raise UserError(
+                "--resume NAME goes on with a run as it was; leave out --run and --ckpt_path. Or begin a run and go on"
+                " with it by the same command: --run NAME --resume"
+            )
+        chosen: list[runs.Run] = []
+
+        def choose() -> str:
+            # by --run NAME --resume, a launcher that starts the command again goes on wherever the run has got to
+            run = runs.Run(root.absolute() / options.run) if options.run else runs.find(root, options.resume, False)
+            if not run.config_file.is_file():
+                return ""
+            self._lock(run)
+            chosen.append(run)
+            return str(run.folder)
+
+        folder = ranks.shared("resumed", choose)
+        return chosen[0] if chosen else runs.Run(Path(folder)) if folder else None
+
+    def _lock(self, run: runs.Run) -> None:
+        if told := run.lock():
+            print(told, flush=True)
+
+    def _create_run(self, trainer: Any, name: str | None) -> runs.Run:
+        chosen: list[runs.Run] = []
+
+        def choose() -> str:
+            run = runs.Run(runs.make_folder(Path(trainer.default_root_dir or "runs"), name, self.config_text()))
+            self._lock(run)
+            chosen.append(run)
+            return str(run.folder)
+
+        folder = ranks.shared("new", choose)
+        self.created = True
+        return chosen[0] if chosen else runs.Run(Path(folder))
+
+    # ---- What is built
+
     def before_instantiate_classes(self) -> None:
         options = self.config[str(self.subcommand)]
-        options.data.seed = int(options.seed_everything)  # known only now where it is chosen at random
-        fused = (options.model.optimizer.get("init_args") or {}).get("fused")
-        self.device = hardware.check(options.trainer, bool(fused))
+        self.seed = int(options.seed_everything or 0)  # known only now where it is chosen at random
+        if self.contract.has("seed"):
+            options.data.seed = self.seed
+        model = flat(options.as_dict().get("model") or {})
+        fused = any(value is True for name, value in model.items() if name.split(".")[-1] == "fused")
+        self.device = hardware.check(options.trainer, fused)
+
+    def instantiate_classes(self) -> None:
+        if not self.execute and self.subcommand == "fit":
+            return
+        super().instantiate_classes()
+        names = self.run.record.get("class_names") if self.run is not None and not self.created else None
+        if names and self.datamodule is not None:
+            with suppress(AttributeError):  # a property of the user's without a setter
+                self.datamodule.class_names = names
+        speed.apply(self.config_init[str(self.subcommand)].speed, self.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the run's folder, and a Trainer that writes into it."""
-        given, options = self.config[str(self.subcommand)], self.config_init[str(self.subcommand)]
+        options = self.config_init[str(self.subcommand)]
         trainer = options.trainer
-        trainer.callbacks = list(trainer.callbacks or [])
-        if self.ckpt_path is not None:
-            checkpoints.check_model(self.ckpt_path, self.model)
-        new = self.subcommand == "fit" and not trainer.fast_dev_run
-        self.created = new and self.run is None
+        if self._checkpoint is None and self.ckpt_path is not None:
+            self._checkpoint = checkpoints.read(self.ckpt_path)
+        if self._checkpoint is not None:
+            checkpoints.check_model(str(self.ckpt_path), self._checkpoint, self.model)
+        fit = self.subcommand == "fit"
+        new = fit and not trainer.fast_dev_run
+        self.position = checkpoints.position(self._checkpoint) if new and self._checkpoint else Position()
+        self._checkpoint = None
         if new and self.run is None:
-            self.run = runs.create(Path(trainer.default_root_dir or "runs"), options.run, self._config_text())
-        self.position = (
-            checkpoints.position(checkpoints.read(self.ckpt_path)) if new and self.ckpt_path else checkpoints.Position()
-        )
-        if new and not runs.all_ranks_have("position", str(self.position)):
+            self.run = self._create_run(trainer, options.run)
+        with self._discarded_on_error():
+            if new:
+                self._compare_ranks()
+            self._choose_outputs(trainer, options, new)
+            self._choose_callbacks(trainer, options, fit)
+            self._choose_plugins(trainer, fit)
+            return super().instantiate_trainer(**kwargs)
+
+    def _compare_ranks(self) -> None:
+        if not ranks.all_have("position", str(self.position)):
             raise UserError(
                 f"this process reads {self.ckpt_path or 'no checkpoint'} and would go on from {self.position}, but"
                 " rank 0 from somewhere else: the machines do not see the same files. Put the project on a file system"
                 " that they share, or start the command again if they do."
             )
+
+    def _choose_outputs(self, trainer: Any, options: Any, new: bool) -> None:
+        """The folder and the loggers that the Trainer writes to."""
         if self.run is not None:
             trainer.default_root_dir = str(self.run.folder)
         elif self.ckpt_path is not None:
             trainer.default_root_dir = str(Path(self.ckpt_path).absolute().parent)
         if trainer.fast_dev_run:
             trainer.profiler = None  # it would write a report
+        if trainer.profiler is not None and getattr(trainer.profiler, "dirpath", "") is None:
+            trainer.profiler.dirpath = trainer.default_root_dir
         if not new:
             trainer.logger = False
-        elif given.trainer.logger is None and self.run is not None:
-            with self.discarded_on_error():
-                trainer.logger = loggers.build(options.logger, options.logger_options, self.run, self.position.step)
+        elif self.config[str(self.subcommand)].trainer.logger is None and self.run is not None:
+            trainer.logger = loggers.build(options.logger, options.logger_options, self.run, self.position.step)
+
+    def _choose_callbacks(self, trainer: Any, options: Any, fit: bool) -> None:
+        chosen = [*listed(trainer.callbacks), *self.extra_callbacks]
         # without a logger or a run's folder these would fail, or write beside the runs
         idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
-        trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, idle)]
-        trainer.callbacks += [SeedSteps(given.data.seed), CheckMonitors()]
-        if self.subcommand == "fit":
-            folder = self.run.checkpoints if self.run else None
-            self.exact_resume = ExactResume(folder, given.save_every_n_steps)
-            trainer.callbacks.insert(0, self.exact_resume)  # before others log or count the batch that is to come
-            trainer.callbacks += [Throughput(self.run)] if self.run else []
-            trainer.plugins = [*_listed(trainer.plugins), checkpoints.WholeFiles()]
-        if SLURMEnvironment.detect() and not hardware.by_torchrun():
-            # Lightning's own answer to SLURM's signals would save in the middle of a batch
-            trainer.plugins = [*_listed(trainer.plugins), SLURMEnvironment(auto_requeue=False)]
-        for callback in trainer.callbacks:
+        chosen = [callback for callback in chosen if not isinstance(callback, idle)]
+        start = (self.position.epoch, self.position.batch)
+        self.exact_loaders = ExactLoaders(self.seed, start, self.run if fit else None)
+        chosen = [self.exact_loaders, *chosen, CheckMonitors()]
+        if fit:
+            self.exact_resume = ExactResume(self.run.checkpoints if self.run else None, options.save_every_n_steps)
+            chosen.insert(0, self.exact_resume)  # before others log or count the batch that is to come
+        if fit and self.run is not None:
+            chosen.append(Throughput(self.run))
+            if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
+                chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
+                chosen[-1]._enable_version_counter = False
+        for callback in chosen:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and self.run is not None:
                 callback.dirpath = str(self.run.checkpoints)
-        with self.discarded_on_error():
-            return super().instantiate_trainer(**kwargs)
+        trainer.callbacks = chosen
 
-    def instantiate_classes(self) -> None:
-        super().instantiate_classes()
-        speed.quicken(self.trainer)
-        self.datamodule.resume_at = (self.position.epoch, self.position.batch)
+    def _choose_plugins(self, trainer: Any, fit: bool) -> None:
+        if fit:
+            trainer.plugins = [*listed(trainer.plugins), checkpoints.WholeFiles()]
+        if SLURMEnvironment.detect() and not hardware.by_torchrun():
+            # Lightning's own answer to SLURM's signals would save in the middle of a batch
+            trainer.plugins = [*listed(trainer.plugins), SLURMEnvironment(auto_requeue=False)]
 
     @contextmanager
-    def discarded_on_error(self) -> Iterator[None]:
+    def _discarded_on_error(self) -> Iterator[None]:
         """Leave no folder of a new run that could not even be set up."""
         try:
             yield
@@ -234,89 +362,17 @@ class RunCLI(LightningCLI):
                 self.run.discard()
             raise
 
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
-        return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path, "weights_only": True}
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.execute:
+            super()._run_subcommand(subcommand)
 
-    @property
-    def output_folder(self) -> Path:
-        """Where results are written: the run's folder, or that of a checkpoint that belongs to no run."""
-        return Path(self.trainer.default_root_dir)
-
-    def say(self, text: str) -> None:
-        """Print a text once, whatever the number of processes."""
-        if self.trainer.is_global_zero:
-            print(text, flush=True)
-
-    def where(self) -> str:
-        """The device, number of processes and precision in words."""
-        chosen = "" if self.config[str(self.subcommand)].trainer.accelerator != "auto" else " (chosen automatically)"
-        size = self.trainer.world_size
-        processes = "1 process" if size == 1 else f"{size} processes"
-        return f"{self.device}{chosen}, {processes}, precision {self.trainer.precision}"
-
-    @contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Record in the run's folder how it is configured, that it is under way, and how it ended."""
-        if self.run is None or not self.trainer.is_global_zero:
-            yield
-            return
-        self.run.configure(self._config_text())  # of a resumed run, which may have other limits
-        logged_as = self.run.record.get("logged_as", {})
-        logged_as |= loggers.known_as(self.trainer.loggers)
-        self.run.begin(device=self.device, processes=self.trainer.world_size, logged_as=logged_as)
-        unused = None
-        try:
-            yield
-        except BaseException as error:
-            interrupted = isinstance(error, signals.Stopped)
-            with suppress(OSError):  # what kept the run from writing may keep this from it too
-                self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
-            # a mistake told in a line, before the first step: the same command is to work once it is mended
-            unused = self.created and not self.trainer.global_step and isinstance(error, Exception) and message(error)
-            raise
-        finally:
-            loggers.close(self.trainer.loggers)
-            if unused:
-                self.run.discard()
-        self.run.end("finished")
-
-    def keep_last_and_best(self) -> None:
-        """Save the final state as ``last.ckpt``, and choose the best checkpoint for the test."""
-        if self.run is None:
-            return
-        if self.trainer.global_step == 0:
-            raise UserError("nothing was trained: the limits on epochs, steps or batches leave no step to take.")
-        for name, value in self.trainer.callback_metrics.items():
-            if not value.isfinite():
-                raise DivergedError(
-                    f"{name} is {value.item()} after epoch {self.trainer.current_epoch}: the training has diverged. Try"
-                    " a lower learning rate, such as --model.optimizer.init_args.lr 0.0003."
-                )
-        if self.exact_resume.trained:
-            self.exact_resume.save(self.trainer, self.model)
-        self.ckpt_path = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
-        if self.trainer.is_global_zero:
-            score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
-            self.run.update(
-                best_checkpoint=Path(self.ckpt_path).name if self.ckpt_path else "last.ckpt",
-                best_score=None if score is None else float(score),
-            )
-
-    def report(self, subcommand: str, metrics: Mapping[str, float]) -> None:
-        """Print the metrics, and write them to a file in the run's folder."""
-        values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self.say(values + (f"  ({shown(Path(self.ckpt_path))})" if self.ckpt_path else ""))
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            checkpoint = str(self.ckpt_path) if self.ckpt_path else None
-            text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
-            (self.output_folder / f"{subcommand}.json").write_text(text, encoding="utf-8")
+    def load(self) -> Any:
+        """Load the checkpoint's weights into the model, for use without a Trainer, and return the model."""
+        assert self.ckpt_path is not None
+        self.model.load_state_dict(checkpoints.read(self.ckpt_path)["state_dict"], strict=self.model.strict_loading)
+        return self.model.eval()
 
 
-def shown(path: Path) -> str:
-    """A path as the user would type it: relative if it lies below the working directory."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def listed(value: Any) -> list[Any]:
+    """A value as a list: None is an empty one."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from importlib.util import find_spec
 
 
 class UserError(ValueError):
@@ -43,3 +44,21 @@ def reason(error: Exception) -> str:
     if not text or text.startswith("Weights only load failed"):
         return f"it is empty or damaged ({type(error).__name__})"
     return text.splitlines()[0][:200]
+
+
+def require(extra: str, *packages: str) -> None:
+    """Refuse to go on without packages.
+
+    Args:
+        extra: The extra in pyproject.toml that has them.
+        packages: Their import names.
+
+    Raises:
+        UserError: One is not installed.
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. Install with:"
+            f" pip install -e '.[{extra}]' (uv: uv sync --extra {extra})."
+        )

@@ -67,7 +67,7 @@ def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
     if clip and precision == "16-mixed" and fused_optimizer:
         raise UserError(
             f"trainer.gradient_clip_val is {clip}: with precision 16-mixed a fused optimizer can't clip gradients."
-            " Add --model.optimizer.init_args.fused false, or choose --trainer.precision bf16-mixed."
+            " Set its option fused to false, or choose --trainer.precision bf16-mixed."
         )
     if clip and strategy == "fsdp" and trainer["gradient_clip_algorithm"] != "value":
         raise UserError(

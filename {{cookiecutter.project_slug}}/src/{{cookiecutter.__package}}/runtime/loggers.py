@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
@@ -64,8 +65,8 @@ def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list
         )
     chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
     run.record.setdefault("logged_as", {})
-    # CSV first: the Trainer's `log_dir` is the first logger's, and its folder is the run's
-    return [MetricsCSV(run.folder, step), *([chosen(options, run)] if chosen else [])]
+    # the chosen one first: it is the module's `self.logger`, as Lightning's documentation has it
+    return [*([chosen(options, run)] if chosen else []), MetricsCSV(run.folder, step)]
 
 
 def known_as(built: Iterable[Logger]) -> dict[str, str]:
@@ -85,6 +86,44 @@ def close(built: Iterable[Logger]) -> None:
         if isinstance(logger, MLflow) and logger.client.failed:
             entries = f"{logger.client.failed} entries (metrics of a step, pictures, the end of the run)"
             print(f"warning: MLflow was not reached and lacks {entries}. metrics.csv has all metrics.", file=sys.stderr)
+
+
+def log_options(built: Iterable[Logger], options: Mapping[str, Any]) -> None:
+    """Log every option of a new run as a parameter.
+
+    Args:
+        built: The run's loggers.
+        options: Values by dotted names.
+    """
+    for logger in built:
+        if not isinstance(logger, MetricsCSV):
+            logger.log_hyperparams({name: "null" if value is None else value for name, value in options.items()})
+
+
+def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bool:
+    """Log a picture, and say whether this logger can.
+
+    Args:
+        logger: W&B's, TensorBoard's or MLflow's; any other one is passed over.
+        name: ``split/name``.
+        picture: A PIL image.
+        trainer: Tells how many optimizer steps there were.
+    """
+    step = trainer.global_step
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        media: dict[str, Any] = {name: wandb.Image(picture)}
+        logger.log_metrics(media, step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        import numpy as np
+
+        logger.experiment.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_image(logger.run_id, picture, artifact_file=f"{name}_{step:06d}.png")
+    else:
+        return False
+    return True
 
 
 def _tensorboard(options: LoggerOptions, run: Run) -> Logger:

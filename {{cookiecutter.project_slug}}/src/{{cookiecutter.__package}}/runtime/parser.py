@@ -18,13 +18,6 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from .errors import reason
 
-# Options that are worked out from others.
-LINKED = {
-    "model.num_classes": "it is the number of classes in the data",
-    "model.input_shape": "it is the shape of the images in the data",
-    "data.seed": "it follows --seed_everything",
-}
-
 
 def parser_message(message: str, options: Iterable[str]) -> str:
     """Condense an error of the command-line parser to at most four lines.
@@ -34,7 +27,9 @@ def parser_message(message: str, options: Iterable[str]) -> str:
         options: The options that exist, such as ``--trainer.max_epochs``, from which a misspelt one is guessed.
     """
     if linked := re.search(r'Linked "([\w.]+)" must be given', message):
-        return f"--{linked.group(1)} can't be set: {LINKED[linked.group(1)]}."
+        name = linked.group(1)
+        follows = "--seed_everything" if name == "data.seed" else f"the data module's {name.rpartition('.')[2]}"
+        return f"--{name} can't be set: it follows {follows}."
     if unknown := re.search(r"(?:[Uu]nrecognized arguments: |does not accept option '|^Option ')([^\s']+)", message):
         given = unknown.group(1).split("=")[0]
         names = {option.lstrip("-"): option for option in options}
@@ -73,7 +68,7 @@ CHATTER = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep off the screen what Lightning tells every user in every run; what may be a mistake stays."""
+    """Hide what Lightning tells every user in every run. Its warnings of mistakes stay visible."""
 
     def is_news(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(CHATTER)
@@ -83,8 +78,6 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # data in memory needs no worker processes
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # in the middle of an epoch, which data.BatchSampler can
-        warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
         # a resumed run goes on in its folder
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         # on a cluster's login node; a job that needs srun and was started without is refused
@@ -134,6 +127,6 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         options, program = parser._options(), parser.prog.replace(" [options]", "")
         if not program.startswith("python"):  # the parser of a class that an option names
-            options, program = [option.lstrip("-") for option in options], f"python -m {__package__} fit"
+            options, program = [option.lstrip("-") for option in options], f"python -m {__package__.partition('.')[0]} fit"
         print(f"error: {parser_message(message, options)}\nAll options: {program} --help", file=sys.stderr)
         self.exit(2)

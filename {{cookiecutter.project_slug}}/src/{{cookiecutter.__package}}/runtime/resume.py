@@ -1,9 +1,8 @@
 """Exact resume: a run that was killed, however often, ends in the state of one that never was.
 
 What Lightning's checkpoints hold (weights, optimizer, schedule, loops, callbacks) is saved between two batches, where
-all of it belongs together; added is what Lightning leaves out. The order of the images, their augmentation and
-dropout need no saving: they are functions of the seed, the epoch and the batch (`data.BatchSampler`,
-`DataModule.on_after_batch_transfer`, `callbacks.SeedSteps`).
+all of it belongs together. Added is what Lightning leaves out. Order and randomness need no saving: they are functions of
+the seed, the epoch and the batch (`loaders.ExactLoaders`).
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ class ExactResume(Callback):
         if before != trainer.world_size:
             raise UserError(
                 f"the run was trained by {before} processes, and now there are {trainer.world_size}. A resumed"
-                " run keeps their number, for each has its share of the images."
+                " run keeps their number, for each has its share of the data."
             )
         if "ranks" in self._restored:
             state = self._restored["ranks"][trainer.global_rank]

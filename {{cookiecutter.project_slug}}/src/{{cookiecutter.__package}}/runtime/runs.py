@@ -1,4 +1,4 @@
-"""Run folders: chosen, recorded, and found again."""
+"""Run folders: made, recorded, locked while they are trained, and found again. Imports neither torch nor Lightning."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import filelock
 
 from .errors import UserError
 
-# torch and Lightning take seconds to import, so they are where they are used: the table of runs needs neither
-if TYPE_CHECKING:
-    from torch.distributed import TCPStore
-
-# How a run's folder reaches the processes that Lightning starts for the other devices: they run `main` again.
-FOLDER_VARIABLE = "LIGHTNING_RUN_FOLDER"
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")  # whose versions are recorded
+_locked: list[Run] = []  # by this process
+_WAIT = 2.0  # seconds for a lock: somebody who only asks holds it for an instant, and a killed process's workers end
 
 
 class Run:
@@ -35,16 +33,29 @@ class Run:
         folder: The folder.
 
     Attributes:
-        record: What ``run.json`` holds: ``status`` (running, finished, failed or interrupted), times, process, command,
-            git commit, versions, and in the end the best checkpoint.
+        record: What ``run.json`` holds: ``status`` (running, finished, failed or interrupted), times, command, git
+            commit, versions, and in the end the best checkpoint.
+        damaged: Why ``run.json`` can't be read, or None.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.record: dict[str, Any] = {}
+        self.damaged: str | None = None
         self._since: float | None = None  # when this process began to work on it
-        with contextlib.suppress(OSError, json.JSONDecodeError):
-            self.record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        self._lock: filelock.BaseFileLock | None = None
+        file = folder / "run.json"
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            self.damaged = f"{file} can't be read: {error}."
+            return
+        if isinstance(record, dict):
+            self.record = record
+        else:
+            self.damaged = f"{file} can't be read: it holds no record of a run."
 
     @property
     def name(self) -> str:
@@ -64,9 +75,64 @@ class Run:
 
     @property
     def status(self) -> str:
-        """Running, finished, failed or interrupted; a run is interrupted too if its process is gone."""
+        """Running, finished, failed or interrupted; a run is interrupted too if no process has its lock."""
         status = str(self.record.get("status", "interrupted"))
-        return "interrupted" if status == "running" and _is_gone(self.record.get("process")) else status
+        return "interrupted" if status == "running" and not self.in_use() else status
+
+    # ---- The lock
+
+    def lock(self) -> str:
+        """Lock the folder until this process ends; a process that is killed frees the lock.
+
+        Returns:
+            A sentence if the file system has no locks, else nothing.
+
+        Raises:
+            UserError: Another process trains the run.
+        """
+        self._lock = filelock.FileLock(self._lock_file)
+        try:
+            self._acquire()
+        except filelock.Timeout as error:
+            raise UserError(
+                f"the run {self.name} is in use: another process trains it. Wait for its end, or begin a run of your"
+                " own: fit --run NAME"
+            ) from error
+        except (OSError, NotImplementedError):
+            self._lock = None
+            return f"{self.folder.parent} is on a file system without locks: start no second process on this run."
+        return ""
+
+    def _acquire(self) -> None:
+        assert self._lock is not None
+        self._lock.acquire(timeout=_WAIT)
+        _locked.append(self)
+
+    def unlock(self) -> None:
+        """Free the lock, if this process has it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def in_use(self) -> bool:
+        """Whether a living process has the lock, as far as this machine can tell."""
+        if self._lock is not None:
+            return True
+        if not self._lock_file.is_file():
+            return False
+        try:
+            with filelock.FileLock(self._lock_file).acquire(blocking=False):
+                return False
+        except filelock.Timeout:
+            return True
+        except (OSError, NotImplementedError):  # a folder that may only be read, or no locks there
+            return False
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.folder / ".lock"
+
+    # ---- The record
 
     def update(self, **values: Any) -> None:
         """Change values of the record and write it, whole or not at all."""
@@ -84,13 +150,12 @@ class Run:
         self._since = time.time()
         self.update(
             status="running",
-            process=_this_process(),
             **started,
             command=" ".join(sys.argv),
             git=_git_state(),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            versions={name: metadata.version(name) for name in ("torch", "torchvision", "pytorch-lightning")},
+            versions={name: version for name in PACKAGES if (version := _version(name))},
             **values,
         )
 
@@ -105,27 +170,16 @@ class Run:
 
     def discard(self) -> None:
         """Remove the folder of a run that has not come to training."""
+        self.unlock()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def last_checkpoint(self) -> Path | None:
-        """The checkpoint from which the run goes on, if it has come that far."""
-        from . import checkpoints
-
-        return checkpoints.newest_whole(self.checkpoints, print)
-
     def best_checkpoint(self) -> Path:
-        """The checkpoint with the best value of the monitored metric.
+        """The checkpoint with the best value of the monitored metric; of a run that was cut short, the best so far.
 
         Raises:
             UserError: There is none.
         """
-        from . import checkpoints
-
-        best = self.record.get("best_checkpoint")
-        if best is None and (last := self.last_checkpoint()):  # a run that was cut short has not recorded it
-            states = checkpoints.read(last).get("callbacks", {})
-            paths = [state["best_model_path"] for state in states.values() if state.get("best_model_path")]
-            best = paths[0] if paths else last
+        best = self.record.get("best_checkpoint") or self._best_so_far()
         file = self.checkpoints / re.split(r"[\\/]", str(best))[-1] if best else None
         if file is None or not file.is_file():
             raise UserError(
@@ -133,9 +187,30 @@ class Run:
             )
         return file
 
+    def _best_so_far(self) -> Path | str | None:
+        from . import checkpoints
 
-def create(root: Path, name: str | None, config: str) -> Run:
-    """Make the folder of a new run; processes of other ranks receive the one that rank 0 made.
+        found = checkpoints.newest_whole(self.checkpoints, print)
+        if found is None:
+            return None
+        last, content = found
+        states = content.get("callbacks", {}).values()
+        return next((state["best_model_path"] for state in states if state.get("best_model_path")), last)
+
+
+@contextlib.contextmanager
+def locks_freed() -> Iterator[None]:
+    """Free the locks that were taken meanwhile, for a later training in this process."""
+    before = len(_locked)
+    try:
+        yield
+    finally:
+        while len(_locked) > before:
+            _locked.pop().unlock()
+
+
+def make_folder(root: Path, name: str | None, config: str) -> Path:
+    """Make the folder of a new run.
 
     Args:
         root: The folder with all runs.
@@ -145,23 +220,25 @@ def create(root: Path, name: str | None, config: str) -> Run:
     Raises:
         UserError: The name is taken or no folder's name, or the folder can't be written.
     """
-    return Run(Path(shared_by_ranks("new", lambda: str(_make_folder(root, name, config)))))
-
-
-def _make_folder(root: Path, name: str | None, config: str) -> Path:
     if name is not None and (not re.fullmatch(r"[\w.+=,-]+", name) or name.strip(".") == ""):
         raise UserError(f"--run is {name!r}; a run's name is made of letters, digits and . _ + = , - alone.")
-    # Filled beside its place: whatever kills this process, a run that is there can be resumed.
-    made = root.absolute() / f".{os.getpid()}.tmp"
+    # It is filled under another name first: whatever kills this process, a run that is there can be resumed.
+    made = root.absolute() / f".{secrets.token_hex(6)}.tmp"
     try:
         made.mkdir(parents=True)
         run = Run(made)
         run.configure(config)
-        run.update(status="running", process=_this_process(), started=time.strftime("%Y-%m-%d %H:%M:%S"))
+        run.update(status="running", started=time.strftime("%Y-%m-%d %H:%M:%S"))
         for number in range(1, 1000):
             chosen = name or time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{number}" if number > 1 else "")
             folder = root.absolute() / chosen
             if not folder.exists():
+                made.rename(folder)
+                return folder
+            if name is not None and Run(folder).record.get("status") == "failed" and not Run(folder).in_use():
+                aside = next(path for i in range(1, 1000) if not (path := root / f"{name}_failed_{i}").exists())
+                folder.rename(aside)
+                print(f"The run {name} that failed is kept as {aside.name}.", flush=True)
                 made.rename(folder)
                 return folder
             if name is not None:
@@ -177,70 +254,12 @@ def _make_folder(root: Path, name: str | None, config: str) -> Path:
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file, or leave it as it was."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
-
-
-def shared_by_ranks(question: str, choose: Callable[[], str]) -> str:
-    """Let rank 0 choose a text, such as a run's folder, and give the other processes of the training its choice.
-
-    Args:
-        question: A word for what is chosen, another one for each call.
-        choose: Makes the choice.
-    """
-    if world := _launched_world():
-        rank, store = world
-        key = f"{__package__}/{question}"
-        if rank == 0:
-            store.set(key, choose())
-        while not store.check([key]):  # not `store.wait`, in which no signal would be handled
-            time.sleep(0.05)
-        return store.get(key).decode()
-    if os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ:
-        return os.environ[FOLDER_VARIABLE]
-    chosen = choose()
-    if chosen:
-        os.environ[FOLDER_VARIABLE] = chosen  # Lightning's launcher hands the environment on
-    return chosen
-
-
-def all_ranks_have(question: str, value: str) -> bool:
-    """Whether this process has what rank 0 has, where they may run on several machines."""
-    return _launched_world() is None or shared_by_ranks(question, lambda: value) == value
-
-
-@cache
-def _launched_world() -> tuple[int, TCPStore] | None:
-    """This process's rank, and a store that all processes share which torchrun or srun has started."""
-    from pytorch_lightning.plugins.environments import SLURMEnvironment
-    from torch.distributed import TCPStore
-
-    from . import hardware
-
-    if hardware.by_torchrun():
-        rank, host, port = int(os.environ["RANK"]), os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        slurm = SLURMEnvironment(auto_requeue=False)
-        rank, host, port, hosted = slurm.global_rank(), slurm.main_address, slurm.main_port, False
-    else:
-        return None
-    if rank == 0 and not hosted:  # torch makes its own store at this address later, and then shares the server
-        return rank, TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
-    while True:  # TCPStore would wait too, but handle no signal
-        try:
-            socket.create_connection((host, port), timeout=1).close()
-            return rank, TCPStore(host, port, is_master=False)
-        except OSError:
-            time.sleep(0.1)
-
-
-def launched_by_rank_0() -> bool:
-    """Whether Lightning's launcher in another process started this one."""
-    from . import hardware
-
-    return not hardware.by_torchrun() and os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def find(root: Path, name: str | None, finished: bool) -> Run:
@@ -248,17 +267,21 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
 
     Args:
         root: The folder with all runs.
-        name: The run's name; None takes the newest that is finished, or is not.
+        name: The run's name; None takes the newest that is finished (and was no debugging run), or the newest that is
+            neither finished nor in use.
         finished: Which of the two, where no name is given.
 
     Raises:
         UserError: There is no such run.
     """
     if name:
-        if run := find_begun(root, name):
-            return run
-        raise unknown(root, name)
-    return Run(Path(shared_by_ranks("found", lambda: str(_newest(root, finished)))))
+        run = Run(root.absolute() / name)
+        if not run.config_file.is_file():
+            raise unknown(root, name)
+        if run.damaged:
+            raise UserError(f"{run.damaged} Remove the file, and the run counts as interrupted.")
+        return run
+    return _newest(root, finished)
 
 
 def unknown(root: Path, name: str) -> UserError:
@@ -267,18 +290,12 @@ def unknown(root: Path, name: str) -> UserError:
     return UserError(f"there is no run {name} in {root} (newest: {known}).")
 
 
-def find_begun(root: Path, name: str) -> Run | None:
-    """Find a run by its name, if it was ever begun."""
-    folder = root.absolute() / name
-    found = shared_by_ranks("begun", lambda: str(folder) if Run(folder).config_file.is_file() else "")
-    return Run(Path(found)) if found else None
-
-
-def _newest(root: Path, finished: bool) -> Path:
-    found = [run for run in every(root) if run.finished == finished]
-    # rather a run that has got somewhere than one that was killed before its first checkpoint
-    for run in (*(run for run in found if run.last_checkpoint()), *found):
-        return run.folder
+def _newest(root: Path, finished: bool) -> Run:
+    found = [run for run in every(root) if run.finished == finished and not run.damaged]
+    found = [run for run in found if not (run.record.get("debug") if finished else run.in_use())]
+    # a run with a checkpoint comes before one that was killed before its first
+    for run in (*(run for run in found if any(run.checkpoints.glob("*.ckpt"))), *found):
+        return run
     if finished:
         raise UserError(f"no finished run in {root}. Train one with: fit; or name a checkpoint: --ckpt_path FILE")
     raise UserError(f"no unfinished run in {root} to resume. Start one with: fit")
@@ -288,7 +305,7 @@ def default_root() -> Path:
     """The folder with all runs, as ``configs/default.yaml`` names it."""
     import yaml
 
-    with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError):
+    with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError):
         options = yaml.safe_load(Path("configs/default.yaml").read_text(encoding="utf-8"))
         return Path(options["trainer"].get("default_root_dir") or "runs")
     return Path("runs")
@@ -296,40 +313,15 @@ def default_root() -> Path:
 
 def every(root: Path) -> list[Run]:
     """All runs of a folder, the newest first."""
-    runs = [Run(file.parent) for file in root.absolute().glob("*/config.yaml")]
+    files = (file for file in root.absolute().glob("*/config.yaml") if not file.parent.name.startswith("."))
+    runs = [Run(file.parent) for file in files]
     return sorted(runs, key=lambda run: (str(run.record.get("started", "")), run.name), reverse=True)
 
 
-def _this_process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": platform.node(), "started": _process_start(os.getpid())}
-
-
-def _is_gone(process: dict[str, Any] | None) -> bool:
-    """Whether it can be told that a process runs no more; of one on another machine it can't."""
-    if not process or process.get("host") != platform.node():
-        return False
-    started = _process_start(process["pid"])
-    return started is None or started != process["started"]
-
-
-def _process_start(pid: int) -> str | None:
-    """When a process was started, for its number may be given to another one later; None if it has ended.
-
-    The text is of use for comparing alone, and empty where the system has no way to tell.
-    """
-    if sys.platform == "linux":
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]  # ended, and not yet collected by what started it
-    if os.name != "posix":
-        return ""
-    try:
-        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() or None
+def _version(name: str) -> str | None:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(name)
+    return None
 
 
 def _git_state() -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The training step with less of the framework around it: the same calls in the same order, the same numbers.
 
 Beside a small network's step of half a millisecond, what Lightning does for profilers, closures and hooks that nobody
-has filled takes as long again. `FastLoop` leaves that out where a run is an ordinary one. Any other run, and any
-Lightning whose loop has not been compared, has Lightning's own loop. Nothing depends on this module: without the line
-that calls `quicken`, a run ends in the same weights, later.
+has filled takes as long again. `ShortLoop` leaves that out where a run is an ordinary one. Any other run, and any
+Lightning whose loop was not compared, has Lightning's own loop. Everything here changes one Trainer alone, and each part
+is an option. Without it, a run ends in the same weights, later.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.core import module as lightning_module
 from pytorch_lightning.loops.optimization.automatic import ClosureResult
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultMetric
+from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
-COMPARED = ("2.6.",)  # versions of Lightning
+COMPARED = ("2.6.6",)  # releases of Lightning
 STEP_HOOKS = (
     *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
     *("on_before_optimizer_step", "on_train_batch_end"),
@@ -37,24 +36,39 @@ STEP_METHODS = (
     *STEP_HOOKS,
     *("optimizer_step", "optimizer_zero_grad", "backward", "on_before_batch_transfer"),
 )
-_move_result = _ResultMetric.to
 
 
-def quicken(trainer: pl.Trainer) -> None:
+@dataclass
+class SpeedOptions:
+    """What makes a training faster and leaves its numbers alone.
+
+    Args:
+        short_loop: Run ordinary steps by a loop that is shorter than Lightning's, for the releases of Lightning that it
+            was compared with.
+        keep_freed_memory: Have glibc keep freed memory for the next step instead of giving it back to the system, until
+            the process ends.
+    """
+
+    short_loop: bool = True
+    keep_freed_memory: bool = True
+
+
+def apply(options: SpeedOptions, trainer: pl.Trainer) -> None:
     """Make the steps of a training cheaper, before it begins.
 
     Args:
+        options: What is to be done.
         trainer: The trainer, before `fit` is called.
     """
     loop = trainer.fit_loop.epoch_loop
-    if pl.__version__.startswith(COMPARED) and type(loop) is _TrainingEpochLoop:
-        loop.__class__ = FastLoop
-        _ResultMetric.to = _move_if_elsewhere
-        lightning_module.is_param_in_hook_signature = lru_cache(16)(is_param_in_hook_signature)
-    trainer.callbacks.append(KeepFreedMemory())
+    if options.short_loop and pl.__version__ in COMPARED and type(loop) is _TrainingEpochLoop:
+        loop.__class__ = ShortLoop
+        loop._results.__class__ = _StillResults
+    if options.keep_freed_memory:
+        trainer.callbacks.append(KeepFreedMemory())
 
 
-class FastLoop(_TrainingEpochLoop):
+class ShortLoop(_TrainingEpochLoop):
     """Lightning's loop over the batches of an epoch, with an ordinary run's step in one function."""
 
     def on_run_start(self, data_fetcher: Any) -> None:
@@ -191,12 +205,22 @@ def _is_lightnings(owner: Any, name: str, base: type) -> bool:
     return getattr(getattr(owner, name), "__func__", None) is getattr(base, name)
 
 
-def _move_if_elsewhere(result: _ResultMetric, *args: Any, **kwargs: Any) -> _ResultMetric:
-    """What `self.log` calls each time; to look through all attributes for tensors is most of its time."""
-    value = result.value if result.is_tensor else None
-    if value is not None and not kwargs and args == (value.device,):
-        return result
-    return _move_result(result, *args, **kwargs)
+class _StillMetric(_ResultMetric):
+    """A logged value that is moved only where it lies on another device: looking for tensors takes most of its time."""
+
+    def to(self, *args: Any, **kwargs: Any) -> _ResultMetric:
+        value = self.value if self.is_tensor else None
+        if value is not None and not kwargs and args == (value.device,):
+            return self
+        return super().to(*args, **kwargs)
+
+
+class _StillResults(_ResultCollection):
+    """The values that ``self.log`` collects in training."""
+
+    def __setitem__(self, key: str, metric: _ResultMetric) -> None:
+        metric.__class__ = _StillMetric
+        super().__setitem__(key, metric)
 
 
 class KeepFreedMemory(Callback):

@@ -1,59 +1,104 @@
-"""What is done with runs once there are some: each module is a command of that name, and can be deleted alone.
-
-A module has ``main(args)``, which returns the exit code; what it needs is imported when it is called.
-"""
+"""The commands: what they are called, what each does, and which module runs it. A module can be deleted alone."""
 
 from __future__ import annotations
 
-import pkgutil
+import difflib
 import sys
 from collections.abc import Callable
-from importlib import import_module
+from importlib import import_module, metadata
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 from ..errors import UserError, message
 
-if TYPE_CHECKING:
-    from ..cli import RunCLI
+PACKAGE = __name__.partition(".")[0]
+PROGRAM = f"python -m {PACKAGE}"
+TRAINER = ("fit", "validate", "test", "predict")  # Lightning's own commands
+COMMANDS = {
+    "fit": "Train, then test the best checkpoint.",
+    "validate": "Measure a run's best checkpoint on the validation data.",
+    "test": "Measure a run's best checkpoint on the test data.",
+    "predict": "Write predictions for the test data, or for new files: predict PATH …",
+    "runs": "Show a table of all runs.",
+    "report": "Write an HTML page that shows a run, or compares several.",
+    "sweep": "Search for better options.",
+    "export": "Write a trained model as ONNX and torch.export files.",
+}
 
 
-def find(args: list[str]) -> Callable[[list[str]], int] | None:
-    """Find the command of this folder that the arguments name; None if they name one of `train`."""
-    names = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
-    if not args or args[0] not in names:
-        return None
-    # `predict` without files labels the test images, as Lightning does it
-    if args[0] == "predict" and not _has_files(args[1:]):
-        return None
-    name = args[0]
+def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
+    """Run a command that needs neither torch nor the project's classes; None if this is another one."""
+    there = available()
+    if not args or args[0] in ("-h", "--help"):
+        print(usage(there), file=sys.stdout if args else sys.stderr)
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(f"{PACKAGE} {metadata.version(PACKAGE.replace('_', '-'))}")
+        return 0
+    if args[0] not in there and not args[0].startswith("-"):
+        near = difflib.get_close_matches(args[0], there, n=1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
+        return 2
+    if args[0] == "runs":
+        return _told(lambda: _module("runs").main(args[1:]))
+    if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
+        return _told(lambda: _module("predict").main_onnx(args[1:], read))
+    return None
 
-    def command(rest: list[str]) -> int:
-        try:
-            return import_module(f"{__name__}.{name}").main(rest)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
 
-    return command
+def main(module_class: type, data_class: type | None, args: list[str]) -> int:
+    """Run a command with the project's classes, and return its exit code."""
+    if (code := early(args, None)) is not None:
+        return code
+    if args[0] not in TRAINER or (args[0] == "predict" and has_files(args[1:])):
+        return _told(lambda: _module(args[0]).main(args[1:], module_class, data_class))
+    from ..trainer import main
+
+    return main(module_class, data_class, args)
 
 
-def after_fit(cli: RunCLI) -> None:
-    """Write the report of a run that has just finished, and say where; if that fails, the run is finished all the same.
+def available() -> dict[str, str]:
+    """The commands that are there, and what each does."""
+    folder = Path(__file__).parent
+    return {name: text for name, text in COMMANDS.items() if name in TRAINER or (folder / f"{name}.py").is_file()}
 
-    Args:
-        cli: The command line that has trained it.
-    """
-    if cli.run is None or not cli.trainer.is_global_zero:
+
+def usage(there: dict[str, str]) -> str:
+    """What ``--help`` prints."""
+    lines = "\n".join(f"  {name:<10}{text}" for name, text in there.items())
+    return (
+        f"usage: {PROGRAM} COMMAND [options]\n\n{lines}\n\n"
+        f"Begin with: {PROGRAM} fit\nOptions of a command: {PROGRAM} COMMAND --help"
+    )
+
+
+def after_fit(cli: Any) -> None:
+    """Write the report of a run that has just finished, if that command is there; whatever happens, it is finished."""
+    if "report" not in available():
         return
     try:
-        cli.say(f"Report: {import_module(f'{__name__}.report').write([cli.run])}")
+        _module("report").after_fit(cli)
     except Exception as error:  # whatever a chart may trip over
         text = (message(error) or f"{type(error).__name__}: {error}").splitlines()[0]
         cli.say(f"No report was written: {text}")
 
 
-def _has_files(args: list[str]) -> bool:
-    """Whether there is an argument that is neither an option nor the value of one."""
+def has_files(args: list[str]) -> bool:
+    """Whether an argument is neither an option nor the value of one."""
     pairs = pairwise(["", *args])
     return any(not arg.startswith("-") and (not before.startswith("-") or "=" in before) for before, arg in pairs)
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name}")
+
+
+def _told(command: Callable[[], int]) -> int:
+    """Run a command, and print a mistake of the user in a line."""
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,112 @@
+"""What several kinds of data need: batches gathered by index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
+
+
+class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Yield the batches of an epoch as tensors of indices; the order is a function of seed and epoch alone.
+
+    It is a `SequentialSampler` by type, because Lightning's ``overfit_batches`` replaces any other sampler by one that
+    yields single indices, and a `DistributedSampler`, because Lightning would share the indices out a second time.
+
+    Args:
+        indices: Indices of the split into its data set, ``(N,)`` int64.
+        batch_size: Items per batch.
+        shuffle: Permute the indices anew in each epoch.
+        equal_shares: Give every rank the same number of whole batches, as distributed training needs: what does not
+            fill a batch on every rank is left out of this epoch. Otherwise the ranks share all items, none twice.
+        seed: Seed of the order.
+        rank: Number of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        indices: Tensor,
+        batch_size: int,
+        shuffle: bool = False,
+        equal_shares: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.indices = indices
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.equal_shares = equal_shares
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of that epoch; it is called at each epoch's start."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.equal_shares:
+            return len(self.indices) // (self.batch_size * self.world_size)
+        return -(-len(self.indices[self.rank :: self.world_size]) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride] whole batches
+        order = self.indices
+        if self.shuffle:
+            entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
+            generator = torch.Generator().manual_seed(int(entropy) >> 1)
+            order = order[torch.randperm(len(order), generator=generator)]
+        yield from order[self.rank :: self.world_size].split(self.batch_size)[: len(self)]
+
+
+def gathered(
+    dataset: Dataset,
+    indices: Tensor,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    equal_shares: bool = False,
+    seed: int = 0,
+    trainer: Any = None,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """A loader of a data set that is indexed by whole batches, ``dataset[(B,) int64]``, and returns a tuple of tensors.
+
+    A data set that draws no random numbers says so by ``draws_nothing = True``, which saves seeding each batch.
+
+    Args:
+        dataset: The data set.
+        indices: Which of its items belong to the split, ``(N,)`` int64.
+        batch_size: Items per batch on each device.
+        shuffle: Permute the items anew in each epoch; not under ``overfit_batches``.
+        equal_shares: As of `BatchSampler`.
+        seed: Seed of the order.
+        trainer: Tells how many processes share the items; None is one.
+        num_workers: Processes that load batches.
+        pin_memory: Keep batches in memory that a GPU can read by itself.
+    """
+    batches = BatchSampler(
+        indices,
+        batch_size,
+        shuffle=shuffle and not (trainer and trainer.overfit_batches),
+        equal_shares=equal_shares,
+        seed=seed,
+        rank=trainer.global_rank if trainer else 0,
+        world_size=trainer.world_size if trainer else 1,
+    )
+    return DataLoader(
+        dataset,
+        sampler=batches,
+        batch_size=None,  # the sampler yields whole batches of indices
+        collate_fn=tuple,  # and the data set whole batches of tensors
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+    )

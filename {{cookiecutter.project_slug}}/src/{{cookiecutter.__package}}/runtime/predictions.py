@@ -1,0 +1,135 @@
+"""Predictions: computed by the Trainer, joined to columns, and written as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import contract, runs
+from .errors import UserError
+
+Columns = dict[str, Any]
+_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would execute
+
+
+def compute(cli: Any) -> Columns:
+    """Let the Trainer predict with a run's checkpoint, and join what ``predict_step`` returned.
+
+    Args:
+        cli: A `RunCLI` with model, data module and Trainer.
+
+    Returns:
+        Columns with one entry for each item: what ``predict_step`` returns as a dict, or ``prediction``.
+
+    Raises:
+        UserError: ``predict_step`` returns neither a tensor nor a dict of columns.
+    """
+    import torch
+
+    batches: Any = cli.trainer.predict(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
+    if batches and isinstance(batches[0], list):  # of several loaders
+        batches = [batch for loader in batches for batch in loader]
+    if cli.trainer.world_size > 1:
+        parts: list[Any] = [None] * cli.trainer.world_size
+        torch.distributed.all_gather_object(parts, batches)
+        batches = [batch for part in parts for batch in part]
+    return join(batches, type(cli.model).__name__)
+
+
+def join(batches: Sequence[Any], module: str) -> Columns:
+    """Join batches to columns, in the order of ``index`` where there is one."""
+    import torch
+
+    if not batches:
+        raise UserError(f"predict_dataloader yields no batch, so {module} predicted nothing.")
+    first = batches[0] if isinstance(batches[0], dict) else {"prediction": batches[0]}
+    columns: Columns = {}
+    for name, value in first.items():
+        parts = [batch[name] if isinstance(batch, dict) else batch for batch in batches]
+        if isinstance(value, torch.Tensor):
+            columns[name] = torch.cat([part.reshape(1) if part.ndim == 0 else part for part in parts]).cpu()
+        elif isinstance(value, list | tuple) and not any(isinstance(item, torch.Tensor) for item in value):
+            columns[name] = [item for part in parts for item in part]
+        else:
+            raise UserError(
+                f"{module}.predict_step returns {name} as {type(value).__name__}. Return a tensor with one row for each"
+                " item, or a dict of such tensors."
+            )
+    if isinstance(index := columns.get("index"), torch.Tensor) and index.ndim == 1:
+        order = index.argsort(stable=True)
+        for name, column in columns.items():
+            columns[name] = column[order] if isinstance(column, torch.Tensor) else [column[i] for i in order.tolist()]
+    return columns
+
+
+def rows(cli: Any, columns: Columns) -> tuple[list[str], list[list[Any]]]:
+    """The table of a model's predictions: the user's own ``rows``, or `table`."""
+    own = contract.get("rows", cli.model, cli.datamodule)
+    if own is not None:
+        header, body = own(columns, cli.datamodule)
+        return list(header), [list(row) for row in body]
+    names = contract.get("class_names", cli.datamodule)
+    return table({name: _plain(column) for name, column in columns.items()}, names)
+
+
+def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> tuple[list[str], list[list[Any]]]:
+    """Columns as a table.
+
+    Args:
+        columns: A list with an entry for each item; an entry may be a list. ``probabilities`` becomes the class's name,
+            its probability and those of all classes, where these have names.
+        class_names: The names, or None.
+
+    Returns:
+        The header and the rows.
+    """
+    parts: dict[str, list[Any]] = {}
+    for name, column in columns.items():
+        wide = bool(column) and isinstance(column[0], list)
+        if name == "probabilities" and wide and class_names is not None:
+            best = [max(range(len(row)), key=row.__getitem__) for row in column]
+            parts["label"] = [class_names[i] for i in best]
+            parts["probability"] = [f"{row[i]:.6f}" for i, row in zip(best, column, strict=True)]
+            for i, label in enumerate(class_names):
+                parts[f"p({label})"] = [f"{row[i]:.6f}" for row in column]
+        elif wide and not isinstance(column[0][0], list):
+            for i in range(len(column[0])):
+                parts[name if len(column[0]) == 1 else f"{name}_{i}"] = [row[i] for row in column]
+        else:
+            parts[name] = column
+    return list(parts), [list(row) for row in zip(*parts.values(), strict=True)]
+
+
+def write_csv(file: Path, header: Sequence[str], body: Sequence[Sequence[Any]]) -> None:
+    """Write a table, whole or not at all. A text that a spreadsheet would execute gets an apostrophe before it.
+
+    Raises:
+        UserError: The file can't be written.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(_harmless, header))
+    writer.writerows([_harmless(cell) for cell in row] for row in body)
+    try:
+        runs.write_whole(file, stream.getvalue())
+    except OSError as error:
+        raise UserError(f"{file} can't be written: {error.strerror}.") from error
+
+
+def _harmless(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) and not _is_number(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(column: Any) -> list[Any]:
+    return column.tolist() if hasattr(column, "tolist") else list(column)

@@ -1,0 +1,93 @@
+"""Several processes that train together: what rank 0 chooses reaches the others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+from . import hardware
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
+
+# How a run's folder reaches the processes that Lightning starts for the other devices: they run `main` again.
+FOLDER_VARIABLE = "LIGHTNING_RUN_FOLDER"
+_REFUSED = "refused:"
+
+
+def shared(question: str, choose: Callable[[], str]) -> str:
+    """Let rank 0 choose a text, such as a run's folder, and give the other processes of the training its choice.
+
+    Args:
+        question: A word for what is chosen, another one for each call.
+        choose: Makes the choice.
+
+    Raises:
+        UserError: Rank 0 could not choose; every process says why.
+    """
+    if world := _launched_world():
+        rank, store = world
+        key = f"{__package__}/{question}"
+        if rank == 0:
+            try:
+                store.set(key, choose())
+            except UserError as error:
+                store.set(key, f"{_REFUSED}{error}")
+                raise
+        while not store.check([key]):  # not `store.wait`, in which no signal would be handled
+            time.sleep(0.05)
+        text = store.get(key).decode()
+        if text.startswith(_REFUSED):
+            raise UserError(text.removeprefix(_REFUSED))
+        return text
+    if launched_by_rank_0():
+        return os.environ[FOLDER_VARIABLE]
+    chosen = choose()
+    if chosen:
+        os.environ[FOLDER_VARIABLE] = chosen  # Lightning's launcher hands the environment on
+    return chosen
+
+
+def all_have(question: str, value: str) -> bool:
+    """Whether this process has what rank 0 has, where they may run on several machines."""
+    return _launched_world() is None or shared(question, lambda: value) == value
+
+
+def is_rank_0() -> bool:
+    """Whether this process is the first one of its training."""
+    world = _launched_world()
+    return world[0] == 0 if world else not launched_by_rank_0()
+
+
+def launched_by_rank_0() -> bool:
+    """Whether Lightning's launcher in another process started this one."""
+    return not hardware.by_torchrun() and os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ
+
+
+@cache
+def _launched_world() -> tuple[int, TCPStore] | None:
+    """This process's rank, and a store that all processes share which torchrun or srun has started."""
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
+    from torch.distributed import TCPStore
+
+    if hardware.by_torchrun():
+        rank, host, port = int(os.environ["RANK"]), os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        slurm = SLURMEnvironment(auto_requeue=False)
+        rank, host, port, hosted = slurm.global_rank(), slurm.main_address, slurm.main_port, False
+    else:
+        return None
+    if rank == 0 and not hosted:  # torch makes its own store at this address later, and then shares the server
+        return rank, TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
+    while True:  # TCPStore would wait too, but handle no signal
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+            return rank, TCPStore(host, port, is_master=False)
+        except OSError:
+            time.sleep(0.1)

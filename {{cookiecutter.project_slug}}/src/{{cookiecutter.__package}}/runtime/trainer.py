@@ -1,0 +1,214 @@
+"""The commands fit, validate, test and predict: the life of a run from its first step to its report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from . import commands, contract, loggers, predictions, ranks, runs, signals
+from .checkpoints import flat
+from .cli import RunCLI
+from .errors import UserError, message
+from .parser import quiet
+
+STEPS = {"validate": "validation_step", "test": "test_step", "predict": "predict_step"}
+LOADERS = {"validate": "val_dataloader", "test": "test_dataloader", "predict": "predict_dataloader"}
+
+
+class TrainerCLI(RunCLI):
+    """Lightning's four commands; every option has its value in ``configs/default.yaml`` and is listed by ``--help``."""
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, then test the best checkpoint."""
+        self.say(f"Training on {self.where()}.")
+        with self.recorded():
+            self.trainer.fit(**kwargs)
+            self.keep_last_and_best()
+            if untested := self.missing("test"):
+                self.say(f"There was no test: {untested}")
+            else:
+                self.test(model=self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path, weights_only=True)
+        if self.run is not None:
+            self.say(
+                f"Run folder: {shown(self.run.folder)}\n"
+                f"Next: {commands.PROGRAM} runs             a table of all runs\n"
+                f"      {commands.PROGRAM} fit --help       every option"
+            )
+            commands.after_fit(self)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Measure the checkpoint on the validation data."""
+        self.refuse_missing("validate")
+        kwargs["verbose"] = False
+        self.report("validate", self.trainer.validate(**kwargs))
+
+    def test(self, **kwargs: Any) -> None:
+        """Measure the checkpoint on the test data."""
+        self.refuse_missing("test")
+        kwargs["verbose"] = False  # the report takes the place of Lightning's table
+        self.report("test", self.trainer.test(**kwargs))
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict the test data: ``predictions.csv`` has a row for each item."""
+        self.refuse_missing("predict")
+        columns = predictions.compute(self)
+        if self.trainer.is_global_zero:
+            file = self.output_folder / "predictions.csv"
+            predictions.write_csv(file, *predictions.rows(self, columns))
+            self.say(f"Predictions: {shown(file)}")
+
+    # ---- What a command needs
+
+    def missing(self, command: str) -> str:
+        """What the user's classes lack for a command, in a sentence; empty if nothing."""
+        module, data = type(self.model).__name__, type(self.datamodule).__name__ if self.datamodule else None
+        step, loader = STEPS[command], LOADERS[command]
+        if not is_overridden(step, self.model):
+            return f"{module} has no {step}. Add it to {module}; docs/own-code.md shows one."
+        if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
+            return f"there is no {loader}. Add it to {data or module}; docs/own-code.md shows one."
+        return ""
+
+    def refuse_missing(self, command: str) -> None:
+        """Refuse a command that the user's classes are not made for.
+
+        Raises:
+            UserError: A step or a loader is not there.
+        """
+        if told := self.missing(command):
+            raise UserError(told)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
+        return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path, "weights_only": True}
+
+    # ---- What is recorded
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record in the run's folder how it is configured, that it is under way, and how it ended."""
+        if self.run is None or not self.trainer.is_global_zero:
+            yield
+            return
+        self._begin(self.run)
+        unused = None
+        try:
+            yield
+        except BaseException as error:
+            interrupted = isinstance(error, signals.Stopped)
+            with suppress(OSError):  # what kept the run from writing may keep this from it too
+                self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
+            # a mistake told in a line, before the first step: the same command is to work once it is mended
+            unused = self.created and not self.trainer.global_step and isinstance(error, Exception) and message(error)
+            raise
+        finally:
+            loggers.close(self.trainer.loggers)
+            if unused:
+                self.run.discard()
+        self.run.end("finished")
+
+    def _begin(self, run: runs.Run) -> None:
+        run.configure(self.config_text())  # of a resumed run, which may have other limits
+        logged_as = run.record.get("logged_as", {})
+        logged_as |= loggers.known_as(self.trainer.loggers)
+        names = contract.get("class_names", self.datamodule, self.model)
+        monitor = self.trainer.checkpoint_callback
+        run.begin(
+            device=self.device,
+            processes=self.trainer.world_size,
+            logged_as=logged_as,
+            linked=self.links,
+            class_names=None if names is None else [str(name) for name in names],
+            headline=self.contract.headline,
+            metric=getattr(monitor, "monitor", None),
+            mode=getattr(monitor, "mode", None),
+            debug=self.config.fit.debug,
+        )
+        if self.created:
+            loggers.log_options(self.trainer.loggers, flat(self.options()))
+
+    def keep_last_and_best(self) -> None:
+        """Save the final state as ``last.ckpt``, and choose the best checkpoint for the test."""
+        if self.run is None:
+            return
+        if self.trainer.global_step == 0:
+            raise UserError("nothing was trained: the limits on epochs, steps or batches leave no step to take.")
+        if self.exact_resume.trained:
+            self.exact_resume.save(self.trainer, self.model)
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        self.ckpt_path = best or str(self.run.checkpoints / "last.ckpt")
+        if self.trainer.is_global_zero:
+            score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
+            self.run.update(
+                best_checkpoint=Path(self.ckpt_path).name,
+                best_score=None if score is None else float(score),
+                fingerprint=self._fingerprint(),
+            )
+
+    def _fingerprint(self) -> str | None:
+        """The data's version, if the data module tells it."""
+        tell = contract.get("fingerprint", self.datamodule, self.model)
+        return None if tell is None else str(tell())
+
+    def report(self, subcommand: str, results: list[Mapping[str, float]]) -> None:
+        """Print the metrics, and write them to a file in the run's folder."""
+        metrics = {name: value for of_loader in results for name, value in of_loader.items()}
+        values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self.say(values + (f"  ({shown(Path(self.ckpt_path))})" if self.ckpt_path else ""))
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            checkpoint = str(self.ckpt_path) if self.ckpt_path else None
+            text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
+            runs.write_whole(self.output_folder / f"{subcommand}.json", text)
+
+    @property
+    def output_folder(self) -> Path:
+        """Where results are written: the run's folder, or that of a checkpoint that belongs to no run."""
+        return Path(self.trainer.default_root_dir)
+
+    def say(self, text: str) -> None:
+        """Print a text once, whatever the number of processes."""
+        if self.trainer.is_global_zero:
+            print(text, flush=True)
+
+    def where(self) -> str:
+        """The device, number of processes and precision in words."""
+        chosen = "" if self.config[str(self.subcommand)].trainer.accelerator != "auto" else " (chosen automatically)"
+        size = self.trainer.world_size
+        processes = "1 process" if size == 1 else f"{size} processes"
+        return f"{self.device}{chosen}, {processes}, precision {self.trainer.precision}"
+
+
+def main(module_class: type, data_class: type | None, args: list[str]) -> int:
+    """Run one of the four commands, and return its exit code."""
+    try:
+        with runs.locks_freed(), signals.handled(), quiet():
+            TrainerCLI(module_class, data_class, args)
+    except Exception as error:
+        text = message(error)
+        if text is None:
+            raise
+        print(f"error: {text}", file=sys.stderr)
+        return 1
+    except signals.Stopped as stop:
+        if ranks.launched_by_rank_0():  # whose watch over this process would take another code for a crash
+            return 0
+        print(f"stopped by {stop.name}; to go on: {commands.PROGRAM} fit --resume", file=sys.stderr)
+        return int(stop.code or 1)
+    finally:
+        os.environ.pop(ranks.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it: relative if it lies below the working directory."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
