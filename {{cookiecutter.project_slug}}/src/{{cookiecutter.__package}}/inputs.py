@@ -58,6 +58,7 @@ def read(paths: Iterable[str | Path], facts: dict[str, Any]) -> Iterator[tuple[s
         else:
             yield str(file), {first["name"]: image}
 
+
 def read_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Read an image file; it is scaled until it covers the height and width, and what is longer is cut on both sides.
 

@@ -29,6 +29,7 @@ from . import PROGRAM
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
 ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
+TRAINER = "the Trainer"  # the other names of what is compared are file names
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -54,16 +55,13 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     given = [*(["--run", options.run] if options.run else []), *(f"--trainer.{k}={v}" for k, v in ON_CPU.items())]
     cli = RunCLI(module_class, data_class, ["predict", *given], execute=False)
     folder = cli.run.folder / "export"
-    for left in cli.run.folder.glob(".export.*"):  # by an export that was killed
+    for left in cli.run.folder.glob(".export.*"):  # of an export that was killed
         shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".export.", dir=cli.run.folder))
-    try:
-        _export(cli, temporary, options.tolerance)
+    with tempfile.TemporaryDirectory(prefix=".export.", dir=cli.run.folder) as temporary:
+        _export(cli, Path(temporary), options.tolerance)
         folder.mkdir(exist_ok=True)
-        for file in sorted(temporary.iterdir()):  # each is checked before it gets its place
+        for file in sorted(Path(temporary).iterdir()):  # each was compared before it gets its name
             os.replace(file, folder / file.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     shown = os.path.relpath(folder)
     print(f"Exported: {shown}/model.onnx, {shown}/model.pt2\nModel card: {shown}/README.md")
     return 0
@@ -73,12 +71,14 @@ def _export(cli: RunCLI, folder: Path, tolerance: float) -> None:
     """Write the files into a folder, and compare what they compute with the module and with the Trainer."""
     computed: dict[str, dict[str, Any]] = {}
     try:
-        computed["the Trainer"] = predictions.compute(cli)
+        computed[TRAINER] = predictions.compute(cli)
     except Exception as error:  # the files are compared with the module all the same
         print(f"Not compared with the Trainer's predictions: {_line(error)}")
     cli.load()
     network = Network(cli.model, cli.datamodule)
-    inputs = network.inputs(next(_batches(cli)))
+    inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
+    if inputs is None:
+        raise UserError("the data's loader yields no batch, so an export can't be compared.")
     facts = {**getattr(network.module, "facts", {}), "run": cli.run.name}
     facts |= {"class_names": network.class_names} if network.class_names else {}
     for key, tensors in (("inputs", inputs), ("outputs", network.run("forward", network.module, inputs))):
@@ -192,16 +192,12 @@ def _batches(cli: RunCLI) -> Iterator[Any]:
 
 
 def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: float) -> list[str]:
-    """Compare what was computed with what the module computes; return a line on each.
-
-    Raises:
-        UserError: They differ.
-    """
+    """Compare what was computed with what the module computes; a line on each, or an error where they differ."""
     lines, expected = [], computed.pop("the checkpoint")
     for (where, found), (name, output) in product(computed.items(), expected.items()):
         other = found.get(name)
-        if not isinstance(other, Tensor) or other.shape != output.shape:  # the Trainer may predict something else
-            lines.append(f"{where}: not compared, for it gives no {name} of shape {tuple(output.shape)}")
+        if where == TRAINER and (not isinstance(other, Tensor) or other.shape != output.shape):
+            lines.append(f"{where}: not compared, it predicts no {name} of shape {tuple(output.shape)}")
             continue
         gaps = torch.where(output == other, 0.0, (output.double() - other.double()).abs())
         largest = gaps.nan_to_num(nan=math.inf, posinf=math.inf).max().item()
@@ -211,7 +207,7 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
             labels = (output.argmax(dim=1) != other.argmax(dim=1)).sum()
             lines[-1] += f", {labels} of {len(output)} labels differ"
         if largest > accepted:
-            hint = " exported() must do what predict_step and the data's hooks do." * (where == "the Trainer")
+            hint = " exported() must do what predict_step and the data's hooks do." * (where == TRAINER)
             raise UserError(f"nothing was written, for this differs from the checkpoint: {lines[-1]}.{hint}")
     return lines
 
