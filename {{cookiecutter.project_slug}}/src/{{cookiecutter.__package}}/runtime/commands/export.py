@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from importlib.metadata import version
 from itertools import islice, product
 from pathlib import Path
@@ -70,10 +72,11 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
 def _export(cli: RunCLI, folder: Path, tolerance: float) -> None:
     """Write the files into a folder, and compare what they compute with the module and with the Trainer."""
     computed: dict[str, dict[str, Any]] = {}
+    lines = []
     try:
         computed[TRAINER] = predictions.compute(cli)
     except Exception as error:  # the files are compared with the module all the same
-        print(f"Not compared with the Trainer's predictions: {_line(error)}")
+        lines.append(f"{TRAINER}: not compared, for it can't predict: {_line(error)}")
     cli.load()
     network = Network(cli.model, cli.datamodule)
     inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
@@ -86,7 +89,7 @@ def _export(cli: RunCLI, folder: Path, tolerance: float) -> None:
         facts[key] = [{"name": n, "dtype": dtypes[n], "shape": ["batch", *t.shape[1:]]} for n, t in tensors.items()]
     network.write(folder, inputs, json.dumps(facts, ensure_ascii=False))
     computed |= network.compute(folder, _batches(cli))
-    lines = _compare(computed, len(network.class_names), tolerance)
+    lines += _compare(computed, len(network.class_names), tolerance)
     print(f"{cli.run.name}, compared with {Path(cli.ckpt_path).name}", *lines, sep="\n")
     (folder / "README.md").write_text(_card(cli, network.module, facts, lines), encoding="utf-8")
 
@@ -106,6 +109,10 @@ class Network:
         self.hint = f"{verb} exported(), which returns an nn.Module that maps raw inputs to outputs."
         if make is None and not is_overridden("forward", model):
             raise UserError(f"{name} has no forward that could be exported. {self.hint}")
+        if make is None and not model.automatic_optimization:  # a GAN's forward takes noise, and no data
+            raise UserError(
+                f"{name} steps its optimizers itself, so it must say which network is the result. {self.hint}"
+            )
         self.module: nn.Module = (make() if make else model).float().eval()
         self.class_names = list(contract.get("class_names", model, data) or [])
         self.outputs: list[str] = []  # their names, known after the first batch
@@ -141,11 +148,12 @@ class Network:
         """Write both files, for batches of any size."""
         shapes = {name: {0: torch.export.Dim("batch", min=1)} for name in inputs}
         two = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
+        names = {"input_names": list(inputs), "output_names": self.outputs}
         try:
-            with torch.compiler.set_stance("force_eager"):  # a network may be compiled
+            # a network may be compiled; and what the exporters print is of no use beside their error
+            with torch.compiler.set_stance("force_eager"), redirect_stderr(io.StringIO()):
                 program = torch.export.export(self.module, (), two, dynamic_shapes=shapes)
-            names = {"input_names": list(inputs), "output_names": self.outputs}
-            onnx: Any = torch.onnx.export(program, kwargs=two, dynamo=True, verbose=False, **names)
+                onnx: Any = torch.onnx.export(program, kwargs=two, dynamo=True, verbose=False, **names)
             onnx.model.metadata_props["facts"] = facts
             onnx.save(folder / "model.onnx", external_data=False)
             torch.export.save(program, folder / "model.pt2", extra_files={"facts.json": facts})
@@ -197,7 +205,7 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
     for (where, found), (name, output) in product(computed.items(), expected.items()):
         other = found.get(name)
         if where == TRAINER and (not isinstance(other, Tensor) or other.shape != output.shape):
-            lines.append(f"{where}: not compared, it predicts no {name} of shape {tuple(output.shape)}")
+            lines.append(f"{where}: not compared, for it predicts no {name} of the shape {tuple(output.shape)}")
             continue
         gaps = torch.where(output == other, 0.0, (output.double() - other.double()).abs())
         largest = gaps.nan_to_num(nan=math.inf, posinf=math.inf).max().item()
