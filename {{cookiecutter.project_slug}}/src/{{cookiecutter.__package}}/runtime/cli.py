@@ -339,10 +339,11 @@ class RunCLI(LightningCLI):
             chosen.append(Throughput(self.run))
             if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
                 chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
-                chosen[-1]._enable_version_counter = False
         for callback in chosen:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and self.run is not None:
-                callback.dirpath = str(self.run.checkpoints)
+            if isinstance(callback, ModelCheckpoint) and self.run is not None:
+                callback.dirpath = callback.dirpath or str(self.run.checkpoints)
+                # a resumed run writes over what it had written after its last save, and leaves no second version
+                callback._enable_version_counter = False
         trainer.callbacks = chosen
 
     def _choose_plugins(self, trainer: Any, fit: bool) -> None:
