@@ -81,7 +81,8 @@ DICT_FORWARD = """logits = self.classifier(self.embedding(input_ids))
         return logits if labels is None else {"logits": logits, "right": logits.argmax(dim=1) == labels}"""
 REGRESSION = ("regression", "regression_data", "val_rmse")
 PREDICT = "def configure_optimizers(self):"
-REFUSED = {
+# The classes and the metric, what is changed in which file, and what the line says.
+REFUSED: dict[str, tuple[tuple[str, str, str | None], tuple[tuple[str, str], ...], str, str]] = {
     "no forward": (
         *(("no_validation", "train_only_data", None), (), "module.py"),
         r"AutoEncoder has no forward .*Add to AutoEncoder a method exported\(\)",
@@ -117,8 +118,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_exported_is_refused_with_what_to_add(case, tmp_path):
-    classes, edits, file, text = REFUSED[case]
-    project = project_with(*classes[:2], tmp_path, classes[2])
+    (module, data, metric), edits, file, text = REFUSED[case]
+    project = project_with(module, data, tmp_path, metric)
     code, output = exported(project, *edits, file=file)
 
     assert code == 1, output
@@ -129,7 +130,7 @@ def test_what_cannot_be_exported_is_refused_with_what_to_add(case, tmp_path):
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next_one_and_a_refused_one_leaves_the_files(tmp_path):
-    project = project_with(*REGRESSION[:2], tmp_path, REGRESSION[2])
+    project = project_with("regression", "regression_data", tmp_path, "val_rmse")
     folder = project / "runs" / "a"
     code, output = exported(project)
     assert code == 0, output
@@ -144,7 +145,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next_one_and_a_refused_one_
 
 
 def test_a_data_module_that_takes_no_paths_is_told_what_to_add(tmp_path):
-    project = project_with(*REGRESSION[:2], tmp_path, REGRESSION[2])
+    project = project_with("regression", "regression_data", tmp_path, "val_rmse")
     [(code, output)] = run(project, ["predict", "new.csv"], own=True)
 
     assert code == 1

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from .. import contract, predictions
 from ..cli import RunCLI
 from ..errors import UserError, require
+from ..runs import Run
 from . import PROGRAM
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
@@ -56,11 +57,12 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     require("export", "onnx", "onnxscript", "onnxruntime")
     given = [*(["--run", options.run] if options.run else []), *(f"--trainer.{k}={v}" for k, v in ON_CPU.items())]
     cli = RunCLI(module_class, data_class, ["predict", *given], execute=False)
+    assert cli.run is not None  # `predict` has found one
     folder = cli.run.folder / "export"
     for left in cli.run.folder.glob(".export.*"):  # of an export that was killed
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".export.", dir=cli.run.folder) as temporary:
-        _export(cli, Path(temporary), options.tolerance)
+        _export(cli, cli.run, Path(temporary), options.tolerance)
         folder.mkdir(exist_ok=True)
         for file in sorted(Path(temporary).iterdir()):  # each was compared before it gets its name
             os.replace(file, folder / file.name)
@@ -69,7 +71,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     return 0
 
 
-def _export(cli: RunCLI, folder: Path, tolerance: float) -> None:
+def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
     """Write the files into a folder, and compare what they compute with the module and with the Trainer."""
     computed: dict[str, dict[str, Any]] = {}
     lines = []
@@ -82,7 +84,7 @@ def _export(cli: RunCLI, folder: Path, tolerance: float) -> None:
     inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
     if inputs is None:
         raise UserError("the data's loader yields no batch, so an export can't be compared.")
-    facts = {**getattr(network.module, "facts", {}), "run": cli.run.name}
+    facts = {**getattr(network.module, "facts", {}), "run": run.name}
     facts |= {"class_names": network.class_names} if network.class_names else {}
     for key, tensors in (("inputs", inputs), ("outputs", network.run("forward", network.module, inputs))):
         dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
@@ -90,8 +92,8 @@ def _export(cli: RunCLI, folder: Path, tolerance: float) -> None:
     network.write(folder, inputs, json.dumps(facts, ensure_ascii=False))
     computed |= network.compute(folder, _batches(cli))
     lines += _compare(computed, len(network.class_names), tolerance)
-    print(f"{cli.run.name}, compared with {Path(cli.ckpt_path).name}", *lines, sep="\n")
-    (folder / "README.md").write_text(_card(cli, network.module, facts, lines), encoding="utf-8")
+    print(f"{run.name}, compared with {Path(str(cli.ckpt_path)).name}", *lines, sep="\n")
+    (folder / "README.md").write_text(_card(cli, run, network.module, facts, lines), encoding="utf-8")
 
 
 class Network:
@@ -148,12 +150,13 @@ class Network:
         """Write both files, for batches of any size."""
         shapes = {name: {0: torch.export.Dim("batch", min=1)} for name in inputs}
         two = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
-        names = {"input_names": list(inputs), "output_names": self.outputs}
         try:
             # a network may be compiled; and what the exporters print is of no use beside their error
             with torch.compiler.set_stance("force_eager"), redirect_stderr(io.StringIO()):
                 program = torch.export.export(self.module, (), two, dynamic_shapes=shapes)
-                onnx: Any = torch.onnx.export(program, kwargs=two, dynamo=True, verbose=False, **names)
+                onnx: Any = torch.onnx.export(
+                    program, kwargs=two, dynamo=True, verbose=False, input_names=[*inputs], output_names=self.outputs
+                )
             onnx.model.metadata_props["facts"] = facts
             onnx.save(folder / "model.onnx", external_data=False)
             torch.export.save(program, folder / "model.pt2", extra_files={"facts.json": facts})
@@ -203,7 +206,7 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
     """Compare what was computed with what the module computes; a line on each, or an error where they differ."""
     lines, expected = [], computed.pop("the checkpoint")
     for (where, found), (name, output) in product(computed.items(), expected.items()):
-        other = found.get(name)
+        other: Any = found.get(name)
         if where == TRAINER and (not isinstance(other, Tensor) or other.shape != output.shape):
             lines.append(f"{where}: not compared, for it predicts no {name} of the shape {tuple(output.shape)}")
             continue
@@ -220,19 +223,19 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
     return lines
 
 
-def _card(cli: RunCLI, module: nn.Module, facts: dict[str, Any], lines: list[str]) -> str:
+def _card(cli: RunCLI, run: Run, module: nn.Module, facts: dict[str, Any], lines: list[str]) -> str:
     """The model card, in Markdown."""
-    tested, project = cli.run.folder / "test.json", Path("pyproject.toml")
+    tested, project = run.folder / "test.json", Path("pyproject.toml")
     environment = jinja2.Environment(
         **dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True),
         finalize=lambda value: str(value).replace("|", "\\|").replace("\n", " "),  # it may stand in a table
     )
     template = Path(__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(
-        **{"cli": cli, "facts": facts, "lines": lines, "program": PROGRAM, "version": version},
+        **{"cli": cli, "run": run, "facts": facts, "lines": lines, "program": PROGRAM, "version": version},
         metrics=json.loads(tested.read_text(encoding="utf-8")) if tested.is_file() else {},
         project=tomllib.loads(project.read_text(encoding="utf-8"))["project"] if project.is_file() else {},
-        options=yaml.safe_load(cli.run.config_file.read_text(encoding="utf-8")).get("data") or {},
+        options=yaml.safe_load(run.config_file.read_text(encoding="utf-8")).get("data") or {},
         parameters=sum(parameter.numel() for parameter in module.parameters()),
     )
 
