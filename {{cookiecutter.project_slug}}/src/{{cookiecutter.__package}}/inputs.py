@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .runtime.errors import reason
+from .runtime.errors import UserError, reason
 from .runtime.folders import find
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -43,11 +43,16 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
     Yields:
         Each file's name with its image, uint8 ``(C, H, W)``, by the name of the input, or with a text that says why it
         can't be read.
+
+    Raises:
+        UserError: There are no images, or the model takes something else.
     """
-    (model_input,) = facts["inputs"]
-    channels, height, width = model_input["shape"][1:]
+    first, *others = facts["inputs"]
+    shape = tuple(first["shape"][1:])
+    if others or first["dtype"] != "uint8" or len(shape) != 3 or not all(isinstance(size, int) for size in shape):
+        raise UserError(f"the model takes {facts['inputs']}, and no images (batch, channels, height, width) of uint8.")
     for file in find(paths, IMAGE_SUFFIXES):
         try:
-            yield str(file), {model_input["name"]: read_image(file, (channels, height, width))}
+            yield str(file), {first["name"]: read_image(file, shape)}
         except Exception as error:  # decoders raise errors of many types
-            yield str(file), f"it can't be read as an image: {reason(error)}."
+            yield str(file), f"it can't be read as an image: {reason(error)}"
