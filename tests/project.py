@@ -11,7 +11,9 @@ PACKAGE = "my_lightning_project"
 # What a project consists of; with the licence "none" there is no LICENSE.
 FILES = {
     *(".dockerignore", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "AGENTS.md"),
-    *("CITATION.cff", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
+    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
+    *(f"docs/{page}.md" for page in ("clusters", "data", "evaluate", "export", "how-it-works", "loggers", "own-code")),
+    *(f"docs/{page}.md" for page in ("resume", "search", "tested", "update")),
     *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "overfit", "profile", "quick")),
     *("configs/sweep.yaml", "configs/wandb_sweep.yaml", f"src/{PACKAGE}/images.py"),
     *(

@@ -86,8 +86,8 @@ def no_placeholder_is_left(project: Path, answers: Answers) -> None:
         if name.endswith(".npz"):
             continue
         text = read(project / name)
-        if name == "README.md":  # tells by name how to update what cookiecutter made
-            text = re.sub(r"## Update from the template\n.*?\n## ", "", text, flags=re.DOTALL)
+        if name == "docs/update.md":  # tells by name how to update what cookiecutter made
+            continue
         if name.startswith(".github/"):
             text = re.sub(r"\$\{\{ (github|matrix)\.[\w.-]+ \}\}", "", text)
         # nested braces end so in YAML; and Python's f-strings, in sources that are not rendered, hold all of these
@@ -156,15 +156,15 @@ def the_torch_build_names_its_index_for_uv_and_for_pip(project: Path, answers: A
     assert pip == [url]
 
 
-def the_readme_names_the_answers(project: Path, answers: Answers) -> None:
-    readme = read(project / "README.md")
+def the_documents_name_the_answers(project: Path, answers: Answers) -> None:
+    texts = read(project / "README.md") + read(project / "docs" / "clusters.md")
     devices = "This project starts with accelerator `{accelerator}`, devices `{devices}`, precision `{precision}` and "
     for sentence in (
         f"The data set is **{answers['dataset']}**",
         f"This project logs to **{answers['logger']}**. {LOOK[answers['logger']]}",
         (devices + "strategy `{strategy}`.").format(**answers),
     ):
-        assert sentence in re.sub(r"\s+", " ", readme), sentence
+        assert sentence in re.sub(r"\s+", " ", texts), sentence
 
 
 FACTS: tuple[Callable[[Path, Answers], None], ...] = (
@@ -176,7 +176,7 @@ FACTS: tuple[Callable[[Path, Answers], None], ...] = (
     the_licence_is_the_chosen_one,
     the_chosen_logger_alone_is_a_dependency_and_the_others_are_extras,
     the_torch_build_names_its_index_for_uv_and_for_pip,
-    the_readme_names_the_answers,
+    the_documents_name_the_answers,
 )
 
 
@@ -202,9 +202,9 @@ def test_what_counts_as_valid_is_what_the_hook_accepts(record_property):
             assert PRE.find_problems(dict(prompt_for_config(context, no_input=True))) == []
 
     record_property("valid", count)
-    readme = re.sub(r"\s+", " ", read(ROOT / "README.md"))
-    assert f"{count:,} combinations of the choices are left" in readme
-    assert f"render and check {len(covering(VALUES, 4)):,} of them" in readme
+    page = re.sub(r"\s+", " ", read(ROOT / "docs" / "prompts.md"))
+    assert f"{count:,} combinations of the choices are left" in page
+    assert f"render and check {len(covering(VALUES, 4)):,} of them" in page
 
 
 @pytest.mark.timeout(900)
