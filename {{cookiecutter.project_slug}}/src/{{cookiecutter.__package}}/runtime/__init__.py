@@ -1,7 +1,7 @@
 """The machinery of this project: run folders, exact resume, loggers, commands. It is the same in every project.
 
-Nobody edits this folder; ``cruft update`` replaces it. Nothing here imports the files beside it. `main` is given the two
-classes that a project consists of, and any LightningModule and LightningDataModule will do.
+Nobody edits this folder; ``cruft update`` replaces it. Nothing here imports the files beside it. `main` is given the
+two classes that a project consists of, and any LightningModule and LightningDataModule will do.
 
 What follows is the contract: names that the machinery looks for on the two classes. Each is optional, and gives more.
 ``docs/own-code.md`` has an example of each.

@@ -145,8 +145,8 @@ class RunCLI(LightningCLI):
             commit = (run.record.get("git") or {}).get("commit")
             at = f"the commit {commit}" if commit else "the commit that it was trained with"
             raise UserError(
-                f"the run {run.name} was made before the project's code moved to runtime/. Use it with the code of {at}:"
-                " git worktree add ../before COMMIT"
+                f"the run {run.name} was made before the project's code moved to runtime/. Use it with the code of"
+                f" {at}: git worktree add ../before COMMIT"
             )
         accept = bool(self.config[self.config.subcommand].accept_changes)
         at = args.index(self.config.subcommand) + 1

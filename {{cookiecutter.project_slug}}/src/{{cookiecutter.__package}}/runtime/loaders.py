@@ -1,9 +1,9 @@
 """Exact resume for any data loader: a resumed run meets the batches that an uninterrupted one meets, and no other.
 
 The order of an epoch is a function of the seed and the epoch. What is random in a batch (augmentation in
-``__getitem__``, in a collate function, on the device, and dropout in the step) is a function of the seed, the epoch, the
-loader, the rank and the batch. So nothing has to be stored: a resumed run leaves out the indices that are done, without
-reading their items.
+``__getitem__``, in a collate function, on the device, and dropout in the step) is a function of the seed, the epoch,
+the loader, the rank and the batch. So nothing has to be stored: a resumed run leaves out the indices that are done,
+without reading their items.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class ExactLoaders(Callback):
         )
         if self.trainer.world_size > 1:
             self.notes.append(
-                f"{name} is not shared among the {self.trainer.world_size} processes: each trains on all of it, unless it"
-                " takes a part of its own by its rank."
+                f"{name} is not shared among the {self.trainer.world_size} processes: each trains on all of it, unless"
+                " it takes a part of its own by its rank."
             )
 
     def position(self) -> tuple[int, int]:
@@ -117,8 +117,8 @@ class ExactLoaders(Callback):
             length: Batches of a pass, if that is known.
 
         Returns:
-            The key of the order, which pass of the epoch it is (a loader begins again beside a longer one), and how many
-            of its batches are done.
+            The key of the order, which pass of the epoch it is (a loader begins again beside a longer one), and how
+            many of its batches are done.
         """
         number, mode = self.place(loader)
         if not train:

@@ -130,6 +130,7 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         options, program = parser._options(), parser.prog.replace(" [options]", "")
         if not program.startswith("python"):  # the parser of a class that an option names
-            options, program = [option.lstrip("-") for option in options], f"python -m {__package__.partition('.')[0]} fit"
+            options = [option.lstrip("-") for option in options]
+            program = f"python -m {__package__.partition('.')[0]} fit"
         print(f"error: {parser_message(message, options)}\nAll options: {program} --help", file=sys.stderr)
         self.exit(2)

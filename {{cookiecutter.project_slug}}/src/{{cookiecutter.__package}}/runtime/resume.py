@@ -1,8 +1,8 @@
 """Exact resume: a run that was killed, however often, ends in the state of one that never was.
 
 What Lightning's checkpoints hold (weights, optimizer, schedule, loops, callbacks) is saved between two batches, where
-all of it belongs together. Added is what Lightning leaves out. Order and randomness need no saving: they are functions of
-the seed, the epoch and the batch (`loaders.ExactLoaders`).
+all of it belongs together. Added is what Lightning leaves out. Order and randomness need no saving: they are functions
+of the seed, the epoch and the batch (`loaders.ExactLoaders`).
 """
 
 from __future__ import annotations
