@@ -216,7 +216,8 @@ def test_a_run_that_is_killed_twice_and_resumed_ends_like_one_that_was_left_alon
 
     assert code == 0, output
     assert "is not resumable" not in output
-    assert differences(asked.run, asked.project / "runs" / "killed") == []
+    different = differences(asked.run, asked.project / "runs" / "killed")
+    assert not different, "\n".join(different)
 
 
 def kill_after(steps: int, project: Path, command: list[str]) -> None:
