@@ -18,13 +18,13 @@ settings.load_profile("lightning-template")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many combinations were counted, rendered and trained, as recorded by the tests that passed."""
+    """Print what the tests that passed have counted: combinations rendered and trained, kills, lines of Python."""
     counts: dict[str, int] = {}
     for report in terminalreporter.stats.get("passed", []):
         for name, count in report.user_properties:
             counts[name] = counts.get(name, 0) + count
     if counts:
-        terminalreporter.section("combinations of answers")
+        terminalreporter.section("counted")
         for name, count in sorted(counts.items()):
             terminalreporter.line(f"{count:7,} {name}")
 

@@ -11,24 +11,24 @@ PACKAGE = "my_lightning_project"
 # What a project consists of; with the licence "none" there is no LICENSE.
 FILES = {
     *(".dockerignore", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "AGENTS.md"),
-    *("CITATION.cff", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
+    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
+    *(f"docs/{page}.md" for page in ("clusters", "data", "evaluate", "export", "how-it-works", "loggers", "own-code")),
+    *(f"docs/{page}.md" for page in ("resume", "search", "tested", "update")),
     *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "overfit", "profile", "quick")),
-    *("configs/sweep.yaml", "configs/wandb_sweep.yaml", f"src/{PACKAGE}/images.py"),
-    *(
-        f"src/{PACKAGE}/{name}.py"
-        for name in ("__init__", "__main__", "callbacks", "cli", "corrupt_mnist", "data", "datasets", "errors")
-    ),
-    *(f"src/{PACKAGE}/{name}.py" for name in ("hardware", "loggers", "module", "network", "runs", "train")),
-    *(
-        f"src/{PACKAGE}/{name}.py"
-        for name in ("checkpoints", "images", "parser", "profiler", "resume", "signals", "speed")
-    ),
-    *(f"src/{PACKAGE}/commands/{name}.py" for name in ("__init__", "report", "runs", "sweep", "export", "predict")),
-    *(f"src/{PACKAGE}/commands/_{name}.py" for name in ("charts", "extras", "model_card", "trained")),
-    *(f"src/{PACKAGE}/commands/_sweep_{name}.py" for name in ("claims", "page", "space", "trial", "work")),
+    *("configs/sweep.yaml", "configs/wandb_sweep.yaml", "scripts/make_corrupt_mnist.py", "scripts/train.sbatch"),
+    # the user's …
+    *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__", "data", "datasets", "evaluation", "inputs")),
+    *(f"src/{PACKAGE}/{name}.py" for name in ("module", "network", "train")),
     f"src/{PACKAGE}/digits.npz",
-    "scripts/train.sbatch",
-    *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_module", "test_train")),
+    # … and the machinery
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "callbacks", "checkpoints", "cli", "contract")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("data", "errors", "folders", "hardware", "loaders", "loggers")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("parser", "predictions", "profiler", "ranks", "resume", "runs")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("schedule", "signals", "speed", "trainer")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "charts", "export", "predict", "report")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("runs", "sweep", "sweep_trial")),
+    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("model_card.md", "report.html", "sweep.html")),
+    *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
 }
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (

@@ -1,6 +1,7 @@
 """Kill trainings at random moments, resume them, and compare the end with that of a training that was never killed.
 
 ``python tests/stress.py --kills 300`` (or ``make stress``) goes on until so many kills were made.
+``python tests/stress.py --own --kills 60`` does so with a user's own classes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import datasets
 from combinations import VALUES
 from project import PACKAGE, clean_environment
+from swap import project_with
 from test_render import render
 from warm import Command, shared
 
@@ -56,6 +58,15 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cifar10": ("cifar10", ("--trainer.accumulate_grad_batches=2",)),
     "corrupt_mnist": ("corrupt_mnist", ()),
     "image_folder": ("image_folder", ("--data.num_workers=2",)),
+}
+# The same with classes of `own_classes` in the place of the project's: the two files, and options.
+OWN: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
+    "own loaders": (("classifier", "plain_data"), ("--data.num_workers=0",)),
+    "own loaders, workers": (("classifier", "plain_data"), ("--data.num_workers=2",)),
+    "own loaders, two processes": (("classifier", "plain_data"), (*DDP, "--data.num_workers=0")),
+    "own augmentation": (("mixup", "augmented_data"), ("--data.num_workers=0",)),
+    "own augmentation, workers": (("mixup", "augmented_data"), ("--data.num_workers=2",)),
+    "own augmentation, two processes": (("mixup", "augmented_data"), (*DDP, "--data.num_workers=2")),
 }
 ALWAYS = ("--save_every_n_steps=4", "--trainer.max_epochs=4", "--trainer.log_every_n_steps=3", "--logger=csv")
 
@@ -116,6 +127,10 @@ class ColdCommand:
 
 def project_of(variant: str, folder: Path) -> tuple[Path, list[str]]:
     """Bake a project for a variant, with its data, and return it and the options."""
+    if variant in OWN:
+        (module, data), options = OWN[variant]
+        # an epoch has only 10 steps: with more epochs, most kills come while it trains
+        return project_with(module, data, folder, "val_loss"), [*ALWAYS, "--trainer.max_epochs=12", *options]
     dataset, options = VARIANTS[variant]
     answers = {field: values[0] for field, values in VALUES.items()} | {"dataset": dataset}
     project = render(answers, folder)
@@ -126,8 +141,9 @@ def project_of(variant: str, folder: Path) -> tuple[Path, list[str]]:
 def start(project: Path, arguments: Sequence[str], variant: str, cold: bool) -> Command | ColdCommand:
     if cold:
         return ColdCommand(project, arguments, variant)
-    processes = 2 if "--trainer.devices=2" in VARIANTS[variant][1] else 1
-    return shared().start(project, [list(arguments)], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
+    processes = 2 if "--trainer.devices=2" in (VARIANTS | OWN)[variant][1] else 1
+    warm = shared(variant in OWN)
+    return warm.start(project, [list(arguments)], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
 
 
 def killed_run(
@@ -173,7 +189,8 @@ def differences(one: Path, other: Path) -> list[str]:
         found += _differ(load(one / "checkpoints" / name), load(other / "checkpoints" / name), name)
     if (one / "metrics.csv").read_text() != (other / "metrics.csv").read_text():
         found.append("metrics.csv")
-    results = [json.loads((run / "test.json").read_text()) for run in (one, other)]
+    # a module without a test_step has no result
+    results = [json.loads(f.read_text()) if (f := run / "test.json").is_file() else {} for run in (one, other)]
     a, b = ({k: v for k, v in result.items() if k != "checkpoint"} for result in results)
     found += _differ(a, b, "test.json")
     return found
@@ -241,9 +258,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=300, help="how many in all; a tenth of cold processes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=VARIANTS, help="one variant alone")
+    parser.add_argument("--own", action="store_true", help="train a user's own classes")
+    parser.add_argument("--only", choices=[*VARIANTS, *OWN], help="one variant alone")
     options = parser.parse_args()
-    chosen = [options.only] if options.only else list(VARIANTS)
+    chosen = [options.only] if options.only else list(OWN if options.own else VARIANTS)
     total, failed = Tally(), False
     # processes that have loaded nothing, for each forks its trainings from one of its own
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:

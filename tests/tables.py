@@ -1,4 +1,4 @@
-"""Tables of the documents: README.md's refused answers, from the pre hook; docs/mistakes.md, from mistakes.py.
+"""Tables of the documents: docs/prompts.md's refused answers, from the pre hook; docs/mistakes.md, from mistakes.py.
 
 Run this file to bring them up to date.
 """
@@ -7,6 +7,7 @@ import mistakes
 from combinations import PRE
 from project import ROOT
 
+PROMPTS_PAGE = ROOT / "docs" / "prompts.md"
 BEGIN, END = "<!-- refused: begin -->\n", "<!-- refused: end -->"
 
 
@@ -26,16 +27,14 @@ def refused_and_warned() -> str:
     )
 
 
-def in_readme(text: str) -> tuple[str, str, str]:
-    """Split README's text into what stands before the tables, the tables, and what stands after them."""
+def split_at_tables(text: str) -> tuple[str, str, str]:
+    """Split a page's text into what stands before the tables, the tables, and what stands after them."""
     before, _, rest = text.partition(BEGIN)
     tables, _, after = rest.partition(END)
     return before + BEGIN, tables, END + after
 
 
 if __name__ == "__main__":
-    file = ROOT / "README.md"
-    head, _, tail = in_readme(file.read_text(encoding="utf-8"))
-    file.write_text(head + refused_and_warned() + tail, encoding="utf-8", newline="\n")
-    (ROOT / "docs").mkdir(exist_ok=True)
+    head, _, tail = split_at_tables(PROMPTS_PAGE.read_text(encoding="utf-8"))
+    PROMPTS_PAGE.write_text(head + refused_and_warned() + tail, encoding="utf-8", newline="\n")
     (ROOT / "docs" / "mistakes.md").write_text(mistakes.table(), encoding="utf-8", newline="\n")

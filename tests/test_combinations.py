@@ -27,8 +27,9 @@ SHORT = (
 COMBINATIONS = covering(FIELDS, 2)
 
 
-def test_the_readme_says_how_many_are_trained():
-    assert f"and train {len(COMBINATIONS)}, in which any two do" in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_on_prompts_says_how_many_are_trained():
+    page = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
+    assert f"and train {len(COMBINATIONS)}, in which any two do" in page
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(answers.values()))

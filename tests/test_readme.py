@@ -1,15 +1,20 @@
-"""README.md, CONTRIBUTING.md and the workflows name what there is, and nothing else."""
+"""README.md, CONTRIBUTING.md, docs/ and the workflows name what there is, and nothing else."""
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
-from project import FILES, ROOT, TEMPLATE
-from tables import BEGIN, END, in_readme, refused_and_warned
+from project import FILES, PACKAGE, ROOT, TEMPLATE
+from tables import BEGIN, END, PROMPTS_PAGE, refused_and_warned, split_at_tables
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGE = PROMPTS_PAGE.read_text(encoding="utf-8")
+OF_THE_TEMPLATE = (*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), PROMPTS_PAGE)
+OF_A_PROJECT = (*sorted(TEMPLATE.glob("*.md")), *sorted(TEMPLATE.glob("docs/*.md")))
+DOCUMENTS = [pytest.param(file, id=str(file.relative_to(ROOT))) for file in (*OF_THE_TEMPLATE, *OF_A_PROJECT)]
+# what commands write into a project, and git and cruft beside it
+WRITTEN = {"config.yaml", "run.json", "test.json", "best.yaml", ".cruft.json"}
 PROMPTS = {
     name: value
     for name, value in json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8")).items()
@@ -18,13 +23,13 @@ PROMPTS = {
 
 
 def section(title: str) -> str:
-    """Return the text below a heading of README.md, up to the next one."""
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    """Return the text below a heading of docs/prompts.md, up to the next one."""
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def test_refused_and_warned_answers_are_those_of_the_hook():
-    assert README.count(BEGIN) == README.count(END) == 1
-    assert in_readme(README)[1] == refused_and_warned(), "run: python tests/tables.py"
+    assert PAGE.count(BEGIN) == PAGE.count(END) == 1
+    assert split_at_tables(PAGE)[1] == refused_and_warned(), "run: python tests/tables.py"
 
 
 def test_the_prompts_are_all_there_in_their_order_with_every_choice_default_first():
@@ -38,31 +43,46 @@ def test_the_prompts_are_all_there_in_their_order_with_every_choice_default_firs
             assert f"`{PROMPTS[name]}`" in text
 
 
+def headings(file: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_link_leads_to_a_file_or_a_heading(document):
-    text = (ROOT / document).read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.M)
-    }
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        elif not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        name, _, heading = target.partition("#")
+        file = document.parent / name if name else document
+        assert file.exists(), target
+        assert not heading or heading in headings(file), target
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_is_named_exists(document):
     # between backticks, or in a command; what a run writes is named by its folder, runs/
-    text = (ROOT / document).read_text(encoding="utf-8").replace("{{cookiecutter.project_slug}}/", "")
+    text = document.read_text(encoding="utf-8").replace("{{cookiecutter.project_slug}}/", "")
+    text = text.replace("{{ cookiecutter.__package }}", PACKAGE)
     named = re.findall(r"(?<![\w/.<])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|yaml|yml|toml|npz|json|cff))\b", text)
     known = {path.name for folder in (ROOT / "tests", ROOT / "hooks", ROOT) for path in folder.iterdir()}
-    known |= {file.rsplit("/")[-1] for file in FILES}
+    known |= {file.rsplit("/")[-1] for file in FILES} | WRITTEN
     for name in named:
         if name.startswith("runs/"):
             continue
-        there = (ROOT / name).is_file() or name in FILES if "/" in name else name in known
-        assert there, name
+        there = (ROOT / name).is_file() or any(f"/{file}".endswith(f"/{name}") for file in FILES)
+        assert there if "/" in name else name in known, name
+
+
+@pytest.mark.parametrize(("file", "most"), [(ROOT / "README.md", 1200), (TEMPLATE / "README.md", 800)])
+def test_a_readme_is_read_in_minutes(file, most):
+    assert len(file.read_text(encoding="utf-8").split()) <= most
+
+
+def test_every_page_of_a_project_is_named_in_its_readme():
+    readme = (TEMPLATE / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in TEMPLATE.glob("docs/*.md") if f"docs/{page.name}" not in readme] == []
 
 
 def test_the_tree_is_that_of_a_baked_project():
@@ -82,7 +102,7 @@ def test_the_tree_is_that_of_a_baked_project():
 
 def test_the_make_targets_that_are_named_exist():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    named = [name for document in DOCUMENTS for name in re.findall(r"make (\w[\w-]*)", (ROOT / document).read_text())]
+    named = [name for file in OF_THE_TEMPLATE for name in re.findall(r"make (\w[\w-]*)", file.read_text())]
 
     assert {"demo", "test"} <= set(named) <= set(targets)
 

@@ -59,10 +59,10 @@ def output(project: Path) -> str:
     return "\n".join(file.read_text() for file in sorted(project.glob("launcher-*.out")))
 
 
-def readme_command(project: Path, name: str) -> list[str]:
-    """The command that README.md gives for several machines."""
+def documented_command(project: Path, name: str) -> list[str]:
+    """The command that docs/clusters.md gives for several machines."""
     (line,) = re.findall(
-        r"^TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun .*$", (project / "README.md").read_text(), re.M
+        r"^TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun .*$", (project / "docs" / "clusters.md").read_text(), re.M
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -74,14 +74,14 @@ def test_two_launchers_come_to_the_same_end_as_one_machine_even_if_a_worker_is_k
     whole = shared().start(project, [["fit", "--run=whole", *OPTIONS, "--trainer.devices=2"]], processes=2)
     assert whole.wait() == 0, whole.output()
 
-    _, _, *words = readme_command(project, "plain")
+    _, _, *words = documented_command(project, "plain")
     plain = [word for word in words if word != "--resume"]
     del plain[plain.index("--max-restarts") : plain.index("--max-restarts") + 2]
     with two_launchers(project, plain) as launchers:
         assert [launcher.wait(timeout=300) for launcher in launchers] == [0, 0], output(project)
     assert_same_end(project / "runs" / "plain", project / "runs" / "whole")
 
-    setting, _, *elastic = readme_command(project, "elastic")
+    setting, _, *elastic = documented_command(project, "elastic")
     with two_launchers(project, elastic, **dict([setting.split("=")]), HOLD_AT="20") as launchers:
         held = [project / f"held-{rank}-20" for rank in range(2)]
         end = time.monotonic() + 240

@@ -67,13 +67,13 @@ def commit(project: Path, environment: dict[str, str]) -> None:
 
 
 def section(project: Path) -> str:
-    """Return what the project's README says on updates."""
-    readme = (project / "README.md").read_text(encoding="utf-8")
-    return readme.split("\n## Update from the template\n")[1].split("\n## ")[0]
+    """Return what the project's docs say on updates."""
+    page = (project / "docs" / "update.md").read_text(encoding="utf-8")
+    return page.split("\n## Update from the template\n")[1].split("\n## ")[0]
 
 
 def commands(project: Path) -> tuple[str, str]:
-    """Return the lines of README's section that update a project, and those that connect one before."""
+    """Return the lines of docs/update.md that update a project, and those that connect one before."""
     update, link = re.findall(r"^```\n(.*?)^```", section(project), flags=re.MULTILINE | re.DOTALL)
     return update, link
 
@@ -196,7 +196,7 @@ def test_an_unedited_project_becomes_the_one_that_the_new_template_makes(
     assert_same(project, new)
 
 
-def test_the_readme_s_lines_update_a_project_of_cruft(create, template, environment):
+def test_the_documented_lines_update_a_project_of_cruft(create, template, environment):
     project = create()
     improve(template, environment)
 
@@ -205,7 +205,7 @@ def test_the_readme_s_lines_update_a_project_of_cruft(create, template, environm
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["the commit of then", "the newest"])
-def test_the_readme_s_lines_connect_and_update_a_project_of_cookiecutter(template, environment, tmp_path, named):
+def test_the_documented_lines_connect_and_update_a_project_of_cookiecutter(template, environment, tmp_path, named):
     shell(["cookiecutter", "gh:org/lightning-template"], tmp_path, environment, typed=AS_TYPED)
     project = tmp_path / ANSWERS["project_slug"]
     shell("git init --quiet; git add .; git commit --quiet -m Start", project, environment)

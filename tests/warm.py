@@ -24,16 +24,11 @@ from project import PACKAGE, TEMPLATE, clean_environment
 
 # Reads requests and writes answers, a line of JSON each. Forks before any thread is started: nothing here computes.
 _SERVER = """
-import gc, importlib, json, os, signal, sys, types
+import gc, importlib, json, os, runpy, signal, sys, traceback, types
 
 for name in {modules!r}:
     importlib.import_module(name)
-from {package} import inputs, runtime, train
-
-def main(arguments):  # as `__main__` does it
-    code = runtime.early(arguments, getattr(inputs, "read", None))
-    return train.main(arguments) if code is None else code
-
+{main}
 class Second:
     # stands in for the Popen of a second process, which was forked before this one began to compute
 
@@ -111,10 +106,31 @@ for line in sys.stdin:
             sys.exit(child(request))
     print(json.dumps(answer), flush=True)
 """
+# Runs a command with the code that the server has imported, as `__main__` does.
+_MAIN = f"""
+from {PACKAGE} import inputs, runtime, train
+
+def main(arguments):
+    code = runtime.early(arguments, getattr(inputs, "read", None))
+    return train.main(arguments) if code is None else code
+"""
+# Runs a command with the code of the folder that it runs in, as `python -m` does.
+_OWN_MAIN = f"""
+def main(arguments):
+    sys.path[1:1] = [os.path.abspath("src")]
+    sys.argv = [{PACKAGE!r}, *arguments]
+    try:
+        runpy.run_module({PACKAGE!r}, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except Exception:
+        traceback.print_exc()
+        return 1
+"""
 # What a training imports on its way besides; not wandb, which deletes its folder for pictures when a process ends.
 _MODULES = (
-    *("torch", "torchvision", "pytorch_lightning", "torchmetrics"),
-    *("tensorboard", "PIL.Image", "matplotlib", "mlflow", "optuna", "sqlalchemy.orm"),
+    *("torch", "torchvision", "pytorch_lightning", "pytorch_lightning.cli", "torchmetrics"),
+    *("tensorboard", "PIL.Image", "matplotlib", "mlflow", "optuna.visualization", "sqlalchemy.orm"),
 )
 
 
@@ -129,12 +145,14 @@ class WarmProcess:
 
     Args:
         folder: An empty folder, which a project's code is copied to.
+        own: Import no project's code: each forked process imports that of the folder it runs in.
     """
 
-    def __init__(self, folder: Path) -> None:
-        copy_package(folder)
+    def __init__(self, folder: Path, own: bool = False) -> None:
+        if not own:
+            copy_package(folder)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER.format(modules=_MODULES, package=PACKAGE)],
+            [sys.executable, "-c", _SERVER.format(modules=_MODULES, main=_OWN_MAIN if own else _MAIN)],
             env=clean_environment(folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -247,11 +265,15 @@ class Command:
         return self._output.read_text(encoding="utf-8")
 
 
+def shared(own: bool = False) -> WarmProcess:
+    """Return the one process that all tests of this process fork from, or the one that forks for projects' own code."""
+    return _shared(own)
+
+
 @cache
-def shared() -> WarmProcess:
-    """Return the one process that all tests of this process fork from."""
+def _shared(own: bool) -> WarmProcess:
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
-    process = WarmProcess(folder)
+    process = WarmProcess(folder, own)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(process.close)
     return process
@@ -262,6 +284,7 @@ def run(
     *commands: list[str],
     before: str = "",
     environment: Mapping[str, str] | None = None,
+    own: bool = False,
 ) -> list[tuple[int, str]]:
     """Run trainer commands one after the other in one process in a project's folder.
 
@@ -270,10 +293,11 @@ def run(
         commands: Arguments of the trainer script, one list for each command.
         before: Python to run before the first of them.
         environment: Environment variables to add.
+        own: Run the project's own code, which a test has changed.
 
     Returns:
         The exit code and the output (stdout and stderr) of each command.
     """
-    command = shared().start(project, commands, before=before, environment=environment)
+    command = shared(own).start(project, commands, before=before, environment=environment)
     command.wait()
     return command.results()

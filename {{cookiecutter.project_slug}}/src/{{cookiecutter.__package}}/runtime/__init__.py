@@ -1,7 +1,7 @@
 """The machinery of this project: run folders, exact resume, loggers, commands. It is the same in every project.
 
-Nobody edits this folder; ``cruft update`` replaces it. Nothing here imports the files beside it. `main` is given the two
-classes that a project consists of, and any LightningModule and LightningDataModule will do.
+Nobody edits this folder; ``cruft update`` replaces it. Nothing here imports the files beside it. `main` is given the
+two classes that a project consists of, and any LightningModule and LightningDataModule will do.
 
 What follows is the contract: names that the machinery looks for on the two classes. Each is optional, and gives more.
 ``docs/own-code.md`` has an example of each.
@@ -23,7 +23,8 @@ On the LightningModule:
 - ``rows(predictions, data)``: the rows of ``predictions.csv``, as column names and a list of rows.
 - ``show(outputs, batch, data)``: pictures for the logger, ``{name: PIL image}``. ``outputs`` has what each step
   returned, and ``batch`` is the first batch.
-- ``sections(predictions, data)``: sections of the report, a list of ``(title, html)``.
+- ``sections(predictions, data)``: sections of the report, a list of ``(title, html)``. Where ``html`` is a function
+  that returns the HTML, a section that fails leaves the others.
 - ``exported()``: the ``nn.Module`` that ``export`` writes. Its attribute ``facts``, a dict of plain values, is stored
   with it.
 - ``layer_groups()``: lists of layers from the input to the output, for fine-tuning.

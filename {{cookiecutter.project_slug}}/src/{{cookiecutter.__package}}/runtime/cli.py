@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.plugins import DoublePrecision
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import checkpoints, contract, hardware, loggers, ranks, runs, speed
@@ -84,6 +86,10 @@ class RunCLI(LightningCLI):
             seed_everything_default=0,
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> RunCLI:
+        """Itself: what builds optimizers refers to it, and callbacks copy the model with these."""
+        return self
+
     # ---- Options
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
@@ -114,13 +120,8 @@ class RunCLI(LightningCLI):
         if self.contract.has("seed"):
             parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         for name in self.contract.linked:
-            parser.link_arguments("data", f"model.{name}", compute_fn=partial(self._link, name), apply_on="instantiate")
-
-    def _link(self, name: str, data: Any) -> Any:
-        """The value of a model's argument: a run's own, or else that of the data module's property."""
-        known = self.run.record.get("linked", {}) if self.run is not None else {}
-        self.links[name] = known.get(name) or contract.to_text(name, getattr(data, name))
-        return contract.from_text(self.links)[name]
+            link = partial(_link, name, self.links)
+            parser.link_arguments("data", f"model.{name}", compute_fn=link, apply_on="instantiate")
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
         """Parse the options; where they name a run, on top of that run's own configuration."""
@@ -135,6 +136,7 @@ class RunCLI(LightningCLI):
         self.config = parser.parse_args(args)
         self.run, self.ckpt_path = self._find_run(self.config[self.config.subcommand])
         if self.run is not None:
+            self.links.update(self.run.record.get("linked", {}))
             self._parse_again(parser, args, self.run)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
@@ -143,8 +145,8 @@ class RunCLI(LightningCLI):
             commit = (run.record.get("git") or {}).get("commit")
             at = f"the commit {commit}" if commit else "the commit that it was trained with"
             raise UserError(
-                f"the run {run.name} was made before the project's code moved to runtime/. Use it with the code of {at}:"
-                " git worktree add ../before COMMIT"
+                f"the run {run.name} was made before the project's code moved to runtime/. Use it with the code of"
+                f" {at}: git worktree add ../before COMMIT"
             )
         accept = bool(self.config[self.config.subcommand].accept_changes)
         at = args.index(self.config.subcommand) + 1
@@ -153,7 +155,9 @@ class RunCLI(LightningCLI):
         if self.config.subcommand == "fit":
             if repeated := self._repeated(args, flat(before)):
                 self.config = parser.parse_args([argument for argument in args if argument not in repeated])
-            self._refuse_changes(run, flat(before), accept)
+            # what was trained with counts, whatever config.yaml says now
+            saved = (self._checkpoint or {}).get("callbacks", {}).get("ExactResume", {}).get("options")
+            self._refuse_changes(run, json.loads(saved) if saved else flat(before), accept)
 
     def _repeated(self, args: list[str], before: dict[str, Any]) -> list[str]:
         """The options ``--list+=item`` whose item is in the run's own list: the command that began it was repeated."""
@@ -186,6 +190,12 @@ class RunCLI(LightningCLI):
     def config_text(self) -> str:
         """Text of a run's ``config.yaml``."""
         header = f"# To repeat this run in a new folder: python -m {__package__.partition('.')[0]} fit -c FILE\n"
+        for name, value in flat(self.options()).items():
+            if "Unable to serialize instance" in str(value):  # jsonargparse's words
+                raise UserError(
+                    f"{name} is an object that can't be written to config.yaml, so the run could be neither resumed nor"
+                    " repeated. Give a value for it, as a number or a text."
+                )
         return header + yaml.safe_dump(self.options(), sort_keys=False, allow_unicode=True)
 
     def _parse_ckpt_path(self) -> None:
@@ -299,7 +309,11 @@ class RunCLI(LightningCLI):
             self._choose_outputs(trainer, options, new)
             self._choose_callbacks(trainer, options, fit)
             self._choose_plugins(trainer, fit)
-            return super().instantiate_trainer(**kwargs)
+            built = super().instantiate_trainer(**kwargs)
+        if isinstance(built.precision_plugin, DoublePrecision):
+            # Lightning loads a checkpoint before it does this, and would round the weights to float32
+            built.precision_plugin.convert_module(self.model)
+        return built
 
     def _compare_ranks(self) -> None:
         if not ranks.all_have("position", str(self.position)):
@@ -333,16 +347,18 @@ class RunCLI(LightningCLI):
         self.exact_loaders = ExactLoaders(self.seed, start, self.run if fit else None)
         chosen = [self.exact_loaders, *chosen, CheckMonitors()]
         if fit:
-            self.exact_resume = ExactResume(self.run.checkpoints if self.run else None, options.save_every_n_steps)
+            folder = self.run.checkpoints if self.run else None
+            self.exact_resume = ExactResume(folder, options.save_every_n_steps, json.dumps(flat(self.options())))
             chosen.insert(0, self.exact_resume)  # before others log or count the batch that is to come
         if fit and self.run is not None:
             chosen.append(Throughput(self.run))
             if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
                 chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
-                chosen[-1]._enable_version_counter = False
         for callback in chosen:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and self.run is not None:
-                callback.dirpath = str(self.run.checkpoints)
+            if isinstance(callback, ModelCheckpoint) and self.run is not None:
+                callback.dirpath = callback.dirpath or str(self.run.checkpoints)
+                # a resumed run writes over what it had written after its last save, and leaves no second version
+                callback._enable_version_counter = False
         trainer.callbacks = chosen
 
     def _choose_plugins(self, trainer: Any, fit: bool) -> None:
@@ -371,6 +387,13 @@ class RunCLI(LightningCLI):
         assert self.ckpt_path is not None
         self.model.load_state_dict(checkpoints.read(self.ckpt_path)["state_dict"], strict=self.model.strict_loading)
         return self.model.eval()
+
+
+def _link(name: str, links: dict[str, str], data: Any) -> Any:
+    """The value of a model's argument: a run's own, or else that of the data module's property."""
+    if name not in links:
+        links[name] = contract.to_text(name, getattr(data, name))
+    return contract.from_text(links)[name]
 
 
 def listed(value: Any) -> list[Any]:

@@ -57,9 +57,7 @@ class Contract:
         """Arguments of the LightningModule that have the name of a property of the data module."""
         base = set(dir(LightningDataModule))
         return [
-            name
-            for name in _arguments(self.module_class)
-            if name not in base and _is_property(self.data_class, name)
+            name for name in _arguments(self.module_class) if name not in base and _is_property(self.data_class, name)
         ]
 
     def _check(self) -> None:
@@ -105,8 +103,8 @@ def to_text(name: str, value: Any) -> str:
     except (ValueError, SyntaxError):
         pass
     raise UserError(
-        f"the data module's {name} is a {type(value).__name__}. It fills an argument of the model, so it must be a plain"
-        " value: a number, a text, or a list, tuple or dict of these."
+        f"the data module's {name} is a {type(value).__name__}. It fills an argument of the model, so it must be a"
+        " plain value: a number, a text, or a list, tuple or dict of these."
     )
 
 

@@ -1,9 +1,9 @@
 """Exact resume for any data loader: a resumed run meets the batches that an uninterrupted one meets, and no other.
 
 The order of an epoch is a function of the seed and the epoch. What is random in a batch (augmentation in
-``__getitem__``, in a collate function, on the device, and dropout in the step) is a function of the seed, the epoch, the
-loader, the rank and the batch. So nothing has to be stored: a resumed run leaves out the indices that are done, without
-reading their items.
+``__getitem__``, in a collate function, on the device, and dropout in the step) is a function of the seed, the epoch,
+the loader, the rank and the batch. So nothing has to be stored: a resumed run leaves out the indices that are done,
+without reading their items.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ExactLoaders(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.trainer = trainer
         seeds = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
-        self._seed_device = seeds.get(trainer.strategy.root_device.type)
+        self.seed_device = seeds.get(trainer.strategy.root_device.type)
         # Lightning calls this method for each loader, after it has chosen its sampler and before its workers start
         prepare = type(trainer.strategy).process_dataloader.__get__(trainer.strategy)
         trainer.strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
@@ -88,8 +88,8 @@ class ExactLoaders(Callback):
         )
         if self.trainer.world_size > 1:
             self.notes.append(
-                f"{name} is not shared among the {self.trainer.world_size} processes: each trains on all of it, unless it"
-                " takes a part of its own by its rank."
+                f"{name} is not shared among the {self.trainer.world_size} processes: each trains on all of it, unless"
+                " it takes a part of its own by its rank."
             )
 
     def position(self) -> tuple[int, int]:
@@ -117,8 +117,8 @@ class ExactLoaders(Callback):
             length: Batches of a pass, if that is known.
 
         Returns:
-            The key of the order, which pass of the epoch it is (a loader begins again beside a longer one), and how many
-            of its batches are done.
+            The key of the order, which pass of the epoch it is (a loader begins again beside a longer one), and how
+            many of its batches are done.
         """
         number, mode = self.place(loader)
         if not train:
@@ -128,16 +128,9 @@ class ExactLoaders(Callback):
         cycle, done = divmod(done, length) if length and mode == "max_size_cycle" else (0, done)
         return (self.seed, STAGES["train"], number, epoch), cycle, done
 
-    def seed_batch(self, key: tuple[int, ...], number: int) -> int:
-        """A seed for what is random in a batch on this rank."""
-        return hash((*key, self.trainer.global_rank, number)) & (2**63 - 1)
-
-    def seed_step(self, key: tuple[int, ...], number: int) -> None:
-        """Seed the step on a batch that was fetched."""
-        value = self.seed_batch(key, number) ^ 1
-        seed_streams(value)
-        if self._seed_device is not None:
-            self._seed_device(value)
+    def rank_key(self, key: tuple[int, ...]) -> int:
+        """What the random numbers of a pass follow from on this rank."""
+        return hash((*key, self.trainer.global_rank))
 
 
 class _Pass:
@@ -159,12 +152,16 @@ class _Pass:
         return done
 
     def _steps(self, batches: Iterator[Any], done: int) -> Iterator[Any]:
-        number, seed_step, key = done, self.exact.seed_step, self.key
-        for batch in batches:
-            seed_step(key, number)
+        seed_device, key = self.exact.seed_device, self.exact.rank_key(self.key)
+        for number in count(done):  # this is called in every step, so it is kept short
+            batch = next(batches, _END)
+            value = seed_of(key, number) ^ 1
+            seed_streams(value)
+            if seed_device is not None:
+                seed_device(value)
+            if batch is _END:  # seeded all the same, for a run that is resumed here fetches ahead too
+                break
             yield batch
-            number += 1
-        seed_step(key, number)  # as when a resumed run fetches ahead
         self.ended = True
 
 
@@ -251,8 +248,9 @@ class Order:
             return
         if self.loader.num_workers == 0 and self._items is None:
             self._items = generators(self.loader.dataset)
+        rank_key = exact.rank_key(key)
         for number, index in zip(count(done), indices, strict=False):
-            value = exact.seed_batch(key, number)
+            value = seed_of(rank_key, number)
             if self.loader.num_workers:
                 yield SeededIndex(index, value)
             else:
@@ -261,11 +259,14 @@ class Order:
 
     def _draw(self, key: tuple[int, ...]) -> Iterator[Any]:
         """Draw from the sampler. All ranks draw alike, for each takes its share from the same order."""
-        seed_streams(hash(key) & (2**63 - 1), self._held)
+        order = hash(key)
+        seed_streams(seed_of(order, 0), self._held)
         indices = iter(self.inner)
+        if not self._seed_each:
+            yield from indices
+            return
         for number in count():
-            if number == 0 or self._seed_each:
-                seed_streams(hash((*key, number)) & (2**63 - 1))
+            seed_streams(seed_of(order, number))
             index = next(indices, _END)
             if index is _END:
                 return
@@ -321,10 +322,10 @@ class Snapshots(_Pass):
         return self._steps(self._batches(done), done)
 
     def _batches(self, done: int) -> Iterator[Any]:
-        batches = iter(self.loader)
+        batches, key = iter(self.loader), self.exact.rank_key(self.key)
         for number in count(done):
             self._states.append((number, copy.deepcopy(self.loader.state_dict())))
-            seed_streams(self.exact.seed_batch(self.key, number))
+            seed_streams(seed_of(key, number))
             batch = next(batches, _END)
             if batch is _END:
                 return
@@ -364,14 +365,20 @@ class Replayed(_Pass):
         return self._steps(batches, done)
 
     def _batches(self) -> Iterator[Any]:
-        seed_streams(self.exact.seed_batch(self.key, 0))
+        key = self.exact.rank_key(self.key)
+        seed_streams(seed_of(key, 0))
         batches = iter(self.loader)
         for number in count():
-            seed_streams(self.exact.seed_batch(self.key, number))
+            seed_streams(seed_of(key, number))
             batch = next(batches, _END)
             if batch is _END:
                 return
             yield batch
+
+
+def seed_of(key: int, number: int) -> int:
+    """A seed for one batch; the hash of whole numbers is the same in every process."""
+    return hash((key, number)) & (2**63 - 1)
 
 
 def seed_streams(value: int, held: list[Any] | tuple[Any, ...] = ()) -> None:

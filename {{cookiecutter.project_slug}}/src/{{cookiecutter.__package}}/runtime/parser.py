@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
+from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
 from .errors import reason
@@ -92,6 +94,7 @@ def quiet() -> Iterator[None]:
 
 # else a callback with an Enum among its defaults, such as Lightning's Timer, could not be written to config.yaml
 yaml.SafeDumper.add_multi_representer(enum.Enum, lambda dumper, value: dumper.represent_data(value.value))
+register_type(torch.device, str, torch.device)  # … nor one with a device, such as StochasticWeightAveraging
 
 
 class Parser(LightningArgumentParser):
@@ -127,6 +130,7 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         options, program = parser._options(), parser.prog.replace(" [options]", "")
         if not program.startswith("python"):  # the parser of a class that an option names
-            options, program = [option.lstrip("-") for option in options], f"python -m {__package__.partition('.')[0]} fit"
+            options = [option.lstrip("-") for option in options]
+            program = f"python -m {__package__.partition('.')[0]} fit"
         print(f"error: {parser_message(message, options)}\nAll options: {program} --help", file=sys.stderr)
         self.exit(2)

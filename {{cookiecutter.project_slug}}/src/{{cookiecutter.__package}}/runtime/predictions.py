@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import contract, runs
+from . import runs
 from .errors import UserError
 
 Columns = dict[str, Any]
@@ -67,6 +67,8 @@ def join(batches: Sequence[Any], module: str) -> Columns:
 
 def rows(cli: Any, columns: Columns) -> tuple[list[str], list[list[Any]]]:
     """The table of a model's predictions: the user's own ``rows``, or `table`."""
+    from . import contract  # imports Lightning, which `predict --onnx` does without
+
     own = contract.get("rows", cli.model, cli.datamodule)
     if own is not None:
         header, body = own(columns, cli.datamodule)

@@ -23,9 +23,9 @@ PARTS = {
 DATA, COMPUTE, AROUND = list(PARTS)[:2], list(PARTS)[2:3], list(PARTS)[5:]
 BETWEEN = AROUND[-1]
 ADVICE = {
-    "data": "Raise data.num_workers, or make the files smaller: images of image_folder are read at data.image_size.",
-    "computation": "Try --trainer.precision bf16-mixed, --model.compile true, a larger data.batch_size, or a GPU.",
-    "framework": "Raise data.batch_size and trainer.log_every_n_steps, or look at what your callbacks do in each step.",
+    "data": "Load batches with more worker processes, or make the files smaller.",
+    "computation": "Try --trainer.precision bf16-mixed, torch.compile, a larger batch, or a GPU.",
+    "framework": "Raise the batch size and trainer.log_every_n_steps, or look at what your callbacks do in each step.",
 }
 
 

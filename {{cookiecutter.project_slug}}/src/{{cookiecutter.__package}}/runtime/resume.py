@@ -1,19 +1,21 @@
 """Exact resume: a run that was killed, however often, ends in the state of one that never was.
 
 What Lightning's checkpoints hold (weights, optimizer, schedule, loops, callbacks) is saved between two batches, where
-all of it belongs together. Added is what Lightning leaves out. Order and randomness need no saving: they are functions of
-the seed, the epoch and the batch (`loaders.ExactLoaders`).
+all of it belongs together. Added is what Lightning leaves out. Order and randomness need no saving: they are functions
+of the seed, the epoch and the batch (`loaders.ExactLoaders`).
 """
 
 from __future__ import annotations
 
 import math
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler, Timer
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -27,17 +29,19 @@ class ExactResume(Callback):
     Args:
         folder: The run's checkpoints; None saves nothing.
         every_n_steps: Optimizer steps between two saves.
+        options: The run's options as text, which are saved with the state.
 
     Raises:
         UserError: A run is resumed with another number of processes, what is saved could not be loaded again, or the
             loss is not finite.
     """
 
-    def __init__(self, folder: Path | None, every_n_steps: int) -> None:
+    def __init__(self, folder: Path | None, every_n_steps: int, options: str = "") -> None:
         if every_n_steps < 1:
             raise UserError(f"save_every_n_steps is {every_n_steps}; it must be at least 1 step.")
         self.folder = folder
         self.every_n_steps = every_n_steps
+        self.options = options
         self._saved_at: int | None = None  # step of this process's latest save
         self._state: dict[str, Any] = {}  # what Lightning leaves out, while a save is under way
         self._restored: dict[str, Any] = {}
@@ -77,6 +81,8 @@ class ExactResume(Callback):
         self._state = {
             "world_size": trainer.world_size,
             "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
+            "options": self.options,
+            "ended": trainer.should_stop and not _time_is_up(trainer),
             "ranks": _of_all_ranks(trainer, _metric_states(trainer, pl_module)),
             **progress,
         }
@@ -100,7 +106,20 @@ class ExactResume(Callback):
     def state_dict(self) -> dict[str, Any]:
         return self._state
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self.folder is not None:  # a run's folder may be moved, renamed or copied
+            checkpoint["callbacks"] = _without_folder(checkpoint["callbacks"], f"{self.folder}{os.sep}")
+
     # ---- Going on
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        for state in checkpoint.get("callbacks", {}).values():
+            if self.folder is not None and isinstance(state, dict) and "best_model_path" in state:
+                _with_folder(state, self.folder)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = dict(state_dict)
@@ -121,6 +140,12 @@ class ExactResume(Callback):
                 f"the run was trained by {before} processes, and now there are {trainer.world_size}. A resumed"
                 " run keeps their number, for each has its share of the data."
             )
+        if self._restored.get("ended"):
+            trainer.should_stop = True  # as early stopping had it
+        for callback in trainer.callbacks:
+            # which sets this when an epoch begins, and not where one goes on
+            if isinstance(callback, GradientAccumulationScheduler) and "step" in self._restored:
+                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
         if "ranks" in self._restored:
             state = self._restored["ranks"][trainer.global_rank]
             metrics = {name: m for name, m in pl_module.named_modules() if isinstance(m, Metric)}
@@ -226,6 +251,34 @@ class ExactResume(Callback):
             f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate, such as"
             " --model.optimizer.init_args.lr 0.0003."
         )
+
+
+def _time_is_up(trainer: pl.Trainer) -> bool:
+    """Whether ``max_time`` ended the training, which a resumed run may raise."""
+    return any(isinstance(timer, Timer) and (timer.time_remaining() or 1) <= 0 for timer in trainer.callbacks)
+
+
+def _without_folder(value: Any, folder: str) -> Any:
+    """Nested values without the folder before the names of files."""
+    if isinstance(value, str):
+        return value.removeprefix(folder)
+    if isinstance(value, dict):
+        return {_without_folder(key, folder): _without_folder(item, folder) for key, item in value.items()}
+    return [_without_folder(item, folder) for item in value] if isinstance(value, list) else value
+
+
+def _with_folder(state: dict[str, Any], folder: Path) -> None:
+    """Bring the paths in the state of a ModelCheckpoint to where the checkpoints are now."""
+
+    def now(path: str) -> str:
+        return str(folder / re.split(r"[\\/]", path)[-1]) if path else path
+
+    if Path(state["dirpath"]).name not in ("", folder.name):
+        return  # a folder of its own that the user has chosen
+    state["dirpath"] = str(folder)
+    for name in ("best_model_path", "last_model_path", "kth_best_model_path"):
+        state[name] = now(state[name])
+    state["best_k_models"] = {now(path): score for path, score in state["best_k_models"].items()}
 
 
 def _metric_states(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:

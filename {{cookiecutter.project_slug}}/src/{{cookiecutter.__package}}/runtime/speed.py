@@ -2,8 +2,8 @@
 
 Beside a small network's step of half a millisecond, what Lightning does for profilers, closures and hooks that nobody
 has filled takes as long again. `ShortLoop` leaves that out where a run is an ordinary one. Any other run, and any
-Lightning whose loop was not compared, has Lightning's own loop. Everything here changes one Trainer alone, and each part
-is an option. Without it, a run ends in the same weights, later.
+Lightning whose loop was not compared, has Lightning's own loop. Everything here changes one Trainer alone, and each
+part is an option. Without it, a run ends in the same weights, later.
 """
 
 from __future__ import annotations

@@ -1,0 +1,39 @@
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, random_split
+
+
+class RandomDigits(Dataset):
+    def __init__(self, count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        self.labels = torch.randint(10, (count,), generator=generator)
+        self.images = torch.randn(count, 1, 8, 8, generator=generator) + self.labels.view(-1, 1, 1, 1)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], self.labels[index]
+
+
+class DigitsDataModule(pl.LightningDataModule):
+    def __init__(self, batch_size: int = 16, num_workers: int = 2):
+        super().__init__()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+
+    def setup(self, stage):
+        self.digits_train, self.digits_val = random_split(RandomDigits(200, seed=0), [160, 40])
+        self.digits_test = RandomDigits(40, seed=1)
+
+    def train_dataloader(self):
+        return DataLoader(self.digits_train, self.batch_size, shuffle=True, num_workers=self.num_workers)
+
+    def val_dataloader(self):
+        return DataLoader(self.digits_val, self.batch_size, num_workers=self.num_workers)
+
+    def test_dataloader(self):
+        return DataLoader(self.digits_test, batch_size=self.batch_size)
+
+    def predict_dataloader(self):
+        return DataLoader(self.digits_test, batch_size=self.batch_size)
