@@ -119,11 +119,7 @@ class ImageFiles(Dataset):
 
 
 def load_tensors(dataset: str, root: Path) -> dict[str, ImageTensors]:
-    """Read the parts ``train`` and ``test`` of a data set into memory.
-
-    Raises:
-        UserError: Files are missing, or are not what they should be.
-    """
+    """Read the parts ``train`` and ``test`` of a data set into memory, and refuse what is not as it should be."""
     facts, parts = FACTS[dataset], {}
     for part in ("train", "test"):
         if facts.read:

@@ -1,7 +1,4 @@
-"""Image files: which there are, and how each is read and brought to one size; the same in training and in `predict`.
-
-NumPy and Pillow alone: `predict` with an ONNX file works without torch.
-"""
+"""How an image file is read and brought to one size, in training and in `predict`; without torch."""
 
 from __future__ import annotations
 
@@ -41,8 +38,7 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
     """Read new images for an exported model, whose ``facts`` name its input and the shape ``["batch", C, H, W]``.
 
     Yields:
-        Each file's name with its image, uint8 ``(C, H, W)``, by the name of the input, or with a text that says why it
-        can't be read.
+        Each file's name with its image, uint8 ``(C, H, W)``, by the input's name, or with why it can't be read.
     """
     (model_input,) = facts["inputs"]
     channels, height, width = model_input["shape"][1:]
