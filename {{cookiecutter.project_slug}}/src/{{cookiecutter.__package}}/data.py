@@ -87,7 +87,7 @@ class DataModule(pl.LightningDataModule):
 
     @cached_property
     def class_names(self) -> list[str]:
-        """The name of each class, in the order of the labels; for `predict` the run tells them, not the data."""
+        """The name of each class, in the order of the labels; a run sets the names that it was trained with."""
         return list(self.known.class_names) or folders.classes(self.root / "train")
 
     @property

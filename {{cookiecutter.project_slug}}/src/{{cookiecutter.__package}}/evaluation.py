@@ -118,15 +118,16 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str
     for label, p, count in found:
         x, y, hit = margin + p * size, margin + label * size, p == label
         depth = 0.6 * math.sqrt(count / support[label])  # so that a few mistakes are seen beside many hits
-        told = f"{names[label]} recognised: {count}" if hit else f"{names[label]} taken for {names[p]}: {count}"
+        text = f"{names[label]} recognised: {count}" if hit else f"{names[label]} taken for {names[p]}: {count}"
         parts.append(
             f'<rect class="m{int(not hit)}" x="{x}" y="{y}" width="{size}" height="{size}" fill-opacity="{depth:.2f}">'
-            f"<title>{charts.escape(told)}</title></rect>"
+            f"<title>{charts.escape(text)}</title></rect>"
         )
         parts.append(charts.text(x + size / 2, y + size / 2 + 5, str(count), "middle"))
-    told = f"{sum(count for label, p, count in found if p == label)} of {len(labels)} images are on the diagonal."
+    hits = sum(count for label, p, count in found if p == label)
+    chart = charts.svg(side + 4, side + 4, f"Confusion matrix, {hits} of {len(labels)} on the diagonal", parts)
     note = "<p><small>Blue: recognised; orange: taken for another class.</small></p>"
-    return f'<figure class="scroll">{charts.svg(side + 4, side + 4, f"Confusion matrix: {told}", parts)}</figure>{note}'
+    return f'<figure class="scroll">{chart}</figure>{note}'
 
 
 def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
