@@ -126,8 +126,7 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str
         parts.append(charts.text(x + size / 2, y + size / 2 + 5, str(count), "middle"))
     hits = sum(count for label, p, count in found if p == label)
     chart = charts.svg(side + 4, side + 4, f"Confusion matrix, {hits} of {len(labels)} on the diagonal", parts)
-    note = "<p><small>Blue: recognised; orange: taken for another class.</small></p>"
-    return f'<figure class="scroll">{chart}</figure>{note}'
+    return f'<figure class="scroll">{chart}</figure><p><small>Orange: taken for another class.</small></p>'
 
 
 def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
