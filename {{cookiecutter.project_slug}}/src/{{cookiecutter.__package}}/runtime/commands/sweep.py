@@ -26,13 +26,13 @@ from .. import signals
 from ..checkpoints import flat
 from ..cli import CHANGEABLE, LIMITS, RunCLI
 from ..contract import Contract
-from ..errors import UserError, reason
-from ..parser import parser_message, quiet
+from ..errors import UserError, reason, require
+from ..parser import parser_message
 from ..runs import Run, write_whole
 from ..trainer import shown
-from . import PROGRAM, _extras
+from . import PROGRAM
 
-_extras.require("sweep", "optuna", "plotly")
+require("sweep", "optuna", "plotly")
 import optuna  # noqa: E402
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
@@ -104,8 +104,7 @@ class _CheckCLI(RunCLI):
 
 def _check(module_class: type, data_class: type | None, fit: list[str]) -> dict[str, Any]:
     """Return all options of `fit` by their dotted names; a wrong one ends the process with 2."""
-    with quiet():
-        return flat(_CheckCLI(module_class, data_class, ["fit", *fit], execute=False).options())
+    return flat(_CheckCLI(module_class, data_class, ["fit", *fit], execute=False).options())
 
 
 @contextmanager

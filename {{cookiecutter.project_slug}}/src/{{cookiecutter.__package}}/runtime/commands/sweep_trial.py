@@ -115,11 +115,7 @@ class Trials:
             return trial, self._claim(trial)
 
     def _claim(self, trial: Trial | FrozenTrial) -> AcquireReturnProxy:
-        """Take the lock of a trial.
-
-        Raises:
-            Timeout: Another process has it.
-        """
+        """Take the lock of a trial; it is a `Timeout` if another process has it."""
         return FileLock(self.folder / f"{number(trial):03d}.lock").acquire(blocking=False)
 
     def _return_to_queue(self, trial: FrozenTrial) -> None:
@@ -139,9 +135,8 @@ class Trials:
 
     def _train(self, trial: Trial) -> str | None:
         """Train a trial, or go on with it; return why it failed, if it did."""
-        stored = self.study.get_trials()[
-            trial.number
-        ]  # its values are those of the space, where a sampler gave 16.0 for 16
+        # a sampler may give 16.0 where the space has 16; what is stored is as in the space
+        stored = self.study.get_trials()[trial.number]
         reports = Reports(trial, str(self.space.metric), stored.intermediate_values)
         title, run, failed = f"trial {number(trial)}", self.run_folder(trial).name, None
         values = "  ".join(f"{name.split('.')[-1]} {short(value)}" for name, value in stored.params.items())
@@ -173,26 +168,17 @@ class Reports(Callback):
     """Report a metric after each epoch to Optuna, and stop the training if Optuna prunes it.
 
     A training in several processes is not pruned: the other processes would not know of it.
-
-    Args:
-        trial: Optuna's trial.
-        metric: The metric's name, as it is logged.
-        values: What was reported for each epoch before the trial was killed.
-
-    Attributes:
-        pruned: Whether the training was ended early.
-        logged: Names of all metrics that were logged.
     """
 
     def __init__(self, trial: Trial, metric: str, values: dict[int, float]) -> None:
         self.trial = trial
         self.metric = metric
-        self.values = values
+        self.values = values  # what was reported for each epoch, also by a process that was killed
         self.pruned = False
-        self.logged: list[str] = []
+        self.logged: list[str] = []  # names of all metrics
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # the sweep prints a line for each trial instead
+    def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
+        # the sweep prints a line for each trial in place of a summary
         trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, ModelSummary)]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
