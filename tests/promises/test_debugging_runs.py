@@ -35,7 +35,6 @@ def debugged(debugged_once: Path, tmp_path: Path) -> Path:
     return project
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the newest finished run is taken, whatever it was")
 def test_no_command_takes_a_run_of_an_overlay_for_debugging_by_itself(debugged):
     """``fit``, ``fit -c configs/quick.yaml`` and ``fit -c configs/overfit.yaml``; then ``validate``, ``test`` and so on."""
     results = run(debugged, *([command] for command in WRITES))

@@ -71,7 +71,7 @@ class Throughput(Callback):
         }
         batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
         if isinstance(batch_size, int):
-            now["items"] = before.get("items", 0) + batches * batch_size * trainer.world_size
+            now["train_items"] = before.get("train_items", 0) + batches * batch_size * trainer.world_size
         self.run.update(**now)
 
 
