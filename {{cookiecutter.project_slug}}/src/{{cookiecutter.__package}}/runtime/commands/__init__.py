@@ -94,6 +94,13 @@ def has_files(args: list[str]) -> bool:
     return any(not arg.startswith("-") and (not before.startswith("-") or "=" in before) for before, arg in pairs)
 
 
+def run_options(name: str | None) -> list[str]:
+    """Options of Lightning's commands that choose a run by its name or folder; None takes the newest finished one."""
+    if not name:
+        return []
+    return [f"--run={Path(name).absolute() if len(Path(name).parts) > 1 else name}"]
+
+
 def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
