@@ -1,13 +1,14 @@
 import random
+import shutil
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from toy import Toy, ToyData
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from toy import Toy, ToyData
 from written import assert_same, record, rows
 
 from {{ cookiecutter.__package }}.runtime import runs
@@ -44,30 +45,36 @@ class RandomSteps(Toy):
         return super().training_step([numbers, batch[1]], batch_idx)
 
 
-@pytest.mark.parametrize(
-    ("module", "data", "options"),
-    [
-        (Toy, ToyData, ()),
-        (Toy, ToyData, ("--speed.short_loop", "false")),
-        (Toy, ToyData, ("--trainer.accumulate_grad_batches", "2")),
-        (RandomSteps, ToyData, ()),
-        (Toy, NoisyData, ()),
-        (Toy, NoisyData, ("--data.num_workers", "2")),
-    ],
-)
-def test_an_interrupted_run_ends_like_one_that_was_not(module, data, options, run, interrupt) -> None:
-    assert run("fit", "--run", "whole", *options, module=module, data=data) == 0
-    interrupt("stopped", *options, module=module, data=data)
+@pytest.mark.parametrize("options", [(), ("--speed.short_loop", "false")])
+def test_an_interrupted_run_ends_like_one_that_was_not(options, run, interrupt, have) -> None:
+    have("finished", "whole")
+    interrupt("stopped", *options)
     assert record("stopped")["status"] == "interrupted"
     assert len(rows("stopped")) < len(rows("whole"))
-    assert run("fit", *options, "--resume", module=module, data=data) == 0
+    assert run("fit", *options, "--resume") == 0
     assert_same("stopped", "whole")
 
 
-def test_another_number_of_workers_changes_nothing(run, interrupt) -> None:
-    assert run("fit", "--run", "whole", data=NoisyData) == 0
-    interrupt("stopped", data=NoisyData)
-    assert run("fit", "--resume", "stopped", "--data.num_workers", "1", data=NoisyData) == 0
+def test_a_run_is_not_interrupted_between_gradients_that_are_summed(run, interrupt) -> None:
+    options = ("--trainer.accumulate_grad_batches", "2")
+    assert run("fit", "--run", "whole", *options) == 0
+    interrupt("stopped", *options)
+    assert run("fit", "--resume", *options) == 0
+    assert_same("stopped", "whole")
+
+
+@pytest.mark.parametrize(("workers", "workers_then"), [(0, 0), (2, 2), (0, 1)])
+def test_random_numbers_in_data_and_steps_are_those_of_the_whole_run(
+    workers, workers_then, run, interrupt, tmp_path_factory
+) -> None:
+    classes = {"module": RandomSteps, "data": NoisyData}
+    whole = tmp_path_factory.getbasetemp() / "random"  # which is the same for each number of workers
+    if not whole.exists():
+        assert run("fit", "--run", "whole", **classes) == 0
+        shutil.copytree("runs/whole", whole)
+    shutil.copytree(whole, "runs/whole", dirs_exist_ok=True)
+    interrupt("stopped", "--data.num_workers", str(workers), **classes)
+    assert run("fit", "--resume", "--data.num_workers", str(workers_then), **classes) == 0
     assert_same("stopped", "whole")
 
 
@@ -99,26 +106,26 @@ def test_an_epoch_has_each_item_once_in_another_order(run, interrupt) -> None:
     assert seen[0] != seen[1] != seen[2]
 
 
-def test_a_resumed_run_keeps_its_options(run, interrupt, capsys) -> None:
-    interrupt("a")
+def test_a_resumed_run_keeps_its_options(run, have, capsys) -> None:
+    have("interrupted", "a")
     assert run("fit", "--resume", "a", "--data.batch_size", "4") == 1
     assert "a resumed run keeps its options, but data.batch_size is 4 and was 8" in capsys.readouterr().err
     assert run("fit", "--resume", "a", "--model.lr", "0.01", "--accept_changes", "true") == 0
     assert record("a")["accepted_changes"] == ["model.lr: 0.1 -> 0.01"]
 
 
-def test_a_finished_run_may_train_longer(run) -> None:
+def test_a_finished_run_may_train_longer(run, have) -> None:
     assert run("fit", "--run", "whole", "--trainer.max_epochs", "4") == 0
-    assert run("fit", "--run", "a") == 0
+    have("finished", "a")
     assert run("fit", "--resume", "a", "--trainer.max_epochs", "4") == 0
     assert record("a")["epochs"] == 4
     trained = [[row["train/loss"] for row in rows(name) if row["train/loss"]] for name in ("a", "whole")]
     assert trained[0] == trained[1]
 
 
-def test_a_damaged_checkpoint_is_passed_over(run, interrupt, own_folder, capsys) -> None:
-    assert run("fit", "--run", "whole") == 0
-    interrupt("a")
+def test_a_damaged_checkpoint_is_passed_over(run, have, own_folder, capsys) -> None:
+    have("finished", "whole")
+    have("interrupted", "a")
     last = own_folder / "runs" / "a" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     assert run("fit", "--resume") == 0
@@ -126,18 +133,18 @@ def test_a_damaged_checkpoint_is_passed_over(run, interrupt, own_folder, capsys)
     assert_same("a", "whole")
 
 
-def test_a_run_in_use_is_refused(run, interrupt, own_folder, monkeypatch, capsys) -> None:
+def test_a_run_in_use_is_refused(run, have, own_folder, monkeypatch, capsys) -> None:
     monkeypatch.setattr(runs, "_WAIT", 0.1)
-    interrupt("a")
+    have("interrupted", "a")
     with FileLock(own_folder / "runs" / "a" / ".lock"):
         assert run("fit", "--resume", "a") == 1
         assert "the run a is in use: another process trains it" in capsys.readouterr().err
     assert run("fit", "--resume", "a") == 0
 
 
-def test_the_newest_unfinished_run_is_one_that_no_process_has(run, interrupt, own_folder, capsys) -> None:
-    interrupt("a")
-    interrupt("b")
+def test_the_newest_unfinished_run_is_one_that_no_process_has(run, have, own_folder, capsys) -> None:
+    have("interrupted", "a")
+    have("interrupted", "b")
     with FileLock(own_folder / "runs" / "b" / ".lock"):
         assert run("fit", "--resume") == 0
         assert (record("a")["status"], record("b")["status"]) == ("finished", "interrupted")
