@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from . import commands, contract, loggers, predictions, ranks, runs, signals
+from . import commands, contract, locks, loggers, predictions, ranks, runs, signals
 from .checkpoints import flat
 from .cli import RunCLI
 from .errors import UserError, message
@@ -189,7 +189,7 @@ class TrainerCLI(RunCLI):
 def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     """Run one of the four commands, and return its exit code."""
     try:
-        with runs.locks_freed(), signals.handled(), quiet():
+        with locks.locks_freed(), signals.handled(), quiet():
             TrainerCLI(module_class, data_class, args)
     except Exception as error:
         text = message(error)
