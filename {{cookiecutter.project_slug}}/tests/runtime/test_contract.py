@@ -56,7 +56,7 @@ class Full(Toy):
 
     headline = ("loss", "min", "m")
 
-    def __init__(self, num_numbers: int, lr: float = 0.1) -> None:
+    def __init__(self, num_numbers: int, lr: float = 0.02) -> None:
         super().__init__(lr)
         self.layer = torch.nn.Linear(num_numbers, 1)
 

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from toy import ToyData
 from written import assert_same, record
 
-from {{ cookiecutter.__package }}.runtime import loaders
+from {{ cookiecutter.__package }}.runtime.randomness import generators, seed_of
 
 
 class Stream(IterableDataset):
@@ -25,7 +25,7 @@ class StreamData(ToyData):
 
 def test_a_stream_is_named_and_read_again(run, interrupt, capsys) -> None:
     assert run("fit", "--run", "whole", data=StreamData) == 0
-    assert "Stream has no length and no state: a resumed run reads again" in capsys.readouterr().out
+    assert "Stream has neither indices nor a state: a resumed run reads again" in capsys.readouterr().out
     interrupt("stopped", data=StreamData)
     assert run("fit", "--resume", data=StreamData) == 0
     assert [note.split()[0] for note in record("stopped")["loaders"]] == ["Stream"]
@@ -44,11 +44,10 @@ class Position:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        while self.next < len(self.batches):
-            self.next += 1
+        for number in range(self.next % len(self), len(self)):
+            self.next = number + 1
             self.read.append(self.next)
-            yield self.batches[self.next - 1]
-        self.next = 0
+            yield self.batches[number]
 
     def state_dict(self) -> dict[str, int]:
         return {"next": self.next}
@@ -109,16 +108,13 @@ def test_generators_that_a_data_set_holds_are_found(kind) -> None:
     dataset = Lookup()
     dataset.held = {"deep": [found]} if kind == "list" else found  # type: ignore[attr-defined]
     subset = torch.utils.data.Subset(dataset, [0, 1])
-    assert [id(one) for one in loaders.generators(subset)] == [id(found)]
-    assert loaders.generators(torch.utils.data.Subset(Lookup(), [0])) == []
+    assert [id(one) for one in generators(subset)] == [id(found)]
+    assert generators(torch.utils.data.Subset(Lookup(), [0])) == []
 
 
 def test_the_seed_of_a_batch_is_the_same_in_every_process() -> None:
-    assert loaders.seed_of(hash((1, 0, 0, 2)), 3) == loaders.seed_of(hash((1, 0, 0, 2)), 3)
+    assert seed_of(hash((1, 0, 0, 2)), 3) == seed_of(hash((1, 0, 0, 2)), 3)
     seeds = {
-        loaders.seed_of(hash((1, 0, 0, epoch, rank)), batch)
-        for epoch in range(9)
-        for rank in (0, 1)
-        for batch in range(99)
+        seed_of(hash((1, 0, 0, epoch, rank)), batch) for epoch in range(9) for rank in (0, 1) for batch in range(99)
     }
     assert len(seeds) == 9 * 2 * 99

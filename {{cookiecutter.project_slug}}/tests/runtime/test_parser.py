@@ -31,6 +31,8 @@ def test_a_mistake_on_the_command_line_is_told_in_a_few_lines(options, text, run
 def test_a_mistyped_command_is_told(run, capsys) -> None:
     assert run("fti") == 2
     assert "there is no command fti. Did you mean fit?" in capsys.readouterr().err
+    assert run("--trainer.max_epochs", "3", "fit") == 2
+    assert "there is no command --trainer.max_epochs." in capsys.readouterr().err
 
 
 def test_a_folder_without_a_configuration_is_told(run, capsys) -> None:

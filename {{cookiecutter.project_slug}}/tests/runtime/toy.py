@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 class Toy(pl.LightningModule):
     """Learn the sum of four numbers."""
 
-    def __init__(self, lr: float = 0.1) -> None:
+    def __init__(self, lr: float = 0.02) -> None:
         super().__init__()
         self.lr = lr
         self.layer = nn.Linear(4, 1)
