@@ -80,24 +80,18 @@ class Full(Toy):
 PICTURES = f"--trainer.callbacks+={Pictures.__module__}.Pictures"
 
 
-def fit(run, *options: str) -> None:
-    words = ("--run", "a", "--seed_everything", "5", "--data.fold", "2", PICTURES, *options)
-    assert run("fit", *words, module=Full, data=FullData) == 0
-
-
-def test_a_run_records_what_the_classes_tell(run) -> None:
-    fit(run)
+def test_a_run_is_given_what_the_classes_tell(run) -> None:
+    options = ("--seed_everything", "5", "--data.fold", "2", PICTURES)
+    assert run("fit", "--run", "a", *options, module=Full, data=FullData) == 0
     known = record("a")
     assert known["fingerprint"] == "numbers of seed 5, part 2 of 4"  # seed, fold, num_folds and fingerprint()
     assert known["class_names"] == ["below", "above"]
     assert known["headline"] == ["loss", "min", "m"]
     assert known["linked"] == {"num_numbers": "4"}
-    assert sorted(path.name for path in Path("runs/a/images").iterdir()) == [
-        "test_losses.png",
-        "val_epoch_000_losses.png",
-    ]
+    pictures = sorted(Path("runs/a/images").iterdir())
+    assert [file.name for file in pictures] == ["test_losses.png", "val_epoch_000_losses.png"]
     # of the outputs of both batches, the first batch of eight items, and the data module
-    assert Image.open("runs/a/images/test_losses.png").size == (2, 8 + 2)
+    assert Image.open(pictures[0]).size == (2, 8 + 2)
     if "report" in commands.available():
         assert known["baseline"] == {"always nought": {"test/loss": 3.5}}
         page = Path("runs/a/report.html").read_text(encoding="utf-8")
@@ -106,19 +100,18 @@ def test_a_run_records_what_the_classes_tell(run) -> None:
     assert run("predict", module=Full, data=FullData) == 0
     assert {row["sign"] for row in rows("a", "predictions.csv")} == {"below", "above"}
 
-
-def test_new_inputs_are_predicted_by_their_paths(run, capsys) -> None:
-    fit(run)
     Path("minus.txt").write_text("-3")
     Path("plus.txt").write_text("3")
     assert run("predict", "plus.txt", "minus.txt", "--csv", "p.csv", module=Full, data=FullData) == 0
     (name, first), (other, second) = (line.split(",") for line in Path("p.csv").read_text().splitlines()[1:])
     assert (name, other) == ("plus.txt", "minus.txt")
     assert float(first) > 0 > float(second)
+
+
+def test_a_data_module_that_takes_no_paths_is_told_how(run, capsys) -> None:
     assert run("predict", "plus.txt") == 1
-    assert "ToyData can't be given paths. Add to the data module's __init__ an argument predict_paths" in (
-        capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "ToyData can't be given paths. Add to the data module's __init__ an argument predict_paths" in error
 
 
 def test_every_name_of_the_contract_is_found() -> None:

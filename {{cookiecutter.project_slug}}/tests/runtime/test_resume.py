@@ -63,7 +63,7 @@ def test_a_run_is_not_interrupted_between_gradients_that_are_summed(run, interru
     assert_same("stopped", "whole")
 
 
-@pytest.mark.parametrize(("workers", "workers_then"), [(0, 0), (2, 2), (0, 1)])
+@pytest.mark.parametrize(("workers", "workers_then"), [(2, 2), (1, 0)])
 def test_random_numbers_in_data_and_steps_are_those_of_the_whole_run(
     workers, workers_then, run, interrupt, tmp_path_factory
 ) -> None:
@@ -78,24 +78,14 @@ def test_random_numbers_in_data_and_steps_are_those_of_the_whole_run(
     assert_same("stopped", "whole")
 
 
-def test_random_numbers_differ_from_batch_to_batch_and_from_epoch_to_epoch(run) -> None:
+def test_an_epoch_has_each_item_once_in_another_order_and_each_batch_its_own_random_numbers(run, interrupt) -> None:
+    seen: list[list[float]] = [[], [], []]
     drawn = []
 
     class Watched(Toy):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
-            return super().training_step(batch, batch_idx)
-
-    assert run("fit", "--run", "a", module=Watched) == 0
-    assert len(set(drawn)) == len(drawn) == 3 * 6
-
-
-def test_an_epoch_has_each_item_once_in_another_order(run, interrupt) -> None:
-    seen: list[list[float]] = [[], [], []]
-
-    class Watched(Toy):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             seen[self.current_epoch] += batch[1].tolist()
+            drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
             return super().training_step(batch, batch_idx)
 
     interrupt("a", module=Watched)
@@ -104,6 +94,7 @@ def test_an_epoch_has_each_item_once_in_another_order(run, interrupt) -> None:
     assert [len(set(epoch)) for epoch in seen] == [len(epoch) for epoch in seen] == [48, 48, 48]
     assert sorted(seen[0]) == sorted(seen[1]) == sorted(seen[2])
     assert seen[0] != seen[1] != seen[2]
+    assert len(set(drawn)) == len(drawn) == 3 * 6
 
 
 def test_a_resumed_run_keeps_its_options(run, have, capsys) -> None:
@@ -150,8 +141,6 @@ def test_the_newest_unfinished_run_is_one_that_no_process_has(run, have, own_fol
         assert (record("a")["status"], record("b")["status"]) == ("finished", "interrupted")
         assert run("fit", "--resume") == 1
         assert "no unfinished run" in capsys.readouterr().err
-    assert run("fit", "--resume") == 0
-    assert record("b")["status"] == "finished"
 
 
 def test_the_same_command_begins_a_run_and_goes_on_with_it(run, interrupt) -> None:

@@ -47,7 +47,8 @@ def test_evaluation_without_a_run_is_refused(run, capsys) -> None:
 
 def test_evaluation_takes_the_best_checkpoint_of_the_newest_run(run, have) -> None:
     have("finished", "a")
-    assert run("fit", "--run", "b", "--debug", "trial") == 0  # which no command takes by itself
+    have("finished", "b")
+    runs.Run(Path("runs/b")).update(debug="trial")  # which no command takes by itself
     assert run("validate") == 0
     assert record("a", "validate.json")["val/loss"] == pytest.approx(record("a")["best_score"])
     assert not Path("runs/b/validate.json").exists()

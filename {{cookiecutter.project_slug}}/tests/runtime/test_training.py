@@ -82,9 +82,10 @@ def test_a_step_that_is_missing_is_named(run, capsys) -> None:
         assert f"error: {lacks.format(step)}" in capsys.readouterr().err
 
 
-def test_a_loader_that_is_missing_is_named(run, capsys) -> None:
-    assert run("fit", "--run", "a", data=NoTestLoader) == 0
-    assert "There was no test: there is no test_dataloader. Add it to NoTestLoader" in capsys.readouterr().out
+def test_a_loader_that_is_missing_is_named(run, have, capsys) -> None:
+    have("finished", "a")
+    assert run("test", data=NoTestLoader) == 1
+    assert "error: there is no test_dataloader. Add it to NoTestLoader" in capsys.readouterr().err
 
 
 def test_a_misspelt_metric_is_refused_and_leaves_no_run(run, capsys) -> None:
