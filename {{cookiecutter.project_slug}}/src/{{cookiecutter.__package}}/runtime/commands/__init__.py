@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
@@ -36,7 +37,7 @@ def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
     if args[0] == "--version":
         print(f"{PACKAGE} {metadata.version(PACKAGE.replace('_', '-'))}")
         return 0
-    if args[0] not in there and not args[0].startswith("-"):
+    if args[0] not in there:
         near = difflib.get_close_matches(args[0], there, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
         print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
@@ -54,9 +55,13 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
         return code
     if args[0] not in TRAINER or (args[0] == "predict" and has_files(args[1:])):
         from ..parser import quiet
+        from ..ranks import FOLDER_VARIABLE
 
-        with quiet():
-            return _told(lambda: _module(args[0]).main(args[1:], module_class, data_class))
+        try:
+            with quiet():
+                return _told(lambda: _module(args[0]).main(args[1:], module_class, data_class))
+        finally:
+            os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
     from ..trainer import main
 
     return main(module_class, data_class, args)
