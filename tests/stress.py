@@ -1,7 +1,7 @@
 """Kill trainings at random moments, resume them, and compare the end with that of a training that was never killed.
 
-``python tests/stress.py --kills 300`` (or ``make stress``) goes on until so many kills were made. With ``--own`` a user's
-own classes are trained.
+``python tests/stress.py --kills 300`` (or ``make stress``) goes on until so many kills were made.
+``python tests/stress.py --own --kills 60`` does so with a user's own classes.
 """
 
 from __future__ import annotations

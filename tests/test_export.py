@@ -8,9 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -51,11 +53,12 @@ def test_exported_models_predict_what_the_checkpoint_does_on_all_test_digits(bak
     (code, output), (refused, reason) = run(project, ["export"], ["export", "runs/a", "--tolerance=0"])
     assert code == 0, output
     assert refused == 1
-    assert "error: model.onnx was not written: its probabilities differ by up to " in reason
-    differences = [float(text) for text in re.findall(r"largest difference to the checkpoint (\S+)", output)]
-    assert len(differences) == 2
+    assert re.search(r"error: nothing was written, .*: largest difference of probabilities \S+ \(tolerance 0", reason)
+    # by the Trainer, by ONNX and by torch.export
+    differences = [float(text) for text in re.findall(r"largest difference of probabilities (\S+) ", output)]
+    assert len(differences) == 3
     assert max(differences) < 1e-5
-    assert output.count("0 of 360 labels differ") == 2
+    assert output.count("0 of 360 labels differ") == 3
 
     folder = project / "runs" / "a" / "export"
     assert {file.name for file in folder.iterdir()} == {"model.onnx", "model.pt2", "README.md"}
@@ -68,17 +71,27 @@ def test_exported_models_predict_what_the_checkpoint_does_on_all_test_digits(bak
     assert np.abs(by_onnx - expected).max() < 1e-5
     (single,) = session.run(None, {"images": images[:1]})
     assert np.abs(single - expected[:1]).max() < 1e-5
-    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == list("0123456789")
-    files = {"class_names.txt": ""}
+    files = {"facts.json": ""}
     module = torch.export.load(folder / "model.pt2", extra_files=files).module()
-    assert (module(torch.from_numpy(images)) - torch.from_numpy(expected)).abs().max() < 1e-5
-    assert json.loads(files["class_names.txt"]) == list("0123456789")
+    assert (module(images=torch.from_numpy(images)) - torch.from_numpy(expected)).abs().max() < 1e-5
+    assert facts_of(folder) == json.loads(files["facts.json"])
+    facts = facts_of(folder)
+    assert facts["class_names"] == list("0123456789")
+    assert facts["run"] == "a"
+    assert facts["inputs"] == [{"name": "images", "dtype": "uint8", "shape": ["batch", 1, 8, 8]}]
+    assert facts["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 10]}]
     card = (folder / "README.md").read_text()
-    accuracy = float(re.findall(r"accuracy \| (0\.\d+) \(95 % interval", card)[0])
-    with np.load(TEMPLATE / "src" / "{{cookiecutter.__package}}" / "digits.npz") as digits:
-        assert accuracy == pytest.approx((expected.argmax(axis=1) == digits["test_labels"]).mean(), abs=1e-4)
+    tested = json.loads((folder.parent / "test.json").read_text())
+    assert f"| test/accuracy | {tested['test/accuracy']:.6g} |" in card
     assert "CC BY 4.0" in card
     assert "Code and weights: MIT" in card
+    assert 'session.run(None, {"images": images})' in card
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What the ONNX file says of itself."""
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    return json.loads(session.get_modelmeta().custom_metadata_map["facts"])
 
 
 def rows(file: Path) -> list[list[str]]:
@@ -145,27 +158,61 @@ def test_what_cannot_be_exported_or_predicted_is_told_in_one_line(bake_project):
     project = trained(bake_project)
     (project / "runs" / "empty").mkdir()
     (project / "runs" / "empty" / "config.yaml").write_text((project / "runs" / "a" / "config.yaml").read_text())
-    (project / "not.onnx").write_text("no model")
     (project / "picture.png").write_bytes(b"no image")
+    (project / "folder").mkdir()
     cases = {
-        "there is no run nowhere in runs (newest: a": ["export", "nowhere"],
-        "there is no run nowhere in runs": ["predict", "picture.png", "--run=nowhere"],
+        "there is no run nowhere in ": ["export", "nowhere"],
+        "there is no run elsewhere in ": ["predict", "picture.png", "--run=elsewhere"],
         "the run empty has no checkpoint in ": ["export", "empty"],
         "--tolerance is 2.0; it must lie between 0 and 1": ["export", "--tolerance=2"],
-        "not.onnx can't be read as an ONNX model: ": ["predict", "picture.png", "--onnx=not.onnx"],
         "missing.onnx does not exist. Write it with: ": ["predict", "picture.png", "--onnx=missing.onnx"],
-        "no image was labelled; files in folders must end in one of .jpg": ["predict", "picture.png", "--run=a"],
+        "picture.png": ["predict", "picture.png", "--run=a"],
+        ".jpg": ["predict", "folder", "--run=a"],
     }
     for (text, command), (code, output) in zip(cases.items(), run(project, *cases.values()), strict=True):
-        told = [line for line in output.splitlines() if line.startswith("error: ")]
+        lines = [line for line in output.splitlines() if line.startswith("error: ")]
         assert code == 1, (command, output)
-        assert text in told[-1], (command, output)
+        assert text in lines[-1], (command, output)
         assert "Traceback" not in output
     # an extra that is not installed
-    before = f"from {PACKAGE}.commands import _extras; _extras.find_spec = lambda name: None"
+    before = f"from {PACKAGE}.runtime import errors; errors.find_spec = lambda name: None"
     [(code, output)] = run(project, ["export"], before=before)
     assert code == 1
     assert (
         "error: onnx and onnxscript and onnxruntime are not installed. Install with: pip install -e '.[export]'"
         in output
     )
+
+
+def test_an_onnx_file_that_no_export_wrote_is_refused_in_one_line(bake_project):
+    project = trained(bake_project)
+    Image.new("L", (8, 8)).save(project / "picture.png")
+    [(code, output)] = run(project, ["export"])
+    assert code == 0, output
+    good = (project / "runs" / "a" / "export" / "model.onnx").read_bytes()
+    files = {
+        "no_model": b"no model",
+        "empty": b"",
+        "cut": good[: len(good) // 2],
+        "without_facts": with_facts(good, None),
+        "no_json": with_facts(good, "{"),
+        "a_list": with_facts(good, "[]"),
+        "nine_classes": with_facts(good, json.dumps({"class_names": list("012345678")})),
+        "no_classes": with_facts(good, json.dumps({"class_names": None})),
+    }
+    for name, content in files.items():
+        (project / f"{name}.onnx").write_bytes(content)
+    commands = [["predict", "picture.png", f"--onnx={name}.onnx"] for name in files]
+    for name, (code, output) in zip(files, run(project, *commands), strict=True):
+        assert code == 1, output
+        [line] = [line for line in output.splitlines() if line.strip() and not line.startswith(" predict")]
+        assert line.startswith(f"error: {name}.onnx "), output
+
+
+def with_facts(model: bytes, facts: str | None) -> bytes:
+    """An ONNX file that says something else of itself."""
+    proto = onnx.load_from_string(model)
+    del proto.metadata_props[:]
+    if facts is not None:
+        onnx.helper.set_model_props(proto, {"facts": facts})
+    return proto.SerializeToString()

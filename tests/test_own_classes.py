@@ -10,7 +10,6 @@ import csv
 import json
 import re
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,7 +135,7 @@ class Asked:
 
 
 @pytest.fixture(scope="module", params=FORMS)
-def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     form = FORMS[request.param]
     folder = tmp_path_factory.mktemp("own")
     project = project_with(form.module, form.data, folder, form.metric if form.validates else None)
@@ -217,7 +216,8 @@ def test_a_run_that_is_killed_twice_and_resumed_ends_like_one_that_was_left_alon
 
     assert code == 0, output
     assert "is not resumable" not in output
-    assert differences(asked.run, asked.project / "runs" / "killed") == []
+    different = differences(asked.run, asked.project / "runs" / "killed")
+    assert not different, "\n".join(different)
 
 
 def kill_after(steps: int, project: Path, command: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import signal
 import sqlite3
 import time
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 import yaml
@@ -28,7 +31,7 @@ def start(project: Path, *options: str) -> Command:
 
 
 def trials(project: Path) -> list[str]:
-    """The state of each trial."""
+    """The state of each of Optuna's trials; one that was left and goes on is there twice, first as FAIL."""
     file = project / "runs" / "tune" / "sweep.db"
     if not file.is_file():
         return []
@@ -51,39 +54,118 @@ def wait_for(project: Path, count: int, *commands: Command) -> None:
         time.sleep(0.01)
 
 
-def kill_in_a_trial(project: Path, count: int) -> None:
-    """Start a sweep and kill it, after so many trials are complete, in the middle of one."""
+def kill_in_a_trial(project: Path, count: int, command: Command) -> None:
+    """Kill a sweep, after so many trials are complete, in the middle of one of its own."""
+    wait_for(project, count, command)
     while True:
-        command = start(project)
-        wait_for(project, count, command)
-        while not any((project / "runs").glob(f"tune-{finished(project):03d}/checkpoints/last.ckpt")):
-            assert command.ended() is None, command.output()
-            time.sleep(0.01)
-        command.kill()
-        if "RUNNING" in trials(project):
-            return
-        count = finished(project) + 1  # it was complete before it was killed
+        assert command.ended() is None, command.output()
+        begun = re.findall(r"^trial (\d+) (?:begins|goes on)", command.output(), re.MULTILINE)
+        folder = project / "runs" / f"tune-{int(begun[-1]):03d}" if begun else project
+        if (folder / "checkpoints" / "last.ckpt").is_file() and status(folder) == "running":
+            command.kill()
+            if status(folder) == "running":
+                return
+        time.sleep(0.01)
 
 
-def test_a_sweep_killed_twice_and_worked_on_by_two_ends_with_exactly_its_trials_and_its_best_repeats(project):
-    kill_in_a_trial(project, 3)
-    kill_in_a_trial(project, 8)
-    both = [start(project), start(project)]
+def status(folder: Path) -> str:
+    return json.loads((folder / "run.json").read_text())["status"]
 
-    assert [command.wait() for command in both] == [0, 0], [command.output() for command in both]
+
+def check_trials(project: Path, outputs: list[str]) -> None:
+    """Each of the 20 trials was begun once, has trained each epoch once, and is finished."""
     states = trials(project)
-    assert len([state for state in states if state in ("COMPLETE", "PRUNED")]) == 20, states
-    assert set(states) <= {"COMPLETE", "PRUNED", "WAITING"}  # one that waits is for a larger --trials
-    assert len(list((project / "runs").glob("tune-*"))) == 20
-    assert "goes on" in "".join(command.output() for command in both)
-    begun = [re.findall(r"^trial (\d+) (?:begins|goes on)", command.output(), re.MULTILINE) for command in both]
-    assert not set(begun[0]) & set(begun[1])
-    assert all(begun)
-    for folder in (project / "runs").glob("tune-*"):
-        assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+    assert sum(state in ("COMPLETE", "PRUNED") for state in states) == 20, states
+    assert set(states) <= {"COMPLETE", "PRUNED", "FAIL"}
+    begun = [n for output in outputs for n in re.findall(r"^trial (\d+) begins", output, re.MULTILINE)]
+    folders = sorted((project / "runs").glob("tune-*"))
+    assert sorted(f"tune-{int(number):03d}" for number in begun) == [folder.name for folder in folders]
+    assert len(folders) == 20
+    for folder in folders:
+        assert status(folder) == "finished"
+        with (folder / "metrics.csv").open(newline="") as file:
+            epochs = [row["epoch"] for row in csv.DictReader(file) if row["val/accuracy"]]
+        assert epochs in (["0"], ["0", "1"]), folder
 
+
+def test_a_sweep_of_two_processes_of_which_each_is_killed_ends_with_exactly_its_trials(project):
+    first, second = start(project), start(project)  # at once: one of them makes the database
+    kill_in_a_trial(project, 3, first)
+    third = start(project)
+    kill_in_a_trial(project, 8, second)
+    fourth = start(project)
+
+    assert [command.wait() for command in (third, fourth)] == [0, 0], [third.output(), fourth.output()]
+    outputs = [command.output() for command in (first, second, third, fourth)]
+    check_trials(project, outputs)
+    left = [
+        n for output in outputs[:2] for n in re.findall(r"^trial (\d+) (?:begins|goes on)", output, re.MULTILINE)[-1:]
+    ]
+    assert set(left) <= set(re.findall(r"trial (\d+) goes on", "".join(outputs)))
+
+
+def test_a_sweep_killed_at_random_moments_ends_with_exactly_its_trials(project):
+    random, commands = Random(0), []
+    running = [start(project), start(project)]
+    for _ in range(8):
+        time.sleep(random.uniform(0.5, 4))
+        if finished(project) >= 16:
+            break
+        killed = running.pop(random.randrange(2))
+        killed.kill()
+        commands.append(killed)
+        running.append(start(project))
+    assert [command.wait() for command in running] == [0, 0], [command.output() for command in running]
+    assert len(commands) >= 2
+    check_trials(project, [command.output() for command in (*commands, *running)])
+
+
+@pytest.mark.parametrize("moment", ["ask", "tell", "add_trial"])
+def test_a_process_killed_between_two_words_with_the_database_loses_no_trial(project, moment):
+    before = f"""
+import os, signal, optuna
+original = optuna.Study.{moment}
+def killed(*args, **kwargs):
+    original(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+optuna.Study.{moment} = killed
+"""
+    small = ["sweep", "tune", "--trials=2", *SWEEP]
+    command = shared().start(project, [small])
+    kill_in_a_trial(project, 0, command)
+    values = options(project / "runs" / "tune-000", "model")
+    killed = shared().start(project, [small], before=before)
+    assert killed.wait() == -9
+    [(code, output)] = run(project, small)
+
+    assert code == 0, output
+    assert finished(project) == 2
+    assert values == options(project / "runs" / "tune-000", "model")
+    folders = list(project.glob("runs/tune-*"))
+    assert [status(folder) for folder in folders] == ["finished"] * 2
+
+
+def options(folder: Path, part: str) -> dict[str, Any]:
+    return yaml.safe_load((folder / "config.yaml").read_text())[part]
+
+
+def test_a_trial_that_goes_on_can_still_be_pruned(project):
+    pruner = "{class_path: optuna.pruners.ThresholdPruner, init_args: {upper: -1.0}}"
+    space = with_space(project, "pruned", f"{METRIC}, pruner: {pruner}, space: {{data.batch_size: {{int: [8, 16]}}}}")
+    command = shared().start(project, [["sweep", "tune", "--trials=1", *SWEEP, space]])
+    kill_in_a_trial(project, 0, command)
+    [(code, output)] = run(project, ["sweep", "tune", "--trials=1", *SWEEP, space])
+    assert code == 1
+    assert "trial 0 goes on" in output
+    assert told(output) == ["error: none of the 1 trials has come to its end; all of them were pruned."]
+    assert trials(project) == ["FAIL", "PRUNED"]
+
+
+def test_the_best_configuration_repeats_the_best_trial_and_the_page_needs_no_network(project):
+    [(code, output)] = run(project, ["sweep", "tune", "--trials=4", *SWEEP])
+    assert code == 0, output
     best = (project / "runs" / "tune" / "best.yaml").read_text()
-    found = re.match(r"# The best of the sweep tune: trial (\d+), val/accuracy (0\.\d+)", best)
+    found = re.match(r"# The best of the sweep tune: trial (\d+), val/accuracy (0\.\d+), of (\d) complete", best)
     assert found
     [(code, output)] = run(project, ["fit", "-c", "runs/tune/best.yaml", "--run=again"])
     assert code == 0, output
@@ -91,7 +173,7 @@ def test_a_sweep_killed_twice_and_worked_on_by_two_ends_with_exactly_its_trials_
     assert (again / "metrics.csv").read_text() == (trial / "metrics.csv").read_text()
     page = (project / "runs" / "tune" / "sweep.html").read_text()
     assert "Plotly.newPlot" in page
-    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)  # it needs no network
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
 
 
 def told(output: str) -> list[str]:
@@ -100,35 +182,45 @@ def told(output: str) -> list[str]:
 
 
 def with_space(project: Path, name: str, text: str) -> str:
-    (project / f"{name}.yaml").write_text(text)
+    (project / f"{name}.yaml").write_text(f"{{{text}}}")
     return f"--space={name}.yaml"
+
+
+METRIC = "metric: val/accuracy, direction: maximize"
 
 
 def test_bad_search_spaces_and_options_are_refused_in_one_line_before_the_first_trial(project):
     space = "space: {data.batch_size: {int: [8, 16]}}"
     cases = {
         "--trials is 0; it must be at least 1.": ["--trials=0"],
-        "the search space nowhere.yaml can't be read: No such file": ["--space=nowhere.yaml"],
-        "empty.yaml has no search space: under space: it must name options": [with_space(project, "empty", "")],
-        "yaml.yaml is not YAML: ": [with_space(project, "yaml", "space: [")],
-        "more.yaml has trials, which means nothing there": [with_space(project, "more", f"{{{space}, trials: 3}}")],
-        "data.batch_size is {'range': [1, 2]} in kind.yaml; it must have one of choices": [
+        "the search space nowhere.yaml can't be used: File does not exist": ["--space=nowhere.yaml"],
+        "the search space empty.yaml has no space.": [with_space(project, "empty", f"{METRIC}, space: {{}}")],
+        "yaml.yaml can't be used: Problems parsing config: ": [with_space(project, "yaml", "space: [")],
+        "more.yaml can't be used: there is no option trials.": [with_space(project, "more", f"{space}, trials: 3")],
+        "data.batch_size is {'range': [1, 2]}; it must be choices: [A, B, …], or uniform": [
             with_space(project, "kind", "space: {data.batch_size: {range: [1, 2]}}")
         ],
-        "it must be two numbers (1e-4 is a text in YAML: write 1.0e-4)": [
-            with_space(project, "text", "space: {model.optimizer.init_args.lr: {uniform: [1e-4, 1]}}")
+        "model.optimizer.init_args.lr is {'uniform': ['low', 1]}; it must be choices": [
+            with_space(project, "text", "space: {model.optimizer.init_args.lr: {uniform: [low, 1]}}")
         ],
-        "on a logarithmic scale both must be above 0": [
+        "data.batch_size is {'int': [1.5, 3]}; it must be choices": [
+            with_space(project, "half", "space: {data.batch_size: {int: [1.5, 3]}}")
+        ],
+        "data.batch_size is {'int': [16]}; it must be choices": [
+            with_space(project, "one", "space: {data.batch_size: {int: [16]}}")
+        ],
+        "data.batch_size is {'int': [16, 8]}; it must be choices": [
+            with_space(project, "order", "space: {data.batch_size: {int: [16, 8]}}")
+        ],
+        "`low > 0` must hold for `log=True`": [
             with_space(project, "log", "space: {model.optimizer.init_args.lr: {log_uniform: [0, 1]}}")
         ],
-        "direction is 'up' in up.yaml; it must be maximize or minimize.": [
-            with_space(project, "up", f"{{direction: up, {space}}}")
+        "--direction is 'up'; it must be one of 'maximize', 'minimize'": [
+            with_space(project, "up", f"direction: up, {space}")
         ],
-        "model.num_classes can't be searched (linked.yaml)": [
-            with_space(project, "linked", "space: {model.num_classes: {int: [2, 3]}}")
-        ],
-        "pruner.class_path is 'optuna.pruners.Median' in pruner.yaml; it must be a class of optuna.pruners": [
-            with_space(project, "pruner", f"{{{space}, pruner: {{class_path: optuna.pruners.Median}}}}")
+        "the search space loss.yaml has no direction.": [with_space(project, "loss", f"metric: val/loss, {space}")],
+        "there is no Median in optuna.pruners": [
+            with_space(project, "pruner", f"{METRIC}, {space}, pruner: {{class_path: optuna.pruners.Median}}")
         ],
         "--run is no option of sweep": ["--run=a"],
     }
@@ -137,21 +229,23 @@ def test_bad_search_spaces_and_options_are_refused_in_one_line_before_the_first_
         assert code == 1, (options, output)
         (line,) = told(output)
         assert text in line, (options, line)
-    assert not list(project.glob("runs/tune-*"))
+    assert not (project / "runs").exists()
 
 
-def test_a_misspelt_option_is_refused_with_the_one_that_was_meant(project):
+def test_a_misspelt_option_and_one_that_follows_another_are_refused_before_the_first_trial(project):
     spaces = {
         "data.batch_sizes": "there is no option --data.batch_sizes. Did you mean --data.batch_size",
         "model.optimizer.init_args.lrr": "lrr",
         "model.network.init_args.widht": "widht",
+        "model.num_classes": "--model.num_classes can't be set: it follows the data module's num_classes.",
     }
     commands = [
-        ["sweep", with_space(project, f"s{i}", f"space: {{{name}: {{int: [8, 16]}}}}"), *SMALL]
+        ["sweep", with_space(project, f"s{i}", f"{METRIC}, space: {{{name}: {{int: [8, 16]}}}}"), *SMALL]
         for i, name in enumerate(spaces)
     ]
+    choices = f"{METRIC}, space: {{data.batch_size: {{choices: [16, many]}}}}"
     commands.append(["sweep", *SMALL, "--data.bach_size=3"])
-    commands.append(["sweep", with_space(project, "s", "space: {data.batch_size: {choices: [16, many]}}"), *SMALL])
+    commands.append(["sweep", with_space(project, "s", choices), *SMALL])
     texts = [*spaces.values(), "there is no option --data.bach_size. Did you mean --data.batch_size", "'many'"]
     for text, (code, output) in zip(texts, run(project, *commands), strict=True):
         assert code == 2, output
@@ -164,18 +258,47 @@ def test_a_locked_database_and_one_that_cannot_be_opened_are_told_in_one_line(pr
     locked = sqlite3.connect(project / "locked.db", isolation_level=None)
     locked.execute("BEGIN EXCLUSIVE")
     storages = {
-        "sqlite:///locked.db?timeout=1": "another program has locked it",
+        "sqlite:///locked.db?timeout=1": "database is locked",
         "sqlite:///nowhere/sweep.db": "unable to open database file",
-        "nonsense": "nonsense",
-        "postgresql://me:secret@127.0.0.1:9/base": "postgresql://…@127.0.0.1:9/base",
+        "nonsense": "Could not parse SQLAlchemy URL",
+        "postgresql://me:secret@127.0.0.1:9/base": "",
     }
     results = run(project, *(["sweep", "tune", *SMALL, f"--storage={url}"] for url in storages))
     locked.close()
     for text, (code, output) in zip(storages.values(), results, strict=True):
         assert code == 1, output
         (line,) = told(output)
+        assert line.startswith("error: the sweep's database can't be used: ")
         assert text in line
         assert "secret" not in line
+
+
+def test_processes_that_share_a_database_but_no_folder_are_refused(project):
+    command = ["sweep", "tune", "--trials=1", *SWEEP, "--storage=sqlite:///shared.db"]
+    (here, _), (elsewhere, output) = run(project, command, [*command, "--trainer.default_root_dir=other"])
+
+    assert (here, elsewhere) == (0, 1)
+    assert told(output)[0].startswith("error: the sweep tune was begun with the folder ")
+
+
+def test_without_a_metric_the_headline_of_the_module_is_searched_for(project):
+    before = f"from {PACKAGE}.module import ImageClassifier\nImageClassifier.headline = ('loss', 'min', 'nats')"
+    space = with_space(project, "headline", "space: {data.batch_size: {int: [8, 16]}}")
+    [(code, output)] = run(project, ["sweep", "tune", "--trials=2", *SWEEP, space], before=before)
+
+    assert code == 0, output
+    values = [float(value) for value in re.findall(r"^trial \d: val/loss (\d\.\d+)", output, re.MULTILINE)]
+    assert f"Best: trial {values.index(min(values))}, val/loss {min(values):.4f}, of 2 complete" in output
+
+
+def test_a_grid_of_values_is_searched_by_its_sampler(project):
+    grid = "{class_path: optuna.samplers.GridSampler, init_args: {search_space: {data.batch_size: [8, 16]}}}"
+    space = f"{METRIC}, sampler: {grid}, space: {{data.batch_size: {{choices: [8, 16]}}}}"
+    [(code, output)] = run(project, ["sweep", "tune", "--trials=2", *SWEEP, with_space(project, "grid", space)])
+
+    assert code == 0, output
+    sizes = [options(folder, "data")["batch_size"] for folder in project.glob("runs/tune-*")]
+    assert sorted(sizes) == [8, 16]
 
 
 def test_a_stopped_sweep_goes_on_by_the_same_command_and_refuses_another_one(project):
@@ -198,10 +321,14 @@ def test_a_stopped_sweep_goes_on_by_the_same_command_and_refuses_another_one(pro
 
 def test_a_diverged_trial_is_pruned_and_three_failures_in_a_row_end_the_sweep(project):
     diverging = with_space(
-        project, "diverging", "{pruner: null, space: {model.optimizer.init_args.lr: {choices: [0.001, 1.0e+30]}}}"
+        project,
+        "diverging",
+        f"{METRIC}, pruner: null, space: {{model.optimizer.init_args.lr: {{choices: [0.001, 1.0e+30]}}}}",
     )
-    failing = with_space(project, "failing", "space: {data.batch_size: {int: [2000, 3000]}}")
-    wrong = with_space(project, "wrong", "{metric: val/acc, space: {data.batch_size: {int: [10, 12]}}}")
+    failing = with_space(project, "failing", f"{METRIC}, space: {{data.batch_size: {{int: [2000, 3000]}}}}")
+    wrong = with_space(
+        project, "wrong", "metric: val/acc, direction: maximize, space: {data.batch_size: {int: [10, 12]}}"
+    )
     results = run(
         project,
         ["sweep", "tune", *SWEEP, "--trials=6", diverging],
@@ -216,7 +343,7 @@ def test_a_diverged_trial_is_pruned_and_three_failures_in_a_row_end_the_sweep(pr
         "error: 3 trials in a row have failed, the last one because: data.batch_size is 2"
     )
     assert told(results[2][1])[-1].startswith(
-        "error: metric is 'val/acc' in wrong.yaml; the training logs train/accuracy"
+        "error: the sweep's metric is 'val/acc'; the training logs train/accuracy"
     )
 
 

@@ -24,7 +24,7 @@ from project import PACKAGE, TEMPLATE, clean_environment
 
 # Reads requests and writes answers, a line of JSON each. Forks before any thread is started: nothing here computes.
 _SERVER = """
-import gc, importlib, json, os, signal, sys, types
+import gc, importlib, json, os, runpy, signal, sys, traceback, types
 
 for name in {modules!r}:
     importlib.import_module(name)
@@ -106,7 +106,7 @@ for line in sys.stdin:
             sys.exit(child(request))
     print(json.dumps(answer), flush=True)
 """
-# How a forked process runs a command: with the code that the server has imported, as `__main__` does it …
+# Runs a command with the code that the server has imported, as `__main__` does.
 _MAIN = f"""
 from {PACKAGE} import inputs, runtime, train
 
@@ -114,13 +114,10 @@ def main(arguments):
     code = runtime.early(arguments, getattr(inputs, "read", None))
     return train.main(arguments) if code is None else code
 """
-# … or with the code of the folder that it runs in, as `python -m` does it.
+# Runs a command with the code of the folder that it runs in, as `python -m` does.
 _OWN_MAIN = f"""
-import runpy, traceback
-
 def main(arguments):
-    if (source := os.path.abspath("src")) not in sys.path:
-        sys.path.insert(1, source)
+    sys.path[1:1] = [os.path.abspath("src")]
     sys.argv = [{PACKAGE!r}, *arguments]
     try:
         runpy.run_module({PACKAGE!r}, run_name="__main__", alter_sys=True)
@@ -269,7 +266,7 @@ class Command:
 
 
 def shared(own: bool = False) -> WarmProcess:
-    """Return the one process that all tests of this process fork from; there is another for projects' own code."""
+    """Return the one process that all tests of this process fork from, or the one that forks for projects' own code."""
     return _shared(own)
 
 

@@ -1,6 +1,6 @@
 """Make the corrupt MNIST data set from MNIST, by rotating every image at random.
 
-Run ``python -m <package>.corrupt_mnist --help`` for the options.
+Run ``python scripts/make_corrupt_mnist.py --help`` for the options.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from .datasets import torchvision_dataset
-from .errors import UserError
+from torchvision.datasets import MNIST
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
@@ -34,7 +32,7 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     return F.grid_sample(images[:, None], grid, mode="nearest", align_corners=False)[:, 0]
 
 
-def write(source: Path, output: Path, parts: int, max_degrees: float, seed: int, download: bool = True) -> None:
+def write(source: Path, output: Path, parts: int, max_degrees: float, seed: int) -> None:
     """Write ``train_images_0.pt``, ``train_target_0.pt`` … and ``test_images.pt``, ``test_target.pt``.
 
     Args:
@@ -43,12 +41,11 @@ def write(source: Path, output: Path, parts: int, max_degrees: float, seed: int,
         parts: Number of training files.
         max_degrees: Largest rotation to either side.
         seed: Seed of the rotations.
-        download: Whether MNIST may be downloaded.
     """
     generator = torch.Generator().manual_seed(seed)
     output.mkdir(parents=True, exist_ok=True)
     for train in (True, False):
-        mnist = torchvision_dataset("mnist", source, train=train, download=download)
+        mnist = MNIST(str(source), train=train, download=True)
         degrees = (torch.rand(len(mnist.data), generator=generator) * 2 - 1) * max_degrees
         images = rotate(mnist.data.float() / 255, degrees)
         if not train:
@@ -63,9 +60,7 @@ def write(source: Path, output: Path, parts: int, max_degrees: float, seed: int,
 
 def main(args: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}.corrupt_mnist", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--source", type=Path, default=Path("data"), help="folder with MNIST (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("data/corruptmnist"), help="default: %(default)s")
     parser.add_argument("--parts", type=int, default=6, help="number of training files (default: %(default)s)")
@@ -76,8 +71,8 @@ def main(args: list[str] | None = None) -> int:
         parser.error(f"--parts is {options.parts}; it must be between 1 and 60000.")
     try:
         write(options.source, options.output, options.parts, options.max_degrees, options.seed)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (OSError, RuntimeError, ValueError) as error:  # of the download, or of a damaged file
+        print(f"error: MNIST can't be read from {options.source}, or the result not written: {error}", file=sys.stderr)
         return 1
     print(f"Corrupt MNIST is in {options.output}; options: --data.dataset corrupt_mnist --data.root {options.output}")
     return 0

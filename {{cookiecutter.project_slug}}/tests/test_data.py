@@ -1,5 +1,7 @@
+import os
 import pickle
 import re
+import runpy
 import struct
 from pathlib import Path
 
@@ -8,14 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from {{ cookiecutter.__package }} import corrupt_mnist
-from {{ cookiecutter.__package }}.data import (
-    BatchSampler,
-    DataModule,
-    shift_and_flip,
-)
+from {{ cookiecutter.__package }} import inputs
+from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.datasets import FACTS, ImageFiles
-from {{ cookiecutter.__package }}.errors import UserError
+from {{ cookiecutter.__package }}.runtime.errors import UserError
+
+make_corrupt_mnist = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "make_corrupt_mnist.py"))["main"]
 
 
 def write_idx(file: Path, array: np.ndarray) -> None:
@@ -43,7 +43,7 @@ def write_cifar10(root: Path) -> None:
 
 def write_corrupt_mnist(root: Path, *options: str) -> None:
     write_mnist(root.parent)
-    assert corrupt_mnist.main(["--source", str(root.parent), "--output", str(root), "--parts", "3", *options]) == 0
+    assert make_corrupt_mnist(["--source", str(root.parent), "--output", str(root), "--parts", "3", *options]) == 0
 
 
 def write_image_folder(root: Path, parts: tuple[str, ...] = ("train", "test")) -> None:
@@ -131,65 +131,57 @@ def test_denormalize_undoes_normalize(dataset) -> None:
     assert data.denormalize(data.normalize(levels)).equal(levels)
 
 
-def order(epoch: int = 0, **options) -> list[int]:
-    batches = BatchSampler(torch.arange(100), batch_size=8, **options)
-    batches.set_epoch(epoch)
-    batches_of_epoch = list(batches)
-    assert len(batches_of_epoch) == len(batches)
-    return torch.cat(batches_of_epoch).tolist()
-
-
-def test_order_is_a_function_of_seed_and_epoch() -> None:
-    first = order(shuffle=True, seed=1, epoch=0)
-    assert sorted(first) == list(range(100))
-    assert order(shuffle=True, seed=1, epoch=0) == first
-    assert order(shuffle=True, seed=1, epoch=1) != first
-    assert order(shuffle=True, seed=2, epoch=0) != first
-    assert order(shuffle=False, epoch=3) == list(range(100))
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_ranks_share_all_validation_images_none_twice(world_size) -> None:
-    seen = [index for rank in range(world_size) for index in order(rank=rank, world_size=world_size)]
-    assert sorted(seen) == list(range(100))
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_ranks_train_on_equally_many_whole_batches(world_size) -> None:
-    seen = []
-    for rank in range(world_size):
-        batches = BatchSampler(torch.arange(100), 8, shuffle=True, equal_shares=True, rank=rank, world_size=world_size)
-        assert [len(batch) for batch in batches] == [8] * (100 // (8 * world_size))
-        seen += torch.cat(list(batches)).tolist()
-    assert len(set(seen)) == len(seen)
-
-
-def test_images_move_by_exactly_their_offsets() -> None:
-    images = torch.zeros(2, 3, 5, 7, dtype=torch.uint8)
+def test_images_move_by_exactly_their_offsets(monkeypatch) -> None:
+    images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     images[:, :, 2, 3] = 200
-    offsets = torch.tensor([[0, 3], [2, 1]])  # plus 2: up by 2, 1 down; not, 1 aside
-    moved = shift_and_flip(images, 2, offsets, torch.tensor([False, False]))
+    offsets = torch.tensor([[0, 3], [2, 1]])[..., None]  # with 2 added: up by 2 or down by 1; not, or 1 to the left
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: offsets)
+    moved, labels = DataModule("digits").augment_batch(images, torch.tensor([5, 6]))
     assert moved.dtype == torch.uint8
+    assert labels.tolist() == [5, 6]
     assert moved.nonzero().tolist() == [[0, c, 4, 3] for c in range(3)] + [[1, c, 1, 4] for c in range(3)]
-
-
-def test_images_are_mirrored_when_asked() -> None:
-    images = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).view(2, 3, 4, 5)
-    still = torch.full((2, 2), 1)
-    mirrored = shift_and_flip(images, 1, still, torch.tensor([True, False]))
-    assert mirrored[0].equal(images[0].flip(-1))
-    assert mirrored[1].equal(images[1])
 
 
 @pytest.mark.parametrize(("dataset", "mirrored"), [("digits", False), ("cifar10", True)])
 def test_only_images_that_may_be_mirrored_are(dataset, mirrored) -> None:
+    torch.manual_seed(0)
     data = DataModule(dataset)
     images = torch.zeros(64, *data.input_shape, dtype=torch.uint8)
-    images[:, :, :, 0] = 255  # a line on the left, which a move brings no further than the largest shift
-    augmented = data._augment(images, np.random.default_rng(0))
-    on_the_right = augmented[..., data.input_shape[2] // 2 :]
-    assert bool(on_the_right.any()) is mirrored
-    assert data._augment(images, np.random.default_rng(0)).equal(augmented)
+    images[..., 0] = 255  # a line on the left, which a move brings no further than an eighth
+    augmented, _ = data.augment_batch(images, torch.zeros(64))
+    assert bool(augmented[..., -1].any()) is mirrored
+
+
+def test_fingerprint_follows_the_images_and_the_labels() -> None:
+    data, other = digits(), digits(split_seed=1)
+    assert data.fingerprint() == other.fingerprint()
+    other.splits["train"][0].images[0, 0, 0, 0] += 1
+    assert data.fingerprint() != other.fingerprint()
+    other.splits["train"][0].images[0, 0, 0, 0] -= 1
+    other.splits["test"][0].labels[0] += 1
+    assert data.fingerprint() != other.fingerprint()
+
+
+def test_fingerprint_of_files_follows_their_names_sizes_and_times(tmp_path) -> None:
+    write_image_folder(tmp_path)
+
+    def fingerprint() -> str:
+        return DataModule("image_folder", root=str(tmp_path)).fingerprint()
+
+    before = fingerprint()
+    assert fingerprint() == before
+    file = tmp_path / "test" / "cat" / "0.png"
+    os.utime(file, (0, 0))
+    touched = fingerprint()
+    file.rename(file.with_name("00.png"))
+    assert len({before, touched, fingerprint()}) == 3
+
+
+def test_baseline_is_the_most_frequent_training_class() -> None:
+    data = digits()
+    train, test = (data.splits[split][0].labels[data.splits[split][1]].tolist() for split in ("train", "test"))
+    most = max(range(10), key=train.count)
+    assert data.baseline() == {"most frequent class": {"test/accuracy": pytest.approx(test.count(most) / 360)}}
 
 
 def refused(text: str):
@@ -199,7 +191,6 @@ def refused(text: str):
 @pytest.mark.parametrize(
     ("option", "value", "text"),
     [
-        ("dataset", "imagenet", "data.dataset is 'imagenet'; it must be one of digits, mnist"),
         ("batch_size", 0, "data.batch_size is 0; it must be at least 1"),
         ("val_fraction", 1.0, "data.val_fraction is 1.0; it must lie between 0 and 1"),
         ("val_fraction", 0.0, "data.val_fraction is 0.0; it must lie between 0 and 1"),
@@ -219,14 +210,16 @@ def test_a_batch_larger_than_the_training_images_is_refused() -> None:
 
 
 def test_missing_torchvision_files_are_named(tmp_path) -> None:
-    with refused(f"mnist is not in {tmp_path}, and could not be downloaded"):
+    with refused(f"mnist could not be read from {tmp_path} or downloaded"):
         DataModule("mnist", root=str(tmp_path)).setup("fit")
 
 
 def test_labels_beyond_the_classes_are_refused(tmp_path) -> None:
     write_mnist(tmp_path)
     write_idx(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte", np.full(20, 11))
-    with refused(f"mnist in {tmp_path} has test labels from 11 to 11; they must lie in 0 to 9"):
+    with refused(
+        f"the test part of mnist in {tmp_path} has labels of type torch.int64 from 11 to 11; they must be whole"
+    ):
         DataModule("mnist", root=str(tmp_path)).setup("fit")
 
 
@@ -247,7 +240,7 @@ def test_corrupt_mnist_is_mnist_rotated(tmp_path) -> None:
 
 def test_corrupt_mnist_parts_are_bounded(capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
-        corrupt_mnist.main(["--parts", "0"])
+        make_corrupt_mnist(["--parts", "0"])
     assert "--parts is 0; it must be between 1 and 60000" in capsys.readouterr().err
 
 
@@ -256,8 +249,11 @@ def test_corrupt_mnist_parts_are_bounded(capsys) -> None:
     [
         (None, "test_images.pt is missing: data.root must be the folder with the corrupt MNIST files"),
         (b"no tensor", "test_images.pt can't be read as a tensor"),
-        (torch.zeros(3, 28, 28), "test_target.pt has labels of shape (20,) for the 3 images of test_images.pt"),
-        (torch.full((20, 28, 28), 7.5), "pixels run from 7.5 to 7.5; they must be floats from 0 to 1"),
+        (torch.zeros(3, 28, 28), "test_target.pt has labels of shape (20,) for 3 images; each needs one label"),
+        (
+            torch.full((20, 28, 28), 7.5),
+            "has pixels of type torch.float32 from 7.5 to 7.5; they must be uint8, or floats from 0 to 1",
+        ),
     ],
 )
 def test_broken_corrupt_mnist_files_are_named(images, text, tmp_path) -> None:
@@ -288,7 +284,7 @@ def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
     file = tmp_path / "grey.tiff"
     grey = Image.new("I;16", (30, 20), 100 * 256) if mode == "I;16" else Image.new("RGB", (30, 20), (100,) * 3)
     (grey if mode == "I;16" else grey.convert(mode)).save(file)
-    images, _ = ImageFiles([file], torch.tensor([0]), size=16)[torch.tensor([0])]
+    images, _ = ImageFiles([file], torch.tensor([0]), (3, 16, 16))[torch.tensor([0])]
     assert images.shape == (1, 3, 16, 16)
     assert images.float().mean().item() == pytest.approx(100, abs=3)
 
@@ -296,8 +292,8 @@ def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
 def test_images_that_were_decoded_are_kept_for_the_next_epoch(tmp_path):
     file = tmp_path / "a.png"
     Image.new("RGB", (16, 16), (10, 20, 30)).save(file)
-    kept = ImageFiles([file], torch.tensor([0]), size=16, cache=True)
-    read_anew = ImageFiles([file], torch.tensor([0]), size=16)
+    kept = ImageFiles([file], torch.tensor([0]), (3, 16, 16), cache=True)
+    read_anew = ImageFiles([file], torch.tensor([0]), (3, 16, 16))
     first, _ = kept[torch.tensor([0])]
     assert torch.equal(first, read_anew[torch.tensor([0])][0])
 
@@ -315,29 +311,47 @@ def test_an_image_that_cannot_be_read_is_an_error_or_left_out(tmp_path) -> None:
     files = sorted((tmp_path / "train" / "cat").iterdir())
     labels = torch.zeros(len(files), dtype=torch.int64)
     with refused(f"{broken} can't be read as an image"):
-        ImageFiles(files, labels, size=16)[torch.arange(len(files))]
-    dataset = ImageFiles(files, labels, size=16, skip_corrupt=True)
-    with pytest.warns(UserWarning, match=re.escape(f"{broken} can't be read as an image and is left out")):
+        ImageFiles(files, labels, (3, 16, 16))[torch.arange(len(files))]
+    dataset = ImageFiles(files, labels, (3, 16, 16), skip_corrupt=True)
+    with pytest.warns(UserWarning, match=re.escape(f"{broken} can't be read as an image: cannot identify image file")):
         images, labels = dataset[torch.arange(len(files))]
     assert len(images) == len(labels) == len(files) - 1
     with pytest.warns(match="left out"), refused(f"none of the 1 images of a batch can be read; the first is {broken}"):
         dataset[torch.tensor([files.index(broken)])]
 
 
-def test_image_folders_that_do_not_fit_are_named(tmp_path) -> None:
-    root = tmp_path / "data"
-    with refused(f"{root / 'train'} is missing: put your images into"):
-        DataModule("image_folder", root=str(root))
-    (root / "train" / "cat").mkdir(parents=True)
-    with refused(f"{root / 'train'} must have a folder of images for each of at least two classes; it has only cat"):
-        DataModule("image_folder", root=str(root))
-    (root / "train" / "dog").mkdir()
-    (root / "test" / "cat").mkdir(parents=True)
-    (root / "test" / "cow").mkdir()
-    data = DataModule("image_folder", root=str(root))
-    with refused(f"{root / 'train' / 'cat'} has no image; files must end in one of .jpg"):
-        data.setup("fit")
-    for name in ("cat", "dog"):
-        Image.new("RGB", (8, 8)).save(root / "train" / name / "0.png")
-    with refused("must have the same class folders; in test, missing: dog; not in train: cow"):
-        data.setup("fit")
+def test_files_to_predict_take_the_place_of_the_test_set_where_the_data_are_not_there(tmp_path) -> None:
+    write_image_folder(tmp_path / "new", parts=("here",))
+    found = str(tmp_path / "new" / "here" / "dog" / "3.png")
+    data = DataModule("image_folder", root="nowhere", image_size=16, predict_paths=[found, str(tmp_path / "new")])
+    data.class_names = ["cat", "dog"]  # as a run has recorded them
+    data.prepare_data()
+    data.setup("predict")
+    (images, index), *_ = data.predict_dataloader()
+    assert (data.num_classes, images.shape) == (2, (21, 3, 16, 16))
+    assert index.tolist() == list(range(21))
+    assert data.predict_paths == data.predicted_files
+    assert data.predicted_files[:2] == [found, str(tmp_path / "new" / "here" / "cat" / "0.png")]
+
+
+def test_grey_digits_are_predicted_from_files_of_any_size_and_colour(tmp_path) -> None:
+    Image.new("RGB", (40, 60), (200, 200, 200)).save(tmp_path / "a.png")
+    data = DataModule("digits", predict_paths=[str(tmp_path)])
+    data.setup("predict")
+    (images, _), *_ = data.predict_dataloader()
+    assert images.equal(torch.full((1, 1, 8, 8), 200, dtype=torch.uint8))
+    with refused(f"{tmp_path / 'none'} has no file that ends in one of .jpg"):
+        (tmp_path / "none").mkdir()
+        DataModule("digits", predict_paths=[str(tmp_path / "none")]).setup("predict")
+
+
+def test_new_inputs_are_read_as_an_exported_model_takes_them(tmp_path) -> None:
+    Image.new("RGB", (40, 60), (200, 200, 200)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    facts = {"inputs": [{"name": "images", "dtype": "uint8", "shape": ["batch", 1, 8, 8]}]}
+    (name, arrays), (other, told) = inputs.read([tmp_path], facts)
+    assert (name, other) == (str(tmp_path / "a.png"), str(tmp_path / "b.png"))
+    assert isinstance(arrays, dict)
+    assert np.array_equal(arrays["images"], np.full((1, 8, 8), 200, dtype=np.uint8))
+    assert isinstance(told, str)
+    assert told.startswith("it can't be read as an image: cannot identify image file")

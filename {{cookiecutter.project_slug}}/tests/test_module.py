@@ -1,10 +1,8 @@
 import pytest
 import torch
 
-from {{ cookiecutter.__package }}.module import (
-    ImageClassifier,
-    WarmupCosine,
-)
+from {{ cookiecutter.__package }}.data import DataModule
+from {{ cookiecutter.__package }}.module import ImageClassifier
 from {{ cookiecutter.__package }}.network import ConvNet, DenseNet
 
 
@@ -28,46 +26,32 @@ def test_gradient_reaches_every_parameter(network) -> None:
         assert parameter.grad.count_nonzero() > 0, name
 
 
-def test_predictions_are_the_most_probable_class_and_its_probability() -> None:
-    model = classifier().eval()
+def test_predictions_are_probabilities_and_the_table_names_the_most_probable_class() -> None:
+    model, data = classifier().eval(), DataModule("digits")
+    data.setup("test")
     images = torch.rand(5, 1, 8, 8)
-    predicted = model.predict_step((images, torch.arange(5)), 0)
-    probabilities = model(images).softmax(dim=1)
-    assert predicted["index"].tolist() == [0, 1, 2, 3, 4]
-    assert predicted["label"].equal(probabilities.argmax(dim=1))
-    assert predicted["probability"].equal(probabilities.amax(dim=1))
+    with torch.inference_mode():
+        predicted = model.predict_step((images, torch.arange(5)), 0)
+        assert predicted["probabilities"].equal(model(images).softmax(dim=1))
+    columns, rows = model.rows(predicted, data)
+    assert columns[:3] == ["index", "label", "probability"]
+    assert [row[0] for row in rows] == [0, 1, 2, 3, 4]
+    for row, probabilities in zip(rows, predicted["probabilities"].tolist(), strict=True):
+        best = max(range(10), key=probabilities.__getitem__)
+        assert row[1:3] == [str(best), f"{probabilities[best]:.6f}"]
+
+
+def test_exported_module_maps_pixels_to_the_probabilities_of_the_model() -> None:
+    data = DataModule("digits")
+    model = classifier(facts=data.facts).eval()
+    pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model(data.normalize(pixels)).softmax(dim=1)
+        assert (model.exported()(pixels) - expected).abs().max() < 1e-6
+    assert model.exported().facts == data.facts
 
 
 def test_compiling_leaves_the_names_of_the_weights_alone() -> None:
     plain, compiled = classifier(), classifier(compile=True)
     compiled.setup("fit")  # marks the network; it would be compiled when it is first called
     assert list(compiled.state_dict()) == list(plain.state_dict())
-
-
-def rates(steps: int, **options) -> list[float]:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = WarmupCosine(optimizer, **options)
-    seen = []
-    for _ in range(steps):
-        seen.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return seen
-
-
-def test_learning_rate_rises_to_its_peak_and_falls_to_the_end() -> None:
-    rate = rates(101, warmup_steps=9, total_steps=100, final_fraction=0.1)
-    assert rate[0] == pytest.approx(0.2)  # 2.0 / (9 + 1)
-    assert rate[9] == max(rate) == 2.0
-    assert rate[:10] == sorted(rate[:10])
-    assert rate[9:] == sorted(rate[9:], reverse=True)
-    assert rate[100] == pytest.approx(0.2)  # 0.1 of the peak
-
-
-def test_warm_up_takes_at_most_a_fifth_of_the_run() -> None:
-    rate = rates(50, warmup_steps=1000, total_steps=50)
-    assert rate.index(max(rate)) == 10
-
-
-def test_without_an_end_the_learning_rate_stays_at_its_peak() -> None:
-    assert rates(30, warmup_steps=9)[9:] == [2.0] * 21

@@ -7,12 +7,12 @@ from . import inputs, runtime
 
 def main() -> int:
     """Run the command that the first argument names, and return the exit code."""
-    code = runtime.early(sys.argv[1:], getattr(inputs, "read", None))
-    if code is not None:
-        return code
-    from . import train  # torch and Lightning take seconds to import
+    code = runtime.early(sys.argv[1:], inputs.read)  # commands that need no torch
+    if code is None:
+        from . import train
 
-    return train.main()
+        code = train.main(sys.argv[1:])
+    return code
 
 
 if __name__ == "__main__":

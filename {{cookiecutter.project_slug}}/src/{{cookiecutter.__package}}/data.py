@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
-from functools import cache
+from copy import copy
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from .datasets import FACTS, Facts, ImageFiles, Indexed, class_folders, load, torchvision_dataset
+from .datasets import FACTS, DatasetName, Facts, ImageFiles, load_tensors, open_torchvision
+from .inputs import IMAGE_SUFFIXES
+from .runtime import folders
 from .runtime.data import gathered
 from .runtime.errors import UserError
-
-Split = Literal["train", "val", "test", "predict"]
 
 
 class DataModule(pl.LightningDataModule):
@@ -34,16 +36,15 @@ class DataModule(pl.LightningDataModule):
             ``train/CLASS/IMAGE`` and ``test/CLASS/IMAGE`` (``val/CLASS/IMAGE`` if you have chosen them).
         root: Folder with the files. For corrupt_mnist and image_folder it is the folder described above.
         batch_size: Images per step per device.
-        num_workers: Processes that load batches; null takes none for data in memory, and for image_folder one per CPU
-            core, at most 8.
+        num_workers: Processes that load batches; null takes none for data in memory, else one per CPU core, at most 8.
         val_fraction: Fraction of the training images used for validation, between 0 and 1.
         split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
         augment: Move (and, where the class stays the same, mirror) training images at random.
         image_size: Height and width that the images of image_folder are brought to, in pixels.
         skip_corrupt: Name images of image_folder that can't be read and leave them out; otherwise one ends the run.
-        cache_images: Keep the images of image_folder in memory once they are read; null does so if they take less than
-            an eighth of it.
+        cache_images: Keep the images of image_folder in memory once they are read; null does so if that is below 1 GB.
         seed: Seed of the order and the augmentation; follows ``seed_everything``.
+        predict_paths: Image files, and folders of them, that ``predict`` takes in the place of the test set.
 
     Raises:
         UserError: A value is out of its bounds, or the files are missing or not what they should be.
@@ -51,7 +52,7 @@ class DataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder"] = "digits",
+        dataset: DatasetName = "digits",
         root: str = "data",
         batch_size: int = 64,
         num_workers: int | None = None,
@@ -62,10 +63,9 @@ class DataModule(pl.LightningDataModule):
         skip_corrupt: bool = False,
         cache_images: bool | None = None,
         seed: int = 0,
+        predict_paths: list[str] | None = None,
     ) -> None:
         super().__init__()
-        if dataset not in FACTS:
-            raise UserError(f"data.dataset is {dataset!r}; it must be one of {', '.join(FACTS)}.")
         if batch_size < 1:
             raise UserError(f"data.batch_size is {batch_size}; it must be at least 1 image per step.")
         if not 0 < val_fraction < 1:
@@ -74,22 +74,21 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.num_workers is {num_workers}; it must be 0 or more processes.")
         if image_size < 4:
             raise UserError(f"data.image_size is {image_size}; it must be at least 4 pixels.")
-        if dataset != "digits" and Path(root).is_file():
-            raise UserError(f"data.root is {root}, which is a file; it must be the folder with the files of {dataset}.")
-        self.dataset = dataset
+        self.dataset, self.known = dataset, FACTS[dataset]
         self.root = Path(root)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.val_fraction, self.split_seed = val_fraction, split_seed
         self.augment = augment
         self.image_size = image_size
-        self.skip_corrupt = skip_corrupt
-        self.cache_images = cache_images
+        self.skip_corrupt, self.cache_images = skip_corrupt, cache_images
         self.seed = seed
-        self.facts = FACTS[dataset]
-        self.class_names = list(self.facts.class_names) or class_folders(self.root / "train")
-        self.splits: dict[Split, tuple[Dataset, Tensor]] = {}  # the images, and which of them belong to the split
+        self.predict_paths = predict_paths
+        self.splits: dict[str, tuple[Any, Tensor]] = {}  # the images, and which of them belong to the split
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """The name of each class, in the order of the labels; a run sets the names that it was trained with."""
+        return list(self.known.class_names) or folders.classes(self.root / "train")
 
     @property
     def num_classes(self) -> int:
@@ -99,43 +98,57 @@ class DataModule(pl.LightningDataModule):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the images in a batch."""
-        if self.dataset == "image_folder":
-            return (3, self.image_size, self.image_size)
-        return self.facts.shape
+        return self.known.shape if self.known.shape[1] else (3, self.image_size, self.image_size)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What an exported model has to know: shape, mean and standard deviation of the images, and their source."""
+        pixels = {"mean": self.known.mean, "std": self.known.std}
+        return {"input_shape": self.input_shape, **pixels, "dataset": f"{self.dataset}: {self.known.source}"}
 
     @property
     def predicted_files(self) -> list[str]:
         """The file of each image that ``predict`` classifies, by its index; empty where images aren't files."""
-        test = self.splits["test"][0]
-        return [str(file) for file in test.files] if isinstance(test, ImageFiles) else []
+        return [str(file) for file in getattr(self.splits["predict"][0], "files", [])]
 
     def prepare_data(self) -> None:
         """Download what is missing; Lightning calls this in one process only."""
-        if self.dataset in ("mnist", "fashion_mnist", "cifar10"):
-            torchvision_dataset(self.dataset, self.root, train=True, download=True)
-            torchvision_dataset(self.dataset, self.root, train=False, download=True)
+        if self.known.torchvision and self.predict_paths is None:
+            for part in ("train", "test"):
+                open_torchvision(self.dataset, self.root, part, download=True)
 
     def setup(self, stage: str) -> None:
         """Read the data set and split it; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
             return
-        parts = load(self.dataset, self.root, self.class_names, self.image_size, self.skip_corrupt, self.cache_images)
-        train, test = parts["train"], parts["test"]
-        if "val" in parts:
-            val = parts["val"]
-            train_indices, val_indices = torch.arange(len(train)), torch.arange(len(val))
-        else:
-            val = train
-            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(self.split_seed))
-            num_val = max(1, round(self.val_fraction * len(train)))
-            val_indices, train_indices = order[:num_val].sort().values, order[num_val:].sort().values
-        test_indices = torch.arange(len(test))
-        self.splits = {
-            "train": (train, train_indices),
-            "val": (val, val_indices),
-            "test": (test, test_indices),
-            "predict": (Indexed(test), test_indices),
-        }
+        parts = self._read()
+        indices = {part: torch.arange(len(images)) for part, images in parts.items()}
+        if "train" in parts and "val" not in parts:
+            order = torch.randperm(len(parts["train"]), generator=torch.Generator().manual_seed(self.split_seed))
+            num_val = max(1, round(self.val_fraction * len(order)))
+            parts["val"] = parts["train"]
+            indices |= {"val": order[:num_val].sort().values, "train": order[num_val:].sort().values}
+        self.splits = {part: (parts[part], indices[part]) for part in parts}
+        predict = copy(parts["test"])
+        predict.labels = indices["test"]  # which image a prediction is of
+        self.splits["predict"] = (predict, indices["test"])
+
+    def _read(self) -> dict[str, Any]:
+        """Read the parts ``train``, ``test`` and, where you have chosen the images for validation, ``val``."""
+        shape, parts = self.input_shape, {}
+        if self.predict_paths is not None:
+            files = folders.find(self.predict_paths, IMAGE_SUFFIXES)
+            self.predict_paths = [str(file) for file in files]
+            return {"test": ImageFiles(files, torch.arange(len(files)), shape, skip_corrupt=True)}
+        if self.dataset != "image_folder":
+            return load_tensors(self.dataset, self.root)
+        for part in ("train", "val", "test"):
+            if part != "val" or (self.root / part).is_dir():
+                files, labels = folders.labelled_files(self.root / part, self.class_names, IMAGE_SUFFIXES)
+                small = len(files) * math.prod(shape) < 2**30  # bytes
+                cache = part != "test" and (small if self.cache_images is None else self.cache_images)
+                parts[part] = ImageFiles(files, torch.tensor(labels), shape, self.skip_corrupt, cache)
+        return parts
 
     def train_dataloader(self) -> DataLoader:
         return self._loader("train")
@@ -149,15 +162,14 @@ class DataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         return self._loader("predict")
 
-    def _loader(self, split: Split) -> DataLoader:
-        dataset, indices = self.splits[split]
-        trainer = self.trainer
-        train = split == "train"
+    def _loader(self, split: str) -> DataLoader:
+        (dataset, indices), trainer, train = self.splits[split], self.trainer, split == "train"
         workers = self.num_workers
         if workers is None:
-            workers = min(8, os.cpu_count() or 1) if self.dataset == "image_folder" else 0
+            num_batches = -(-len(indices) // self.batch_size)
+            workers = min(8, os.cpu_count() or 1, num_batches) if isinstance(dataset, ImageFiles) else 0
         loader = gathered(
-            dataset,
+            dataset,  # dataset[indices] is a whole batch
             indices,
             self.batch_size,
             shuffle=train,
@@ -167,74 +179,69 @@ class DataModule(pl.LightningDataModule):
             num_workers=workers,
             pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
-        batches = loader.sampler
-        if train and len(batches) == 0:
-            share = f" on each of {batches.world_size} devices" if batches.world_size > 1 else ""
+        if train and len(loader) == 0:
+            share = f" on each of {trainer.world_size} devices" if trainer and trainer.world_size > 1 else ""
             raise UserError(
                 f"data.batch_size is {self.batch_size}{share}, but there are only {len(indices)} training images."
                 " Choose a smaller --data.batch_size."
             )
         return loader
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch of tensors; Lightning's own looks into any nested structure, which takes longer than a copy."""
-        return tuple(tensor.to(device, non_blocking=True) for tensor in batch)
-
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Normalise a batch of uint8 images on the device, and augment it in training."""
         images, labels = batch
         trainer = self.trainer
         if trainer is not None and trainer.training and self.augment:
-            # The randomness is a function of (seed, epoch, batch, rank): the same again when a run is resumed.
-            batch_number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            entropy = (self.seed, trainer.current_epoch, batch_number, trainer.global_rank)
-            images = self._augment(images, np.random.default_rng(entropy))
+            images, labels = self.augment_batch(images, labels)
         images = self.normalize(images)
-        if trainer is not None:
-            images = trainer.precision_plugin.convert_input(images)
-        return images, labels
+        return images if trainer is None else trainer.precision_plugin.convert_input(images), labels
 
-    def _augment(self, images: Tensor, random: np.random.Generator) -> Tensor:
-        shift = self.facts.shift or self.image_size // 8
-        offsets = torch.from_numpy(random.integers(0, 2 * shift + 1, size=(2, len(images))))
-        mirrored = torch.from_numpy(random.random(len(images)) < (0.5 if self.facts.flip else 0.0))
-        return shift_and_flip(images, shift, offsets, mirrored)
+    def augment_batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Move each image of ``(B, C, H, W)`` by up to an eighth of its height, and mirror half of them.
+
+        Labels that are images themselves, such as masks, have to be moved here too. Here labels are ``(B,)``.
+        """
+        (num_images, channels, height, width), device = images.shape, images.device
+        shift = height // 8  # pixels
+        down, right = torch.randint(0, 2 * shift + 1, (2, num_images, 1), device=device)  # from 0 to 2 * shift
+        mirrored = torch.rand(num_images, 1, device=device) < (0.5 if self.known.flip else 0.0)
+        rows = torch.arange(height, device=device) + down  # (B, H), of the padded images
+        columns = torch.arange(width, device=device).expand(num_images, -1)
+        columns = torch.where(mirrored, columns.flip(1), columns) + right  # (B, W)
+        padded = F.pad(images, (shift, shift, shift, shift))
+        moved = padded.gather(2, rows[:, None, :, None].expand(-1, channels, -1, padded.shape[3]))
+        return moved.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1)), labels
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map uint8 images ``(B, C, H, W)`` to float with mean 0 and standard deviation 1 over the training images."""
-        mean, std = _mean_and_std(self.facts, images.device)
+        mean, std = _grey_levels(self.known, images.device)
         return images.float().sub_(mean).div_(std)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Undo `normalize`, for looking at a batch."""
-        mean, std = _mean_and_std(self.facts, images.device)
+        mean, std = _grey_levels(self.known, images.device)
         return images.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when the images or labels change."""
+        self.setup("fit")
+        digest = hashlib.blake2b(digest_size=16)
+        for split in ("train", "val", "test"):
+            dataset, _ = self.splits[split]
+            digest.update(dataset.version())
+            digest.update(dataset.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+    def baseline(self) -> dict[str, dict[str, float]]:
+        """Return the accuracy of a model that names the most frequent class of the training images for any image."""
+        self.setup("fit")
+        train, test = (dataset.labels[indices] for dataset, indices in (self.splits["train"], self.splits["test"]))
+        accuracy = (test == train.bincount().argmax()).float().mean().item()
+        return {"most frequent class": {"test/accuracy": accuracy}}
 
 
 @cache
-def _mean_and_std(facts: Facts, device: torch.device) -> tuple[Tensor, Tensor]:
-    shape = (1, -1, 1, 1)
-    mean = torch.tensor(facts.mean, device=device).mul_(255).view(shape)
-    return mean, torch.tensor(facts.std, device=device).mul_(255).view(shape)
-
-
-def shift_and_flip(images: Tensor, shift: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
-    """Move each image by its own offset, filling with zeros, and mirror some of them left to right.
-
-    Args:
-        images: ``(B, C, H, W)``.
-        shift: Largest move, in pixels.
-        offsets: Vertical and horizontal move of each image plus ``shift``, ``(2, B)`` int64 from 0 to ``2 * shift``.
-        mirrored: Whether to mirror each image, ``(B,)`` bool.
-
-    Returns:
-        Images ``(B, C, H, W)``.
-    """
-    height, width = images.shape[2:]
-    columns = torch.arange(width).expand(len(images), -1)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns) + offsets[1][:, None]  # (B, W)
-    rows = torch.arange(height) + offsets[0][:, None]  # (B, H)
-    batch, channels = (torch.arange(size, device=images.device) for size in images.shape[:2])
-    rows, columns = rows.to(images.device, non_blocking=True), columns.to(images.device, non_blocking=True)
-    padded = F.pad(images, (shift, shift, shift, shift))
-    return padded[batch[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
+def _grey_levels(known: Facts, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel, 0 to 255, ``(C, 1, 1)``; made once, not in every step."""
+    mean, std = (torch.tensor(of, device=device).mul_(255)[:, None, None] for of in (known.mean, known.std))
+    return mean, std

@@ -1,171 +1,195 @@
-"""Callbacks written for this project; Lightning's own are configured in ``configs/default.yaml``."""
+"""How predictions are looked at: pictures for the logger, sections of the report, and the model that is exported."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import base64
+import io
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-import pytorch_lightning as pl
 import torch
 from PIL import Image, ImageDraw
-from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from torch import Tensor
+from torch import Tensor, nn
+
+from .data import DataModule
+from .runtime.commands import charts
+
+Z = 1.959964  # standard deviations to either side of the mean that hold 95 % of a normal distribution
+BINS = 12  # of the calibration curve
+DRAWN = 24  # pictures of mistakes and of classes, and classes of a confusion matrix
 
 
+class Classifier(nn.Module):
+    """Map images ``(B, C, H, W)``, uint8, to the probabilities of all classes ``(B, num_classes)``, float32."""
 
-class PredictionImages(Callback):
-    """Log what a number can't show: how often each class is predicted, and example images with their labels.
+    def __init__(self, network: nn.Module, facts: dict[str, Any]) -> None:
+        super().__init__()
+        self.network = network  # maps normalised images to logits
+        self.facts = facts  # plain values, which are written into the exported files
+        mean, std = facts.get("mean", (0.0,)), facts.get("std", (1 / 255,))  # of each channel, 0 to 1
+        self.mean, self.std = (nn.Buffer(torch.tensor(of).mul(255)[:, None, None]) for of in (mean, std))
 
-    They go to W&B, TensorBoard or MLflow as ``val/predictions`` and ``val/examples`` (``test/…`` after testing);
-    with the csv logger or none they are PNG files in the run's folder, ``images/``.
-
-    Args:
-        every_n_epochs: Epochs between two logs in validation; the first epoch is always logged.
-        num_images: Number of example images.
-    """
-
-    def __init__(self, every_n_epochs: int = 5, num_images: int = 16) -> None:
-        self.every_n_epochs = every_n_epochs
-        self.num_images = num_images
-        self._predicted: list[Tensor] = []
-        self._examples: tuple[Tensor, Tensor, Tensor] | None = None
-
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._forget()
-
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._forget()
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
-            self._remember(outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._remember(outputs, batch)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._log(trainer, "val")
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._log(trainer, "test")
-
-    def _forget(self) -> None:
-        self._predicted, self._examples = [], None
-
-    def _remember(self, logits: Tensor, batch: tuple[Tensor, Tensor]) -> None:
-        predicted = logits.argmax(dim=1)
-        self._predicted.append(predicted)  # stays on the device: moving it would make every batch wait
-        if self._examples is None:
-            images, labels = batch
-            self._examples = (images[: self.num_images], labels[: self.num_images], predicted[: self.num_images])
-
-    def _log(self, trainer: pl.Trainer, split: str) -> None:
-        if self._examples is None or not trainer.is_global_zero or trainer.fast_dev_run:
-            return
-        data = trainer.datamodule
-        names = data.class_names
-        images, labels, predicted = (tensor.cpu() for tensor in self._examples)
-        images = data.denormalize(images)
-        captions = [
-            f"{names[p]}" if p == t else f"{names[p]} (is {names[t]})"
-            for p, t in zip(predicted.tolist(), labels.tolist(), strict=True)
-        ]
-        predictions = torch.cat(self._predicted).cpu()
-        self._forget()
-        shown = [
-            log_images(logger, split, images, captions, predictions, trainer.global_step) for logger in trainer.loggers
-        ]
-        if not any(shown):
-            folder = Path(trainer.default_root_dir) / "images"
-            folder.mkdir(parents=True, exist_ok=True)
-            stem = f"{split}_epoch_{trainer.current_epoch:03d}" if split == "val" else split
-            draw_grid(images, captions).save(folder / f"{stem}_examples.png")
-            counts = torch.bincount(predictions, minlength=len(names)).tolist()
-            draw_histogram(counts, names).save(folder / f"{stem}_predictions.png")
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify images."""
+        return self.network((images.float() - self.mean) / self.std).float().softmax(dim=1)
 
 
-def log_images(logger: Logger, split: str, images: Tensor, captions: list[str], predictions: Tensor, step: int) -> bool:
-    """Log a histogram of predictions and example images, and say whether this logger can.
-
-    Args:
-        logger: W&B's, TensorBoard's or MLflow's; any other one is passed over.
-        split: First part of the names under which they are logged.
-        images: ``(B, C, H, W)`` uint8.
-        captions: A caption for each image.
-        predictions: Predicted classes of the whole split, ``(N,)`` int64.
-        step: Optimizer steps so far.
-    """
-    if isinstance(logger, WandbLogger):
-        import wandb
-
-        pictures = [
-            wandb.Image(image.permute(1, 2, 0).squeeze(2).numpy(), caption=caption)
-            for image, caption in zip(images, captions, strict=True)
-        ]
-        counts = torch.bincount(predictions).numpy()
-        histogram = wandb.Histogram(np_histogram=(counts, np.arange(len(counts) + 1)))
-        media: dict[str, Any] = {f"{split}/predictions": histogram, f"{split}/examples": pictures}
-        logger.log_metrics(media, step=step)
-    elif isinstance(logger, TensorBoardLogger):
-        grid = np.asarray(draw_grid(images, captions))
-        logger.experiment.add_image(f"{split}/examples", grid, step, dataformats="HWC")
-        logger.experiment.add_histogram(f"{split}/predictions", predictions, step)
-    elif isinstance(logger, MLFlowLogger):
-        counts = torch.bincount(predictions).tolist()
-        for name, picture in (
-            ("examples", draw_grid(images, captions)),
-            ("predictions", draw_histogram(counts, [str(i) for i in range(len(counts))])),
-        ):
-            logger.experiment.log_image(logger.run_id, picture, artifact_file=f"{split}/{name}_{step:06d}.png")
-    else:
-        return False
-    return True
-
-
-def draw_grid(images: Tensor, captions: list[str], columns: int = 4, cell: int = 128) -> Image.Image:
-    """Draw images ``(B, C, H, W)`` uint8 in rows, each above its caption."""
-    rows = -(-len(images) // columns)
-    grid = Image.new("RGB", (columns * cell, rows * (cell + 16)), "white")
+def draw_examples(images: Tensor, labels: Tensor, predicted: Tensor, names: list[str]) -> Image.Image:
+    """Draw images ``(B, C, H, W)`` uint8, each above its predicted class, ``(B,)``, and the true one if it differs."""
+    columns, cell = 4, 128  # pixels
+    grid = Image.new("RGB", (columns * cell, -(-len(images) // columns) * (cell + 16)), "white")
     pen = ImageDraw.Draw(grid)
-    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+    for i, (p, label) in enumerate(zip(predicted.tolist(), labels.tolist(), strict=True)):
         x, y = i % columns * cell, i // columns * (cell + 16)
-        array = image.permute(1, 2, 0).squeeze(2).numpy()
-        picture = Image.fromarray(array).convert("RGB")
-        picture.thumbnail((cell - 4, cell - 4))
-        scale = max(1, (cell - 4) // max(picture.size))
-        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+        picture = draw(images[i], cell - 4)
         grid.paste(picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2))
+        caption = names[p] if p == label else f"{names[p]} (is {names[label]})"
         pen.text((x + cell // 2, y + cell), caption, fill="black", anchor="ma")
     return grid
 
 
-def draw_histogram(counts: list[int], names: list[str], row: int = 18, width: int = 480) -> Image.Image:
-    """Draw a bar for each count, beside its name."""
-    picture = Image.new("RGB", (width, row * len(counts) + 4), "white")
-    pen = ImageDraw.Draw(picture)
-    left = int(max(pen.textlength(name) for name in names)) + 8
-    longest = width - left - 40
-    for i, count in enumerate(counts):
-        y, length = i * row + 2, longest * count // max(1, *counts)
-        pen.text((left - 4, y + 2), names[i], fill="black", anchor="ra")
-        pen.rectangle((left, y + 2, left + length, y + row - 4), fill="#4477aa")
-        pen.text((left + length + 4, y + 2), str(count), fill="black")
-    return picture
+def draw(image: Tensor, size: int) -> Image.Image:
+    """Draw an image ``(C, H, W)`` uint8; a small one is repeated until its longer side is about ``size`` pixels."""
+    picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).convert("RGB")
+    picture.thumbnail((size, size))
+    scale = max(1, size // max(picture.size))
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def sections(index: Tensor, probabilities: Tensor, data: DataModule) -> list[tuple[str, Callable[[], str]]]:
+    """Return sections of the report: titles, with functions that write the HTML, so that one may fail alone.
+
+    ``index`` are the positions of the predicted images in the test set, ``(N,)``, and ``probabilities`` are ``(N, C)``.
+    """
+    data.setup("test")
+    labels = data.splits["test"][0].labels[index]  # (N,)
+    confidence, predicted = probabilities.max(dim=1)
+    return [
+        ("Test result", partial(test_result, labels, probabilities)),
+        ("Confusion matrix", partial(confusion_matrix, labels, predicted, data.class_names)),
+        ("Each class", partial(each_class, labels, predicted, data.class_names)),
+        ("Calibration", partial(calibration, confidence, predicted == labels)),
+        ("Surest mistakes", partial(mistakes, index, labels, predicted, confidence, data)),
+        ("Data", partial(contents, data)),
+    ]
+
+
+def test_result(labels: Tensor, probabilities: Tensor) -> str:
+    """Show accuracy and loss with their intervals of 95 %, for the choice of test images alone."""
+    hits, count = int((probabilities.argmax(dim=1) == labels).sum()), len(labels)
+    low, high = wilson(hits, count)
+    losses = -probabilities.double().gather(1, labels[:, None]).clamp_min(1e-40).log()
+    mean, half = float(losses.mean()), Z * float(losses.std()) / math.sqrt(count)
+    rows = [
+        ("accuracy", f"{hits / count:.2%}", f"{low:.2%} to {high:.2%} (Wilson), {hits} of {count} images"),
+        ("loss in nats", f"{mean:.4f}", f"{mean - half:.4f} to {mean + half:.4f} (normal, of the mean)"),
+    ]
+    return charts.table(["", "value", "95 % interval, for the choice of test images"], rows)
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a fraction by Wilson's score, within 0 and 1 (https://doi.org/10.2307/2276774)."""
+    share, square = hits / count, Z * Z / count
+    middle = (share + square / 2) / (1 + square)
+    half = Z / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
+    # all or none of them: the bound itself is exact, and rounding must not move it
+    return 0.0 if hits == 0 else middle - half, 1.0 if hits == count else middle + half
+
+
+def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
+    """Draw how often each class was taken for each; of many classes, list those that were confused most often."""
+    pairs, counts = torch.stack([labels, predicted], dim=1).unique(dim=0, return_counts=True)
+    found = [(int(pair[0]), int(pair[1]), int(count)) for pair, count in zip(pairs, counts, strict=True)]
+    if len(names) > DRAWN:
+        most = sorted((one for one in found if one[0] != one[1]), key=lambda one: -one[2])[:DRAWN]
+        rows = [(names[label], names[p], count) for label, p, count in most]
+        return charts.table(["class", "taken for", "images"], rows, "numbers")
+    size, margin = 36, 50 + 8 * max(len(charts.shortened(name, 14)) for name in names)  # pixels
+    side, support = margin + size * len(names), labels.bincount(minlength=len(names)).tolist()
+    parts = [charts.text(side - 80, 18, "predicted", "middle", "title"), charts.text(4, margin - 8, "true", "start")]
+    for i, name in enumerate(names):
+        at = margin + (i + 0.5) * size
+        parts.append(charts.text(margin - 8, at + 5, charts.shortened(name, 14), "end"))
+        turned = charts.text(0, 0, charts.shortened(name, 14), "start")
+        parts.append(f'<g transform="translate({at + 5:.1f} {margin - 8}) rotate(-90)">{turned}</g>')
+    parts.append(f'<path class="axis" d="M{margin} {margin}H{side}V{side}H{margin}z"/>')
+    for label, p, count in found:
+        x, y, hit = margin + p * size, margin + label * size, p == label
+        depth = 0.6 * math.sqrt(count / support[label])  # so that a few mistakes are seen beside many hits
+        text = f"{names[label]} recognised: {count}" if hit else f"{names[label]} taken for {names[p]}: {count}"
+        parts.append(
+            f'<rect class="m{int(not hit)}" x="{x}" y="{y}" width="{size}" height="{size}" fill-opacity="{depth:.2f}">'
+            f"<title>{charts.escape(text)}</title></rect>"
+        )
+        parts.append(charts.text(x + size / 2, y + size / 2 + 5, str(count), "middle"))
+    hits = sum(count for label, p, count in found if p == label)
+    chart = charts.svg(side + 4, side + 4, f"Confusion matrix, {hits} of {len(labels)} on the diagonal", parts)
+    return f'<figure class="scroll">{chart}</figure><p><small>Orange: taken for another class.</small></p>'
+
+
+def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
+    """Show precision, recall and F1 of each class, 0 where it was never predicted or is not there."""
+    right = labels[labels == predicted]
+    hits, support, times = (of.bincount(minlength=len(names)) for of in (right, labels, predicted))
+    parts = [hits / times.clamp_min(1), hits / support.clamp_min(1), 2 * hits / (support + times).clamp_min(1)]
+    measures = torch.stack(parts, dim=1)  # (C, 3)
+    means = measures[support > 0].mean(dim=0, keepdim=True)
+    rows = zip([*names, "mean"], torch.cat([measures, means]).tolist(), [*support.tolist(), len(labels)], strict=True)
+    body = [(name, *(f"{value:.3f}" for value in values), count) for name, values, count in rows]
+    return charts.table(["class", "precision", "recall", "F1", "images"], body, "numbers long")
+
+
+def calibration(confidence: Tensor, right: Tensor) -> str:
+    """Compare the probability of the predicted class, ``(N,)``, with how often it is right, in bins of equal width."""
+    bins = (confidence * BINS).long().clamp_max(BINS - 1)
+    counts = bins.bincount(minlength=BINS)
+    there = counts > 0
+    sure, hit = ((bins.bincount(of.double(), BINS) / counts)[there] for of in (confidence, right))
+    error = float((counts[there] * (sure - hit).abs()).sum() / len(right))
+    model = charts.Line("this model", sure.tolist(), hit.tolist(), 0)
+    ideal = charts.Line("perfectly calibrated", [0.0, 1.0], [0.0, 1.0], 1)
+    chart = charts.line_chart("Share of correct predictions", [model, ideal], "probability of the prediction")
+    note = f"Expected calibration error ({BINS} bins): <b>{error:.4f}</b>. Points below the dashed line: too sure."
+    return f"<figure>{chart}</figure><p>{note}</p>"
+
+
+def mistakes(index: Tensor, labels: Tensor, predicted: Tensor, confidence: Tensor, data: DataModule) -> str:
+    """Show the test images that the model was surest of among those that it got wrong."""
+    wrong = (predicted != labels).nonzero().flatten()
+    if not len(wrong):
+        return "<p>There are none: every test image was recognised.</p>"
+    first = wrong[confidence[wrong].argsort(descending=True, stable=True)][:DRAWN]
+    names = [charts.escape(name) for name in data.class_names]
+    captions = [
+        f"is <b>{names[labels[i]]}</b>, taken for <b>{names[predicted[i]]}</b><br>{confidence[i]:.1%}" for i in first
+    ]
+    images, _ = data.splits["test"][0][index[first]]
+    return f"<p>{len(first)} of {len(wrong)}, the surest first.</p>{gallery(images, captions)}"
+
+
+def contents(data: DataModule) -> str:
+    """Show how many images of each class there are in each part, and a training image of each."""
+    splits = [data.splits[split] for split in ("train", "val", "test")]
+    labels = [dataset.labels[indices] for dataset, indices in splits]
+    names, counts = data.class_names, [of.bincount(minlength=len(data.class_names)).tolist() for of in labels]
+    rows = [*zip(names, *counts, strict=True), ("all", *map(sum, counts))]
+    first = [int(of[0]) for i in range(len(names)) if len(of := (labels[0] == i).nonzero())][:DRAWN]
+    images, shown = splits[0][0][splits[0][1][first]]
+    channels, height, width = data.input_shape
+    size = f"Images are {height} pixels high and {width} wide, in {channels} channel{'s' if channels > 1 else ''}."
+    table = charts.table(["class", "train", "validation", "test"], rows, "numbers long")
+    cards = gallery(images, [charts.escape(names[i]) for i in shown.tolist()])
+    return f"<p>{charts.escape(data.facts['dataset'])}. {size}</p>{table}{cards}"
+
+
+def gallery(images: Tensor, captions: list[str]) -> str:
+    """Show images ``(B, C, H, W)`` uint8 in a grid, each above its caption, which is HTML."""
+    figures = []
+    for image, caption in zip(images, captions, strict=True):
+        stream = io.BytesIO()
+        draw(image, 96).save(stream, "PNG", optimize=True)
+        address = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+        figures.append(f'<figure><img alt="image" src="{address}"><figcaption>{caption}</figcaption></figure>')
+    return f'<div class="grid">{"".join(figures)}</div>'

@@ -1,29 +1,28 @@
 """Image files: which there are, and how each is read and brought to one size; the same in training and in `predict`.
 
-NumPy and Pillow alone: `predict` from an ONNX file answers without importing torch.
+NumPy and Pillow alone: `predict` with an ONNX file works without torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from .runtime.errors import UserError, reason
+from .runtime.folders import find
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Read an image file; it is scaled until it covers the height and width, and what is longer is cut on both sides.
+    """Read an image, scale it until it covers the height and width, and cut what is longer on both sides.
 
     Args:
-        file: The file, of any format that Pillow knows.
-        shape: Channels (3 for colour, 1 for grey), height and width of the result, in pixels.
-
-    Returns:
-        The image, uint8 ``(C, H, W)``.
-
-    Raises:
-        Exception: The file can't be read as an image; whatever the decoder raises.
+        file: The file, of any format that Pillow knows. Decoders raise exceptions of many types.
+        shape: Channels (3 for colour, 1 for grey), height and width of the result, uint8 ``(C, H, W)``.
     """
     from PIL import Image, ImageOps
 
@@ -34,6 +33,26 @@ def read_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):  # Pillow would take every 16-bit grey above 255 for white
             image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-        image = image.convert(mode)
-        image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
+        image = ImageOps.fit(image.convert(mode), (width, height), method=Image.Resampling.BILINEAR)
         return np.array(image).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
+    """Read new images for an exported model, whose ``facts`` name its input and the shape ``["batch", C, H, W]``.
+
+    Yields:
+        Each file's name with its image, uint8 ``(C, H, W)``, by the name of the input, or with a text that says why it
+        can't be read.
+
+    Raises:
+        UserError: There are no images, or the model takes something else.
+    """
+    first, *others = facts["inputs"]
+    shape = tuple(first["shape"][1:])
+    if others or first["dtype"] != "uint8" or len(shape) != 3 or not all(isinstance(size, int) for size in shape):
+        raise UserError(f"the model takes {facts['inputs']}, and no images (batch, channels, height, width) of uint8.")
+    for file in find(paths, IMAGE_SUFFIXES):
+        try:
+            yield str(file), {first["name"]: read_image(file, shape)}
+        except Exception as error:  # decoders raise errors of many types
+            yield str(file), f"it can't be read as an image: {reason(error)}"

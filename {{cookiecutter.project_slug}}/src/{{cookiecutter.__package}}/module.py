@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
+
+from . import evaluation
+from .data import DataModule
+from .runtime.predictions import table
+from .runtime.schedule import WarmupCosine
 
 NetworkCallable = Callable[[tuple[int, int, int], int], nn.Module]
 
@@ -33,7 +36,10 @@ class ImageClassifier(pl.LightningModule):
         scheduler_interval: Whether the schedule advances after every optimizer step or after every epoch.
         label_smoothing: Fraction of the target spread evenly over all classes in training, 0 to 1.
         compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
+        facts: What an exported model has to know, ``mean`` and ``std`` of the images among it; taken from the data.
     """
+
+    headline = ("accuracy", "max", "%")
 
     def __init__(
         self,
@@ -45,11 +51,13 @@ class ImageClassifier(pl.LightningModule):
         scheduler_interval: Literal["step", "epoch"] = "step",
         label_smoothing: float = 0.0,
         compile: bool = False,
+        facts: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
         self.network = network(input_shape, num_classes)
+        self.facts = facts or {}
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -77,7 +85,8 @@ class ImageClassifier(pl.LightningModule):
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         # A call of `self.log` costs more than a small network's step, so only steps that are written make one.
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] set outside of __init__
+        if (self.global_step + 1) % every == 0:
             accuracy = (logits.argmax(dim=1) == labels).float().mean()
             self.log("train/loss", loss, prog_bar=True)
             self.log("train/accuracy", accuracy)
@@ -103,18 +112,28 @@ class ImageClassifier(pl.LightningModule):
         return logits  # (B, num_classes), for callbacks
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Classify a batch of images.
-
-        Args:
-            batch: Images ``(B, C, H, W)`` and their positions in the predicted split ``(B,)``.
-            batch_idx: Number of the batch.
-
-        Returns:
-            ``index``, ``label`` (the most probable class) and ``probability`` (0 to 1), each ``(B,)``.
-        """
+        """Return the ``index`` of each image, ``(B,)``, and ``probabilities`` of all classes, ``(B, num_classes)``."""
         images, index = batch
-        probability, label = self(images).float().softmax(dim=1).max(dim=1)
-        return {"index": index, "label": label, "probability": probability}
+        return {"index": index, "probabilities": self(images).float().softmax(dim=1)}
+
+    def rows(self, predictions: dict[str, Tensor], data: DataModule) -> tuple[list[str], list[list[Any]]]:
+        """Return the table that ``predict`` writes: names of its columns, and its rows."""
+        index, files = predictions["index"].tolist(), data.predicted_files
+        names: dict[str, list[Any]] = {"file": [files[i] for i in index]} if files else {"index": index}
+        return table({**names, "probabilities": predictions["probabilities"].tolist()}, data.class_names)
+
+    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: DataModule) -> dict[str, Any]:
+        """Return pictures for the logger: the first images with their predicted classes."""
+        images, labels = data.denormalize(batch[0][:16]).cpu(), batch[1][:16].cpu()
+        return {"examples": evaluation.draw_examples(images, labels, outputs[0][:16].argmax(dim=1), data.class_names)}
+
+    def sections(self, predictions: dict[str, Tensor], data: DataModule) -> list[tuple[str, Callable[[], str]]]:
+        """Return sections of the report: titles, with functions that return HTML."""
+        return evaluation.sections(predictions["index"], predictions["probabilities"], data)
+
+    def exported(self) -> nn.Module:
+        """Return the module that ``export`` writes, from pixels to probabilities."""
+        return evaluation.Classifier(self.network, self.facts)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
@@ -127,46 +146,3 @@ class ImageClassifier(pl.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
             config |= {"interval": "epoch", "monitor": scheduler.monitor}
         return {"optimizer": optimizer, "lr_scheduler": config}
-
-
-class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
-    """Raise the learning rate linearly from zero, then lower it along half a cosine (https://arxiv.org/abs/1608.03983).
-
-    Args:
-        optimizer: The optimizer, whose learning rate is the peak.
-        warmup_steps: Optimizer steps until the peak; at most a fifth of all.
-        total_steps: Optimizer steps until the end; null means the length of the run (without an end, the peak is kept).
-        final_fraction: Learning rate at the end as a fraction of the peak, 0 to 1.
-    """
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        warmup_steps: int = 100,
-        total_steps: int | None = None,
-        final_fraction: float = 0.0,
-    ) -> None:
-        self.warmup_steps = warmup_steps
-        self.total_steps: float | None = total_steps
-        self.final_fraction = final_fraction
-        super().__init__(optimizer, self._factor)
-
-    def set_total_steps(self, total_steps: float) -> None:
-        """Set the length, before the first step; `math.inf` if there is no end."""
-        self.total_steps = total_steps
-        for group, peak in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = peak * self._factor(0)
-
-    def _factor(self, step: int) -> float:
-        total = math.inf if self.total_steps is None else self.total_steps
-        warmup = min(self.warmup_steps, total / 5)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if math.isinf(total):
-            return 1.0
-        progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
-        return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    def state_dict(self) -> dict[str, Any]:
-        # The length is the run's, not the checkpoint's: a run resumed with more epochs follows the longer curve.
-        return {key: value for key, value in super().state_dict().items() if key != "total_steps"}

@@ -1,4 +1,4 @@
-"""The trainer script: ``python -m <package> fit``. It names the two classes of this project; put yours in their place."""
+"""The trainer script: ``python -m <package> fit``. To train your own classes, put their names in the place of these."""
 
 from __future__ import annotations
 

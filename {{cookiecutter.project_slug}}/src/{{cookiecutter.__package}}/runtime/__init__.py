@@ -23,7 +23,8 @@ On the LightningModule:
 - ``rows(predictions, data)``: the rows of ``predictions.csv``, as column names and a list of rows.
 - ``show(outputs, batch, data)``: pictures for the logger, ``{name: PIL image}``. ``outputs`` has what each step
   returned, and ``batch`` is the first batch.
-- ``sections(predictions, data)``: sections of the report, a list of ``(title, html)``.
+- ``sections(predictions, data)``: sections of the report, a list of ``(title, html)``. Where ``html`` is a function
+  that returns the HTML, a section that fails leaves the others.
 - ``exported()``: the ``nn.Module`` that ``export`` writes. Its attribute ``facts``, a dict of plain values, is stored
   with it.
 - ``layer_groups()``: lists of layers from the input to the output, for fine-tuning.

@@ -185,8 +185,18 @@ def _plain(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in dict(hyperparameters).items() if not name.startswith("_")}
 
 
-def flat(options: Any, prefix: str = "") -> dict[str, Any]:
-    """Options by their dotted names."""
+def flat(options: Any, prefix: str = "", lists: bool = False) -> dict[str, Any]:
+    """Return options by their dotted names.
+
+    Args:
+        options: Nested dicts.
+        prefix: What stands before each name.
+        lists: Whether dicts in a list, such as callbacks, are named too: by their classes, or by their numbers.
+    """
+    if lists and isinstance(options, list) and any(isinstance(item, dict) for item in options):
+        named = [(item.get("class_path", i) if isinstance(item, dict) else i, item) for i, item in enumerate(options)]
+        options = {str(name).rpartition(".")[2]: item for name, item in named}
     if not isinstance(options, dict) or not options:
         return {prefix: options}
-    return {k: v for name, value in options.items() for k, v in flat(value, f"{prefix}.{name}".lstrip(".")).items()}
+    found = [flat(value, f"{prefix}.{name}".lstrip("."), lists) for name, value in options.items()]
+    return {name: value for some in found for name, value in some.items()}

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
+from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
 from .errors import reason
@@ -92,6 +94,7 @@ def quiet() -> Iterator[None]:
 
 # else a callback with an Enum among its defaults, such as Lightning's Timer, could not be written to config.yaml
 yaml.SafeDumper.add_multi_representer(enum.Enum, lambda dumper, value: dumper.represent_data(value.value))
+register_type(torch.device, str, torch.device)  # … nor one with a device, such as StochasticWeightAveraging
 
 
 class Parser(LightningArgumentParser):

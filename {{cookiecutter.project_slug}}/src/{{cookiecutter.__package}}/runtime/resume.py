@@ -8,17 +8,19 @@ of the seed, the epoch and the batch (`loaders.ExactLoaders`).
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
 from torch import Tensor
 from torchmetrics import Metric
 
 from . import checkpoints, signals
 from .errors import DivergedError, UserError
+from .states import metric_states, moved, of_all_ranks, time_is_up, with_folder, without_folder
 
 
 class ExactResume(Callback):
@@ -27,17 +29,19 @@ class ExactResume(Callback):
     Args:
         folder: The run's checkpoints; None saves nothing.
         every_n_steps: Optimizer steps between two saves.
+        options: The run's options as text, which are saved with the state.
 
     Raises:
         UserError: A run is resumed with another number of processes, what is saved could not be loaded again, or the
             loss is not finite.
     """
 
-    def __init__(self, folder: Path | None, every_n_steps: int) -> None:
+    def __init__(self, folder: Path | None, every_n_steps: int, options: str = "") -> None:
         if every_n_steps < 1:
             raise UserError(f"save_every_n_steps is {every_n_steps}; it must be at least 1 step.")
         self.folder = folder
         self.every_n_steps = every_n_steps
+        self.options = options
         self._saved_at: int | None = None  # step of this process's latest save
         self._state: dict[str, Any] = {}  # what Lightning leaves out, while a save is under way
         self._restored: dict[str, Any] = {}
@@ -77,7 +81,9 @@ class ExactResume(Callback):
         self._state = {
             "world_size": trainer.world_size,
             "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
-            "ranks": _of_all_ranks(trainer, _metric_states(trainer, pl_module)),
+            "options": self.options,
+            "ended": trainer.should_stop and not time_is_up(trainer),
+            "ranks": of_all_ranks(trainer, metric_states(trainer, pl_module)),
             **progress,
         }
         file = self.folder / checkpoints.LAST
@@ -100,7 +106,20 @@ class ExactResume(Callback):
     def state_dict(self) -> dict[str, Any]:
         return self._state
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self.folder is not None:  # a run's folder may be moved, renamed or copied
+            checkpoint["callbacks"] = without_folder(checkpoint["callbacks"], f"{self.folder}{os.sep}")
+
     # ---- Going on
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        for state in checkpoint.get("callbacks", {}).values():
+            if self.folder is not None and isinstance(state, dict) and "best_model_path" in state:
+                with_folder(state, self.folder)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = dict(state_dict)
@@ -121,16 +140,22 @@ class ExactResume(Callback):
                 f"the run was trained by {before} processes, and now there are {trainer.world_size}. A resumed"
                 " run keeps their number, for each has its share of the data."
             )
+        if self._restored.get("ended"):
+            trainer.should_stop = True  # as early stopping had it
+        for callback in trainer.callbacks:
+            # which sets this when an epoch begins, and not where one goes on
+            if isinstance(callback, GradientAccumulationScheduler) and "step" in self._restored:
+                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
         if "ranks" in self._restored:
             state = self._restored["ranks"][trainer.global_rank]
             metrics = {name: m for name, m in pl_module.named_modules() if isinstance(m, Metric)}
             for name, values in state["modules"].items():
                 for attribute, value in values.items():
-                    setattr(metrics[name], attribute, _moved(value, pl_module.device))
+                    setattr(metrics[name], attribute, moved(value, pl_module.device))
             self._results = state["results"]
             connector = trainer._logger_connector
-            connector._callback_metrics.update(_moved(state["callback_metrics"], pl_module.device))
-            connector._logged_metrics.update(_moved(state["logged_metrics"], pl_module.device))
+            connector._callback_metrics.update(moved(state["callback_metrics"], pl_module.device))
+            connector._logged_metrics.update(moved(state["logged_metrics"], pl_module.device))
             connector._progress_bar_metrics.update(state["progress_bar_metrics"])
 
     def _correct_progress(self, fit_loop: Any) -> None:
@@ -154,7 +179,7 @@ class ExactResume(Callback):
         """Add what was logged in the epoch before the save to what has been logged since."""
         results = trainer.fit_loop.epoch_loop._results
         for key in [key for key in self._results if key in results]:
-            result, saved = results[key], _moved(self._results.pop(key), results[key].value.device)
+            result, saved = results[key], moved(self._results.pop(key), results[key].value.device)
             if result.meta.is_mean_reduction or result.meta.is_sum_reduction:
                 result.value = saved["value"] + result.value
             else:
@@ -226,41 +251,3 @@ class ExactResume(Callback):
             f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate, such as"
             " --model.optimizer.init_args.lr 0.0003."
         )
-
-
-def _metric_states(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-    """Of this process: metrics that are under way, sums of what was logged in this epoch, and the latest values."""
-    connector = trainer._logger_connector
-    results = trainer.fit_loop.epoch_loop._results
-    return {
-        "modules": {
-            name: {attribute: _moved(getattr(module, attribute)) for attribute in (*module._defaults, "_update_count")}
-            for name, module in pl_module.named_modules()
-            if isinstance(module, Metric)
-        },
-        "results": {
-            key: {name: _moved(getattr(result, name)) for name in result._defaults}
-            for key, result in results.items()
-            if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
-        },
-        "callback_metrics": _moved(dict(connector._callback_metrics)),
-        "logged_metrics": _moved(dict(connector._logged_metrics)),
-        "progress_bar_metrics": _moved(dict(connector._progress_bar_metrics)),
-    }
-
-
-def _moved(value: Any, device: torch.device | str = "cpu") -> Any:
-    """Copy tensors in dicts and lists to a device."""
-    if isinstance(value, Tensor):
-        return value.detach().to(device, copy=True)
-    if isinstance(value, dict):
-        return {key: _moved(item, device) for key, item in value.items()}
-    return [_moved(item, device) for item in value] if isinstance(value, list) else value
-
-
-def _of_all_ranks(trainer: pl.Trainer, state: dict[str, Any]) -> list[dict[str, Any]]:
-    if trainer.world_size == 1:
-        return [state]
-    states: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(states, state)
-    return states

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, message
+from ..errors import message
 
 PACKAGE = __name__.partition(".")[0]
 PROGRAM = f"python -m {PACKAGE}"
@@ -53,7 +53,10 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     if (code := early(args, None)) is not None:
         return code
     if args[0] not in TRAINER or (args[0] == "predict" and has_files(args[1:])):
-        return _told(lambda: _module(args[0]).main(args[1:], module_class, data_class))
+        from ..parser import quiet
+
+        with quiet():
+            return _told(lambda: _module(args[0]).main(args[1:], module_class, data_class))
     from ..trainer import main
 
     return main(module_class, data_class, args)
@@ -99,6 +102,8 @@ def _told(command: Callable[[], int]) -> int:
     """Run a command, and print a mistake of the user in a line."""
     try:
         return command()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if (text := message(error)) is None:
+            raise
+        print(f"error: {text}", file=sys.stderr)
         return 1

@@ -3,162 +3,243 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import io
 import json
+import math
 import os
 import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from importlib.metadata import version
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from . import _extras
+import jinja2
+import torch
+import yaml
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor, nn
 
-PROGRAM = f"python -m {__name__.split('.')[0]}"
+from .. import contract, predictions
+from ..cli import RunCLI
+from ..errors import UserError, require
+from ..runs import Run
+from . import PROGRAM
+
+# One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
+ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
+TRAINER = "the Trainer"  # the other names of what is compared are file names
 
 
-def main(args: list[str]) -> int:
-    """Write a run's best checkpoint as ONNX and by `torch.export`, check both, and describe it in a model card.
-
-    Args:
-        args: The command line after ``export``.
-
-    Returns:
-        The exit code, 0.
+def main(args: list[str], module_class: type, data_class: type | None) -> int:
+    """Write a run's best checkpoint as ONNX and by `torch.export`, compare both with it, and describe it.
 
     Raises:
-        UserError: The run or its data can't be used, or what was written predicts otherwise than the checkpoint.
+        UserError: The run can't be exported, or a file computes something else than the checkpoint.
     """
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} export",
         description="Write a run's best checkpoint as model.onnx, model.pt2 (torch.export) and a model card into the"
-        " run's folder, export/. Both take uint8 images (B, C, H, W) and give probabilities; normalisation and the"
-        " names of the classes are inside. They are compared with the checkpoint on the whole test set.",
+        " run's folder, export/. What is exported is the module that exported() of the LightningModule returns, or else"
+        " its forward. Both files are compared with it on all batches of predict_dataloader, or of test_dataloader.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", nargs="?", metavar="RUN", help="name or folder of a run (default: the newest finished)")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=1e-4,
-        metavar="P",
-        help="largest difference of a probability that is accepted (default: 0.0001)",
-    )
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run (default: the newest finished)")
+    text = "largest difference that is accepted, as a fraction of the largest output above 1 (default: 0.0001)"
+    parser.add_argument("--tolerance", type=float, default=1e-4, metavar="X", help=text)
     options = parser.parse_args(args)
     if not 0 <= options.tolerance <= 1:
         raise UserError(f"--tolerance is {options.tolerance}; it must lie between 0 and 1, such as 0.0001.")
-    _extras.require("export", "onnx", "onnxscript", "onnxruntime")
-
-    from . import _trained
-
-    trained = _trained.Trained(_trained.find(options.run))
-    folder = trained.run.folder / "export"
-    temporary = trained.run.folder / f".export.{os.getpid()}.tmp"
-    try:
-        temporary.mkdir()
-        _export(trained, temporary, options.tolerance)
-        # files that were not checked are never seen under their names
+    require("export", "onnx", "onnxscript", "onnxruntime")
+    given = [*(["--run", options.run] if options.run else []), *(f"--trainer.{k}={v}" for k, v in ON_CPU.items())]
+    cli = RunCLI(module_class, data_class, ["predict", *given], execute=False)
+    assert cli.run is not None  # `predict` has found one
+    folder = cli.run.folder / "export"
+    for left in cli.run.folder.glob(".export.*"):  # of an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".export.", dir=cli.run.folder) as temporary:
+        _export(cli, cli.run, Path(temporary), options.tolerance)
         folder.mkdir(exist_ok=True)
-        for file in sorted(temporary.iterdir()):
+        for file in sorted(Path(temporary).iterdir()):  # each was compared before it gets its name
             os.replace(file, folder / file.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     shown = os.path.relpath(folder)
-    print(
-        f"Exported: {shown}/model.onnx, {shown}/model.pt2\nModel card: {shown}/README.md\n"
-        f"Next: {PROGRAM} predict --onnx {shown}/model.onnx PATH"
-    )
+    print(f"Exported: {shown}/model.onnx, {shown}/model.pt2\nModel card: {shown}/README.md")
     return 0
 
 
-def _export(trained: Any, folder: Path, tolerance: float) -> None:
-    import torch
-
-    from . import _model_card
-
-    probabilities, labels = _of_checkpoint(trained)  # first, for the data may be missing
-    print(f"{trained.run.name}: {trained.checkpoint.name}, {len(labels)} test images")
-    facts = {
-        "class_names": json.dumps(trained.data.class_names, ensure_ascii=False),
-        "input_shape": json.dumps(trained.data.input_shape),  # channels, height, width
-        "dataset": trained.data.dataset,
-        "run": trained.run.name,
-    }
+def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
+    """Write the files into a folder, and compare what they compute with the module and with the Trainer."""
+    computed: dict[str, dict[str, Any]] = {}
+    lines = []
     try:
-        _write(trained, folder, facts)
-    except Exception as error:  # whatever torch's exporter meets in a network
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"the network of {trained.run.name} can't be exported: {told[0][:300]}") from error
-    for name, classify in (("model.onnx", _onnx(folder)), ("model.pt2", _torch_export(folder))):
-        exported = torch.cat([classify(images) for images, _ in _test_batches(trained)])
-        difference = (exported - probabilities).abs().max().item()
-        others = int((exported.argmax(dim=1) != probabilities.argmax(dim=1)).sum())
-        print(
-            f"{name}: largest difference to the checkpoint {difference:.1e} (tolerance {tolerance:.1e}),"
-            f" {others} of {len(labels)} labels differ"
-        )
-        if not difference <= tolerance:
+        computed[TRAINER] = predictions.compute(cli)
+    except Exception as error:  # the files are compared with the module all the same
+        lines.append(f"{TRAINER}: not compared, for it can't predict: {_line(error)}")
+    cli.load()
+    network = Network(cli.model, cli.datamodule)
+    inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
+    if inputs is None:
+        raise UserError("the data's loader yields no batch, so an export can't be compared.")
+    facts = {**getattr(network.module, "facts", {}), "run": run.name}
+    facts |= {"class_names": network.class_names} if network.class_names else {}
+    for key, tensors in (("inputs", inputs), ("outputs", network.run("forward", network.module, inputs))):
+        dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
+        facts[key] = [{"name": n, "dtype": dtypes[n], "shape": ["batch", *t.shape[1:]]} for n, t in tensors.items()]
+    network.write(folder, inputs, json.dumps(facts, ensure_ascii=False))
+    computed |= network.compute(folder, _batches(cli))
+    lines += _compare(computed, len(network.class_names), tolerance)
+    print(f"{run.name}, compared with {Path(str(cli.ckpt_path)).name}", *lines, sep="\n")
+    (folder / "README.md").write_text(_card(cli, run, network.module, facts, lines), encoding="utf-8")
+
+
+class Network:
+    """The module that is exported, with names for what goes in and what comes out.
+
+    Args:
+        model: The LightningModule, with its trained weights.
+        data: The data module, or None.
+    """
+
+    def __init__(self, model: Any, data: Any) -> None:
+        """Make the module."""
+        name, make = type(model).__name__, contract.get("exported", model, data)
+        verb = "Change its" if make else f"Add to {name} a method"
+        self.hint = f"{verb} exported(), which returns an nn.Module that maps raw inputs to outputs."
+        if make is None and not is_overridden("forward", model):
+            raise UserError(f"{name} has no forward that could be exported. {self.hint}")
+        if make is None and not model.automatic_optimization:  # a GAN's forward takes noise, and no data
             raise UserError(
-                f"{name} was not written: its probabilities differ by up to {difference:.1e} from those of the"
-                f" checkpoint, more than --tolerance {tolerance:.1e}."
+                f"{name} steps its optimizers itself, so it must say which network is the result. {self.hint}"
             )
-    (folder / "README.md").write_text(_model_card.text(trained, probabilities, labels, PROGRAM), encoding="utf-8")
+        self.module: nn.Module = (make() if make else model).float().eval()
+        self.class_names = list(contract.get("class_names", model, data) or [])
+        self.outputs: list[str] = []  # their names, known after the first batch
+
+    def inputs(self, batch: Any) -> dict[str, Tensor]:
+        """The arguments of ``forward`` that a batch holds: its first items, or by name if it is a dict."""
+        arguments = [p for p in inspect.signature(self.module.forward).parameters.values() if "VAR" not in p.kind.name]
+        required = [p.name for p in arguments if p.default is p.empty]
+        if isinstance(batch, Mapping):
+            found = {p.name: batch[p.name] for p in arguments if p.name in batch}
+        else:
+            found = dict(zip(required, batch if isinstance(batch, Sequence) else [batch], strict=False))
+        if wrong := [name for name in required if not isinstance(found.get(name), Tensor)]:
+            raise UserError(f"the data's batches hold no tensor for forward's {', '.join(wrong)}. {self.hint}")
+        return found
+
+    def run(self, name: str, call: Callable[..., Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the outputs of a batch, by name."""
+        try:
+            with torch.inference_mode():
+                found = call(**inputs)
+            if isinstance(found, Tensor):
+                shares = found.shape[1:] == (len(self.class_names),) and ((found.sum(dim=1) - 1).abs() < 1e-3).all()
+                found = {"probabilities" if shares else "prediction": found}
+            found = found if isinstance(found, Mapping) else {f"output_{i}": value for i, value in enumerate(found)}
+            self.outputs = self.outputs or [f"{key}_out" if key in inputs else str(key) for key in found]
+            return {key: value[:] for key, value in zip(self.outputs, found.values(), strict=True)}
+        except Exception as error:  # whatever a network raises
+            shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
+            raise UserError(f"{name} can't take a batch of {shapes}: {_line(error)}. {self.hint}") from error
+
+    def write(self, folder: Path, inputs: dict[str, Tensor], facts: str) -> None:
+        """Write both files, for batches of any size."""
+        shapes = {name: {0: torch.export.Dim("batch", min=1)} for name in inputs}
+        two = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
+        try:
+            # a network may be compiled; and what the exporters print is of no use beside their error
+            with torch.compiler.set_stance("force_eager"), redirect_stderr(io.StringIO()):
+                program = torch.export.export(self.module, (), two, dynamic_shapes=shapes)
+                onnx: Any = torch.onnx.export(
+                    program, kwargs=two, dynamo=True, verbose=False, input_names=[*inputs], output_names=self.outputs
+                )
+            onnx.model.metadata_props["facts"] = facts
+            onnx.save(folder / "model.onnx", external_data=False)
+            torch.export.save(program, folder / "model.pt2", extra_files={"facts.json": facts})
+        except Exception as error:  # whatever torch's exporters meet in a network
+            name = type(self.module).__name__
+            raise UserError(f"{name} can't be exported for batches of any size: {_line(error)}. {self.hint}") from error
+
+    def compute(self, folder: Path, batches: Iterator[Any]) -> dict[str, dict[str, Tensor]]:
+        """Compute the outputs for all of the data by the module, by ``model.onnx`` and by ``model.pt2``."""
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+
+        def by_onnx(**inputs: Tensor) -> list[Tensor]:
+            outputs = session.run(self.outputs, {name: tensor.numpy() for name, tensor in inputs.items()})
+            return [torch.from_numpy(output) for output in outputs]
+
+        program = torch.export.load(folder / "model.pt2").module()
+        runners = {"the checkpoint": self.module, "model.onnx": by_onnx, "model.pt2": program}
+        parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in runners}
+        for batch in batches:
+            inputs = self.inputs(batch)
+            for name, call in runners.items():
+                parts[name].append(self.run(name, call, inputs))
+        return {name: {key: torch.cat([part[key] for part in of]) for key in of[0]} for name, of in parts.items()}
 
 
-def _test_batches(trained: Any) -> Any:
-    """The test set in batches: images ``(B, C, H, W)`` uint8, labels ``(B,)`` int64."""
-    trained.data.setup("test")
-    return trained.data.test_dataloader()
+def _batches(cli: RunCLI) -> Iterator[Any]:
+    """What the loaders of ``predict``, or else of ``test``, yield, before the data's hooks have changed it."""
+    owners = [owner for owner in (cli.datamodule, cli.model) if owner is not None]
+    for stage, owner in product(("predict", "test"), owners):
+        if is_overridden(f"{stage}_dataloader", owner):
+            for each in owners:
+                each.trainer = cli.trainer
+                each.prepare_data()
+                each.setup(stage)
+            loaders = getattr(owner, f"{stage}_dataloader")()
+            limit = getattr(cli.trainer, f"limit_{stage}_batches")  # a stream may have no end
+            for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
+                yield from islice(loader, limit if isinstance(limit, int) else None)
+            return
+    name = type(owners[0]).__name__
+    raise UserError(f"an export is compared on the data. Add predict_dataloader or test_dataloader to {name}.")
 
 
-def _of_checkpoint(trained: Any) -> tuple[Any, Any]:
-    """Probabilities ``(N, num_classes)`` of the test set by the LightningModule itself, and the labels ``(N,)``."""
-    import torch
+def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: float) -> list[str]:
+    """Compare what was computed with what the module computes; a line on each, or an error where they differ."""
+    lines, expected = [], computed.pop("the checkpoint")
+    for (where, found), (name, output) in product(computed.items(), expected.items()):
+        other: Any = found.get(name)
+        if where == TRAINER and (not isinstance(other, Tensor) or other.shape != output.shape):
+            lines.append(f"{where}: not compared, for it predicts no {name} of the shape {tuple(output.shape)}")
+            continue
+        gaps = torch.where(output == other, 0.0, (output.double() - other.double()).abs())
+        largest = gaps.nan_to_num(nan=math.inf, posinf=math.inf).max().item()
+        accepted = tolerance * max(1.0, output.double().abs().nan_to_num(posinf=0.0).max().item())
+        lines.append(f"{where}: largest difference of {name} {largest:.1e} (tolerance {accepted:.1e})")
+        if output.shape[1:] == (num_classes,):
+            labels = (output.argmax(dim=1) != other.argmax(dim=1)).sum()
+            lines[-1] += f", {labels} of {len(output)} labels differ"
+        if largest > accepted:
+            hint = " exported() must do what predict_step and the data's hooks do." * (where == TRAINER)
+            raise UserError(f"nothing was written, for this differs from the checkpoint: {lines[-1]}.{hint}")
+    return lines
 
-    trained.data.prepare_data()
-    with torch.inference_mode():
-        pairs = [
-            (trained.model(trained.data.normalize(images)).softmax(dim=1), labels)
-            for images, labels in _test_batches(trained)
-        ]
-    probabilities, labels = zip(*pairs, strict=True)
-    return torch.cat(probabilities), torch.cat(labels)
 
-
-def _write(trained: Any, folder: Path, facts: dict[str, str]) -> None:
-    """Write ``model.pt2`` and ``model.onnx``, for batches of any size."""
-    import onnx
-    import torch
-
-    example = torch.zeros(2, *trained.data.input_shape, dtype=torch.uint8)
-    shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
-    program = torch.export.export(trained.classifier, (example,), dynamic_shapes=shapes)
-    extra: dict[str, Any] = {f"{name}.txt": text for name, text in facts.items()}
-    torch.export.save(program, folder / "model.pt2", extra_files=extra)
-    exported = torch.onnx.export(
-        program, (example,), dynamo=True, input_names=["images"], output_names=["probabilities"], verbose=False
+def _card(cli: RunCLI, run: Run, module: nn.Module, facts: dict[str, Any], lines: list[str]) -> str:
+    """The model card, in Markdown."""
+    tested, project = run.folder / "test.json", Path("pyproject.toml")
+    environment = jinja2.Environment(
+        **dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True),
+        finalize=lambda value: str(value).replace("|", "\\|").replace("\n", " "),  # it may stand in a table
     )
-    assert exported is not None
-    exported.save(folder / "model.onnx", external_data=False)
-    model = onnx.load(folder / "model.onnx")
-    onnx.helper.set_model_props(model, facts)
-    onnx.checker.check_model(model)
-    onnx.save(model, folder / "model.onnx")
+    template = Path(__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        **{"cli": cli, "run": run, "facts": facts, "lines": lines, "program": PROGRAM, "version": version},
+        metrics=json.loads(tested.read_text(encoding="utf-8")) if tested.is_file() else {},
+        project=tomllib.loads(project.read_text(encoding="utf-8"))["project"] if project.is_file() else {},
+        options=yaml.safe_load(run.config_file.read_text(encoding="utf-8")).get("data") or {},
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+    )
 
 
-def _onnx(folder: Path) -> Any:
-    import onnxruntime
-    import torch
-
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-
-def _torch_export(folder: Path) -> Any:
-    import torch
-
-    module = torch.export.load(folder / "model.pt2").module()
-
-    def classify(images: Any) -> Any:
-        with torch.inference_mode():
-            return module(images)
-
-    return classify
+def _line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")

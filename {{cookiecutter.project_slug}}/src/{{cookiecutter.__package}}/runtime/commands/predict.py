@@ -1,151 +1,116 @@
-"""``python -m <package> predict PATH …``: label image files, by a run or by an exported ONNX file."""
+"""``python -m <package> predict PATH …``: predict new inputs, by a run or, without torch, by an exported ONNX file."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from .. import predictions
+from ..errors import UserError, reason, require
+from . import PROGRAM
 
-from ..errors import UserError, reason
-from ..images import IMAGE_SUFFIXES, read_image
-from . import _extras
-
-PROGRAM = f"python -m {__name__.split('.')[0]}"
-BATCH_SIZE = 64
+BATCH_SIZE = 64  # inputs that the ONNX file is given at once
+# All inputs in one process, whatever the run was trained with.
+ALL = ("devices=1", "num_nodes=1", "strategy=auto", "limit_predict_batches=1.0")
 
 
-@dataclass(frozen=True)
-class Model:
-    """What labels images.
+def main(args: list[str], module_class: type, data_class: type | None) -> int:
+    """Predict new inputs by a run: its data module reads them, and the Trainer predicts.
 
-    Args:
-        classify: Maps images ``(B, C, H, W)`` uint8 to probabilities ``(B, num_classes)``.
-        shape: Channels, height and width of an image.
-        class_names: The classes, in the order of the probabilities.
+    Returns:
+        The exit code: 0, or 1 if some inputs have no prediction; the others are predicted all the same.
+
+    Raises:
+        UserError: The data module can't be given paths, or nothing was predicted.
     """
+    from .. import contract
+    from ..cli import RunCLI
 
-    classify: Callable[[np.ndarray], np.ndarray]
-    shape: tuple[int, int, int]
-    class_names: list[str]
+    options = _parse(args)
+    if not contract.Contract(module_class, data_class).has("predict_paths"):
+        raise UserError(
+            f"{data_class.__name__ if data_class else 'a project without a data module'} can't be given paths. Add to"
+            " the data module's __init__ an argument predict_paths, a list of paths or None, and let predict_dataloader"
+            " yield what is in them."
+        )
+    given = [*(["--run", options.run] if options.run else []), *(f"--trainer.{option}" for option in ALL)]
+    given.append(f"--data.predict_paths={json.dumps([str(path) for path in options.paths])}")
+    cli = RunCLI(module_class, data_class, ["predict", *given], execute=False)
+    columns = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in predictions.compute(cli).items()}
+    # by now the data module may have put the files there that it has found in folders
+    names = [str(path) for path in contract.get("predict_paths", cli.datamodule)]
+    index = columns.pop("index", range(len(names)))
+    without = [names[i] for i in sorted(set(range(len(names))).difference(index))]
+    for name in without:
+        print(f"error: {name} has no prediction", file=sys.stderr)
+    if all(len(column) == len(index) for column in columns.values()):
+        columns = {"file": [names[i] for i in index], **columns}
+    _show(columns, contract.get("class_names", cli.model, cli.datamodule), options.csv)
+    return 1 if without else 0
 
 
-def main(args: list[str]) -> int:
-    """Label images.
+def main_onnx(args: list[str], read: Callable[..., Iterator[tuple[str, Any]]] | None) -> int:
+    """Predict new inputs by an exported ONNX file, without torch.
 
     Args:
         args: The command line after ``predict``.
+        read: Called with the paths and the facts of the model; yields a name for each input, and its arrays by the
+            names of the model's inputs, without the batch dimension, or a text that says why it can't be read.
 
     Returns:
-        The exit code: 0, or 1 if a file could not be read as an image; the others are labelled all the same.
+        The exit code: 0, or 1 if some inputs can't be read; the others are predicted all the same.
 
     Raises:
-        UserError: The run or the ONNX file can't be used, or no image was found.
+        UserError: The ONNX file can't be used, or nothing was predicted.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"{PROGRAM} predict",
-        description="Label image files, and all image files below folders. They are brought to the size that the model"
-        " was trained on, and to grey where that was grey; a model of digits knows light ones on a dark ground."
-        " (Without PATH, predict labels the test images.)",
-        allow_abbrev=False,
-    )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image file, or folder of images")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--run", metavar="RUN", help="name or folder of a run (default: the newest finished)")
-    source.add_argument("--onnx", type=Path, metavar="FILE", help="an exported model; torch is not needed")
-    parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write a CSV file, with the probabilities of all classes"
-    )
-    options = parser.parse_args(args)
+    import numpy as np
 
-    failed = 0
-
-    def skip(text: str) -> None:
-        nonlocal failed
-        failed += 1
-        print(f"error: {text}", file=sys.stderr)
-
-    files = list(_image_files(options.paths, skip))
-    model = _of_onnx(options.onnx) if options.onnx else _of_run(options.run)
-    rows = list(_predictions(model, files, skip))
-    if options.csv:
-        _write_csv(options.csv, rows, model.class_names)
-        print(f"{len(rows)} predictions: {options.csv}")
-    elif rows:
-        _print_table(rows, model.class_names)
-    if not rows:
-        raise UserError(f"no image was labelled; files in folders must end in one of {' '.join(IMAGE_SUFFIXES)}.")
+    options = _parse(args)
+    if read is None:
+        raise UserError("predict --onnx needs a function read(paths, facts), which __main__.py gives to runtime.early.")
+    session, facts = _open(options.onnx)
+    columns: dict[str, list[Any]] = {"file": []}
+    failed = False
+    inputs = iter(read(options.paths, facts))
+    while chunk := list(islice(inputs, BATCH_SIZE)):
+        for name, why in ((name, found) for name, found in chunk if isinstance(found, str)):
+            failed = True
+            print(f"error: {name}: {why}", file=sys.stderr)
+        if readable := [(name, found) for name, found in chunk if not isinstance(found, str)]:
+            try:
+                arrays = {key: np.stack([found[key] for _, found in readable]) for key in readable[0][1]}
+                results = session.run(None, arrays)
+            except Exception as error:  # such as onnxruntime's, if there is another input or another shape
+                raise UserError(f"{options.onnx} can't take {readable[0][0]}: {reason(error)}") from error
+            columns["file"] += [name for name, _ in readable]
+            for output, result in zip(session.get_outputs(), results, strict=True):
+                columns.setdefault(output.name, []).extend(result.tolist())
+    _show(columns, facts.get("class_names"), options.csv)
     return 1 if failed else 0
 
 
-def _image_files(paths: list[Path], skip: Callable[[str], None]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-        elif path.exists():
-            yield path
-        else:
-            skip(f"{path} does not exist.")
+def _parse(args: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} predict",
+        description="Predict what is in files or folders. (Without PATH, predict takes the test data.)",
+        allow_abbrev=False,
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder of files")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--run", metavar="RUN", help="a run (default: the newest finished)")
+    source.add_argument("--onnx", type=Path, metavar="FILE", help="an exported model; torch is not needed")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a CSV file, with all columns")
+    return parser.parse_args(args)
 
 
-def _predictions(model: Model, files: list[Path], skip: Callable[[str], None]) -> Iterator[tuple[Path, np.ndarray]]:
-    """Each file that can be read, with its probabilities ``(num_classes,)``."""
-    for start in range(0, len(files), BATCH_SIZE):
-        read, images = [], []
-        for file in files[start : start + BATCH_SIZE]:
-            try:
-                images.append(read_image(file, model.shape))
-                read.append(file)
-            except Exception as error:  # whatever the decoder raises
-                skip(f"{file} can't be read as an image: {reason(error)}.")
-        if read:
-            yield from zip(read, model.classify(np.stack(images)), strict=True)
-
-
-def _print_table(rows: list[tuple[Path, np.ndarray]], class_names: list[str]) -> None:
-    lines = [(str(file), class_names[int(p.argmax())], f"{p.max():.4f}") for file, p in rows]
-    lines.insert(0, ("file", "label", "probability"))
-    width, label_width = (max(len(line[column]) for line in lines) for column in (0, 1))
-    for file, label, probability in lines:
-        print(f"{file:{width}}  {label:{label_width}}  {probability}")
-
-
-def _write_csv(file: Path, rows: list[tuple[Path, np.ndarray]], class_names: list[str]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["file", "label", "probability", *(f"p({name})" for name in class_names)])
-            for path, probabilities in rows:
-                best = int(probabilities.argmax())
-                writer.writerow([path, class_names[best], *(f"{p:.6f}" for p in (probabilities[best], *probabilities))])
-        os.replace(temporary, file)
-    except OSError as error:
-        raise UserError(f"{file} can't be written: {error.strerror}.") from error
-
-
-def _of_run(name: str | None) -> Model:
-    import torch
-
-    from . import _trained
-
-    trained = _trained.Trained(_trained.find(name))
-
-    def classify(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return trained.classifier(torch.from_numpy(images)).numpy()
-
-    return Model(classify, trained.data.input_shape, trained.data.class_names)
-
-
-def _of_onnx(file: Path) -> Model:
-    _extras.require("export", "onnxruntime")
+def _open(file: Path) -> tuple[Any, dict[str, Any]]:
+    """Open an exported model. What its facts call inputs is what the file itself declares."""
+    require("export", "onnxruntime")
     import onnxruntime
 
     if not file.is_file():
@@ -153,17 +118,34 @@ def _of_onnx(file: Path) -> Model:
     try:
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen classes of its own
-        raise UserError(f"{file} can't be read as an ONNX model: {reason(error)}.") from error
-    facts = session.get_modelmeta().custom_metadata_map
+        raise UserError(f"{file} can't be read as an ONNX model: {reason(error)}") from error
     try:
-        channels, height, width = json.loads(facts["input_shape"])
-        class_names = json.loads(facts["class_names"])
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"{file} does not name its classes and input shape. Write one with: {PROGRAM} export"
-        ) from error
+        facts = json.loads(session.get_modelmeta().custom_metadata_map["facts"])
+        facts["inputs"] = [
+            {"name": i.name, "dtype": _DTYPES.get(i.type, i.type[7:-1]), "shape": i.shape} for i in session.get_inputs()
+        ]
+        columns = [output.shape[1:] for output in session.get_outputs() if output.name == "probabilities"]
+        if "class_names" in facts and any(shape != [len(facts["class_names"])] for shape in columns):
+            raise ValueError("another number of classes")
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{file} lacks the facts of an exported file. Write it with: {PROGRAM} export") from error
+    return session, facts
 
-    def classify(images: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(None, {"images": images})[0])
 
-    return Model(classify, (channels, height, width), class_names)
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others have NumPy's names
+
+
+def _show(columns: dict[str, list[Any]], class_names: list[str] | None, file: Path | None) -> None:
+    """Write a CSV file, or print the table without the columns that only a CSV file has."""
+    header, rows = predictions.table(columns, class_names)
+    if not rows:
+        raise UserError("nothing was predicted.")
+    if file:
+        predictions.write_csv(file, header, rows)
+        print(f"{len(rows)} predictions: {file}")
+        return
+    kept = [i for i, name in enumerate(header) if not name.startswith("p(")][:6]
+    lines = [[f"{row[i]:.4f}" if isinstance(row[i], float) else str(row[i]) for i in kept] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())

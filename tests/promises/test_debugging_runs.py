@@ -1,0 +1,63 @@
+"""Runs that were made to look for a mistake are not taken for the trained model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from project import SMALL
+from trainings import is_one_sentence, prepared, told
+from warm import run
+
+ONE_EPOCH = ("--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", "--trainer.limit_test_batches=2")
+WRITES = {"validate": "validate.json", "test": "test.json", "predict": "predictions.csv", "export": "export/README.md"}
+
+
+@pytest.fixture(scope="module")
+def debugged_once(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with a run, a, and, newer than it, b with the overlay quick and c with overfit."""
+    project = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("debugged") / "project"))
+    prepared(
+        project,
+        ["fit", "-c", "configs/quick.yaml", "--run=b", *SMALL, *ONE_EPOCH],
+        ["fit", "-c", "configs/overfit.yaml", "--run=c", *ONE_EPOCH],
+    )
+    return project
+
+
+@pytest.fixture
+def debugged(debugged_once: Path, tmp_path: Path) -> Path:
+    """Return a copy of the project, without the results of its runs."""
+    project = Path(shutil.copytree(debugged_once, tmp_path / "debugged"))
+    for file in (project / "runs").glob("*/test.json"):
+        file.unlink()
+    return project
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the newest finished run is taken, whatever it was")
+def test_no_command_takes_a_run_of_an_overlay_for_debugging_by_itself(debugged):
+    """``fit``, ``fit -c configs/quick.yaml`` and ``fit -c configs/overfit.yaml``; then ``validate``, ``test`` and so on."""
+    results = run(debugged, *([command] for command in WRITES))
+
+    assert [code for code, _ in results] == [0] * len(WRITES), results
+    taken = {
+        command: [folder.name for folder in (debugged / "runs").iterdir() if (folder / file).is_file()]
+        for command, file in WRITES.items()
+    }
+    assert taken == {command: ["a"] for command in WRITES}
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="nothing marks a run by its overlay")
+def test_a_run_of_an_overlay_for_debugging_is_marked_and_has_to_be_named(debugged):
+    """``fit -c configs/overfit.yaml --run=c``; ``test`` and ``test --run=c``, where there is no other run."""
+    for name in ("a", "b", "killed"):
+        shutil.rmtree(debugged / "runs" / name)
+
+    (code, output), (named, _), (_, table) = run(debugged, ["test"], ["test", "--run=c"], ["runs"])
+
+    assert named == 0
+    assert code == 1, output
+    assert is_one_sentence(output), output
+    assert "overfit" in " ".join(told(output))
+    assert "overfit" in table

@@ -1,0 +1,199 @@
+"""Numbers that are not true: what is printed or kept is not what was trained or measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import PACKAGE, SMALL
+from trainings import bake, callback, is_one_sentence, prepared, read_json, told, write_images
+from warm import run
+
+# An epoch long enough for weights to move away from their average, and all images of the tests.
+LONGER = (*SMALL, "--trainer.limit_train_batches=20", "--trainer.limit_test_batches=1.0")
+NETWORKS = f"""
+import torch
+from {PACKAGE}.network import ConvNet
+
+class TooMany(ConvNet):
+    # 1,000 logits, of which those that are no class are never the largest
+    def __init__(self, input_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(input_shape, 1000)
+        self.register_buffer("less", torch.where(torch.arange(1000) < num_classes, 0.0, 1e4))
+
+    def forward(self, images):
+        return super().forward(images) - self.less
+
+class TooFew(ConvNet):
+    def __init__(self, input_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(input_shape, 7)
+
+class Constant(torch.nn.Module):
+    # the same logits for every image
+    def __init__(self, input_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+"""
+# Writes what each training step did, one line of JSON each.
+STEPS = f"""
+import json
+from {PACKAGE}.module import ImageClassifier
+def training_step(self, batch, *args, step=ImageClassifier.training_step):
+    output = step(self, batch, *args)
+    loss = output["loss"] if isinstance(output, dict) else output
+    with open("steps.jsonl", "a") as file:
+        print(json.dumps([self.current_epoch, len(batch[0]), loss.item()]), file=file)
+    return output
+ImageClassifier.training_step = training_step
+"""
+
+
+def steps(project: Path) -> list[list[Any]]:
+    """Epoch, number of images and loss of each training step, as `STEPS` has written them."""
+    return [json.loads(line) for line in (project / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="fit tests the raw weights and keeps the averaged ones")
+def test_fit_tests_the_weights_that_it_keeps(tmp_path):
+    """``fit --run=a --trainer.callbacks+=…EMAWeightAveraging`` and ``test --run=a``."""
+    project = bake(tmp_path)
+    prepared(project, ["fit", "--run=a", *LONGER, *callback("EMAWeightAveraging")])
+    by_fit = read_json(project / "runs" / "a" / "test.json")
+    reported = (project / "runs" / "a" / "report.html").read_text(encoding="utf-8")
+    prepared(project, ["test", "--run=a"])
+
+    assert f"{by_fit['test/accuracy']:.2%}" in reported
+    assert "have changed since" not in reported
+    assert by_fit == read_json(project / "runs" / "a" / "test.json")
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="every metric that is not finite is called a divergence")
+def test_a_metric_that_is_not_a_number_leaves_the_run_its_test_and_its_report(tmp_path):
+    """``fit --run=a`` of a module that logs ``val/recall`` as NaN, as of a class without images."""
+    project = bake(tmp_path)
+    before = f"""
+from {PACKAGE}.module import ImageClassifier
+def log(self, hook=ImageClassifier.on_validation_epoch_end):
+    hook(self)
+    self.log("val/recall", float("nan"))
+ImageClassifier.on_validation_epoch_end = log
+"""
+    [(code, output)] = run(project, ["fit", "--run=a", *SMALL], before=before)
+
+    assert code == 0, output
+    folder = project / "runs" / "a"
+    assert read_json(folder / "run.json")["status"] == "finished"
+    assert (folder / "test.json").is_file()
+    assert (folder / "report.html").is_file()
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a run that learns nothing ends without a word")
+def test_a_run_that_is_no_better_than_the_most_frequent_class_says_so(tmp_path):
+    """``fit --model.network=networks.Constant --model.optimizer.init_args.lr=100``."""
+    project = bake(tmp_path)
+    (project / "networks.py").write_text(NETWORKS)
+    useless = ["--model.network=networks.Constant", "--model.optimizer.init_args.lr=100"]
+
+    (_, output), (code, learnt) = run(project, ["fit", *SMALL, *useless], ["fit", *LONGER])
+
+    assert code == 0, learnt
+    assert "most frequent class" not in learnt
+    assert "most frequent class" in output
+
+
+@pytest.fixture(scope="module")
+def with_a_broken_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with a run on a folder of images, of which one can't be read; its steps are written."""
+    project = bake(tmp_path_factory.mktemp("broken"), dataset="image_folder")
+    write_images(project / "data" / "images", {"circle": (250, 90, 0), "square": (20, 20, 0)})
+    (project / "data/images/train/circle/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    options = ["--data.image_size=8", "--data.num_workers=0", "--data.skip_corrupt=true", "--data.batch_size=8"]
+    options += ["--trainer.limit_train_batches=1.0", "--trainer.limit_val_batches=1.0"]
+    prepared(project, ["fit", "--run=a", *SMALL, *options], before=STEPS)
+    return project
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the files are counted, not the images")
+def test_a_report_counts_the_images_that_were_read(with_a_broken_image):
+    """``fit --run=a --data.skip_corrupt=true`` on 41 files of a class, of which one is no image."""
+    page = (with_a_broken_image / "runs" / "a" / "report.html").read_text(encoding="utf-8")
+    section = re.sub(r"<[^>]+>", " ", page[page.index('<section id="data">') :])
+    row = re.search(r"\bcircle +(\d+) +(\d+) +(\d+)", section)
+
+    assert row
+    assert int(row[1]) + int(row[2]) == 40
+    assert int(row[3]) == 12
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="batches are counted as if each were full")
+def test_the_throughput_counts_the_images_that_were_trained_on(with_a_broken_image):
+    """``fit --run=a --data.skip_corrupt=true`` with an image that can't be read among those of an epoch."""
+    trained_on = sum(count for _, count, _ in steps(with_a_broken_image))
+
+    assert read_json(with_a_broken_image / "runs" / "a" / "run.json")["train_images"] == trained_on
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the loss of the last step that was logged is printed")
+def test_the_train_loss_of_an_epoch_is_that_of_all_its_batches(tmp_path):
+    """``fit --trainer.log_every_n_steps=2``, whose epochs have three steps."""
+    project = bake(tmp_path)
+    output = prepared(project, ["fit", *SMALL, "--trainer.log_every_n_steps=2"], before=STEPS)
+
+    printed = [float(loss) for loss in re.findall(r"^epoch .*train/loss (\S+)", output, flags=re.MULTILINE)]
+    losses = [[loss for epoch, _, loss in steps(project) if epoch == number] for number in range(2)]
+    assert [len(epoch) for epoch in losses] == [3, 3]
+    assert printed == [pytest.approx(statistics.mean(epoch), abs=1e-3) for epoch in losses]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="nothing compares the output with the classes")
+@pytest.mark.parametrize(("network", "count"), [("TooMany", 1000), ("TooFew", 7)])
+def test_a_network_whose_output_does_not_fit_the_classes_is_refused(tmp_path, network, count):
+    """``fit --run=a --model.network=networks.TooMany``, of 1,000 logits for 10 classes."""
+    project = bake(tmp_path)
+    (project / "networks.py").write_text(NETWORKS)
+
+    [(code, output)] = run(project, ["fit", "--run=a", *SMALL, f"--model.network=networks.{network}"])
+
+    assert code == 1, output
+    assert is_one_sentence(output), output
+    assert {str(count), "10"} <= set(re.findall(r"\d+", " ".join(told(output)).replace(",", "")))
+    assert not (project / "runs" / "a").exists()
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the shape of an image is passed on as the weights")
+def test_a_network_of_torchvision_is_refused_with_the_line_to_write(tmp_path):
+    """``fit --run=a --model.network=torchvision.models.resnet18``."""
+    project = bake(tmp_path)
+    before = """
+import torch.hub
+def refuse(*args, **kwargs):
+    raise OSError("no network")
+torch.hub.urlopen = refuse
+"""
+    options = ["--model.network=torchvision.models.resnet18"]
+    [(code, output)] = run(project, ["fit", "--run=a", *SMALL, *options], before=before)
+
+    assert code in (1, 2), output
+    assert is_one_sentence(output), output
+    assert "num_classes=" in " ".join(told(output))
+    assert not (project / "runs" / "a").exists()
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="config.yaml is written before a size is looked for")
+def test_config_yaml_holds_the_batch_size_that_was_found(tmp_path):
+    """``fit --run=a --trainer.callbacks+=pytorch_lightning.callbacks.BatchSizeFinder``."""
+    project = bake(tmp_path)
+    found = callback("BatchSizeFinder", max_trials=2, init_val=4)
+    prepared(project, ["fit", "--run=a", *SMALL, *found], before=STEPS)
+
+    last = steps(project)[-1][1]
+    assert last != 16
+    text = (project / "runs" / "a" / "config.yaml").read_text(encoding="utf-8")
+    assert f"  batch_size: {last}\n" in text

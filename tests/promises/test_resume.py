@@ -1,0 +1,212 @@
+"""Resumes that are not exact: each test ends a training by a kill, goes on, and compares."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from project import PACKAGE, SMALL
+from stress import differences
+from trainings import (
+    SAVED,
+    bake,
+    callback,
+    is_one_sentence,
+    killed,
+    prepared,
+    read_json,
+    unlike_when_resumed,
+)
+from warm import run
+
+IN_THE_TEST = ("on_test_start", "True")
+# The first epoch is the best one, whatever the training does.
+BEST_FIRST = f"""
+from {PACKAGE}.module import ImageClassifier
+def log(self):
+    self.log_dict(dict([("val/loss", 1.0), ("val/accuracy", 0.1 * self.current_epoch or 0.9)]))
+ImageClassifier.on_validation_epoch_end = log
+"""
+# As Lightning's page on fine-tuning has it: a backbone, and an optimizer of what is not frozen.
+WITH_BACKBONE = f"""
+import functools
+from {PACKAGE}.module import ImageClassifier
+made = ImageClassifier.__init__
+@functools.wraps(made)
+def __init__(self, *args, **kwargs):
+    made(self, *args, **kwargs)
+    self.backbone, optimizer = self.network.features, self.optimizer
+    self.optimizer = lambda parameters: optimizer([p for p in parameters if p.requires_grad])
+ImageClassifier.__init__ = __init__
+"""
+WEIGHTED = """
+import torch
+from pytorch_lightning.callbacks import Callback
+
+class Weighted(Callback):
+    def __init__(self, weights: torch.Tensor | None = torch.ones(10)) -> None:
+        self.sum = weights.sum()
+"""
+# Epochs 1 and 2 end with a save of their own; a kill in the third goes back behind the second's.
+SAVED_SELDOM = (*SMALL, "--trainer.max_epochs=3", "--save_every_n_steps=4")
+THIRD_EPOCH = ("on_train_batch_start", "self.global_step == 7")
+
+
+def broken(reason: str, *values: object, id: str) -> object:
+    """A case that fails today."""
+    return pytest.param(*values, id=id, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="no checkpoint says that early stopping has ended the training"
+)
+def test_a_run_that_early_stopping_has_ended_and_that_is_killed_in_its_test_trains_no_further(tmp_path):
+    """``fit --run=killed`` with early stopping that fires, SIGKILL in the test, ``fit --resume=killed``."""
+    stopping = callback("EarlyStopping", monitor="val/accuracy", mode="max", patience=1, min_delta=0.9)
+    project = bake(tmp_path)
+
+    unlike = unlike_when_resumed(project, *SMALL, "--trainer.max_epochs=6", *stopping, place=IN_THE_TEST)
+
+    assert read_json(project / "runs" / "whole" / "run.json")["epochs"] == 2
+    assert unlike == []
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the checkpoint is loaded into weights of 32 bits first")
+def test_a_run_of_64_bit_floats_is_resumed_exactly(tmp_path):
+    """``fit --run=killed --trainer.precision=64-true``, SIGKILL in the second epoch, ``fit --resume=killed``."""
+    assert unlike_when_resumed(bake(tmp_path), *SAVED, "--trainer.precision=64-true") == []
+
+
+@pytest.fixture(scope="module")
+def moved_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return where a project was and where it is; of its runs one is whole, and two were killed."""
+    project = bake(tmp_path_factory.mktemp("moved"))
+    prepared(project, ["fit", "--run=whole", *SAVED], before=BEST_FIRST)
+    killed(project, ["fit", "--run=third", *SAVED], THIRD_EPOCH, BEST_FIRST)
+    killed(project, ["fit", "--run=tested", *SAVED], IN_THE_TEST, BEST_FIRST)
+    return project, project.rename(project.with_name("elsewhere"))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the best checkpoint is remembered by its absolute path")
+@pytest.mark.parametrize("copied", [False, True], ids=["moved", "copied"])
+@pytest.mark.parametrize("name", ["third", "tested"])
+def test_a_run_that_was_moved_or_copied_keeps_its_best_checkpoint(moved_once, tmp_path, name, copied):
+    """``fit --run=third``, SIGKILL, ``mv`` or ``cp -a`` of the folders, ``fit --resume=renamed``."""
+    was, project = moved_once[0], shutil.copytree(moved_once[1], tmp_path / "project")
+    if copied:
+        shutil.copytree(moved_once[1], was)
+    before = contents(was)
+    (project / "runs" / name).rename(project / "runs" / "renamed")
+    try:
+        [(code, output)] = run(project, ["fit", "--resume=renamed"], before=BEST_FIRST)
+
+        assert code == 0, output
+        assert differences(project / "runs" / "whole", project / "runs" / "renamed") == []
+        assert contents(was) == before
+        assert str(was) not in (project / "runs" / "renamed" / "test.json").read_text(encoding="utf-8")
+    finally:
+        shutil.rmtree(was, ignore_errors=True)
+
+
+def texts(value: object) -> list[str]:
+    """All texts in what a checkpoint or a JSON file holds, keys among them."""
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in texts(part)]
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in texts(part)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="checkpoints and test.json hold the path of the folder")
+def test_nothing_that_a_run_saves_holds_an_absolute_path(trained, tmp_path_factory):
+    """``fit --run=a``, and every text in its checkpoints and in its other files."""
+    folder, held = trained / "runs" / "a", {}
+    for file in folder.rglob("*"):
+        if file.suffix == ".ckpt":
+            held[file.name] = texts(torch.load(file, weights_only=True))
+        elif file.suffix in (".json", ".yaml", ".csv", ".html"):
+            held[file.name] = [file.read_text(encoding="utf-8")]
+
+    assert held.keys() >= {"last.ckpt", "run.json", "test.json", "config.yaml", "report.html"}
+    place = str(tmp_path_factory.getbasetemp())
+    assert [name for name, found in held.items() if any(place in text for text in found)] == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        broken(
+            "the default of an option can't be written, so config.yaml holds a text in its place",
+            callback("StochasticWeightAveraging", swa_lrs=0.01, swa_epoch_start=1),
+            id="StochasticWeightAveraging",
+        ),
+        broken(
+            "the factor of the epoch in which a run goes on is not set",
+            callback("GradientAccumulationScheduler", scheduling='{"0": 1, "1": 2, "2": 3}'),
+            id="GradientAccumulationScheduler",
+        ),
+        broken(
+            "the size that was found is looked for again, and another one is found",
+            callback("BatchSizeFinder", max_trials=2, init_val=8),
+            id="BatchSizeFinder",
+        ),
+        broken(
+            "the name of the pruning function is written as a text that can't be read",
+            callback("ModelPruning", pruning_fn="l1_unstructured", amount=0.5),
+            id="ModelPruning",
+        ),
+    ],
+)
+def test_a_run_with_a_callback_of_lightning_is_resumed_exactly(tmp_path, options):
+    """``fit --run=killed --trainer.callbacks+=…``, SIGKILL in the second epoch, ``fit --resume=killed``."""
+    assert unlike_when_resumed(bake(tmp_path), *SAVED, *options) == []
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="what was frozen is frozen again, or never thawed")
+def test_a_run_that_thaws_its_backbone_is_resumed_exactly(tmp_path):
+    """``fit --run=killed`` with BackboneFinetuning, SIGKILL in the second epoch, ``fit --resume=killed``."""
+    options = [*callback("BackboneFinetuning", unfreeze_backbone_at_epoch=1), "--model.scheduler=null"]
+    assert unlike_when_resumed(bake(tmp_path), *SAVED, *options, before=WITH_BACKBONE) == []
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a file that is written again gets a name of its own")
+def test_more_model_checkpoints_leave_the_files_that_they_should(tmp_path):
+    """``fit --run=killed`` with three ModelCheckpoints more, SIGKILL in the third epoch, ``fit --resume=killed``."""
+    added = [
+        *callback("ModelCheckpoint", every_n_train_steps=3, save_top_k=-1, filename="step-{step}"),
+        *callback("ModelCheckpoint", monitor="val/loss", filename="low-{epoch}"),
+        *callback("ModelCheckpoint", save_last="true", filename="new-{epoch}"),
+    ]
+    assert unlike_when_resumed(bake(tmp_path), *SAVED_SELDOM, *added, place=THIRD_EPOCH) == []
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a text takes the place of what can't be written")
+def test_a_callback_that_config_yaml_can_not_hold_is_refused_or_left_to_its_default(tmp_path):
+    """``fit --run=a --trainer.callbacks+=plugin.Weighted`` and ``fit -c runs/a/config.yaml --run=b``."""
+    project = bake(tmp_path)
+    (project / "plugin.py").write_text(WEIGHTED)
+    first = ["fit", "--run=a", *SMALL, "--trainer.callbacks+=plugin.Weighted"]
+
+    (code, output), (repeated, again) = run(project, first, ["fit", "-c", "runs/a/config.yaml", "--run=b"])
+
+    if code:
+        assert is_one_sentence(output), output
+        assert not (project / "runs" / "a").exists()
+    else:
+        assert "Unable to serialize" not in (project / "runs" / "a" / "config.yaml").read_text(encoding="utf-8")
+        assert repeated == 0, again
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="its state can't be loaded where nothing is trained")
+def test_a_run_with_spike_detection_is_tested_when_it_has_trained(tmp_path):
+    """``fit --trainer.callbacks+=pytorch_lightning.callbacks.SpikeDetection``."""
+    [(code, output)] = run(bake(tmp_path), ["fit", *SMALL, *callback("SpikeDetection")])
+
+    assert code == 0, output
+    assert "test/accuracy" in output

@@ -1,0 +1,48 @@
+from typing import Any
+
+import pytest
+import torch
+
+from {{ cookiecutter.__package }}.runtime import hardware
+from {{ cookiecutter.__package }}.runtime.errors import UserError
+
+
+def check(monkeypatch: pytest.MonkeyPatch, device: str, **options: Any) -> str:
+    """Check trainer options on a machine that has this device alone."""
+    monkeypatch.setattr(hardware.CUDAAccelerator, "is_available", lambda: device == "gpu")
+    monkeypatch.setattr(hardware.MPSAccelerator, "is_available", lambda: device == "mps")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    usual = {"accelerator": "auto", "strategy": "auto", "precision": "32-true", "devices": "auto", "num_nodes": 1}
+    usual |= {"gradient_clip_val": None, "gradient_clip_algorithm": None, "sync_batchnorm": False}
+    return hardware.check(usual | options, fused_optimizer=True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu", "mps"])
+def test_the_device_that_is_there_is_chosen(device, monkeypatch) -> None:
+    assert check(monkeypatch, device) == device
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "text"),
+    [
+        ("cpu", {"precision": "16-mixed"}, "trainer.precision is 16-mixed, and the device is cpu"),
+        ("cpu", {"strategy": "fsdp"}, "trainer.strategy is fsdp, and the device is cpu"),
+        ("mps", {"strategy": "ddp"}, "trainer.strategy is ddp, and the device is mps"),
+        ("mps", {"precision": "64-true"}, "trainer.precision is 64-true, and the device is mps"),
+        ("mps", {"devices": 2}, "trainer.devices is 2, but an Apple GPU is a single device"),
+        ("gpu", {"strategy": "fsdp", "precision": "64-true"}, "trainer.precision is 64-true, and the device is gpu"),
+        ("gpu", {"devices": 3}, "trainer.devices is 3, but there are 2 GPUs"),
+        ("cpu", {"accelerator": "gpu"}, "trainer.accelerator is gpu, but no GPU was found"),
+        ("cpu", {"devices": -1}, "trainer.devices is -1; on a CPU it is the number of processes"),
+        ("gpu", {"gradient_clip_val": 0.5, "precision": "16-mixed"}, "trainer.gradient_clip_val is 0.5: with"),
+        ("gpu", {"gradient_clip_val": 0.5, "strategy": "fsdp"}, "trainer.gradient_clip_val is 0.5: FSDP can't clip"),
+        ("cpu", {"sync_batchnorm": True}, "trainer.sync_batchnorm is true, and the device is cpu"),
+        ("cpu", {"num_nodes": 4}, "trainer.num_nodes is 4, but nothing started this process on several machines"),
+    ],
+)
+def test_what_the_device_cannot_do_is_refused(device, options, text, monkeypatch) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "GROUP_RANK", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError) as error:
+        check(monkeypatch, device, **options)
+    assert text in str(error.value)
