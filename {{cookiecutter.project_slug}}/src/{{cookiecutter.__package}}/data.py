@@ -78,11 +78,9 @@ class DataModule(pl.LightningDataModule):
         self.root = Path(root)
         self.batch_size, self.num_workers = batch_size, num_workers
         self.val_fraction, self.split_seed = val_fraction, split_seed
-        self.augment = augment
-        self.image_size = image_size
+        self.augment, self.image_size = augment, image_size
         self.skip_corrupt, self.cache_images = skip_corrupt, cache_images
-        self.seed = seed
-        self.predict_paths = predict_paths
+        self.seed, self.predict_paths = seed, predict_paths
         self.splits: dict[str, tuple[Any, Tensor]] = {}  # the images, and which of them belong to the split
 
     @cached_property
