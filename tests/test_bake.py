@@ -14,18 +14,11 @@ from project import ROOT, TEMPLATE, clean_environment
 from test_render import FACTS, files_below, render
 
 TEXTS = ("description", "author_name")
-# Every value of every prompt at least once.
 ANSWERS = [
     {},
-    {"license": "Apache-2.0", "dataset": "mnist", "logger": "tensorboard", "accelerator": "cpu", "torch_build": "cpu"},
-    {"license": "BSD-3-Clause", "dataset": "fashion_mnist", "logger": "mlflow", "precision": "bf16-mixed"},
-    {"license": "GPL-3.0", "dataset": "cifar10", "logger": "csv", "accelerator": "gpu", "precision": "16-mixed"},
-    {"dataset": "corrupt_mnist", "logger": "none", "accelerator": "gpu", "strategy": "fsdp", "torch_build": "cu126"},
-    {"dataset": "image_folder", "accelerator": "gpu", "precision": "16-true", "strategy": "ddp", "devices": "4"},
-    {"accelerator": "mps", "precision": "bf16-true"},
-    {"license": "none", "precision": "64-true", "torch_build": "cu128"},
+    {"license": "GPL-3.0", "dataset": "image_folder", "logger": "mlflow", "accelerator": "gpu", "torch_build": "cu128"},
     {
-        "torch_build": "cu130",
+        **{"license": "none", "logger": "none", "torch_build": "cpu", "precision": "64-true"},
         "description": "It's 100 % \N{SNOWMAN}: a & b <c> #d",
         "author_name": "O'Brien \N{SNOWMAN}",
     },
@@ -46,7 +39,7 @@ def test_the_default_answers_bake_without_a_question(cookies):
 
 
 def test_a_bake_writes_what_is_checked_for_every_combination_of_answers(bake_project, answers, tmp_path):
-    # tests/test_render.py runs the hooks in its own process, to check a thousand projects; here they are run for real
+    # tests/test_render.py runs the hooks in its own process, to check many projects; here they are run for real
     baked = bake_project(answers)
     literal = {name: "{% raw %}" + text + "{% endraw %}" for name, text in answers.items() if name in TEXTS}
     rendered = render({**answers, **literal}, tmp_path / "rendered")
@@ -117,13 +110,11 @@ def test_pyright_is_content_with_the_default_project_and_the_template(bake_proje
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    "answers",
-    [{}, {"dataset": "mnist", "logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}],
-    ids=["default", "other data and hardware"],
-)
-def test_the_own_tests_of_a_project_pass(bake_project, answers):
-    project = bake_project(answers)
+def test_the_own_tests_of_a_project_pass_whatever_data_and_hardware_were_answered(bake_project):
+    # test_installs.py runs those of the default project
+    project = bake_project(
+        {"dataset": "mnist", "logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
+    )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
         cwd=project,

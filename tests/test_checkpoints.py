@@ -18,7 +18,7 @@ from warm import run, shared
 SAVING = f"""
 import torch
 from pathlib import Path
-from {PACKAGE}.checkpoints import WholeFiles
+from {PACKAGE}.runtime.checkpoints import WholeFiles
 weights = torch.zeros(1_000_000)
 for number in range(1000):  # not for ever, should the test be stopped
     WholeFiles().save_checkpoint({{"number": number, "weights": weights + number}}, Path("saved/last.ckpt"))
@@ -26,9 +26,9 @@ for number in range(1000):  # not for ever, should the test be stopped
 READING = f"""
 import json, os
 from pathlib import Path
-from {PACKAGE}.checkpoints import newest_whole, read
+from {PACKAGE}.runtime.checkpoints import newest_whole, read
 passed_over = []
-file = newest_whole(Path("saved"), passed_over.append)
+file, _ = newest_whole(Path("saved"), passed_over.append)
 found = {{f.name: read(f) for f in Path("saved").glob("*.ckpt")}}
 assert all((c["weights"] == c["number"]).all() for c in found.values())
 Path("found.json").write_text(json.dumps([str(file), passed_over, {{n: c["number"] for n, c in found.items()}}]))
@@ -47,11 +47,11 @@ def latest(folder: Path) -> int:
 @pytest.mark.skipif(
     not Path("/dev/shm").is_dir(), reason="/dev/shm is not there: a file system other than the project's"
 )
-def test_a_hundred_kills_of_a_process_that_saves_leave_no_unreadable_file_at_a_final_name(tmp_path):
+def test_forty_kills_of_a_process_that_saves_leave_no_unreadable_file_at_a_final_name(tmp_path):
     choose = random.Random(0)
     written_partly = 0
     folder = tmp_path / "saved"
-    for _ in range(100):
+    for _ in range(40):
         command = shared().start(tmp_path, [], before=SAVING, environment={"TMPDIR": "/dev/shm"})
         before = latest(folder)
         while latest(folder) == before:
@@ -71,7 +71,7 @@ def test_a_hundred_kills_of_a_process_that_saves_leave_no_unreadable_file_at_a_f
     assert Path(file).name in ("last.ckpt", "previous.ckpt")
     assert passed_over == []
     assert numbers
-    assert written_partly > 20  # most of the time of the process is writing
+    assert written_partly > 8  # most of the time of the process is writing
 
 
 def damaged(file: Path) -> None:
@@ -217,6 +217,6 @@ class Sends(Callback):
             os.kill(os.getpid(), getattr(signal, os.environ["SENT"]))
 """
 POSITION = f"""
-from {PACKAGE}.checkpoints import position, read
+from {PACKAGE}.runtime.checkpoints import position, read
 print(position(read("runs/a/checkpoints/last.ckpt")))
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import sys
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ def hardware(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     source = copy_package(tmp_path_factory.mktemp("hardware"))
     sys.path.insert(0, str(source))
     try:
-        module = __import__(f"{PACKAGE}.hardware", fromlist=["check"])
+        module = importlib.import_module(f"{PACKAGE}.runtime.hardware")
         yield module
     finally:
         sys.path.remove(str(source))

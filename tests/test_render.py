@@ -87,6 +87,8 @@ def no_placeholder_is_left(project: Path, answers: Answers) -> None:
         text = read(project / name)
         if name == "docs/update.md":  # tells by name how to update what cookiecutter made
             continue
+        if name.endswith(".md"):  # Python in it may format a share as ``{share:.0%}``
+            text = re.sub(r"\{\w+:\.\d%\}", "", text)
         if name.startswith(".github/"):
             text = re.sub(r"\$\{\{ (github|matrix)\.[\w.-]+ \}\}", "", text)
         # nested braces end so in YAML; and Python's f-strings, in sources that are not rendered, hold all of these

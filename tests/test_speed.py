@@ -1,4 +1,4 @@
-"""The project's own training loop does what Lightning's does, to the bit, and leaves what it does not know to it."""
+"""The short training loop does what Lightning's does, to the bit, and leaves what it does not know to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from pytorch_lightning.callbacks import Callback
 
 from {PACKAGE}.module import ImageClassifier
-from {PACKAGE}.speed import STEP_HOOKS, FastLoop
+from {PACKAGE}.runtime.speed import STEP_HOOKS, ShortLoop
 
 
 class Recorder(Callback):
@@ -25,10 +25,10 @@ class Recorder(Callback):
         if not trainer.is_global_zero:
             return
         loop = trainer.fit_loop.epoch_loop
-        fast = isinstance(loop, FastLoop) and loop._ordinary
+        short = isinstance(loop, ShortLoop) and loop._ordinary
         folder = Path(trainer.default_root_dir)
         (folder / "hooks.txt").write_text("\\n".join(self.seen))
-        (folder / "loop.txt").write_text("fast" if fast else "lightning")
+        (folder / "loop.txt").write_text("short" if short else "lightning")
 
 
 def recording(name):
@@ -62,7 +62,6 @@ class Clipping(ImageClassifier):
 RECORDED = "--trainer.callbacks+=recorder.Recorder"
 ORDINARY = {
     "default": (),
-    "csv alone": ("--trainer.log_every_n_steps=1",),
     "clipped gradients": ("--trainer.gradient_clip_val=0.01",),
     "clipped values": ("--trainer.gradient_clip_val=0.001", "--trainer.gradient_clip_algorithm=value"),
     "bfloat16": ("--trainer.precision=bf16-mixed",),
@@ -78,10 +77,10 @@ LEFT_TO_LIGHTNING = {
     "a profiler": ("--trainer.profiler=pytorch_lightning.profilers.SimpleProfiler",),
     "two processes": ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"),
 }
-UNUSUAL = {"a dict or nothing": ("Unusual", "fast"), "a hook of the module": ("Clipping", "lightning")}
+UNUSUAL = {"a dict or nothing": ("Unusual", "short"), "a hook of the module": ("Clipping", "lightning")}
 
 
-LIGHTNINGS = f"from {PACKAGE} import speed; speed.COMPARED = ('none',)"
+OFF = ("--speed.short_loop=false", "--speed.keep_freed_memory=false")
 
 
 @pytest.fixture
@@ -93,54 +92,120 @@ def project(bake_project):
 
 
 def train_with_both(project, options, before="", processes=1):
-    """Train with the project's loop and with Lightning's, and return the run folders."""
+    """Train with both options of speed, and without them; return the run folders."""
     runs = []
-    for name, first in (("fast", before), ("plain", f"{before}\n{LIGHTNINGS}")):
-        command = ["fit", f"--run={name}", *SMALL, "--trainer.limit_train_batches=9", RECORDED, *options]
-        started = shared().start(project, [command], before=first, processes=processes)
+    for name, speed in (("short", ()), ("plain", OFF)):
+        command = ["fit", f"--run={name}", *SMALL, "--trainer.limit_train_batches=9", RECORDED, *options, *speed]
+        started = shared().start(project, [command], before=before, processes=processes)
         # not `results`: what the second process writes as it ends may stand in the line with the exit code
         assert started.wait() == 0, started.output()
         runs.append(project / "runs" / name)
     return runs
 
 
-def assert_same(fast, plain):
-    assert differences(fast, plain) == []
-    assert (fast / "hooks.txt").read_text() == (plain / "hooks.txt").read_text()
-    assert len((fast / "hooks.txt").read_text().splitlines()) > 10
-    assert (plain / "loop.txt").read_text() == "lightning"
+def loop_of(run):
+    return (run / "loop.txt").read_text()
+
+
+def assert_same(short, plain):
+    assert differences(short, plain) == []
+    assert (short / "hooks.txt").read_text() == (plain / "hooks.txt").read_text()
+    assert len((short / "hooks.txt").read_text().splitlines()) > 10
+    assert loop_of(plain) == "lightning"
 
 
 @pytest.mark.parametrize("name", ORDINARY)
 def test_an_ordinary_run_is_the_same_to_the_bit(project, name):
-    fast, plain = train_with_both(project, ORDINARY[name])
+    short, plain = train_with_both(project, ORDINARY[name])
 
-    assert (fast / "loop.txt").read_text() == "fast"
-    assert_same(fast, plain)
+    assert loop_of(short) == "short"
+    assert_same(short, plain)
 
 
 @pytest.mark.parametrize("name", LEFT_TO_LIGHTNING)
 def test_what_changes_a_step_is_left_to_lightning(project, name):
-    fast, plain = train_with_both(project, LEFT_TO_LIGHTNING[name], processes=2 if name == "two processes" else 1)
+    short, plain = train_with_both(project, LEFT_TO_LIGHTNING[name], processes=2 if name == "two processes" else 1)
 
-    assert (fast / "loop.txt").read_text() == "lightning"
-    assert_same(fast, plain)
+    assert loop_of(short) == "lightning"
+    assert_same(short, plain)
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_a_module_that_does_steps_its_own_way_is_the_same_too(project, name):
     module, loop = UNUSUAL[name]
     before = f"import recorder; from {PACKAGE} import train; train.ImageClassifier = recorder.{module}"
-    fast, plain = train_with_both(project, (), before)
+    short, plain = train_with_both(project, (), before)
 
-    assert (fast / "loop.txt").read_text() == loop
-    assert_same(fast, plain)
+    assert loop_of(short) == loop
+    assert_same(short, plain)
+
+
+def test_a_release_of_lightning_that_was_not_compared_has_its_own_loop(project):
+    before = f"from {PACKAGE}.runtime import speed; speed.COMPARED = ('2.6.5',)"
+    started = shared().start(project, [["fit", "--run=a", *SMALL, RECORDED]], before=before)
+
+    assert started.wait() == 0, started.output()
+    assert loop_of(project / "runs" / "a") == "lightning"
+
+
+# Trains in a process that has only Lightning imported, and looks for what the project has changed in it.
+PLAIN_TRAINER = f"""
+import inspect, sys
+import pytorch_lightning as pl, pytorch_lightning.cli
+from pytorch_lightning.demos.boring_classes import BoringModel
+
+LIBRARIES = ("pytorch_lightning", "lightning_fabric", "torchmetrics", "torch.utils.data")
+
+def functions():
+    found = {{}}
+    for module in [m for name, m in sys.modules.items() if name.startswith(LIBRARIES)]:
+        for name, value in list(vars(module).items()):
+            members = vars(value) if inspect.isclass(value) else {{"": value}}
+            kinds = (property, classmethod, staticmethod)
+            members = {{n: v for n, v in members.items() if inspect.isfunction(v) or isinstance(v, kinds)}}
+            found |= {{(module.__name__, name, n): v for n, v in members.items()}}
+    return found
+
+before = functions()
+sys.path.insert(1, "src")
+from {PACKAGE} import train
+assert train.main({["fit", "--run=a", *SMALL]!r}) == 0
+after = functions()
+print("changed:", [key for key in before if after.get(key) is not before[key]])
+print("compared:", len(before) > 1000, any(names[1:] == ("_ResultMetric", "to") for names in before))
+
+class Model(BoringModel):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)["loss"]
+        self.log("loss", loss)
+        return loss
+
+class Look(pl.Callback):
+    def on_train_batch_end(self, trainer, *args):
+        loop = trainer.fit_loop.epoch_loop
+        results = [type(result).__name__ for result in loop._results.values()]
+        print("plain:", type(loop).__name__, type(loop._results).__name__, *results)
+
+quiet = {{"enable_progress_bar": False, "enable_model_summary": False, "logger": False}}
+trainer = pl.Trainer(max_steps=1, limit_val_batches=0, callbacks=[Look()], enable_checkpointing=False, **quiet)
+trainer.fit(Model())
+"""
+
+
+def test_a_plain_trainer_in_the_same_process_is_lightning_s_own(project):
+    started = shared(own=True).start(project, [], before=PLAIN_TRAINER)
+    started.wait()
+    output = started.output()
+
+    assert "changed: []" in output, output
+    assert "compared: True True" in output
+    assert "plain: _TrainingEpochLoop _ResultCollection _ResultMetric" in output, output
 
 
 SLOW = {
     "data": f"from {PACKAGE} import datasets as d; slow(d.ImageTensors, '__getitem__')",
     "computation": f"from {PACKAGE} import network as n; slow(n.ConvNet, 'forward')",
-    "framework": f"from {PACKAGE} import callbacks as c; slow(c.SeedSteps, 'on_train_batch_start')",
+    "framework": f"from {PACKAGE}.runtime import resume as r; slow(r.ExactResume, 'on_train_batch_start')",
 }
 SLOWLY = """
 import time

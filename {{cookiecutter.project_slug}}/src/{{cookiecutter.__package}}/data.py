@@ -78,16 +78,14 @@ class DataModule(pl.LightningDataModule):
         self.root = Path(root)
         self.batch_size, self.num_workers = batch_size, num_workers
         self.val_fraction, self.split_seed = val_fraction, split_seed
-        self.augment = augment
-        self.image_size = image_size
+        self.augment, self.image_size = augment, image_size
         self.skip_corrupt, self.cache_images = skip_corrupt, cache_images
-        self.seed = seed
-        self.predict_paths = predict_paths
+        self.seed, self.predict_paths = seed, predict_paths
         self.splits: dict[str, tuple[Any, Tensor]] = {}  # the images, and which of them belong to the split
 
     @cached_property
     def class_names(self) -> list[str]:
-        """The name of each class, in the order of the labels; for `predict` the run tells them, not the data."""
+        """The name of each class, in the order of the labels; a run sets the names that it was trained with."""
         return list(self.known.class_names) or folders.classes(self.root / "train")
 
     @property
@@ -197,13 +195,9 @@ class DataModule(pl.LightningDataModule):
         return images if trainer is None else trainer.precision_plugin.convert_input(images), labels
 
     def augment_batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Move each image by up to an eighth of its height, filling with zeros, and mirror half of them.
+        """Move each image of ``(B, C, H, W)`` by up to an eighth of its height, and mirror half of them.
 
-        Labels that are images themselves, such as masks, have to be moved here too.
-
-        Args:
-            images: ``(B, C, H, W)`` uint8.
-            labels: ``(B,)`` int64.
+        Labels that are images themselves, such as masks, have to be moved here too. Here labels are ``(B,)``.
         """
         (num_images, channels, height, width), device = images.shape, images.device
         shift = height // 8  # pixels

@@ -98,11 +98,11 @@ class ImageFiles(Dataset):
             try:
                 image = torch.from_numpy(read_image(self.files[index], self.shape))
             except Exception as error:  # decoders raise errors of many types
-                told = f"{self.files[index]} can't be read as an image: {reason(error)}."
+                text = f"{self.files[index]} can't be read as an image: {reason(error)}."
                 if not self.skip_corrupt:
                     advice = "Replace it, or leave such files out with --data.skip_corrupt true."
-                    raise UserError(f"{told} {advice}") from error
-                warnings.warn(f"{told} It is left out.", stacklevel=2)
+                    raise UserError(f"{text} {advice}") from error
+                warnings.warn(f"{text} It is left out.", stacklevel=2)
                 continue
             images.append(image)
             kept.append(index)
@@ -119,11 +119,7 @@ class ImageFiles(Dataset):
 
 
 def load_tensors(dataset: str, root: Path) -> dict[str, ImageTensors]:
-    """Read the parts ``train`` and ``test`` of a data set into memory.
-
-    Raises:
-        UserError: Files are missing, or are not what they should be.
-    """
+    """Read the parts ``train`` and ``test`` of a data set into memory, and refuse what is not as it should be."""
     facts, parts = FACTS[dataset], {}
     for part in ("train", "test"):
         if facts.read:

@@ -7,16 +7,14 @@ import io
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from .data import DataModule
 from .runtime.commands import charts
-
-if TYPE_CHECKING:
-    from .data import DataModule
 
 Z = 1.959964  # standard deviations to either side of the mean that hold 95 % of a normal distribution
 BINS = 12  # of the calibration curve
@@ -63,10 +61,7 @@ def draw(image: Tensor, size: int) -> Image.Image:
 def sections(index: Tensor, probabilities: Tensor, data: DataModule) -> list[tuple[str, Callable[[], str]]]:
     """Return sections of the report: titles, with functions that write the HTML, so that one may fail alone.
 
-    Args:
-        index: Positions of the predicted images in the test set, ``(N,)`` int64.
-        probabilities: Of all classes, ``(N, C)``.
-        data: The data.
+    ``index`` are the positions of the predicted images in the test set, ``(N,)``, and ``probabilities`` are ``(N, C)``.
     """
     data.setup("test")
     labels = data.splits["test"][0].labels[index]  # (N,)
@@ -95,10 +90,7 @@ def test_result(labels: Tensor, probabilities: Tensor) -> str:
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a fraction by Wilson's score, which stays within 0 and 1.
-
-    The formula: https://doi.org/10.2307/2276774, with ``count`` at least 1.
-    """
+    """Return the 95 % interval of a fraction by Wilson's score, within 0 and 1 (https://doi.org/10.2307/2276774)."""
     share, square = hits / count, Z * Z / count
     middle = (share + square / 2) / (1 + square)
     half = Z / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
@@ -126,15 +118,15 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str
     for label, p, count in found:
         x, y, hit = margin + p * size, margin + label * size, p == label
         depth = 0.6 * math.sqrt(count / support[label])  # so that a few mistakes are seen beside many hits
-        told = f"{names[label]} recognised: {count}" if hit else f"{names[label]} taken for {names[p]}: {count}"
+        text = f"{names[label]} recognised: {count}" if hit else f"{names[label]} taken for {names[p]}: {count}"
         parts.append(
             f'<rect class="m{int(not hit)}" x="{x}" y="{y}" width="{size}" height="{size}" fill-opacity="{depth:.2f}">'
-            f"<title>{charts.escape(told)}</title></rect>"
+            f"<title>{charts.escape(text)}</title></rect>"
         )
         parts.append(charts.text(x + size / 2, y + size / 2 + 5, str(count), "middle"))
-    told = f"{sum(count for label, p, count in found if p == label)} of {len(labels)} images are on the diagonal."
-    note = "<p><small>Blue: recognised; orange: taken for another class.</small></p>"
-    return f'<figure class="scroll">{charts.svg(side + 4, side + 4, f"Confusion matrix: {told}", parts)}</figure>{note}'
+    hits = sum(count for label, p, count in found if p == label)
+    chart = charts.svg(side + 4, side + 4, f"Confusion matrix, {hits} of {len(labels)} on the diagonal", parts)
+    return f'<figure class="scroll">{chart}</figure><p><small>Orange: taken for another class.</small></p>'
 
 
 def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
@@ -159,9 +151,7 @@ def calibration(confidence: Tensor, right: Tensor) -> str:
     model = charts.Line("this model", sure.tolist(), hit.tolist(), 0)
     ideal = charts.Line("perfectly calibrated", [0.0, 1.0], [0.0, 1.0], 1)
     chart = charts.line_chart("Share of correct predictions", [model, ideal], "probability of the prediction")
-    note = (
-        f"Expected calibration error ({BINS} bins): <b>{error:.4f}</b>. Points below the dashed line: surer than right."
-    )
+    note = f"Expected calibration error ({BINS} bins): <b>{error:.4f}</b>. Points below the dashed line: too sure."
     return f"<figure>{chart}</figure><p>{note}</p>"
 
 

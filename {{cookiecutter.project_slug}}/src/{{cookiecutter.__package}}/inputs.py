@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from .runtime.errors import UserError, reason
 from .runtime.folders import find
+
+if TYPE_CHECKING:
+    import numpy as np
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
@@ -24,6 +25,7 @@ def read_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
         file: The file, of any format that Pillow knows. Decoders raise exceptions of many types.
         shape: Channels (3 for colour, 1 for grey), height and width of the result, uint8 ``(C, H, W)``.
     """
+    import numpy as np  # here, for it takes longer than most commands that need no image
     from PIL import Image, ImageOps
 
     channels, height, width = shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
@@ -13,11 +13,9 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from . import evaluation
+from .data import DataModule
 from .runtime.predictions import table
 from .runtime.schedule import WarmupCosine
-
-if TYPE_CHECKING:
-    from .data import DataModule
 
 NetworkCallable = Callable[[tuple[int, int, int], int], nn.Module]
 
@@ -87,7 +85,8 @@ class ImageClassifier(pl.LightningModule):
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         # A call of `self.log` costs more than a small network's step, so only steps that are written make one.
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] set outside of __init__
+        if (self.global_step + 1) % every == 0:
             accuracy = (logits.argmax(dim=1) == labels).float().mean()
             self.log("train/loss", loss, prog_bar=True)
             self.log("train/accuracy", accuracy)

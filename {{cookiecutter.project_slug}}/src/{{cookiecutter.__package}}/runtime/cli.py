@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -13,25 +11,17 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins import DoublePrecision
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from . import checkpoints, contract, hardware, loggers, ranks, runs, speed
-from .callbacks import CheckMonitors, Throughput
+from . import assembly, changes, checkpoints, contract, hardware, loggers, ranks, runs, speed
 from .checkpoints import Position, flat
 from .contract import Contract
 from .errors import UserError
-from .loaders import ExactLoaders
 from .parser import Parser
-from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
-# What a resumed run may change; anything else would make it another run.
-LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
-# … and what changes nothing in the result.
-CHANGEABLE = {*LIMITS, "save_every_n_steps", "data.num_workers", "speed.short_loop", "speed.keep_freed_memory"}
 # Options of one call, which are no part of a run's configuration.
 CALL_OPTIONS = (
     *("config", "run", "resume", "accept_changes", "ckpt_path", "weights_only", "verbose", "return_predictions"),
@@ -68,6 +58,7 @@ class RunCLI(LightningCLI):
         execute: bool = True,
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        self._command = next((argument for argument in args if not argument.startswith("-")), "")
         self.contract = Contract(module_class, data_class)
         self.execute = execute
         self.extra_callbacks = list(callbacks)
@@ -85,6 +76,11 @@ class RunCLI(LightningCLI):
             auto_configure_optimizers=False,
             seed_everything_default=0,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The command that was asked for; each command's parser takes a tenth of a second to make."""
+        every = super().subcommands()
+        return {name: every[name] for name in every if name == self._command} or every
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunCLI:
         """Itself: what builds optimizers refers to it, and callbacks copy the model with these."""
@@ -120,7 +116,7 @@ class RunCLI(LightningCLI):
         if self.contract.has("seed"):
             parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         for name in self.contract.linked:
-            link = partial(_link, name, self.links)
+            link = partial(contract.link, name, self.links)
             parser.link_arguments("data", f"model.{name}", compute_fn=link, apply_on="instantiate")
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
@@ -140,47 +136,15 @@ class RunCLI(LightningCLI):
             self._parse_again(parser, args, self.run)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
-        before = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
-        if not isinstance(before, dict) or "speed" not in before:
-            commit = (run.record.get("git") or {}).get("commit")
-            at = f"the commit {commit}" if commit else "the commit that it was trained with"
-            raise UserError(
-                f"the run {run.name} was made before the project's code moved to runtime/. Use it with the code of"
-                f" {at}: git worktree add ../before COMMIT"
-            )
         accept = bool(self.config[self.config.subcommand].accept_changes)
+        before = changes.options_of(run, self._checkpoint)
         at = args.index(self.config.subcommand) + 1
         args = [*args[:at], "-c", str(run.config_file), *args[at:]]
         self.config = parser.parse_args(args)
         if self.config.subcommand == "fit":
-            if repeated := self._repeated(args, flat(before)):
+            if repeated := changes.repeated(args, before, flat(self.options())):
                 self.config = parser.parse_args([argument for argument in args if argument not in repeated])
-            # what was trained with counts, whatever config.yaml says now
-            saved = (self._checkpoint or {}).get("callbacks", {}).get("ExactResume", {}).get("options")
-            self._refuse_changes(run, json.loads(saved) if saved else flat(before), accept)
-
-    def _repeated(self, args: list[str], before: dict[str, Any]) -> list[str]:
-        """The options ``--list+=item`` whose item is in the run's own list: the command that began it was repeated."""
-        now = flat(self.options())
-        appended = {argument: match[1] for argument in args if (match := re.match(r"--([\w.]+)\+=", argument))}
-        return [
-            argument
-            for argument, name in appended.items()
-            if before.get(name) and all(item in before[name] for item in now[name])
-        ]
-
-    def _refuse_changes(self, run: runs.Run, before: dict[str, Any], accept: bool) -> None:
-        now = flat(self.options())
-        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in CHANGEABLE)
-        if changed and not accept:
-            raise UserError(
-                f"a resumed run keeps its options, but {changed[0]} is {now.get(changed[0])} and was"
-                f" {before.get(changed[0])}. Only {', '.join(sorted(LIMITS))} may change; start a new run for the rest,"
-                " or take the change into this one with --accept_changes true."
-            )
-        if changed:
-            told = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed]
-            run.record["accepted_changes"] = run.record.get("accepted_changes", []) + told
+            changes.refuse(run, before, flat(self.options()), accept)
 
     def options(self) -> dict[str, Any]:
         """All options as plain values, as they were given."""
@@ -190,13 +154,14 @@ class RunCLI(LightningCLI):
     def config_text(self) -> str:
         """Text of a run's ``config.yaml``."""
         header = f"# To repeat this run in a new folder: python -m {__package__.partition('.')[0]} fit -c FILE\n"
-        for name, value in flat(self.options()).items():
+        options = self.options()
+        for name, value in flat(options).items():
             if "Unable to serialize instance" in str(value):  # jsonargparse's words
                 raise UserError(
                     f"{name} is an object that can't be written to config.yaml, so the run could be neither resumed nor"
                     " repeated. Give a value for it, as a number or a text."
                 )
-        return header + yaml.safe_dump(self.options(), sort_keys=False, allow_unicode=True)
+        return header + yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""
@@ -306,9 +271,9 @@ class RunCLI(LightningCLI):
         with self._discarded_on_error():
             if new:
                 self._compare_ranks()
-            self._choose_outputs(trainer, options, new)
-            self._choose_callbacks(trainer, options, fit)
-            self._choose_plugins(trainer, fit)
+            assembly.outputs(self, trainer, options, new)
+            assembly.callbacks(self, trainer, options, fit)
+            assembly.plugins(trainer, fit)
             built = super().instantiate_trainer(**kwargs)
         if isinstance(built.precision_plugin, DoublePrecision):
             # Lightning loads a checkpoint before it does this, and would round the weights to float32
@@ -322,51 +287,6 @@ class RunCLI(LightningCLI):
                 " rank 0 from somewhere else: the machines do not see the same files. Put the project on a file system"
                 " that they share, or start the command again if they do."
             )
-
-    def _choose_outputs(self, trainer: Any, options: Any, new: bool) -> None:
-        """The folder and the loggers that the Trainer writes to."""
-        if self.run is not None:
-            trainer.default_root_dir = str(self.run.folder)
-        elif self.ckpt_path is not None:
-            trainer.default_root_dir = str(Path(self.ckpt_path).absolute().parent)
-        if trainer.fast_dev_run:
-            trainer.profiler = None  # it would write a report
-        if trainer.profiler is not None and getattr(trainer.profiler, "dirpath", "") is None:
-            trainer.profiler.dirpath = trainer.default_root_dir
-        if not new:
-            trainer.logger = False
-        elif self.config[str(self.subcommand)].trainer.logger is None and self.run is not None:
-            trainer.logger = loggers.build(options.logger, options.logger_options, self.run, self.position.step)
-
-    def _choose_callbacks(self, trainer: Any, options: Any, fit: bool) -> None:
-        chosen = [*listed(trainer.callbacks), *self.extra_callbacks]
-        # without a logger or a run's folder these would fail, or write beside the runs
-        idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if self.run else (ModelCheckpoint,)))
-        chosen = [callback for callback in chosen if not isinstance(callback, idle)]
-        start = (self.position.epoch, self.position.batch)
-        self.exact_loaders = ExactLoaders(self.seed, start, self.run if fit else None)
-        chosen = [self.exact_loaders, *chosen, CheckMonitors()]
-        if fit:
-            folder = self.run.checkpoints if self.run else None
-            self.exact_resume = ExactResume(folder, options.save_every_n_steps, json.dumps(flat(self.options())))
-            chosen.insert(0, self.exact_resume)  # before others log or count the batch that is to come
-        if fit and self.run is not None:
-            chosen.append(Throughput(self.run))
-            if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
-                chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
-        for callback in chosen:
-            if isinstance(callback, ModelCheckpoint) and self.run is not None:
-                callback.dirpath = callback.dirpath or str(self.run.checkpoints)
-                # a resumed run writes over what it had written after its last save, and leaves no second version
-                callback._enable_version_counter = False
-        trainer.callbacks = chosen
-
-    def _choose_plugins(self, trainer: Any, fit: bool) -> None:
-        if fit:
-            trainer.plugins = [*listed(trainer.plugins), checkpoints.WholeFiles()]
-        if SLURMEnvironment.detect() and not hardware.by_torchrun():
-            # Lightning's own answer to SLURM's signals would save in the middle of a batch
-            trainer.plugins = [*listed(trainer.plugins), SLURMEnvironment(auto_requeue=False)]
 
     @contextmanager
     def _discarded_on_error(self) -> Iterator[None]:
@@ -387,15 +307,3 @@ class RunCLI(LightningCLI):
         assert self.ckpt_path is not None
         self.model.load_state_dict(checkpoints.read(self.ckpt_path)["state_dict"], strict=self.model.strict_loading)
         return self.model.eval()
-
-
-def _link(name: str, links: dict[str, str], data: Any) -> Any:
-    """The value of a model's argument: a run's own, or else that of the data module's property."""
-    if name not in links:
-        links[name] = contract.to_text(name, getattr(data, name))
-    return contract.from_text(links)[name]
-
-
-def listed(value: Any) -> list[Any]:
-    """A value as a list: None is an empty one."""
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -90,8 +89,21 @@ def get(name: str, *owners: Any) -> Any:
     return next((found for of in owners if (found := getattr(of, name, None)) is not None), None)
 
 
+def link(name: str, links: dict[str, str], data: Any) -> Any:
+    """The value of a model's argument: the one that is known, or else that of the data module's property.
+
+    Args:
+        name: The argument's name.
+        links: Known values as text; the one that is asked for is added.
+        data: The data module.
+    """
+    if name not in links:
+        links[name] = to_text(name, getattr(data, name))
+    return ast.literal_eval(links[name])
+
+
 def to_text(name: str, value: Any) -> str:
-    """A linked value as text, which `from_text` reads.
+    """A linked value as text, which `link` reads.
 
     Raises:
         UserError: It is no plain value.
@@ -106,11 +118,6 @@ def to_text(name: str, value: Any) -> str:
         f"the data module's {name} is a {type(value).__name__}. It fills an argument of the model, so it must be a"
         " plain value: a number, a text, or a list, tuple or dict of these."
     )
-
-
-def from_text(values: Mapping[str, str]) -> dict[str, Any]:
-    """Read what `to_text` wrote."""
-    return {name: ast.literal_eval(text) for name, text in values.items()}
 
 
 def _arguments(of: type | None) -> list[str]:

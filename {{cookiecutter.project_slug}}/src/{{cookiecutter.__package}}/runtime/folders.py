@@ -35,8 +35,8 @@ def classes(folder: Path) -> list[str]:
         raise UserError(f"{folder} is missing: put your files into {layout} (--data.root names another folder).")
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(found) < 2:
-        told = f"only {found[0]}" if found else "none"
-        raise UserError(f"{folder} must have a folder of files for each of at least two classes; it has {told}.")
+        text = f"only {found[0]}" if found else "none"
+        raise UserError(f"{folder} must have a folder of files for each of at least two classes; it has {text}.")
     return found
 
 

@@ -8,7 +8,6 @@ import netrc
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,13 +78,10 @@ def known_as(built: Iterable[Logger]) -> dict[str, str]:
 
 
 def close(built: Iterable[Logger]) -> None:
-    """End the runs that the loggers hold open, for a later training in this process, and say what was not logged."""
+    """End the runs that the loggers hold open, for a later training in this process."""
     for logger in built:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
-        if isinstance(logger, MLflow) and logger.client.failed:
-            entries = f"{logger.client.failed} entries (metrics of a step, pictures, the end of the run)"
-            print(f"warning: MLflow was not reached and lacks {entries}. metrics.csv has all metrics.", file=sys.stderr)
 
 
 def log_options(built: Iterable[Logger], options: Mapping[str, Any]) -> None:
@@ -96,8 +92,11 @@ def log_options(built: Iterable[Logger], options: Mapping[str, Any]) -> None:
         options: Values by dotted names.
     """
     for logger in built:
-        if not isinstance(logger, MetricsCSV):
-            logger.log_hyperparams({name: "null" if value is None else value for name, value in options.items()})
+        params = {name: "null" if value is None else value for name, value in options.items()}
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(params, {"hp_metric": -1})  # it writes none without a metric
+        elif not isinstance(logger, MetricsCSV):
+            logger.log_hyperparams(params)
 
 
 def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bool:
@@ -148,54 +147,18 @@ def _mlflow(options: LoggerOptions, run: Run) -> Logger:
 
 
 class MLflow(MLFlowLogger):
-    """Lightning's MLflow logger, with which a training goes on when the server goes away."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.client = _GuardedClient(self._mlflow_client)
+    """Lightning's MLflow logger, which says in a sentence that its server can't be reached."""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        if not self._initialized:
-            try:
-                _ = super().experiment
-            except Exception as error:  # of MLflow, of its database, or of the network
-                raise UserError(
-                    f"MLflow at {self._tracking_uri} can't be used: {reason(error)}. Start its server, name another one"
-                    " with --logger_options.tracking_uri, or choose --logger csv."
-                ) from error
-        return self.client
-
-
-class _GuardedClient:
-    """MLflow's client; a call that fails is counted, and the next one is made after a pause.
-
-    Args:
-        client: The client.
-        pause: Seconds, for a server that does not answer would hold up every step.
-    """
-
-    def __init__(self, client: Any, pause: float = 120) -> None:
-        self._client = client
-        self._pause = pause
-        self._again = 0.0
-        self.failed = 0
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-
-        def call(*args: Any, **options: Any) -> Any:
-            if time.monotonic() >= self._again:
-                try:
-                    return method(*args, **options)
-                except Exception as error:
-                    self._again = time.monotonic() + self._pause
-                    if not self.failed:
-                        print(f"warning: MLflow can't be reached, training goes on: {reason(error)}", file=sys.stderr)
-            self.failed += 1
-
-        return call
+        try:
+            return super().experiment
+        except Exception as error:  # of MLflow, of its database, or of the network
+            raise UserError(
+                f"MLflow at {self._tracking_uri} can't be used: {reason(error)}. Start its server, name another one"
+                " with --logger_options.tracking_uri, or choose --logger csv."
+            ) from error
 
 
 def _wandb(options: LoggerOptions, run: Run) -> Logger:

@@ -25,11 +25,22 @@ def compute(cli: Any) -> Columns:
         Columns with one entry for each item: what ``predict_step`` returns as a dict, or ``prediction``.
 
     Raises:
-        UserError: ``predict_step`` returns neither a tensor nor a dict of columns.
+        UserError: ``predict_step`` returns neither a tensor nor a dict of columns, or is missing where it is needed.
     """
     import torch
+    from pytorch_lightning.utilities.model_helpers import is_overridden
 
-    batches: Any = cli.trainer.predict(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
+    options = {"datamodule": cli.datamodule, "ckpt_path": cli.ckpt_path, "weights_only": True}
+    try:
+        batches: Any = cli.trainer.predict(cli.model, **options)
+    except (TypeError, AttributeError, RuntimeError) as error:
+        if is_overridden("predict_step", cli.model):
+            raise
+        name = type(cli.model).__name__
+        raise UserError(
+            f"{name} has no predict_step, and its forward does not take a batch of predict_dataloader"
+            f" ({str(error).splitlines()[0][:120]}). Add predict_step to {name}; docs/own-code.md shows one."
+        ) from error
     if batches and isinstance(batches[0], list):  # of several loaders
         batches = [batch for loader in batches for batch in loader]
     if cli.trainer.world_size > 1:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler, Timer
+from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
 from torch import Tensor
 from torchmetrics import Metric
 
 from . import checkpoints, signals
 from .errors import DivergedError, UserError
+from .states import metric_states, moved, of_all_ranks, time_is_up, with_folder, without_folder
 
 
 class ExactResume(Callback):
@@ -82,8 +82,8 @@ class ExactResume(Callback):
             "world_size": trainer.world_size,
             "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
             "options": self.options,
-            "ended": trainer.should_stop and not _time_is_up(trainer),
-            "ranks": _of_all_ranks(trainer, _metric_states(trainer, pl_module)),
+            "ended": trainer.should_stop and not time_is_up(trainer),
+            "ranks": of_all_ranks(trainer, metric_states(trainer, pl_module)),
             **progress,
         }
         file = self.folder / checkpoints.LAST
@@ -110,7 +110,7 @@ class ExactResume(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self.folder is not None:  # a run's folder may be moved, renamed or copied
-            checkpoint["callbacks"] = _without_folder(checkpoint["callbacks"], f"{self.folder}{os.sep}")
+            checkpoint["callbacks"] = without_folder(checkpoint["callbacks"], f"{self.folder}{os.sep}")
 
     # ---- Going on
 
@@ -119,7 +119,7 @@ class ExactResume(Callback):
     ) -> None:
         for state in checkpoint.get("callbacks", {}).values():
             if self.folder is not None and isinstance(state, dict) and "best_model_path" in state:
-                _with_folder(state, self.folder)
+                with_folder(state, self.folder)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = dict(state_dict)
@@ -151,11 +151,11 @@ class ExactResume(Callback):
             metrics = {name: m for name, m in pl_module.named_modules() if isinstance(m, Metric)}
             for name, values in state["modules"].items():
                 for attribute, value in values.items():
-                    setattr(metrics[name], attribute, _moved(value, pl_module.device))
+                    setattr(metrics[name], attribute, moved(value, pl_module.device))
             self._results = state["results"]
             connector = trainer._logger_connector
-            connector._callback_metrics.update(_moved(state["callback_metrics"], pl_module.device))
-            connector._logged_metrics.update(_moved(state["logged_metrics"], pl_module.device))
+            connector._callback_metrics.update(moved(state["callback_metrics"], pl_module.device))
+            connector._logged_metrics.update(moved(state["logged_metrics"], pl_module.device))
             connector._progress_bar_metrics.update(state["progress_bar_metrics"])
 
     def _correct_progress(self, fit_loop: Any) -> None:
@@ -179,7 +179,7 @@ class ExactResume(Callback):
         """Add what was logged in the epoch before the save to what has been logged since."""
         results = trainer.fit_loop.epoch_loop._results
         for key in [key for key in self._results if key in results]:
-            result, saved = results[key], _moved(self._results.pop(key), results[key].value.device)
+            result, saved = results[key], moved(self._results.pop(key), results[key].value.device)
             if result.meta.is_mean_reduction or result.meta.is_sum_reduction:
                 result.value = saved["value"] + result.value
             else:
@@ -251,69 +251,3 @@ class ExactResume(Callback):
             f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate, such as"
             " --model.optimizer.init_args.lr 0.0003."
         )
-
-
-def _time_is_up(trainer: pl.Trainer) -> bool:
-    """Whether ``max_time`` ended the training, which a resumed run may raise."""
-    return any(isinstance(timer, Timer) and (timer.time_remaining() or 1) <= 0 for timer in trainer.callbacks)
-
-
-def _without_folder(value: Any, folder: str) -> Any:
-    """Nested values without the folder before the names of files."""
-    if isinstance(value, str):
-        return value.removeprefix(folder)
-    if isinstance(value, dict):
-        return {_without_folder(key, folder): _without_folder(item, folder) for key, item in value.items()}
-    return [_without_folder(item, folder) for item in value] if isinstance(value, list) else value
-
-
-def _with_folder(state: dict[str, Any], folder: Path) -> None:
-    """Bring the paths in the state of a ModelCheckpoint to where the checkpoints are now."""
-
-    def now(path: str) -> str:
-        return str(folder / re.split(r"[\\/]", path)[-1]) if path else path
-
-    if Path(state["dirpath"]).name not in ("", folder.name):
-        return  # a folder of its own that the user has chosen
-    state["dirpath"] = str(folder)
-    for name in ("best_model_path", "last_model_path", "kth_best_model_path"):
-        state[name] = now(state[name])
-    state["best_k_models"] = {now(path): score for path, score in state["best_k_models"].items()}
-
-
-def _metric_states(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-    """Of this process: metrics that are under way, sums of what was logged in this epoch, and the latest values."""
-    connector = trainer._logger_connector
-    results = trainer.fit_loop.epoch_loop._results
-    return {
-        "modules": {
-            name: {attribute: _moved(getattr(module, attribute)) for attribute in (*module._defaults, "_update_count")}
-            for name, module in pl_module.named_modules()
-            if isinstance(module, Metric)
-        },
-        "results": {
-            key: {name: _moved(getattr(result, name)) for name in result._defaults}
-            for key, result in results.items()
-            if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
-        },
-        "callback_metrics": _moved(dict(connector._callback_metrics)),
-        "logged_metrics": _moved(dict(connector._logged_metrics)),
-        "progress_bar_metrics": _moved(dict(connector._progress_bar_metrics)),
-    }
-
-
-def _moved(value: Any, device: torch.device | str = "cpu") -> Any:
-    """Copy tensors in dicts and lists to a device."""
-    if isinstance(value, Tensor):
-        return value.detach().to(device, copy=True)
-    if isinstance(value, dict):
-        return {key: _moved(item, device) for key, item in value.items()}
-    return [_moved(item, device) for item in value] if isinstance(value, list) else value
-
-
-def _of_all_ranks(trainer: pl.Trainer, state: dict[str, Any]) -> list[dict[str, Any]]:
-    if trainer.world_size == 1:
-        return [state]
-    states: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(states, state)
-    return states

@@ -12,21 +12,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from .errors import UserError
+from .locks import Locked
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")  # whose versions are recorded
-_locked: list[Run] = []  # by this process
-_WAIT = 2.0  # seconds for a lock: somebody who only asks holds it for an instant, and a killed process's workers end
 
 
-class Run:
+class Run(Locked):
     """One run's folder: ``config.yaml``, ``run.json``, ``checkpoints/``, ``metrics.csv``, logger files and results.
 
     Args:
@@ -39,11 +35,10 @@ class Run:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.record: dict[str, Any] = {}
         self.damaged: str | None = None
         self._since: float | None = None  # when this process began to work on it
-        self._lock: filelock.BaseFileLock | None = None
         file = folder / "run.json"
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
@@ -78,59 +73,6 @@ class Run:
         """Running, finished, failed or interrupted; a run is interrupted too if no process has its lock."""
         status = str(self.record.get("status", "interrupted"))
         return "interrupted" if status == "running" and not self.in_use() else status
-
-    # ---- The lock
-
-    def lock(self) -> str:
-        """Lock the folder until this process ends; a process that is killed frees the lock.
-
-        Returns:
-            A sentence if the file system has no locks, else nothing.
-
-        Raises:
-            UserError: Another process trains the run.
-        """
-        self._lock = filelock.FileLock(self._lock_file)
-        try:
-            self._acquire()
-        except filelock.Timeout as error:
-            raise UserError(
-                f"the run {self.name} is in use: another process trains it. Wait for its end, or begin a run of your"
-                " own: fit --run NAME"
-            ) from error
-        except (OSError, NotImplementedError):
-            self._lock = None
-            return f"{self.folder.parent} is on a file system without locks: start no second process on this run."
-        return ""
-
-    def _acquire(self) -> None:
-        assert self._lock is not None
-        self._lock.acquire(timeout=_WAIT)
-        _locked.append(self)
-
-    def unlock(self) -> None:
-        """Free the lock, if this process has it."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-    def in_use(self) -> bool:
-        """Whether a living process has the lock, as far as this machine can tell."""
-        if self._lock is not None:
-            return True
-        if not self._lock_file.is_file():
-            return False
-        try:
-            with filelock.FileLock(self._lock_file).acquire(blocking=False):
-                return False
-        except filelock.Timeout:
-            return True
-        except (OSError, NotImplementedError):  # a folder that may only be read, or no locks there
-            return False
-
-    @property
-    def _lock_file(self) -> Path:
-        return self.folder / ".lock"
 
     # ---- The record
 
@@ -196,17 +138,6 @@ class Run:
         last, content = found
         states = content.get("callbacks", {}).values()
         return next((state["best_model_path"] for state in states if state.get("best_model_path")), last)
-
-
-@contextlib.contextmanager
-def locks_freed() -> Iterator[None]:
-    """Free the locks that were taken meanwhile, for a later training in this process."""
-    before = len(_locked)
-    try:
-        yield
-    finally:
-        while len(_locked) > before:
-            _locked.pop().unlock()
 
 
 def make_folder(root: Path, name: str | None, config: str) -> Path:

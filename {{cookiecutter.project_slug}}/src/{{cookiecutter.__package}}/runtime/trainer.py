@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from . import commands, contract, loggers, predictions, ranks, runs, signals
+from . import commands, contract, locks, loggers, predictions, ranks, runs, signals
 from .checkpoints import flat
 from .cli import RunCLI
 from .errors import UserError, message
@@ -71,7 +71,7 @@ class TrainerCLI(RunCLI):
         """What the user's classes lack for a command, in a sentence; empty if nothing."""
         module, data = type(self.model).__name__, type(self.datamodule).__name__ if self.datamodule else None
         step, loader = STEPS[command], LOADERS[command]
-        if not is_overridden(step, self.model):
+        if command != "predict" and not is_overridden(step, self.model):  # Lightning has a predict_step of its own
             return f"{module} has no {step}. Add it to {module}; docs/own-code.md shows one."
         if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
             return f"there is no {loader}. Add it to {data or module}; docs/own-code.md shows one."
@@ -189,7 +189,7 @@ class TrainerCLI(RunCLI):
 def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     """Run one of the four commands, and return its exit code."""
     try:
-        with runs.locks_freed(), signals.handled(), quiet():
+        with locks.locks_freed(), signals.handled(), quiet():
             TrainerCLI(module_class, data_class, args)
     except Exception as error:
         text = message(error)

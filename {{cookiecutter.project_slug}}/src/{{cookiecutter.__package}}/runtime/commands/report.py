@@ -104,6 +104,7 @@ def after_fit(cli: RunCLI) -> None:
     """Write the report of a run that was just trained, and say where. Each rank calls this, for all predict a part."""
     if cli.run is None:
         return
+    cli.trainer.loggers = []  # they are closed, and W&B refuses what predicting would log
     sections = _sections(lambda: cli) if cli.contract.has("sections") else None
     if cli.trainer.is_global_zero:
         if cli.contract.has("baseline"):

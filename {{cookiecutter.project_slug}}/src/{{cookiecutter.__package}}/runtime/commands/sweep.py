@@ -23,8 +23,9 @@ from jinja2 import Environment
 from jsonargparse import ArgumentError, ArgumentParser
 
 from .. import signals
+from ..changes import CHANGEABLE, LIMITS
 from ..checkpoints import flat
-from ..cli import CHANGEABLE, LIMITS, RunCLI
+from ..cli import RunCLI
 from ..contract import Contract
 from ..errors import UserError, reason, require
 from ..parser import parser_message
