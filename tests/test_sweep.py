@@ -248,9 +248,21 @@ def test_a_locked_database_and_one_that_cannot_be_opened_are_told_in_one_line(pr
     for text, (code, output) in zip(storages.values(), results, strict=True):
         assert code == 1, output
         (line,) = told(output)
-        assert line.startswith("error: the sweep's database can't be used: ")
+        assert line.startswith("error: the sweep's folder or database can't be used: ")
         assert text in line
         assert "secret" not in line
+
+
+def test_a_file_system_without_locks_is_told_in_one_line(project):
+    before = """
+import filelock
+def acquire(*args, **kwargs):
+    raise OSError(37, "No locks available")
+filelock.BaseFileLock.acquire = acquire
+"""
+    [(code, output)] = run(project, ["sweep", "tune", *SMALL], before=before)
+    assert code == 1
+    assert told(output) == ["error: the sweep's folder or database can't be used: No locks available."]
 
 
 def test_processes_that_share_a_database_but_no_folder_are_refused(project):

@@ -69,8 +69,9 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         refuse_changes(trials, {key: base[key] for key in base if key not in CHANGEABLE - LIMITS})
         trials.work(options.trials)
         conclude(trials)
-    except (OptunaError, SQLAlchemyError, ImportError) as error:  # the URL is not shown: it may hold a password
-        raise UserError(f"the sweep's database can't be used: {reason(error.__cause__ or error)}.") from error
+    except (OptunaError, SQLAlchemyError, ImportError, OSError) as error:  # the URL may hold a password
+        cause: Any = error.__cause__ or error
+        raise UserError(f"the sweep's folder or database can't be used: {reason(cause).rstrip('.')}.") from error
     except signals.Stopped as stop:
         print(f"stopped by {stop.name}; to go on: {PROGRAM} sweep {shlex.join(args)}", file=sys.stderr)
         return int(stop.code or 1)
