@@ -148,7 +148,7 @@ class TrainerCLI(RunCLI):
         if self.trainer.is_global_zero:
             score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
             self.run.update(
-                best_checkpoint=Path(self.ckpt_path).name,
+                best_checkpoint=Path(str(self.ckpt_path)).name,
                 best_score=None if score is None else float(score),
                 fingerprint=self._fingerprint(),
             )

@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelSummary
 
-from .. import locks, runs, signals
+from .. import locks, signals
 from ..errors import DivergedError, UserError, message, reason
 from ..parser import quiet
 from ..trainer import TrainerCLI
