@@ -17,9 +17,12 @@ from pytorch_lightning.plugins import DoublePrecision
 
 from . import assembly, changes, checkpoints, contract, hardware, loggers, ranks, runs, speed
 from .checkpoints import Position, flat
+from .commands import PACKAGE, PROGRAM
 from .contract import Contract
 from .errors import UserError
+from .loaders import ExactLoaders
 from .parser import Parser
+from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 # Options of one call, which are no part of a run's configuration.
@@ -46,6 +49,9 @@ class RunCLI(LightningCLI):
         links: Values of the model's arguments that the data module gave, as text.
     """
 
+    trainer: Any  # Lightning gives it attributes that a type checker can't see
+    exact_loaders: ExactLoaders
+    exact_resume: ExactResume
     run: runs.Run | None = None
     ckpt_path: str | Path | None = None
     created = False
@@ -65,13 +71,12 @@ class RunCLI(LightningCLI):
         self.links: dict[str, str] = {}
         self._checkpoint: dict[str, Any] | None = None  # what the file at `ckpt_path` holds
         defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
-        program = f"python -m {__package__.partition('.')[0]}"
         super().__init__(
             module_class,
             data_class,
             args=args,
             parser_class=Parser,
-            parser_kwargs={"prog": program, **{name: dict(defaults) for name in self.subcommands()}},
+            parser_kwargs={"prog": PROGRAM, **{name: dict(defaults) for name in self.subcommands()}},
             save_config_callback=None,  # the folder is given its config.yaml when it is made
             auto_configure_optimizers=False,
             seed_everything_default=0,
@@ -153,7 +158,7 @@ class RunCLI(LightningCLI):
 
     def config_text(self) -> str:
         """Text of a run's ``config.yaml``."""
-        header = f"# To repeat this run in a new folder: python -m {__package__.partition('.')[0]} fit -c FILE\n"
+        header = f"# To repeat this run in a new folder: {PROGRAM} fit -c FILE\n"
         options = self.options()
         for name, value in flat(options).items():
             if "Unable to serialize instance" in str(value):  # jsonargparse's words
@@ -194,7 +199,7 @@ class RunCLI(LightningCLI):
             if restarts != "0":
                 raise UserError(
                     f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on with"
-                    f" it: torchrun … -m -- {__package__.partition('.')[0]} fit --run NAME --resume"
+                    f" it: torchrun … -m -- {PACKAGE} fit --run NAME --resume"
                 )
             return None
         if options.ckpt_path or (options.run and options.resume):

@@ -46,13 +46,14 @@ class ExactLoaders(Callback):
         self.run = run
         self.notes: list[str] = []
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
         self.trainer = trainer
         seeds = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
         self.seed_device = seeds.get(trainer.strategy.root_device.type)
         # Lightning calls this method for each loader, after it has chosen its sampler and before its workers start
-        prepare = type(trainer.strategy).process_dataloader.__get__(trainer.strategy)
-        trainer.strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
+        strategy: Any = trainer.strategy
+        prepare = type(strategy).process_dataloader.__get__(strategy)
+        strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.notes:
@@ -95,7 +96,7 @@ class ExactLoaders(Callback):
         trainer = self.trainer
         loops = (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop)
         for loop in (*loops, trainer.predict_loop):
-            combined = loop._combined_loader
+            combined: Any = loop._combined_loader
             for number, one in enumerate(combined.flattened if combined is not None else ()):
                 if one is loader:
                     return number, combined._mode

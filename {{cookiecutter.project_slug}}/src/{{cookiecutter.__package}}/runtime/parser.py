@@ -18,6 +18,7 @@ import yaml
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
+from .commands import PROGRAM
 from .errors import reason
 
 
@@ -132,6 +133,6 @@ class Parser(LightningArgumentParser):
         options, program = parser._options(), parser.prog.replace(" [options]", "")
         if not program.startswith("python"):  # the parser of a class that an option names
             options = [option.lstrip("-") for option in options]
-            program = f"python -m {__package__.partition('.')[0]} fit"
+            program = f"{PROGRAM} fit"
         print(f"error: {parser_message(message, options)}\nAll options: {program} --help", file=sys.stderr)
         self.exit(2)

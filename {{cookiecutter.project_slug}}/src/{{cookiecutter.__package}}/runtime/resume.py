@@ -124,7 +124,7 @@ class ExactResume(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = dict(state_dict)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         signals.defer()
         self._skips_bad_steps = trainer.precision == "16-mixed"  # by itself
         self._can_read_loss = pl_module.device.type == "cpu" and trainer.world_size == 1

@@ -53,7 +53,7 @@ class SpeedOptions:
     keep_freed_memory: bool = True
 
 
-def apply(options: SpeedOptions, trainer: pl.Trainer) -> None:
+def apply(options: SpeedOptions, trainer: Any) -> None:
     """Make the steps of a training cheaper, before it begins.
 
     Args:
@@ -74,7 +74,7 @@ class ShortLoop(_TrainingEpochLoop):
     def on_run_start(self, data_fetcher: Any) -> None:
         super().on_run_start(data_fetcher)
         self._ordinary = is_ordinary(self.trainer)
-        trainer = self.trainer
+        trainer: Any = self.trainer
         self._hooks = {name: _filled(trainer.callbacks, name) for name in STEP_HOOKS}
         selector = trainer._data_connector._datahook_selector
         assert selector is not None
@@ -170,7 +170,7 @@ class ShortLoop(_TrainingEpochLoop):
                 hook(trainer, module, *args)
 
 
-def is_ordinary(trainer: pl.Trainer) -> bool:
+def is_ordinary(trainer: Any) -> bool:
     """Whether a step is one batch, one optimizer and one device, and nothing is set that changes or watches it.
 
     Args:

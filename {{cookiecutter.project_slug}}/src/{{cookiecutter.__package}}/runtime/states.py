@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-def time_is_up(trainer: pl.Trainer) -> bool:
+def time_is_up(trainer: Any) -> bool:
     """Whether ``max_time`` ended the training, which a resumed run may raise."""
     return any(isinstance(timer, Timer) and (timer.time_remaining() or 1) <= 0 for timer in trainer.callbacks)
 

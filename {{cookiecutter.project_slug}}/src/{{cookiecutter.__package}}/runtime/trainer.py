@@ -71,7 +71,8 @@ class TrainerCLI(RunCLI):
         """What the user's classes lack for a command, in a sentence; empty if nothing."""
         module, data = type(self.model).__name__, type(self.datamodule).__name__ if self.datamodule else None
         step, loader = STEPS[command], LOADERS[command]
-        if command != "predict" and not is_overridden(step, self.model):  # Lightning has a predict_step of its own
+        steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
+        if not any(is_overridden(name, self.model) for name in steps):
             return f"{module} has no {step}. Add it to {module}; docs/own-code.md shows one."
         if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
             return f"there is no {loader}. Add it to {data or module}; docs/own-code.md shows one."
@@ -148,7 +149,7 @@ class TrainerCLI(RunCLI):
         if self.trainer.is_global_zero:
             score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
             self.run.update(
-                best_checkpoint=Path(self.ckpt_path).name,
+                best_checkpoint=Path(str(self.ckpt_path)).name,
                 best_score=None if score is None else float(score),
                 fingerprint=self._fingerprint(),
             )

@@ -109,7 +109,7 @@ def after_fit(cli: RunCLI) -> None:
     if cli.trainer.is_global_zero:
         if cli.contract.has("baseline"):
             cli.run.update(baseline=_baseline(cli))
-        cli.say(f"Report: {write([read(cli.run)], sections)}")
+        print(f"Report: {write([read(cli.run)], sections)}", flush=True)
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
