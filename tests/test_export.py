@@ -138,6 +138,10 @@ def test_a_file_that_is_no_image_is_named_and_the_others_are_labelled_without_to
         Image.new(mode, (20 + i, 30)).save(pictures / "deeper" / f"{i}.png")
     (pictures / "bad.png").write_bytes(b"no image")
     (pictures / "text.txt").write_text("passed over")
+    upright, turned = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)), Image.Exif()
+    turned[0x0112] = 6  # the camera was held upright: to be turned to the right
+    upright.save(pictures / "upright.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(pictures / "turned.png", exif=turned)
     command = [sys.executable, "-X", "importtime", "-m", PACKAGE, "predict", "pictures", "nowhere.png"]
     done = subprocess.run(
         [*command, "--onnx", "runs/a/export/model.onnx"],
@@ -148,10 +152,22 @@ def test_a_file_that_is_no_image_is_named_and_the_others_are_labelled_without_to
     )
 
     assert done.returncode == 1, done.stderr
-    assert "\nerror: nowhere.png does not exist.\n" in done.stderr
-    assert "\nerror: pictures/bad.png can't be read as an image: " in done.stderr
-    assert len(done.stdout.splitlines()) == 6
+    assert "\nerror: nowhere.png: it can't be read as an image: No such file" in done.stderr
+    assert "\nerror: pictures/bad.png: it can't be read as an image: " in done.stderr
+    by_onnx = [line.split() for line in done.stdout.splitlines()]
+    assert len(by_onnx) == 8
+    assert [line[0] for line in by_onnx[-2:]] == ["pictures/turned.png", "pictures/upright.png"]
+    assert by_onnx[-2][1:] == by_onnx[-1][1:]
     assert not re.search(r"\| +(torch|pytorch_lightning|yaml|scipy)$", done.stderr, re.MULTILINE)
+
+    # by the run
+    [(code, output)] = run(project, ["predict", "pictures", "nowhere.png"])
+    assert code == 1
+    assert "\nerror: pictures/bad.png has no prediction\n" in output
+    assert "\nerror: nowhere.png has no prediction\n" in output
+    by_run = [line.split() for line in output.splitlines()[-len(by_onnx) :]]
+    assert [line[:2] for line in by_run] == [line[:2] for line in by_onnx]
+    assert [float(line[2]) for line in by_run[1:]] == pytest.approx([float(line[2]) for line in by_onnx[1:]], abs=1e-5)
 
 
 def test_what_cannot_be_exported_or_predicted_is_told_in_one_line(bake_project):

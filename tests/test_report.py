@@ -399,7 +399,7 @@ def test_what_a_reader_has_to_know_of_a_run_stands_at_its_top(report, make_run):
         "loaders": ["The loader of the training can't be resumed exactly: it is a stream."],
         "status": "failed",
     }
-    record |= {"fingerprint": "d1ge57", "items": 5000, "train_seconds": 2.5, "seconds": 3723.2, "processes": 2}
+    record |= {"fingerprint": "d1ge57", "train_items": 5000, "train_seconds": 2.5, "seconds": 3723.2, "processes": 2}
     page = written(report, make_run("a", {"val/loss": [1.0]}, **record))
     top = page.text[: page.text.index("Learning curves")]
 

@@ -1,68 +1,110 @@
-import csv
 import json
-import signal
 from pathlib import Path
-from typing import Any
 
-from {{ cookiecutter.__package }}.module import ImageClassifier
-from {{ cookiecutter.__package }}.train import main
+import pytest
+import torch
+from written import last_checkpoint, record
 
-SHORT = ("--trainer.max_epochs", "4", "--trainer.limit_train_batches", "4", "--trainer.log_every_n_steps", "1")
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+from {{ cookiecutter.__package }}.runtime import runs
+from {{ cookiecutter.__package }}.runtime.errors import UserError
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
+def test_each_run_has_a_folder_of_its_own(run, have, capsys) -> None:
+    have("finished", "a")
+    assert run("fit") == 0
+    assert run("fit", "--run", "a") == 1
+    assert f"{Path('runs/a').absolute()} exists already. Choose another --run name" in capsys.readouterr().err
+    assert len(list(Path("runs").iterdir())) == 2
 
 
-def test_config_of_a_run_repeats_it(trained, tmp_path) -> None:
-    root = ("--trainer.default_root_dir", str(tmp_path))
-    assert main(["fit", "-c", str(trained / "config.yaml"), *root, "--run", "again"]) == 0
-    assert read_rows(tmp_path / "again" / "metrics.csv") == read_rows(trained / "metrics.csv")
+@pytest.mark.parametrize("name", ["a/b", "..", "a b"])
+def test_a_name_that_is_no_folder_s_is_refused(name, run, capsys) -> None:
+    assert run("fit", "--run", name) == 1
+    assert f"--run is {name!r}; a run's name is made of letters" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
-def test_each_run_has_a_folder_of_its_own(run, tmp_path, capsys) -> None:
-    assert run("fit", *SHORT, "--run", "a") == 0
-    assert run("fit", *SHORT, "--run", "b") == 0
-    assert run("fit", *SHORT, "--run", "a") == 1
-    assert f"{tmp_path / 'a'} exists already" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+def test_a_run_that_failed_makes_room_for_the_same_command(tmp_path, capsys) -> None:
+    failed = runs.Run(runs.make_folder(tmp_path, "a", ""))
+    failed.update(status="failed")
+    assert runs.make_folder(tmp_path, "a", "") == tmp_path / "a"
+    assert "The run a that failed is kept as a_failed_1." in capsys.readouterr().out
+    assert runs.Run(tmp_path / "a_failed_1").record["status"] == "failed"
 
 
-def test_interrupted_run_goes_on_as_if_nothing_had_happened(run, tmp_path, monkeypatch) -> None:
-    assert run("fit", *SHORT, "--run", "whole") == 0
-
-    def press_ctrl_c(self: ImageClassifier) -> None:
-        if self.current_epoch == 2:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageClassifier, "on_train_epoch_start", press_ctrl_c)
-        assert run("fit", *SHORT, "--run", "stopped") == 130
-    assert read_json(tmp_path / "stopped" / "run.json")["status"] == "interrupted"
-    assert run("fit", *SHORT, "--resume") == 0
-    assert read_rows(tmp_path / "stopped" / "metrics.csv") == read_rows(tmp_path / "whole" / "metrics.csv")
-
-
-def test_resumed_run_keeps_its_options_but_may_train_longer(run, tmp_path, capsys) -> None:
-    assert run("fit", *SHORT, "--run", "a") == 0
-    assert run("fit", *SHORT, "--resume", "a", "--data.batch_size", "32") == 1
-    assert "data.batch_size is 32 and was 64" in capsys.readouterr().err
-    assert run("fit", *SHORT, "--resume", "a", "--trainer.max_epochs", "5") == 0
-    assert max(int(row["epoch"] or 0) for row in read_rows(tmp_path / "a" / "metrics.csv")) == 5
-
-
-def test_evaluation_without_a_run_is_refused(run, tmp_path, capsys) -> None:
+def test_evaluation_without_a_run_is_refused(run, capsys) -> None:
     for command in ("validate", "test", "predict"):
         assert run(command) == 1
-        assert f"error: no finished run in {tmp_path}. Train one with: fit" in capsys.readouterr().err
+        assert "error: no finished run in runs. Train one with: fit" in capsys.readouterr().err
     assert run("test", "--run", "lost") == 1
-    assert "there is no run lost" in capsys.readouterr().err
+    assert "there is no run lost in runs (newest: none)" in capsys.readouterr().err
     assert run("fit", "--resume") == 1
-    assert "no unfinished run" in capsys.readouterr().err
+    assert "no unfinished run in runs to resume" in capsys.readouterr().err
     assert run("test", "--ckpt_path", "lost.ckpt") == 1
     assert "the checkpoint lost.ckpt does not exist" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_evaluation_takes_the_best_checkpoint_of_the_newest_run(run, have) -> None:
+    have("finished", "a")
+    have("finished", "b")
+    runs.Run(Path("runs/b")).update(debug="trial")  # which no command takes by itself
+    assert run("validate") == 0
+    assert record("a", "validate.json")["val/loss"] == pytest.approx(record("a")["best_score"])
+    assert not Path("runs/b/validate.json").exists()
+    assert run("validate", "--run", "b") == 0
+    assert Path("runs/b/validate.json").is_file()
+
+
+def test_a_checkpoint_is_evaluated_by_its_path(run, have) -> None:
+    have("finished", "a")
+    assert run("test", "--ckpt_path", "runs/a/checkpoints/last.ckpt") == 0
+    assert record("a", "test.json")["checkpoint"] == "runs/a/checkpoints/last.ckpt"
+
+
+def test_a_checkpoint_of_another_model_is_refused(run, have, capsys) -> None:
+    have("finished", "a")
+    content = last_checkpoint("a")
+    content["state_dict"]["layer.weight"] = torch.zeros(1, 5)
+    torch.save(content, "other.ckpt")
+    assert run("test", "--ckpt_path", "other.ckpt") == 1
+    error = capsys.readouterr().err
+    assert "other.ckpt is of another model: layer.weight is (1, 5) there and (1, 4) here" in error
+
+
+def test_the_newest_run_is_found_by_when_it_began(tmp_path) -> None:
+    for name, started in (("a", "2024-01-02 00:00:00"), ("b", "2024-01-01 00:00:00"), ("c", "2024-01-03 00:00:00")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+        status = "interrupted" if name == "c" else "finished"
+        (tmp_path / name / "run.json").write_text(json.dumps({"started": started, "status": status}))
+    assert [run.name for run in runs.every(tmp_path)] == ["c", "a", "b"]
+    assert runs.find(tmp_path, None, finished=True).name == "a"
+    assert runs.find(tmp_path, None, finished=False).name == "c"
+    assert runs.find(tmp_path, "b", finished=False).name == "b"
+
+
+def test_a_damaged_record_is_named(tmp_path) -> None:
+    folder = runs.make_folder(tmp_path, "a", "")
+    (folder / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run\.json can't be read.*Remove the file"):
+        runs.find(tmp_path, "a", finished=False)
+
+
+def test_a_run_that_says_it_runs_counts_as_interrupted_if_no_process_has_it(tmp_path) -> None:
+    run = runs.Run(runs.make_folder(tmp_path, "a", ""))
+    assert run.record["status"] == "running"
+    assert run.status == "interrupted"
+    run.lock()
+    assert runs.Run(run.folder).status == "running"
+    run.unlock()
+    assert runs.Run(run.folder).status == "interrupted"
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path) -> None:
+    file = tmp_path / "a.txt"
+    runs.write_whole(file, "old")
+    with pytest.raises(UnicodeEncodeError):
+        runs.write_whole(file, "new \ud800")
+    assert file.read_text() == "old"
+    assert list(tmp_path.glob("*a.txt*")) == [file]

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from torch import Tensor
 
 from . import contract, loggers
 from .errors import UserError
@@ -36,7 +38,7 @@ class CheckMonitors(Callback):
 class Throughput(Callback):
     """Record in ``run.json``, after each epoch, how many there were, and the items and seconds of training alone.
 
-    Items are counted where the data module has a ``batch_size``; they are those of all processes.
+    Items are those of all processes. They are counted where a batch is a tensor, or begins with one.
 
     Args:
         run: The run. What an earlier process has recorded of it is added to.
@@ -44,14 +46,21 @@ class Throughput(Callback):
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._first, self._seconds, self._since = 0, 0.0, 0.0
+        self._items, self._seconds, self._since = 0, 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
-        self._first = trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._first, self._seconds, self._since = 0, 0.0, time.perf_counter()
+        self._items, self._seconds, self._since = 0, 0.0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        while isinstance(batch, list | tuple | dict) and batch:
+            batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+        if isinstance(batch, Tensor) and batch.ndim:
+            self._items += len(batch)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seconds += time.perf_counter() - self._since
@@ -60,19 +69,16 @@ class Throughput(Callback):
         self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds = self._seconds + time.perf_counter() - self._since
+        items = trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")
         if not trainer.is_global_zero:
             return
-        seconds = self._seconds + time.perf_counter() - self._since
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed - self._first
         before = self.run.record
-        now: dict[str, Any] = {
-            "epochs": trainer.current_epoch + 1,
-            "train_seconds": round(before.get("train_seconds", 0.0) + seconds, 3),
-        }
-        batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
-        if isinstance(batch_size, int):
-            now["items"] = before.get("items", 0) + batches * batch_size * trainer.world_size
-        self.run.update(**now)
+        self.run.update(
+            epochs=trainer.current_epoch + 1,
+            train_seconds=round(before.get("train_seconds", 0.0) + seconds, 3),
+            train_items=before.get("train_items", 0) + int(items),
+        )
 
 
 class Pictures(Callback):

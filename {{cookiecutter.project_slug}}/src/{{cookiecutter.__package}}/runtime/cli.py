@@ -154,13 +154,14 @@ class RunCLI(LightningCLI):
     def config_text(self) -> str:
         """Text of a run's ``config.yaml``."""
         header = f"# To repeat this run in a new folder: python -m {__package__.partition('.')[0]} fit -c FILE\n"
-        for name, value in flat(self.options()).items():
+        options = self.options()
+        for name, value in flat(options).items():
             if "Unable to serialize instance" in str(value):  # jsonargparse's words
                 raise UserError(
                     f"{name} is an object that can't be written to config.yaml, so the run could be neither resumed nor"
                     " repeated. Give a value for it, as a number or a text."
                 )
-        return header + yaml.safe_dump(self.options(), sort_keys=False, allow_unicode=True)
+        return header + yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""

@@ -1,9 +1,9 @@
 """Exact resume for any data loader: a resumed run meets the batches that an uninterrupted one meets, and no other.
 
 The order of an epoch is a function of the seed and the epoch. What is random in a batch (augmentation in
-``__getitem__``, in a collate function, on the device, and dropout in the step) is a function of the seed, the epoch, the
-loader, the rank and the batch. So nothing has to be stored: a resumed run leaves out the indices that are done, without
-reading their items.
+``__getitem__``, in a collate function, on the device, and dropout in the step) is a function of the seed, the epoch,
+the loader, the rank and the batch. So nothing has to be stored: a resumed run leaves out the indices that are done,
+without reading their items.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class ExactLoaders(Callback):
 
     def _note(self, name: str) -> None:
         self.notes.append(
-            f"{name} has neither indices nor a state: a resumed run reads again what an epoch has behind it, which takes"
-            " the time of reading. That is exact if it yields the same items each time. Add state_dict and"
+            f"{name} has neither indices nor a state: a resumed run reads again what an epoch has behind it, which"
+            " takes the time of reading. That is exact if it yields the same items each time. Add state_dict and"
             " load_state_dict to the loader to avoid it."
         )
         if self.trainer.world_size > 1:

@@ -92,8 +92,11 @@ def log_options(built: Iterable[Logger], options: Mapping[str, Any]) -> None:
         options: Values by dotted names.
     """
     for logger in built:
-        if not isinstance(logger, MetricsCSV):
-            logger.log_hyperparams({name: "null" if value is None else value for name, value in options.items()})
+        params = {name: "null" if value is None else value for name, value in options.items()}
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(params, {"hp_metric": -1})  # it writes none without a metric
+        elif not isinstance(logger, MetricsCSV):
+            logger.log_hyperparams(params)
 
 
 def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bool:

@@ -63,7 +63,8 @@ def _type_in_words(expected: str) -> str:
 
 # What Lightning says in every run: which accelerators exist, how it loads things, advertisements.
 CHATTER = (
-    *("GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "`Trainer", "`weights_only`"),
+    *("GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "`Trainer"),
+    *("`weights_only`", "Seed set to"),
     *("Trainer already configured with model summary", "Loading `", "Restoring ", "Restored ", "Loaded model weights"),
 )
 

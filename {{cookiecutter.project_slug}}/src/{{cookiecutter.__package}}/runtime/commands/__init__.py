@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
@@ -36,7 +37,7 @@ def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
     if args[0] == "--version":
         print(f"{PACKAGE} {metadata.version(PACKAGE.replace('_', '-'))}")
         return 0
-    if args[0] not in there and not args[0].startswith("-"):
+    if args[0] not in there:
         near = difflib.get_close_matches(args[0], there, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
         print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
@@ -54,9 +55,13 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
         return code
     if args[0] not in TRAINER or (args[0] == "predict" and has_files(args[1:])):
         from ..parser import quiet
+        from ..ranks import FOLDER_VARIABLE
 
-        with quiet():
-            return _told(lambda: _module(args[0]).main(args[1:], module_class, data_class))
+        try:
+            with quiet():
+                return _told(lambda: _module(args[0]).main(args[1:], module_class, data_class))
+        finally:
+            os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
     from ..trainer import main
 
     return main(module_class, data_class, args)
@@ -92,6 +97,13 @@ def has_files(args: list[str]) -> bool:
     """Whether an argument is neither an option nor the value of one."""
     pairs = pairwise(["", *args])
     return any(not arg.startswith("-") and (not before.startswith("-") or "=" in before) for before, arg in pairs)
+
+
+def run_options(name: str | None) -> list[str]:
+    """Options of Lightning's commands that choose a run by its name or folder; None takes the newest finished one."""
+    if not name:
+        return []
+    return [f"--run={Path(name).absolute() if len(Path(name).parts) > 1 else name}"]
 
 
 def _module(name: str) -> Any:

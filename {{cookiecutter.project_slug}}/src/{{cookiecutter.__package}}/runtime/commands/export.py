@@ -28,7 +28,7 @@ from .. import contract, predictions
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
-from . import PROGRAM
+from . import PROGRAM, run_options
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
 ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
@@ -48,15 +48,15 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         " its forward. Both files are compared with it on all batches of predict_dataloader, or of test_dataloader.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run (default: the newest finished)")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="name or folder of a run (default: the newest finished)")
     text = "largest difference that is accepted, as a fraction of the largest output above 1 (default: 0.0001)"
     parser.add_argument("--tolerance", type=float, default=1e-4, metavar="X", help=text)
     options = parser.parse_args(args)
     if not 0 <= options.tolerance <= 1:
         raise UserError(f"--tolerance is {options.tolerance}; it must lie between 0 and 1, such as 0.0001.")
     require("export", "onnx", "onnxscript", "onnxruntime")
-    given = [*(["--run", options.run] if options.run else []), *(f"--trainer.{k}={v}" for k, v in ON_CPU.items())]
-    cli = RunCLI(module_class, data_class, ["predict", *given], execute=False)
+    given = [f"--trainer.{name}={value}" for name, value in ON_CPU.items()]
+    cli = RunCLI(module_class, data_class, ["predict", *run_options(options.run), *given], execute=False)
     assert cli.run is not None  # `predict` has found one
     folder = cli.run.folder / "export"
     for left in cli.run.folder.glob(".export.*"):  # of an export that was killed

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import predictions
 from ..errors import UserError, reason, require
-from . import PROGRAM
+from . import PROGRAM, run_options
 
 BATCH_SIZE = 64  # inputs that the ONNX file is given at once
 # All inputs in one process, whatever the run was trained with.
@@ -38,9 +38,9 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
             " the data module's __init__ an argument predict_paths, a list of paths or None, and let predict_dataloader"
             " yield what is in them."
         )
-    given = [*(["--run", options.run] if options.run else []), *(f"--trainer.{option}" for option in ALL)]
-    given.append(f"--data.predict_paths={json.dumps([str(path) for path in options.paths])}")
-    cli = RunCLI(module_class, data_class, ["predict", *given], execute=False)
+    paths = f"--data.predict_paths={json.dumps([str(path) for path in options.paths])}"
+    given = ["predict", *run_options(options.run), paths, *(f"--trainer.{option}" for option in ALL)]
+    cli = RunCLI(module_class, data_class, given, execute=False)
     columns = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in predictions.compute(cli).items()}
     # by now the data module may have put the files there that it has found in folders
     names = [str(path) for path in contract.get("predict_paths", cli.datamodule)]
@@ -102,7 +102,7 @@ def _parse(args: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder of files")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--run", metavar="RUN", help="a run (default: the newest finished)")
+    source.add_argument("--run", metavar="RUN", help="name or folder of a run (default: the newest finished)")
     source.add_argument("--onnx", type=Path, metavar="FILE", help="an exported model; torch is not needed")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a CSV file, with all columns")
     return parser.parse_args(args)

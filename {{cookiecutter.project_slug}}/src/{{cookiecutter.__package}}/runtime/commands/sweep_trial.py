@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelSummary
 
-from .. import runs, signals
+from .. import locks, runs, signals
 from ..errors import DivergedError, UserError, message, reason
 from ..parser import quiet
 from ..trainer import TrainerCLI
@@ -223,7 +223,7 @@ def train(module_class: type, data_class: type | None, fit: list[str], more: lis
         *more,
     ]  # run.json records it, and Lightning starts other devices' processes by it
     try:
-        with runs.locks_freed(), signals.handled(), quiet():
+        with locks.locks_freed(), signals.handled(), quiet():
             _SilentCLI(module_class, data_class, sys.argv[1:], callbacks=[reports])
     except SystemExit as stop:
         if isinstance(stop, signals.Stopped):

@@ -1,0 +1,149 @@
+import random
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from toy import Toy, ToyData
+from written import assert_same, record, rows
+
+from {{ cookiecutter.__package }}.runtime import locks
+
+
+class Noise(Dataset):
+    """Each item is changed by random numbers whenever it is read."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+        self.generator = np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        numbers, total = self.items[index]
+        noise = random.random() + np.random.rand() + self.generator.random()
+        return numbers + 0.1 * (noise + torch.randn(4)), total
+
+
+class NoisyData(ToyData):
+    def train_dataloader(self) -> DataLoader:
+        items = Noise(self.dataset(48, 0))
+        return DataLoader(items, batch_size=self.batch_size, shuffle=True, num_workers=self.num_workers)
+
+
+class RandomSteps(Toy):
+    """The step itself draws random numbers."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        scale = 1 + 0.1 * random.random() + 0.1 * np.random.rand()
+        numbers = torch.nn.functional.dropout(batch[0], 0.2) * scale
+        return super().training_step([numbers, batch[1]], batch_idx)
+
+
+@pytest.mark.parametrize("options", [(), ("--speed.short_loop", "false")])
+def test_an_interrupted_run_ends_like_one_that_was_not(options, run, interrupt, have) -> None:
+    have("finished", "whole")
+    interrupt("stopped", *options)
+    assert record("stopped")["status"] == "interrupted"
+    assert len(rows("stopped")) < len(rows("whole"))
+    assert run("fit", *options, "--resume") == 0
+    assert_same("stopped", "whole")
+
+
+def test_a_run_is_not_interrupted_between_gradients_that_are_summed(run, interrupt) -> None:
+    options = ("--trainer.accumulate_grad_batches", "2")
+    assert run("fit", "--run", "whole", *options) == 0
+    interrupt("stopped", *options)
+    assert run("fit", "--resume", *options) == 0
+    assert_same("stopped", "whole")
+
+
+@pytest.mark.parametrize(("workers", "workers_then"), [(2, 2), (1, 0)])
+def test_random_numbers_in_data_and_steps_are_those_of_the_whole_run(
+    workers, workers_then, run, interrupt, tmp_path_factory
+) -> None:
+    classes = {"module": RandomSteps, "data": NoisyData}
+    whole = tmp_path_factory.getbasetemp() / "random"  # which is the same for each number of workers
+    if not whole.exists():
+        assert run("fit", "--run", "whole", **classes) == 0
+        shutil.copytree("runs/whole", whole)
+    shutil.copytree(whole, "runs/whole", dirs_exist_ok=True)
+    interrupt("stopped", "--data.num_workers", str(workers), **classes)
+    assert run("fit", "--resume", "--data.num_workers", str(workers_then), **classes) == 0
+    assert_same("stopped", "whole")
+
+
+def test_an_epoch_has_each_item_once_in_another_order_and_each_batch_its_own_random_numbers(run, interrupt) -> None:
+    seen: list[list[float]] = [[], [], []]
+    drawn = []
+
+    class Watched(Toy):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            seen[self.current_epoch] += batch[1].tolist()
+            drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
+            return super().training_step(batch, batch_idx)
+
+    interrupt("a", module=Watched)
+    assert len(seen[1]) == 3 * 8
+    assert run("fit", "--resume", module=Watched) == 0
+    assert [len(set(epoch)) for epoch in seen] == [len(epoch) for epoch in seen] == [48, 48, 48]
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(seen[2])
+    assert seen[0] != seen[1] != seen[2]
+    assert len(set(drawn)) == len(drawn) == 3 * 6
+
+
+def test_a_resumed_run_keeps_its_options(run, have, capsys) -> None:
+    have("interrupted", "a")
+    assert run("fit", "--resume", "a", "--data.batch_size", "4") == 1
+    assert "a resumed run keeps its options, but data.batch_size is 4 and was 8" in capsys.readouterr().err
+    assert run("fit", "--resume", "a", "--model.lr", "0.01", "--accept_changes", "true") == 0
+    assert record("a")["accepted_changes"] == ["model.lr: 0.02 -> 0.01"]
+
+
+def test_a_finished_run_may_train_longer(run, have) -> None:
+    assert run("fit", "--run", "whole", "--trainer.max_epochs", "4") == 0
+    have("finished", "a")
+    assert run("fit", "--resume", "a", "--trainer.max_epochs", "4") == 0
+    assert record("a")["epochs"] == 4
+    trained = [[row["train/loss"] for row in rows(name) if row["train/loss"]] for name in ("a", "whole")]
+    assert trained[0] == trained[1]
+
+
+def test_a_damaged_checkpoint_is_passed_over(run, have, own_folder, capsys) -> None:
+    have("finished", "whole")
+    have("interrupted", "a")
+    last = own_folder / "runs" / "a" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert run("fit", "--resume") == 0
+    assert "last.ckpt can't be read" in capsys.readouterr().out
+    assert_same("a", "whole")
+
+
+def test_a_run_in_use_is_refused(run, have, own_folder, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(locks, "_WAIT", 0.1)
+    have("interrupted", "a")
+    with FileLock(own_folder / "runs" / "a" / ".lock"):
+        assert run("fit", "--resume", "a") == 1
+        assert "the run a is in use: another process trains it" in capsys.readouterr().err
+    assert run("fit", "--resume", "a") == 0
+
+
+def test_the_newest_unfinished_run_is_one_that_no_process_has(run, have, own_folder, capsys) -> None:
+    have("interrupted", "a")
+    have("interrupted", "b")
+    with FileLock(own_folder / "runs" / "b" / ".lock"):
+        assert run("fit", "--resume") == 0
+        assert (record("a")["status"], record("b")["status"]) == ("finished", "interrupted")
+        assert run("fit", "--resume") == 1
+        assert "no unfinished run" in capsys.readouterr().err
+
+
+def test_the_same_command_begins_a_run_and_goes_on_with_it(run, interrupt) -> None:
+    interrupt("a", "--resume")
+    assert run("fit", "--run", "a", "--resume") == 0
+    assert record("a")["status"] == "finished"

@@ -1,0 +1,117 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from toy import Toy, ToyData
+from written import assert_same, record, rows
+
+
+def test_training_learns(run, capsys) -> None:
+    assert run("fit", "--run", "a", "--trainer.max_epochs", "5") == 0
+    losses = [float(row["train/loss"]) for row in rows("a") if row["train/loss"]]
+    assert losses[-1] < 0.5 * losses[0]
+    assert record("a", "test.json")["test/loss"] < losses[0]
+    assert "Run folder: runs/a" in capsys.readouterr().out
+
+
+def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
+    have("finished", "a")
+    folder = Path("runs/a")
+    files = {path.name for path in folder.iterdir()} - {"report.html"}  # a command that may be deleted writes that one
+    assert files == {".lock", "checkpoints", "config.yaml", "metrics.csv", "run.json", "test.json"}
+    assert len(list((folder / "checkpoints").glob("*.ckpt"))) == 3  # the best one, the last one, and the one before it
+    known = record("a")
+    assert (known["status"], known["epochs"], known["device"], known["processes"]) == ("finished", 3, "cpu", 1)
+    assert (known["metric"], known["mode"], known["debug"]) == ("val/loss", "min", None)
+    assert (folder / "checkpoints" / known["best_checkpoint"]).is_file()
+    assert known["best_score"] == min(float(row["val/loss"]) for row in rows("a") if row["val/loss"])
+    assert known["items"] == 3 * 48
+    assert {name for name in rows("a")[0] if "/" in name} == {"train/loss", "val/loss", "test/loss"}
+
+
+def test_a_run_s_configuration_repeats_it(run, have) -> None:
+    have("finished", "a")
+    assert run("fit", "--run", "b", "-c", "runs/a/config.yaml") == 0
+    assert_same("b", "a")
+    assert run("fit", "--run", "c", "-c", "runs/a/config.yaml", "--seed_everything", "8") == 0
+    assert rows("c") != rows("a")
+
+
+class RandomTest(Toy):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/loss", torch.rand(()))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("test/loss", torch.rand(()))
+
+
+def test_test_repeats_fit_where_evaluation_draws_random_numbers(run) -> None:
+    assert run("fit", "--run", "a", module=RandomTest) == 0
+    of_fit = record("a", "test.json")
+    torch.rand(5)
+    assert run("test", "--run", "a", "--seed_everything", "1", module=RandomTest) == 0
+    assert record("a", "test.json")["test/loss"] == of_fit["test/loss"]
+
+
+class TrainsOnly(pl.LightningModule):
+    """A module with the least that Lightning asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 1)
+
+    training_step = Toy.training_step
+    step = Toy.step
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class NoTestLoader(ToyData):
+    test_dataloader = pl.LightningDataModule.test_dataloader
+
+
+def test_a_step_that_is_missing_is_named(run, capsys) -> None:
+    assert run("fit", "--run", "a", "--trainer.callbacks", "[]", module=TrainsOnly) == 0
+    lacks = "TrainsOnly has no {0}. Add it to TrainsOnly; docs/own-code.md shows one."
+    assert f"There was no test: {lacks.format('test_step')}" in capsys.readouterr().out
+    for command, step in (("validate", "validation_step"), ("test", "test_step"), ("predict", "predict_step")):
+        assert run(command, module=TrainsOnly) == 1
+        assert f"error: {lacks.format(step)}" in capsys.readouterr().err
+
+
+def test_a_loader_that_is_missing_is_named(run, have, capsys) -> None:
+    have("finished", "a")
+    assert run("test", data=NoTestLoader) == 1
+    assert "error: there is no test_dataloader. Add it to NoTestLoader" in capsys.readouterr().err
+
+
+def test_a_misspelt_metric_is_refused_and_leaves_no_run(run, capsys) -> None:
+    callback = "--trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping"
+    assert run("fit", "--run", "a", callback, "--trainer.callbacks.monitor=val/los") == 1
+    assert "EarlyStopping monitors val/los, which is not logged. Choose one of val/loss" in capsys.readouterr().err
+    assert not Path("runs/a").exists()
+
+
+class Diverges(Toy):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return super().training_step(batch, batch_idx) * (float("nan") if batch_idx == 3 else 1)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(run, capsys) -> None:
+    assert run("fit", "--run", "a", module=Diverges) == 1
+    assert "the loss is not finite at step 4 (epoch 0, batch 3)" in capsys.readouterr().err
+    assert record("a")["status"] == "failed"
+
+
+class Broken(Toy):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        raise ValueError("a mistake in the code")
+
+
+def test_a_mistake_in_the_code_keeps_its_traceback(run) -> None:
+    with pytest.raises(ValueError, match="a mistake in the code"):
+        run("fit", "--run", "a", module=Broken)
+    assert record("a")["status"] == "failed"
