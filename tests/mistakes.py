@@ -413,8 +413,7 @@ _OPTIONS = [
     ),
     Mistake("the loss diverges", _fit("--model.optimizer.init_args.lr=1e30"), 1, "the training has diverged; "),
     Mistake("an impossible name", _fit("--run=a/b"), 1, "--run is 'a/b'; a run's name is made of letters, digits and"),
-    Mistake("no such command", ("tset",), 2, "'tset'"),
-    Mistake("no command", (), 2, "subcommand"),
+    Mistake("no such command", ("tset",), 2, "there is no command tset. Did you mean test?"),
 ]
 _FILES = [
     _config("cut.yaml", b"trainer: [\n", "not YAML", "cut.yaml is not YAML: "),

@@ -199,8 +199,9 @@ def differences(one: Path, other: Path) -> list[str]:
 def _differ(a: Any, b: Any, where: str) -> list[str]:
     import torch
 
-    if where.endswith(".current_score"):
-        return []  # what ModelCheckpoint forgets when it is loaded, until it measures again
+    if where.endswith((".current_score", ".ExactResume.options")):
+        # what ModelCheckpoint forgets when it is loaded, until it measures again; and what may differ without effect
+        return []
     if isinstance(a, str) and isinstance(b, str):
         a, b = Path(a).name, Path(b).name  # the runs have different folders
     if type(a) is not type(b):

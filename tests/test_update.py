@@ -12,6 +12,7 @@ from project import PACKAGE, TEMPLATE
 from test_hooks import HARMLESS
 from test_ways_in import ANSWERS, AS_TYPED, GITHUB, assert_same, change, person, repository, shell, tree
 
+DEFAULT = "configs/default.yaml"
 TEXTS = ("author_name", "description", "project_name")
 UP_TO_DATE = "SUCCESS: Good work! Project's cruft is up to date"
 OUT_OF_DATE = "FAILURE: Project's cruft is out of date! Run `cruft update`"
@@ -53,8 +54,9 @@ def improve(template: Path, environment: dict[str, str]) -> None:
     change(project / "configs" / "default.yaml", "dropout: 0.1", "dropout: 0.2")
     change(project / "configs" / "fsdp.yaml", "trainer:\n", "trainer:\n  max_epochs: 5\n")
     change(project / "README.md", "\n## Install\n", "\n## Installation\n")
-    network = project / "src" / "{{cookiecutter.__package}}" / "network.py"
-    network.write_text("# Better by one line.\n" + network.read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("network.py", "runtime/cli.py"):
+        file = project / "src" / "{{cookiecutter.__package}}" / name
+        file.write_text("# Better by one line.\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
     (project / "configs" / "new.yaml").write_text('trainer:\n  max_epochs: {{ cookiecutter.epochs }} # "new"\n')
     (project / "configs" / "profile.yaml").unlink()
     change(template / "cookiecutter.json", '  "torch_build": [', '  "epochs": "30",\n  "torch_build": [')
@@ -87,11 +89,11 @@ def test_cruft_makes_the_project_that_cookiecutter_makes(create, bake_project):
 
 def test_an_update_brings_what_the_template_changed_and_keeps_what_the_owner_did(create, template, environment):
     project = create()
-    network, readme, default = (
-        project / name for name in (f"src/{PACKAGE}/network.py", "README.md", "configs/default.yaml")
-    )
-    network.write_text(network.read_text(encoding="utf-8") + "\n\nMINE = 1\n", encoding="utf-8")
-    (project / "src" / PACKAGE / "mine.py").write_text("MINE = 2\n")
+    own = project / "src" / PACKAGE
+    network, module, readme, default = own / "network.py", own / "module.py", project / "README.md", project / DEFAULT
+    for file in (network, module):
+        file.write_text(file.read_text(encoding="utf-8") + "\n\nMINE = 1\n", encoding="utf-8")
+    (own / "mine.py").write_text("MINE = 2\n")
     change(default, "max_epochs: 20", "max_epochs: 7")
     change(readme, "\nA deep-learning project built on PyTorch Lightning.\n", "\nFinds cats.\n")
     (project / "configs" / "fsdp.yaml").unlink()
@@ -111,7 +113,11 @@ def test_an_update_brings_what_the_template_changed_and_keeps_what_the_owner_did
     assert "\n## Installation\n" in text["README.md"]
     assert "max_epochs: 7\n" in text["default.yaml"]
     assert "dropout: 0.2" in text["default.yaml"]
-    assert (project / "src" / PACKAGE / "mine.py").read_text() == "MINE = 2\n"
+    assert module.read_text(encoding="utf-8").endswith("\n\nMINE = 1\n")
+    assert (own / "mine.py").read_text() == "MINE = 2\n"
+    # the machinery is the template's
+    (theirs,) = (template / TEMPLATE.name / "src").glob("*/runtime")
+    assert tree(own / "runtime") == tree(theirs)
     # a prompt that was not there has its default, and a value that depends on others is a new one
     assert (project / "configs" / "new.yaml").read_text() == 'trainer:\n  max_epochs: 30 # "new"\n'
     assert '"wandb>=0.20"' in (project / "pyproject.toml").read_text(encoding="utf-8")

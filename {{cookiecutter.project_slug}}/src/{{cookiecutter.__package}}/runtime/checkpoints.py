@@ -172,6 +172,7 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
     options, ours = (flat(_plain(of)) for of in (checkpoint.get("hyper_parameters", {}), model.hparams))
     for there, now in ((options, ours), (weights, here)):
         names = [name for name in there | now if there.get(name) != now.get(name)]
+        names.sort(key=lambda name: (name.count("."), name))  # the order that they are linked in is not always the same
         if names:
             told = ", ".join(f"{name} is {there.get(name)} there and {now.get(name)} here" for name in names[:3])
             raise UserError(
