@@ -10,7 +10,8 @@ from project import FILES, PACKAGE, ROOT, TEMPLATE
 from tables import BEGIN, END, PROMPTS_PAGE, refused_and_warned, split_at_tables
 
 PAGE = PROMPTS_PAGE.read_text(encoding="utf-8")
-OF_THE_TEMPLATE = (*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), PROMPTS_PAGE)
+TESTS_PAGE = ROOT / "tests" / "README.md"
+OF_THE_TEMPLATE = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", PROMPTS_PAGE, TESTS_PAGE)
 OF_A_PROJECT = (*sorted(TEMPLATE.glob("*.md")), *sorted(TEMPLATE.glob("docs/*.md")))
 DOCUMENTS = [pytest.param(file, id=str(file.relative_to(ROOT))) for file in (*OF_THE_TEMPLATE, *OF_A_PROJECT)]
 # what commands write into a project, and git and cruft beside it
@@ -80,6 +81,11 @@ def test_every_file_that_is_named_exists(document):
 @pytest.mark.parametrize(("file", "most"), [(ROOT / "README.md", 1200), (TEMPLATE / "README.md", 800)])
 def test_a_readme_is_read_in_minutes(file, most):
     assert len(file.read_text(encoding="utf-8").split()) <= most
+
+
+def test_every_file_of_tests_is_named_with_what_it_asks():
+    page = TESTS_PAGE.read_text(encoding="utf-8")
+    assert [file.name for file in ROOT.glob("tests/test_*.py") if f"`tests/{file.name}`" not in page] == []
 
 
 def test_every_page_of_a_project_is_named_in_its_readme():
