@@ -26,9 +26,7 @@ from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 # Options of one call, which are no part of a run's configuration.
-CALL_OPTIONS = (
-    *("config", "run", "resume", "accept_changes", "ckpt_path", "weights_only", "verbose", "return_predictions"),
-)
+CALL_OPTIONS = "config run resume accept_changes ckpt_path weights_only verbose return_predictions".split()
 
 
 class RunCLI(LightningCLI):
@@ -214,23 +212,19 @@ class RunCLI(LightningCLI):
             run = runs.Run(root.absolute() / options.run) if options.run else runs.find(root, options.resume, False)
             if not run.config_file.is_file():
                 return ""
-            self._lock(run)
+            run.lock()
             chosen.append(run)
             return str(run.folder)
 
         folder = ranks.shared("resumed", choose)
         return chosen[0] if chosen else runs.Run(Path(folder)) if folder else None
 
-    def _lock(self, run: runs.Run) -> None:
-        if told := run.lock():
-            print(told, flush=True)
-
     def _create_run(self, trainer: Any, name: str | None) -> runs.Run:
         chosen: list[runs.Run] = []
 
         def choose() -> str:
             run = runs.Run(runs.make_folder(Path(trainer.default_root_dir or "runs"), name, self.config_text()))
-            self._lock(run)
+            run.lock()
             chosen.append(run)
             return str(run.folder)
 
@@ -275,7 +269,7 @@ class RunCLI(LightningCLI):
             self.run = self._create_run(trainer, options.run)
         with self._discarded_on_error():
             if new:
-                self._compare_ranks()
+                ranks.compare_positions(str(self.position), self.ckpt_path)
             assembly.outputs(self, trainer, options, new)
             assembly.callbacks(self, trainer, options, fit)
             assembly.plugins(trainer, fit)
@@ -284,14 +278,6 @@ class RunCLI(LightningCLI):
             # Lightning loads a checkpoint before it does this, and would round the weights to float32
             built.precision_plugin.convert_module(self.model)
         return built
-
-    def _compare_ranks(self) -> None:
-        if not ranks.all_have("position", str(self.position)):
-            raise UserError(
-                f"this process reads {self.ckpt_path or 'no checkpoint'} and would go on from {self.position}, but"
-                " rank 0 from somewhere else: the machines do not see the same files. Put the project on a file system"
-                " that they share, or start the command again if they do."
-            )
 
     @contextmanager
     def _discarded_on_error(self) -> Iterator[None]:

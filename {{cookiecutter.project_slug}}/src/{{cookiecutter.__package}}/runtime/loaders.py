@@ -93,7 +93,7 @@ class ExactLoaders(Callback):
 
     def place(self, loader: Any) -> tuple[int, str]:
         """Number of a loader among those of its stage, and how they are combined."""
-        trainer = self.trainer
+        trainer: Any = self.trainer
         loops = (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop)
         for loop in (*loops, trainer.predict_loop):
             combined: Any = loop._combined_loader
