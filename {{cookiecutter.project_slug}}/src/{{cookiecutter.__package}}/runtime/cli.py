@@ -26,7 +26,9 @@ from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 # Options of one call, which are no part of a run's configuration.
-CALL_OPTIONS = "config run resume accept_changes ckpt_path weights_only verbose return_predictions".split()
+CALL_OPTIONS = (
+    *("config", "run", "resume", "accept_changes", "ckpt_path", "weights_only", "verbose", "return_predictions"),
+)
 
 
 class RunCLI(LightningCLI):
@@ -36,8 +38,7 @@ class RunCLI(LightningCLI):
         module_class: The LightningModule.
         data_class: The LightningDataModule, or None.
         args: The command line, the command first.
-        execute: Run the command; otherwise its options are parsed, its run is found, and model, data module and Trainer
-            are built.
+        execute: Run the command; otherwise its run is found, and model, data module and Trainer are built.
         callbacks: Callbacks that are no part of the run's configuration.
 
     Attributes:

@@ -54,8 +54,8 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
         if equal_shares and len(self) == 0:
             share = f" on each of {world_size} devices" if world_size > 1 else ""
             raise UserError(
-                f"data.batch_size is {batch_size}{share}, but there are only {len(indices)} items for training. Choose a"
-                " smaller --data.batch_size."
+                f"data.batch_size is {batch_size}{share}, but there are only {len(indices)} items for training. Choose"
+                " a smaller --data.batch_size."
             )
 
     def set_epoch(self, epoch: int) -> None:
