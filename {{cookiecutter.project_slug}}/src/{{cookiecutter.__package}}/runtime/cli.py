@@ -25,7 +25,7 @@ from .parser import Parser
 from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
-# Options of one call, which are no part of a run's configuration.
+# Options of one call; they are not configuration.
 CALL_OPTIONS = (
     *("config", "run", "resume", "accept_changes", "ckpt_path", "weights_only", "verbose", "return_predictions"),
 )
@@ -43,8 +43,7 @@ class RunCLI(LightningCLI):
 
     Attributes:
         run: The run that is trained or evaluated; None for a checkpoint that belongs to none, and under fast_dev_run.
-        ckpt_path: The checkpoint to go on with or to evaluate.
-        created: Whether the run is a new one.
+        ckpt_path: The checkpoint to go on with or to evaluate; ``created`` tells that the run is a new one.
         links: Values of the model's arguments that the data module gave, as text.
     """
 
