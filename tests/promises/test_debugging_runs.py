@@ -47,7 +47,6 @@ def test_no_command_takes_a_run_of_an_overlay_for_debugging_by_itself(debugged):
     assert taken == {command: ["a"] for command in WRITES}
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the newest finished run is taken, whatever it was")
 def test_export_takes_no_run_of_an_overlay_for_debugging_by_itself(debugged):
     """``fit``, ``fit -c configs/quick.yaml``, ``fit -c configs/overfit.yaml``; then ``export``, cut short."""
     before = "import torch.export; torch.export.export = None\n"
