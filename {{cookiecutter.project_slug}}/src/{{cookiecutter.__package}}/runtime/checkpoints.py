@@ -161,7 +161,7 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
     Raises:
         UserError: It is of another model, or of none.
     """
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(
             f"the checkpoint {file} is none that a training has written. Give one of runs/NAME/checkpoints."
         )

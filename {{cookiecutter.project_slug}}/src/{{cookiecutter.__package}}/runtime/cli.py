@@ -25,7 +25,7 @@ from .parser import Parser
 from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
-# Options of one call, which are no part of a run's configuration.
+# Options of one call; they are not configuration.
 CALL_OPTIONS = (
     *("config", "run", "resume", "accept_changes", "ckpt_path", "weights_only", "verbose", "return_predictions"),
 )
@@ -38,14 +38,12 @@ class RunCLI(LightningCLI):
         module_class: The LightningModule.
         data_class: The LightningDataModule, or None.
         args: The command line, the command first.
-        execute: Run the command; otherwise its options are parsed, its run is found, and model, data module and Trainer
-            are built.
+        execute: Run the command; otherwise its run is found, and model, data module and Trainer are built.
         callbacks: Callbacks that are no part of the run's configuration.
 
     Attributes:
         run: The run that is trained or evaluated; None for a checkpoint that belongs to none, and under fast_dev_run.
-        ckpt_path: The checkpoint to go on with or to evaluate.
-        created: Whether the run is a new one.
+        ckpt_path: The checkpoint to go on with or to evaluate; ``created`` tells that the run is a new one.
         links: Values of the model's arguments that the data module gave, as text.
     """
 
@@ -214,23 +212,19 @@ class RunCLI(LightningCLI):
             run = runs.Run(root.absolute() / options.run) if options.run else runs.find(root, options.resume, False)
             if not run.config_file.is_file():
                 return ""
-            self._lock(run)
+            run.lock()
             chosen.append(run)
             return str(run.folder)
 
         folder = ranks.shared("resumed", choose)
         return chosen[0] if chosen else runs.Run(Path(folder)) if folder else None
 
-    def _lock(self, run: runs.Run) -> None:
-        if told := run.lock():
-            print(told, flush=True)
-
     def _create_run(self, trainer: Any, name: str | None) -> runs.Run:
         chosen: list[runs.Run] = []
 
         def choose() -> str:
             run = runs.Run(runs.make_folder(Path(trainer.default_root_dir or "runs"), name, self.config_text()))
-            self._lock(run)
+            run.lock()
             chosen.append(run)
             return str(run.folder)
 
@@ -275,7 +269,7 @@ class RunCLI(LightningCLI):
             self.run = self._create_run(trainer, options.run)
         with self._discarded_on_error():
             if new:
-                self._compare_ranks()
+                ranks.compare_positions(str(self.position), self.ckpt_path)
             assembly.outputs(self, trainer, options, new)
             assembly.callbacks(self, trainer, options, fit)
             assembly.plugins(trainer, fit)
@@ -284,14 +278,6 @@ class RunCLI(LightningCLI):
             # Lightning loads a checkpoint before it does this, and would round the weights to float32
             built.precision_plugin.convert_module(self.model)
         return built
-
-    def _compare_ranks(self) -> None:
-        if not ranks.all_have("position", str(self.position)):
-            raise UserError(
-                f"this process reads {self.ckpt_path or 'no checkpoint'} and would go on from {self.position}, but"
-                " rank 0 from somewhere else: the machines do not see the same files. Put the project on a file system"
-                " that they share, or start the command again if they do."
-            )
 
     @contextmanager
     def _discarded_on_error(self) -> Iterator[None]:

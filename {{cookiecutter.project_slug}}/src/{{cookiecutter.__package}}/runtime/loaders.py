@@ -93,10 +93,10 @@ class ExactLoaders(Callback):
 
     def place(self, loader: Any) -> tuple[int, str]:
         """Number of a loader among those of its stage, and how they are combined."""
-        trainer = self.trainer
+        trainer: Any = self.trainer
         loops = (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop)
-        for loop in (*loops, trainer.predict_loop):
-            combined: Any = loop._combined_loader
+        combined_loaders: list[Any] = [loop._combined_loader for loop in (*loops, trainer.predict_loop)]
+        for combined in combined_loaders:
             for number, one in enumerate(combined.flattened if combined is not None else ()):
                 if one is loader:
                     return number, combined._mode
