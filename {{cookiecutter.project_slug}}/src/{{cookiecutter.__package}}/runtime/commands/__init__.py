@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module, metadata
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +36,8 @@ def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
         print(usage(there), file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
     if args[0] == "--version":
-        print(f"{PACKAGE} {metadata.version(PACKAGE.replace('_', '-'))}")
+        with suppress(metadata.PackageNotFoundError):  # the code is run without being installed
+            print(f"{PACKAGE} {metadata.version(PACKAGE.replace('_', '-'))}")
         return 0
     if args[0] not in there:
         near = difflib.get_close_matches(args[0], there, n=1)
