@@ -120,7 +120,6 @@ def texts(value: object) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="checkpoints and test.json hold the path of the folder")
 def test_nothing_that_a_run_saves_holds_an_absolute_path(trained, tmp_path_factory):
     """``fit --run=a``, and every text in its checkpoints and in its other files."""
     folder, held = trained / "runs" / "a", {}

@@ -8,7 +8,6 @@ of the seed, the epoch and the batch (`loaders.ExactLoaders`).
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ class ExactResume(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self.folder is not None:  # a run's folder may be moved, renamed or copied
-            checkpoint["callbacks"] = without_folder(checkpoint["callbacks"], f"{self.folder}{os.sep}")
+            checkpoint["callbacks"] = without_folder(checkpoint["callbacks"], self.folder)
 
     # ---- Going on
 

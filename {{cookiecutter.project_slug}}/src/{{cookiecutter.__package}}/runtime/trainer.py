@@ -165,7 +165,7 @@ class TrainerCLI(RunCLI):
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.say(values + (f"  ({shown(Path(self.ckpt_path))})" if self.ckpt_path else ""))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            checkpoint = str(self.ckpt_path) if self.ckpt_path else None
+            checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
             text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
             runs.write_whole(self.output_folder / f"{subcommand}.json", text)
 
