@@ -60,5 +60,5 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
             f"a resumed run keeps its options, but {differences}. Only {', '.join(sorted(LIMITS))} may change; start a"
             " new run for the rest, or take the change into this one with --accept_changes true."
         )
-    told = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed]
-    run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *told]
+    lines = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed]
+    run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *lines]

@@ -26,7 +26,7 @@ class Locked:
         self._lock: filelock.BaseFileLock | None = None
 
     def lock(self) -> None:
-        """Lock the folder until this process ends; where the file system has no locks, that is said.
+        """Lock the folder until this process ends. Where the file system has no locks, print a warning.
 
         Raises:
             UserError: Another process works on it.

@@ -1,4 +1,4 @@
-"""The parser of the command line, which tells a mistake in a few lines; and what of Lightning's messages is shown."""
+"""The parser of the command line, with short messages, and a filter for what Lightning prints in every run."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def parser_message(message: str, options: Iterable[str]) -> str:
         return f"--{option.group(1)} is {given.group(1)!r}; it must be {' or '.join(dict.fromkeys(words))}."
     # What is wrong stands in the first and the innermost lines; between them is the list of types that were tried.
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    told = [line for line in lines[1:] if not line.startswith(("Previous ", "- Raised", "Given value"))]
-    shown = lines[:1] + told[-2:]
-    return "\n".join(line if len(line) <= 300 else line[:297] + "..." for line in shown)
+    causes = [line for line in lines[1:] if not line.startswith(("Previous ", "- Raised", "Given value"))]
+    kept = lines[:1] + causes[-2:]
+    return "\n".join(line if len(line) <= 300 else line[:297] + "..." for line in kept)
 
 
 def _type_in_words(expected: str) -> str:

@@ -38,7 +38,7 @@ class TrainerCLI(RunCLI):
                 self.test(model=self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path, weights_only=True)
         if self.run is not None:
             self.say(
-                f"Run folder: {shown(self.run.folder)}\n"
+                f"Run folder: {relative_path(self.run.folder)}\n"
                 f"Next: {commands.PROGRAM} runs             a table of all runs\n"
                 f"      {commands.PROGRAM} fit --help       every option"
             )
@@ -63,7 +63,7 @@ class TrainerCLI(RunCLI):
         if self.trainer.is_global_zero:
             file = self.output_folder / "predictions.csv"
             predictions.write_csv(file, *predictions.rows(self, columns))
-            self.say(f"Predictions: {shown(file)}")
+            self.say(f"Predictions: {relative_path(file)}")
 
     # ---- What a command needs
 
@@ -84,8 +84,8 @@ class TrainerCLI(RunCLI):
         Raises:
             UserError: A step or a loader is not there.
         """
-        if told := self.missing(command):
-            raise UserError(told)
+        if sentence := self.missing(command):
+            raise UserError(sentence)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
@@ -107,7 +107,7 @@ class TrainerCLI(RunCLI):
             interrupted = isinstance(error, signals.Stopped)
             with suppress(OSError):  # what kept the run from writing may keep this from it too
                 self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
-            # a mistake told in a line, before the first step: the same command is to work once it is mended
+            # the user made a mistake, before the first step: the same command works once it is mended
             unused = self.created and not self.trainer.global_step and isinstance(error, Exception) and message(error)
             raise
         finally:
@@ -163,7 +163,7 @@ class TrainerCLI(RunCLI):
         """Print the metrics, and write them to a file in the run's folder."""
         metrics = {name: value for of_loader in results for name, value in of_loader.items()}
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self.say(values + (f"  ({shown(Path(self.ckpt_path))})" if self.ckpt_path else ""))
+        self.say(values + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
             text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
@@ -210,6 +210,6 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     return 0
 
 
-def shown(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """A path as the user would type it: relative if it lies below the working directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -30,7 +30,7 @@ from ..contract import Contract
 from ..errors import UserError, reason, require
 from ..parser import parser_message
 from ..runs import Run, write_whole
-from ..trainer import shown
+from ..trainer import relative_path
 from . import PROGRAM
 
 require("sweep", "optuna", "plotly")
@@ -214,13 +214,14 @@ def conclude(trials: Trials) -> None:
     file, page = trials.folder / "best.yaml", trials.folder / "sweep.html"
     score = f"{trials.space.metric} {best.value:.4f}"
     result = f"trial {number(best)}, {score}, of {complete} complete and {pruned} pruned"
-    repeat = f"{PROGRAM} fit -c {shown(file)}"
+    repeat = f"{PROGRAM} fit -c {relative_path(file)}"
     config = Run(trials.run_folder(best)).config_file.read_text(encoding="utf-8").partition("\n")[2]
     header = f"# The best of the sweep {trials.folder.name}: {result}\n# To train it again: {repeat}\n"
     write_whole(file, header + config)
     write_whole(page, _page(trials))
     values = "".join(f"\n    {name}: {short(value)}" for name, value in best.params.items())
-    print(f"\nBest: {result}{values}\nIts configuration: {shown(file)}\nPlots: {shown(page)}\nNext: {repeat}")
+    written = f"Its configuration: {relative_path(file)}\nPlots: {relative_path(page)}"
+    print(f"\nBest: {result}{values}\n{written}\nNext: {repeat}")
 
 
 def _page(trials: Trials) -> str:
