@@ -68,6 +68,7 @@ CHATTER = (
     *("`weights_only`", "Seed set to"),
     *("Trainer already configured with model summary", "Loading `", "Restoring ", "Restored ", "Loaded model weights"),
 )
+LOGS = ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed")
 
 
 @contextmanager
@@ -77,8 +78,9 @@ def quiet() -> Iterator[None]:
     def is_news(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(CHATTER)
 
-    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    log.addFilter(is_news)
+    logs = [logging.getLogger(name) for name in LOGS]
+    for log in logs:
+        log.addFilter(is_news)
     with warnings.catch_warnings():
         # data in memory needs no worker processes
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -94,7 +96,8 @@ def quiet() -> Iterator[None]:
         try:
             yield
         finally:
-            log.removeFilter(is_news)
+            for log in logs:
+                log.removeFilter(is_news)
 
 
 # else a callback with an Enum among its defaults, such as Lightning's Timer, could not be written to config.yaml
