@@ -331,7 +331,7 @@ _OPTIONS = [
         "a batch larger than the data",
         _fit("--data.batch_size=2000"),
         1,
-        "data.batch_size is 2000, but there are only 1293 items for training. Choose a smaller --data.batch_size.",
+        "data.batch_size is 2000, but there are only 1293 training images. Choose a smaller --data.batch_size.",
     ),
     Mistake(
         "a value that is no number",
@@ -544,8 +544,8 @@ _CHECKPOINTS = [
         "of another number of classes",
         ("test", "--ckpt_path=classes.ckpt"),
         1,
-        "the checkpoint classes.ckpt is of another model: input_shape is (3, 16, 16) there and (1, 8, 8) here, num_classes"
-        " is 2 there and 10 here",
+        "the checkpoint classes.ckpt is of another model: input_shape is (3, 16, 16) there and (1, 8, 8) here,"
+        " num_classes is 2 there and 10 here",
         _run_checkpoint("folder", "classes.ckpt"),
     ),
     Mistake(

@@ -141,8 +141,8 @@ def test_a_machine_that_reads_other_checkpoints_than_rank_0_is_refused(project, 
     [(code, said)] = run(project, ["fit", "--run=a", *OPTIONS, "--trainer.max_epochs=1"])
     assert code == 0, said
 
-    store.set(f"{PACKAGE}/begun", str(project / "runs" / "a"))
-    store.set(f"{PACKAGE}/position", "Position(epoch=7, batch=3, step=99)")
+    store.set(f"{PACKAGE}.runtime/resumed", str(project / "runs" / "a"))
+    store.set(f"{PACKAGE}.runtime/position", "Position(epoch=7, batch=3, step=99)")
     arguments = ["fit", "--run=a", "--resume", *OPTIONS, "--trainer.max_epochs=2"]
     [(code, said)] = run(project, arguments, environment=as_rank(1, store))
 
