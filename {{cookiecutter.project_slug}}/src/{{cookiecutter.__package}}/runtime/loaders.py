@@ -68,22 +68,23 @@ class ExactLoaders(Callback):
         stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
         indexed = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
         if train and not stateful and not indexed:
-            self._note(type(getattr(loader, "dataset", loader)).__name__)
+            self._note(type(getattr(loader, "dataset", loader)).__name__, getattr(loader, "num_workers", 0))
         if isinstance(loader, DataLoader) and not stateful:
             return _exact_copy(loader, self, train)
         return Iterated(loader, self, train, stateful)
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: str, num_workers: int) -> None:
         self.notes.append(
             f"{name} has neither indices nor a state: a resumed run reads again what an epoch has behind it, which"
             " takes the time of reading. That is exact if it yields the same items each time. Add state_dict and"
             " load_state_dict to the loader to avoid it."
         )
-        if self.trainer.world_size > 1:
-            self.notes.append(
-                f"{name} is not shared among the {self.trainer.world_size} processes: each trains on all of it, unless"
-                " it takes a part of its own by its rank."
-            )
+        sharers = {"processes": self.trainer.world_size, "worker processes": num_workers}
+        self.notes += [
+            f"{name} is not shared among the {count} {kind}: each reads all of it, unless it takes a part of its own."
+            for kind, count in sharers.items()
+            if count > 1
+        ]
 
     def position(self) -> tuple[int, int]:
         """The epoch that begins, and how many of its batches are done."""

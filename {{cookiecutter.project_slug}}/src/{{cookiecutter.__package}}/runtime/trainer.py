@@ -162,12 +162,27 @@ class TrainerCLI(RunCLI):
     def report(self, subcommand: str, results: list[Mapping[str, float]]) -> None:
         """Print the metrics, and write them to a file in the run's folder."""
         metrics = {name: value for of_loader in results for name, value in of_loader.items()}
+        if self.trainer.world_size > 1:
+            metrics = self._of_all_ranks(metrics)
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.say(values + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
             text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
             runs.write_whole(self.output_folder / f"{subcommand}.json", text)
+
+    def _of_all_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Average what each process measured on its share, where the module has not done so; print a note of it."""
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, metrics)
+        means = {name: sum(part[name] for part in parts) / len(parts) for name in metrics}
+        differing = [name for name, mean in means.items() if any(abs(part[name] - mean) > 1e-9 for part in parts)]
+        if differing:
+            self.say(
+                f"{', '.join(differing)}: each process logged its own value, and this is their mean. In validation the"
+                " first process's value counts. Log them with self.log(…, sync_dist=True)."
+            )
+        return means if differing else metrics
 
     @property
     def output_folder(self) -> Path:
