@@ -126,7 +126,7 @@ def trained() -> SimpleNamespace:
 
     seen: dict[str, Any] = {}
     loader, module = DataLoader(TensorDataset(torch.zeros(4, 2)), batch_size=2), Module()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)
     trainer.fit(module, loader, loader)
     return SimpleNamespace(trainer=trainer, loader=loader, result=next(iter(seen.values())))

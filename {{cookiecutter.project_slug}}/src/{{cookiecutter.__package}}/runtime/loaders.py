@@ -97,8 +97,8 @@ class ExactLoaders(Callback):
         trainer: Any = self.trainer
         loops = (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop)
         combined_loaders: list[Any] = [loop._combined_loader for loop in (*loops, trainer.predict_loop)]
-        for combined in combined_loaders:
-            for number, one in enumerate(combined.flattened if combined is not None else ()):
+        for combined in (there for there in combined_loaders if there is not None):
+            for number, one in enumerate(combined.flattened):
                 if one is loader:
                     return number, combined._mode
         return 0, "sequential"
