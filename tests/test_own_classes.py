@@ -44,31 +44,25 @@ class Form:
     tests: bool = True
 
 
-EXPORT = {"export": "example_input|exported"}  # none of the classes says what a network's input looks like
+EXPORT = {"export": "exported"}  # there is no forward, or no batch, that shows what a network's input looks like
 NO_PREDICT_DATA = {"predict": "predict_dataloader"}
 FORMS = {
     "loaders in the module": Form(
-        *("course_page", None, "val_loss"), ("trainer.gradient_clip_val", [0.5, 1.0]), {**EXPORT, **NO_PREDICT_DATA}
+        *("course_page", None, "val_loss"), ("trainer.gradient_clip_val", [0.5, 1.0]), NO_PREDICT_DATA
     ),
-    "plain loaders": Form("classifier", "plain_data", "val_loss", ("model.hidden_dim", [8, 16]), EXPORT),
-    "random augmentation": Form(
-        *("mixup", "augmented_data", "val_loss"), ("model.alpha", [0.2, 0.4]), {**EXPORT, **NO_PREDICT_DATA}
-    ),
+    "plain loaders": Form("classifier", "plain_data", "val_loss", ("model.hidden_dim", [8, 16])),
+    "random augmentation": Form(*("mixup", "augmented_data", "val_loss"), ("model.alpha", [0.2, 0.4]), NO_PREDICT_DATA),
     "two optimizers": Form(
         *("gan", "plain_data", "val_d_loss"), ("model.latent_dim", [4, 8]), {**EXPORT, "predict": "predict_step"}
     ),
-    "dict batches": Form(
-        *("dict_module", "dict_data", "val/loss"), ("model.embedding_dim", [8, 16]), {**EXPORT, **NO_PREDICT_DATA}
-    ),
-    "a stream": Form(
-        *("classifier", "stream_data", "val_loss"), ("data.batch_size", [16, 32]), {**EXPORT, **NO_PREDICT_DATA}
-    ),
+    "dict batches": Form(*("dict_module", "dict_data", "val/loss"), ("model.embedding_dim", [8, 16]), NO_PREDICT_DATA),
+    "a stream": Form(*("classifier", "stream_data", "val_loss"), ("data.batch_size", [16, 32]), NO_PREDICT_DATA),
     "a loader with state": Form(
-        *("classifier", "stateful_data", "val_loss"), ("data.batch_size", [16, 32]), {**EXPORT, **NO_PREDICT_DATA}
+        *("classifier", "stateful_data", "val_loss"), ("data.batch_size", [16, 32]), NO_PREDICT_DATA
     ),
     "an own learning rate": Form(
         *("own_lr", "plain_data", "val_loss", ("model.lr", [0.001, 0.002])),
-        {**EXPORT, "predict": "predict_step", "test": "test_step"},
+        {"predict": "predict_step", "test": "test_step"},
         tests=False,
     ),
     "no validation": Form(
@@ -77,7 +71,7 @@ FORMS = {
         validates=False,
         tests=False,
     ),
-    "regression": Form("regression", "regression_data", "val_rmse", ("model.learning_rate", [0.01, 0.02]), EXPORT),
+    "regression": Form("regression", "regression_data", "val_rmse", ("model.learning_rate", [0.01, 0.02])),
 }
 SAVES = "--save_every_n_steps=3"
 FIRST = {"--help": ["--help"], "fit --help": ["fit", "--help"], "fit": ["fit", "--run=whole", SAVES]}

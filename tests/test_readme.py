@@ -10,11 +10,14 @@ from project import FILES, PACKAGE, ROOT, TEMPLATE
 from tables import BEGIN, END, PROMPTS_PAGE, refused_and_warned, split_at_tables
 
 PAGE = PROMPTS_PAGE.read_text(encoding="utf-8")
-OF_THE_TEMPLATE = (*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), PROMPTS_PAGE)
+TESTS_PAGE = ROOT / "tests" / "README.md"
+OF_THE_TEMPLATE = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", PROMPTS_PAGE, TESTS_PAGE)
 OF_A_PROJECT = (*sorted(TEMPLATE.glob("*.md")), *sorted(TEMPLATE.glob("docs/*.md")))
 DOCUMENTS = [pytest.param(file, id=str(file.relative_to(ROOT))) for file in (*OF_THE_TEMPLATE, *OF_A_PROJECT)]
 # what commands write into a project, and git and cruft beside it
-WRITTEN = {"config.yaml", "run.json", "test.json", "best.yaml", ".cruft.json"}
+WRITTEN = {"config.yaml", "run.json", "test.json", "validate.json", "best.yaml", ".cruft.json"}
+# what the recipes have the user write
+RECIPES = {f"src/{PACKAGE}/mine.py", f"src/{PACKAGE}/sign.py", "mine.py", "sign.py", "stripes.py"}
 PROMPTS = {
     name: value
     for name, value in json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8")).items()
@@ -65,11 +68,11 @@ def test_every_file_that_is_named_exists(document):
     # between backticks, or in a command; what a run writes is named by its folder, runs/
     text = document.read_text(encoding="utf-8").replace("{{cookiecutter.project_slug}}/", "")
     text = text.replace("{{ cookiecutter.__package }}", PACKAGE)
-    named = re.findall(r"(?<![\w/.<])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|yaml|yml|toml|npz|json|cff))\b", text)
+    named = re.findall(r"(?<![\w/.<])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|yaml|yml|toml|npz|json|cff))\b(?!\.\w)", text)
     known = {path.name for folder in (ROOT / "tests", ROOT / "hooks", ROOT) for path in folder.iterdir()}
     known |= {file.rsplit("/")[-1] for file in FILES} | WRITTEN
     for name in named:
-        if name.startswith("runs/"):
+        if name.startswith("runs/") or name in RECIPES:
             continue
         there = (ROOT / name).is_file() or any(f"/{file}".endswith(f"/{name}") for file in FILES)
         assert there if "/" in name else name in known, name
@@ -78,6 +81,11 @@ def test_every_file_that_is_named_exists(document):
 @pytest.mark.parametrize(("file", "most"), [(ROOT / "README.md", 1200), (TEMPLATE / "README.md", 800)])
 def test_a_readme_is_read_in_minutes(file, most):
     assert len(file.read_text(encoding="utf-8").split()) <= most
+
+
+def test_every_file_of_tests_is_named_with_what_it_asks():
+    page = TESTS_PAGE.read_text(encoding="utf-8")
+    assert [file.name for file in ROOT.glob("tests/test_*.py") if f"`tests/{file.name}`" not in page] == []
 
 
 def test_every_page_of_a_project_is_named_in_its_readme():

@@ -1,14 +1,15 @@
-"""The recipes of the generated README, "Your own data" and "Your own network", done to the letter."""
+"""The recipes of a generated project's README and docs, done to the letter: own data, an own network, own classes."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from project import PACKAGE
 from test_ways_in import change
@@ -31,36 +32,49 @@ def project(bake_project) -> Path:
     return bake_project({"logger": "csv"})
 
 
-def recipe(project: Path, title: str) -> str:
-    """Return the text below a heading of the project's README, up to the next one, in one line."""
-    readme = (project / "README.md").read_text(encoding="utf-8")
-    return re.sub(r"\s+", " ", readme.split(f"\n## {title}\n")[1].split("\n## ")[0])
+def recipe(project: Path, page: str, title: str) -> str:
+    """Return the text below a heading of a page, up to the next one."""
+    return (project / page).read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def command_in(text: str) -> list[str]:
-    """Return the arguments of the first command in a recipe that trains."""
-    (found,) = re.findall(rf"``` python -m {PACKAGE} (fit .*?) ```", text)
+def blocks(text: str, language: str) -> list[str]:
+    """Return the code of a recipe that is written in a language; commands have none."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def fit_in(text: str) -> list[str]:
+    """Return the arguments of the command in a recipe that trains."""
+    (found,) = re.findall(rf"^python -m {PACKAGE} (fit.*)$", text, flags=re.MULTILINE)
     return shlex.split(found)
 
 
-def follow(project: Path, *fit: str) -> None:
+def follow(project: Path, *fit: str, refused: dict[str, str] | None = None) -> None:
     """Train as a recipe says, and then give every command that a user gives next.
+
+    Args:
+        project: The project.
+        fit: The command that trains.
+        refused: What a command says that the recipe's classes are not made for.
 
     Raises:
         AssertionError: A command failed, or the report has no part on the test.
     """
-    results = run(project, [*fit, *SHORT], *NEXT.values(), own=True)
-    failed = [f"{name}\n{output}" for name, (code, output) in zip(["fit", *NEXT], results, strict=True) if code]
+    results = dict(zip(("fit", *NEXT), run(project, [*fit, *SHORT], *NEXT.values(), own=True), strict=True))
+    for name, text in (refused or {}).items():
+        code, output = results.pop(name)
+        assert code == 1, output
+        assert text in output
+    failed = [f"{name}\n{output}" for name, (code, output) in results.items() if code]
     assert not failed, "\n".join(failed)
-    assert "No report was written" not in results[0][1]
-    tested = json.loads((project / "runs" / "own" / "test.json").read_text())
+    assert "No report was written" not in results["fit"][1]
+    loss = json.loads((project / "runs" / "own" / "test.json").read_text())["test/loss"]
     page = (project / "runs" / "own" / "report.html").read_text(encoding="utf-8")
-    assert f"{tested['test/loss']:.4f}" in page
+    assert (f"{loss:.4g}" if loss >= 1e-3 else f"{loss:.3g}".replace("e-0", "e-")) in page
 
 
 def test_images_in_a_folder_for_each_class_need_no_code(project):
-    text = recipe(project, "Your own data")
-    assert "train/cat/1.jpg train/dog/1.jpg …" in text
+    text = recipe(project, "README.md", "Your own data")
+    assert "train/cat/1.jpg  train/dog/1.jpg …" in text
     for split, count in (("train", 40), ("test", 8), ("val", 8)):
         for name, colour in (("cat", (250, 90, 60)), ("dog", (20, 20, 120))):
             folder = project / "data" / "images" / split / name
@@ -68,59 +82,80 @@ def test_images_in_a_folder_for_each_class_need_no_code(project):
             for number in range(count):
                 Image.new("RGB", (70 + number, 80), colour).save(folder / f"{number}.jpg")
 
-    follow(project, *command_in(text), "--data.batch_size=16")
+    follow(project, *fit_in(text), "--data.batch_size=16")
 
 
-def test_any_other_data_needs_its_facts_a_reader_and_a_name(project):
-    text = recipe(project, "Your own data")
-    source = f"src/{PACKAGE}"
-    assert (
-        f"in `{source}/datasets.py` add what is known of it to `FACTS` and read its files in `_read_tensors`;" in text
-    )
-    assert "in `data.py` add its name to the choices of `dataset`." in text
-    facts = '"stripes": Facts((1, 6, 6), (0.5,), (0.5,), 0, False, ("across", "down")),'
-    change(project / source / "datasets.py", "\nFACTS = {\n", f"\nFACTS = {{\n    {facts}\n")
-    reader = """
-    if dataset == "stripes":
-        return torch.load(root / f"{part}_images.pt"), torch.load(root / f"{part}_labels.pt")
-"""
-    file = project / source / "datasets.py"
-    (head,) = re.findall(r"\ndef _read_tensors\(.*\n(?:    \"\"\".*\"\"\"\n)?", file.read_text(encoding="utf-8"))
-    change(file, head, head + reader.removeprefix("\n"))
-    change(project / source / "data.py", '"image_folder"]', '"image_folder", "stripes"]')
-    write_stripes(project / "data" / "stripes")
+def test_images_in_other_files_need_a_function_and_an_entry(project):
+    text = recipe(project, "docs/data.md", "Images in other files")
+    writer, reader, entry = blocks(text, "python")
+    (project / "stripes.py").write_text(writer)
+    subprocess.run([sys.executable, "stripes.py"], cwd=project, check=True, timeout=60)
+    change(project / "src" / PACKAGE / "datasets.py", "\nFACTS = {\n", f"\n{reader}\n\nFACTS = {{\n{entry}")
 
-    follow(project, "fit", "--data.dataset=stripes", "--data.root=data/stripes")
+    follow(project, *fit_in(text))
 
-
-def write_stripes(folder: Path) -> None:
-    """Write images of 6x6 pixels with stripes across or down, in the form that the test's reader reads."""
-    folder.mkdir(parents=True)
-    stripes = torch.tensor([[0, 255] * 3]).expand(6, 6)
-    both = torch.stack([stripes.T, stripes]).to(torch.uint8)
-    for part, count in (("train", 200), ("test", 40)):
-        labels = torch.arange(count) % 2
-        torch.save(both[labels].unsqueeze(1), folder / f"{part}_images.pt")
-        torch.save(labels, folder / f"{part}_labels.pt")
+    assert "dataset: stripes" in (project / "runs" / "own" / "config.yaml").read_text()
 
 
 def test_a_network_of_ones_own_is_a_class_and_its_name(project):
-    text = recipe(project, "Your own network")
-    assert f"Write a class in `src/{PACKAGE}/network.py` that takes `input_shape` and `num_classes` first" in text
-    (named,) = re.findall(rf"--model.network ({PACKAGE}\.network\.\w+)", text)
-    network = """
+    text = recipe(project, "README.md", "Your own network")
+    network = project / "src" / PACKAGE / "network.py"
+    network.write_text(f"{network.read_text(encoding='utf-8')}\n\n{blocks(text, 'python')[0]}", encoding="utf-8")
 
-class OwnNet(nn.Module):
-    def __init__(self, input_shape, num_classes: int, hidden_size: int = 16):
-        super().__init__()
-        channels, height, width = input_shape
-        self.hidden = nn.Linear(channels * height * width, hidden_size)
-        self.last = nn.Linear(hidden_size, num_classes)
+    follow(project, *fit_in(text))
 
-    def forward(self, images):
-        return self.last(self.hidden(images.flatten(1)).relu())
-"""
-    file = project / "src" / PACKAGE / "network.py"
-    file.write_text(file.read_text(encoding="utf-8") + network, encoding="utf-8")
+    assert f"{PACKAGE}.network.TinyNet" in (project / "runs" / "own" / "config.yaml").read_text()
 
-    follow(project, *(word.replace(named, f"{PACKAGE}.network.OwnNet") for word in command_in(text)))
+
+def swap_classes(project: Path, train: str, options: str, monitor: str = "") -> None:
+    """Write ``train.py``, and in ``configs/default.yaml`` replace the options of the classes that were there."""
+    (project / "src" / PACKAGE / "train.py").write_text(train)
+    default = project / "configs" / "default.yaml"
+    text, replaced = re.subn(
+        r"^data:\n.*?(?=^trainer:)", f"{options}\n", default.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    assert replaced == 1
+    default.write_text(text, encoding="utf-8")
+    if monitor:
+        change(default, "        monitor: val/accuracy\n        mode: max\n", monitor)
+
+
+def test_classes_of_ones_own_need_their_two_names_and_their_options(project):
+    text = recipe(project, "docs/own-code.md", "An example from beginning to end")
+    classes, train = blocks(text, "python")
+    options, monitor = blocks(text, "yaml")
+    readme = recipe(project, "README.md", "Your own network")
+    assert train == blocks(readme, "python")[1]
+    assert options.replace("\n\n", "\n") == blocks(readme, "yaml")[0]
+    (project / "src" / PACKAGE / "mine.py").write_text(classes)
+    swap_classes(project, train, options, monitor)
+
+    follow(project, *fit_in(text), refused={"export": "Add to WaveModel a method exported()"})
+
+
+def test_the_example_of_the_contract_uses_every_name_of_it(project):
+    text = recipe(project, "docs/own-code.md", "The contract: 13 names")
+    names = re.findall(r"`(\w+)", "\n".join(re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)))
+    (classes,) = blocks(text, "python")
+    assert len(names) == 13
+    assert [name for name in names if not re.search(rf"\b{name}\b", classes)] == []
+    (project / "src" / PACKAGE / "sign.py").write_text(classes)
+    (project / "new.txt").write_text("1\n4\n")
+    example = recipe(project, "docs/own-code.md", "An example from beginning to end")
+    train, options = blocks(example, "python")[1], blocks(example, "yaml")[0]
+    swap_classes(project, train.replace("mine", "sign").replace("Wave", "Sign"), options)
+
+    follow(project, "fit")
+    [(code, output)] = run(project, ["predict", "new.txt"], own=True)
+
+    assert code == 0, output
+    assert re.search(r"above.*\n.*below", output)
+    folder = project / "runs" / "own"
+    record = json.loads((folder / "run.json").read_text())
+    assert record["fingerprint"] == "1000 numbers from 0 to 6"
+    assert record["headline"] == ["accuracy", "max", "%"]
+    assert (folder / "predictions.csv").read_text().startswith("number,sine\n")
+    assert (folder / "images" / "test_probabilities.png").is_file()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "How sure it is" in page
+    assert "always above" in page

@@ -1,4 +1,4 @@
-"""Does a run's report say what its files hold, and need nothing else? Does `runs` know which run still runs?"""
+"""Does a run's report say what its files hold, and need nothing else?"""
 
 from __future__ import annotations
 

@@ -10,9 +10,12 @@ from trainings import SECOND_EPOCH, bake, killed, prepared
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project with a finished run, a, and one that was killed in its second epoch; not to be changed."""
+    """Return a project with a finished run, a, whose output is in fit.txt, and one that was killed in its second epoch.
+
+    Not to be changed.
+    """
     project = bake(tmp_path_factory.mktemp("trained"))
-    prepared(project, ["fit", "--run=a", *SMALL])
+    (project / "fit.txt").write_text(prepared(project, ["fit", "--run=a", *SMALL]), encoding="utf-8")
     killed(project, ["fit", "--run=killed", *SMALL, "--save_every_n_steps=1"], SECOND_EPOCH)
     return project
 

@@ -11,17 +11,17 @@ from trainings import is_one_sentence, prepared, told
 from warm import run
 
 ONE_EPOCH = ("--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", "--trainer.limit_test_batches=2")
-WRITES = {"validate": "validate.json", "test": "test.json", "predict": "predictions.csv", "export": "export/README.md"}
+WRITES = {"validate": "validate.json", "test": "test.json", "predict": "predictions.csv"}
 
 
 @pytest.fixture(scope="module")
 def debugged_once(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project with a run, a, and, newer than it, b with the overlay quick and c with overfit."""
+    """Return a project with a run, a, and two newer ones: looked, of the overlay quick, and learnt, of overfit."""
     project = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("debugged") / "project"))
     prepared(
         project,
-        ["fit", "-c", "configs/quick.yaml", "--run=b", *SMALL, *ONE_EPOCH],
-        ["fit", "-c", "configs/overfit.yaml", "--run=c", *ONE_EPOCH],
+        ["fit", "-c", "configs/quick.yaml", "--run=looked", *SMALL, *ONE_EPOCH],
+        ["fit", "-c", "configs/overfit.yaml", "--run=learnt", *ONE_EPOCH],
     )
     return project
 
@@ -47,13 +47,23 @@ def test_no_command_takes_a_run_of_an_overlay_for_debugging_by_itself(debugged):
     assert taken == {command: ["a"] for command in WRITES}
 
 
+def test_export_takes_no_run_of_an_overlay_for_debugging_by_itself(debugged):
+    """``fit``, ``fit -c configs/quick.yaml``, ``fit -c configs/overfit.yaml``; then ``export``, cut short."""
+    before = "import torch.export; torch.export.export = None\n"
+
+    [(_, output)] = run(debugged, ["export"], before=before)
+
+    assert "looked" not in output
+    assert "learnt" not in output
+
+
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="nothing marks a run by its overlay")
 def test_a_run_of_an_overlay_for_debugging_is_marked_and_has_to_be_named(debugged):
-    """``fit -c configs/overfit.yaml --run=c``; ``test`` and ``test --run=c``, where there is no other run."""
-    for name in ("a", "b", "killed"):
+    """``fit -c configs/overfit.yaml --run=learnt``; ``test`` and ``test --run=learnt``, where there is no other run."""
+    for name in ("a", "looked", "killed"):
         shutil.rmtree(debugged / "runs" / name)
 
-    (code, output), (named, _), (_, table) = run(debugged, ["test"], ["test", "--run=c"], ["runs"])
+    (code, output), (named, _), (_, table) = run(debugged, ["test"], ["test", "--run=learnt"], ["runs"])
 
     assert named == 0
     assert code == 1, output

@@ -120,7 +120,6 @@ def texts(value: object) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="checkpoints and test.json hold the path of the folder")
 def test_nothing_that_a_run_saves_holds_an_absolute_path(trained, tmp_path_factory):
     """``fit --run=a``, and every text in its checkpoints and in its other files."""
     folder, held = trained / "runs" / "a", {}
@@ -149,12 +148,12 @@ def test_nothing_that_a_run_saves_holds_an_absolute_path(trained, tmp_path_facto
             id="GradientAccumulationScheduler",
         ),
         broken(
-            "the size that was found is looked for again, and another one is found",
+            "the size is looked for again, and that sets the training back to its first epoch",
             callback("BatchSizeFinder", max_trials=2, init_val=8),
             id="BatchSizeFinder",
         ),
         broken(
-            "the name of the pruning function is written as a text that can't be read",
+            "the pruning function can't be written, so config.yaml holds a text in its place",
             callback("ModelPruning", pruning_fn="l1_unstructured", amount=0.5),
             id="ModelPruning",
         ),
@@ -165,8 +164,8 @@ def test_a_run_with_a_callback_of_lightning_is_resumed_exactly(tmp_path, options
     assert unlike_when_resumed(bake(tmp_path), *SAVED, *options) == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="what was frozen is frozen again, or never thawed")
-def test_a_run_that_thaws_its_backbone_is_resumed_exactly(tmp_path):
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the backbone stays frozen after the resume")
+def test_a_run_that_fine_tunes_its_backbone_is_resumed_exactly(tmp_path):
     """``fit --run=killed`` with BackboneFinetuning, SIGKILL in the second epoch, ``fit --resume=killed``."""
     options = [*callback("BackboneFinetuning", unfreeze_backbone_at_epoch=1), "--model.scheduler=null"]
     assert unlike_when_resumed(bake(tmp_path), *SAVED, *options, before=WITH_BACKBONE) == []
@@ -199,7 +198,7 @@ def test_a_callback_that_config_yaml_can_not_hold_is_refused_or_left_to_its_defa
         assert repeated == 0, again
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="its state can't be loaded where nothing is trained")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="its state can't be loaded for the test")
 def test_a_run_with_spike_detection_is_tested_when_it_has_trained(tmp_path):
     """``fit --trainer.callbacks+=pytorch_lightning.callbacks.SpikeDetection``."""
     [(code, output)] = run(bake(tmp_path), ["fit", *SMALL, *callback("SpikeDetection")])

@@ -75,15 +75,15 @@ ImageClassifier.{hook} = kill
 def unlike_when_resumed(
     project: Path, *options: str, place: tuple[str, str] = SECOND_EPOCH, before: str = ""
 ) -> list[str]:
-    """Train twice, killed the second time and resumed, and return in what the two runs differ.
+    """Train twice, killed the first time and resumed, and return in what the two runs differ.
 
     Raises:
         AssertionError: The killed run could not be resumed.
     """
-    prepared(project, ["fit", "--run=whole", *options], before=before)
     killed(project, ["fit", "--run=killed", *options], place, before)
     [(code, output)] = run(project, ["fit", "--resume=killed"], before=before)
     assert code == 0, output
+    prepared(project, ["fit", "--run=whole", *options], before=before)
     return differences(project / "runs" / "whole", project / "runs" / "killed")
 
 

@@ -205,7 +205,7 @@ def test_values_out_of_bounds_are_refused(option, value, text) -> None:
 
 def test_a_batch_larger_than_the_training_images_is_refused() -> None:
     data = digits(batch_size=2000)
-    with refused("data.batch_size is 2000, but there are only 1293 training images"):
+    with refused("data.batch_size is 2000, but there are only 1293 items for training"):
         data.train_dataloader()
 
 

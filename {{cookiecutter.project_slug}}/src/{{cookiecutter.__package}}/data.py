@@ -166,7 +166,7 @@ class DataModule(pl.LightningDataModule):
         if workers is None:
             num_batches = -(-len(indices) // self.batch_size)
             workers = min(8, os.cpu_count() or 1, num_batches) if isinstance(dataset, ImageFiles) else 0
-        loader = gathered(
+        return gathered(
             dataset,  # dataset[indices] is a whole batch
             indices,
             self.batch_size,
@@ -175,15 +175,7 @@ class DataModule(pl.LightningDataModule):
             seed=self.seed,
             trainer=trainer,
             num_workers=workers,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
-        if train and len(loader) == 0:
-            share = f" on each of {trainer.world_size} devices" if trainer and trainer.world_size > 1 else ""
-            raise UserError(
-                f"data.batch_size is {self.batch_size}{share}, but there are only {len(indices)} training images."
-                " Choose a smaller --data.batch_size."
-            )
-        return loader
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Normalise a batch of uint8 images on the device, and augment it in training."""

@@ -43,8 +43,7 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
     """Read new images for an exported model, whose ``facts`` name its input and the shape ``["batch", C, H, W]``.
 
     Yields:
-        Each file's name with its image, uint8 ``(C, H, W)``, by the name of the input, or with a text that says why it
-        can't be read.
+        Each file's name with its image, uint8 ``(C, H, W)``, by the input's name, or with why it can't be read.
 
     Raises:
         UserError: There are no images, or the model takes something else.

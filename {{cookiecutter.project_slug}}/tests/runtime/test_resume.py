@@ -8,6 +8,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchmetrics import MeanMetric
 from toy import Toy, ToyData
 from written import assert_same, record, rows
 
@@ -37,12 +38,20 @@ class NoisyData(ToyData):
 
 
 class RandomSteps(Toy):
-    """The step itself draws random numbers."""
+    """The step itself draws random numbers, and logs what is summed over an epoch."""
+
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(lr)
+        self.mean = MeanMetric()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         scale = 1 + 0.1 * random.random() + 0.1 * np.random.rand()
         numbers = torch.nn.functional.dropout(batch[0], 0.2) * scale
-        return super().training_step([numbers, batch[1]], batch_idx)
+        loss = super().training_step([numbers, batch[1]], batch_idx)
+        self.log("train/epoch_loss", loss, on_step=False, on_epoch=True)
+        self.mean.update(loss.detach())
+        self.log("train/mean", self.mean, on_step=False, on_epoch=True)
+        return loss
 
 
 @pytest.mark.parametrize("options", [(), ("--speed.short_loop", "false")])

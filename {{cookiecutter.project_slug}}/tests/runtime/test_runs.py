@@ -59,7 +59,7 @@ def test_evaluation_takes_the_best_checkpoint_of_the_newest_run(run, have) -> No
 def test_a_checkpoint_is_evaluated_by_its_path(run, have) -> None:
     have("finished", "a")
     assert run("test", "--ckpt_path", "runs/a/checkpoints/last.ckpt") == 0
-    assert record("a", "test.json")["checkpoint"] == "runs/a/checkpoints/last.ckpt"
+    assert record("a", "test.json")["checkpoint"] == "last.ckpt"
 
 
 def test_a_checkpoint_of_another_model_is_refused(run, have, capsys) -> None:

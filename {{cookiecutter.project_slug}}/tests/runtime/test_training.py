@@ -27,7 +27,7 @@ def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
     assert (known["metric"], known["mode"], known["debug"]) == ("val/loss", "min", None)
     assert (folder / "checkpoints" / known["best_checkpoint"]).is_file()
     assert known["best_score"] == min(float(row["val/loss"]) for row in rows("a") if row["val/loss"])
-    assert known["items"] == 3 * 48
+    assert known["train_items"] == 3 * 48
     assert {name for name in rows("a")[0] if "/" in name} == {"train/loss", "val/loss", "test/loss"}
 
 

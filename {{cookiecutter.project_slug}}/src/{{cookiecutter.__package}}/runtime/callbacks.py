@@ -25,7 +25,7 @@ class CheckMonitors(Callback):
         UserError: A callback or schedule monitors a validation metric that is not logged.
     """
 
-    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         logged = trainer.callback_metrics
         monitors = [(callback, getattr(callback, "monitor", None)) for callback in trainer.callbacks]
         monitors += [(config.scheduler, config.monitor) for config in trainer.lr_scheduler_configs]
@@ -125,7 +125,7 @@ class Pictures(Callback):
         self._outputs.append(outputs)  # stays on the device: moving it would make every batch wait
         self._batch = batch if self._batch is None else self._batch
 
-    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str, stem: str) -> None:
+    def _log(self, trainer: Any, pl_module: pl.LightningModule, split: str, stem: str) -> None:
         outputs, batch = self._outputs, self._batch
         self._outputs, self._batch = [], None
         show = contract.get("show", pl_module)

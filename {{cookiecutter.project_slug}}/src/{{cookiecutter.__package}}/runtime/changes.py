@@ -55,10 +55,10 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
     names = {*before, *now} - CHANGEABLE
     changed = sorted(name for name in names if before.get(name) != now.get(name))
     if changed and not accept:
+        differences = ", ".join(f"{name} is {now.get(name)} and was {before.get(name)}" for name in changed)
         raise UserError(
-            f"a resumed run keeps its options, but {changed[0]} is {now.get(changed[0])} and was"
-            f" {before.get(changed[0])}. Only {', '.join(sorted(LIMITS))} may change; start a new run for the rest, or"
-            " take the change into this one with --accept_changes true."
+            f"a resumed run keeps its options, but {differences}. Only {', '.join(sorted(LIMITS))} may change; start a"
+            " new run for the rest, or take the change into this one with --accept_changes true."
         )
-    told = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed]
-    run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *told]
+    lines = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed]
+    run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *lines]

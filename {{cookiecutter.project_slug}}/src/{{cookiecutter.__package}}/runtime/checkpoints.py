@@ -105,7 +105,7 @@ def newest_whole(folder: Path, say: Callable[[str], object]) -> tuple[Path, dict
 
     Args:
         folder: A run's checkpoints.
-        say: Is told of each file that is passed over, and why.
+        say: Is called with a sentence on each file that is passed over.
 
     Returns:
         The file and what it holds, or None if there is no checkpoint.
@@ -161,7 +161,7 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
     Raises:
         UserError: It is of another model, or of none.
     """
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(
             f"the checkpoint {file} is none that a training has written. Give one of runs/NAME/checkpoints."
         )
@@ -174,10 +174,10 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
         names = [name for name in there | now if there.get(name) != now.get(name)]
         names.sort(key=lambda name: (name.count("."), name))  # the order that they are linked in is not always the same
         if names:
-            told = ", ".join(f"{name} is {there.get(name)} there and {now.get(name)} here" for name in names[:3])
+            differences = ", ".join(f"{name} is {there.get(name)} there and {now.get(name)} here" for name in names[:3])
             raise UserError(
-                f"the checkpoint {file} is of another model: {told}. Give the options that it was trained with, as they"
-                " stand in its run's config.yaml, and the network as it was."
+                f"the checkpoint {file} is of another model: {differences}. Give the options that it was trained"
+                " with, as they stand in its run's config.yaml, and the network as it was."
             )
 
 

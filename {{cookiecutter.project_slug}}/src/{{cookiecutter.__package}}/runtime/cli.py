@@ -17,12 +17,15 @@ from pytorch_lightning.plugins import DoublePrecision
 
 from . import assembly, changes, checkpoints, contract, hardware, loggers, ranks, runs, speed
 from .checkpoints import Position, flat
+from .commands import PACKAGE, PROGRAM
 from .contract import Contract
 from .errors import UserError
+from .loaders import ExactLoaders
 from .parser import Parser
+from .resume import ExactResume
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
-# Options of one call, which are no part of a run's configuration.
+# Options of one call; they are not configuration.
 CALL_OPTIONS = (
     *("config", "run", "resume", "accept_changes", "ckpt_path", "weights_only", "verbose", "return_predictions"),
 )
@@ -35,17 +38,18 @@ class RunCLI(LightningCLI):
         module_class: The LightningModule.
         data_class: The LightningDataModule, or None.
         args: The command line, the command first.
-        execute: Run the command; otherwise its options are parsed, its run is found, and model, data module and Trainer
-            are built.
+        execute: Run the command; otherwise its run is found, and model, data module and Trainer are built.
         callbacks: Callbacks that are no part of the run's configuration.
 
     Attributes:
         run: The run that is trained or evaluated; None for a checkpoint that belongs to none, and under fast_dev_run.
-        ckpt_path: The checkpoint to go on with or to evaluate.
-        created: Whether the run is a new one.
+        ckpt_path: The checkpoint to go on with or to evaluate; ``created`` tells that the run is a new one.
         links: Values of the model's arguments that the data module gave, as text.
     """
 
+    trainer: Any  # Lightning gives it attributes that a type checker can't see
+    exact_loaders: ExactLoaders
+    exact_resume: ExactResume
     run: runs.Run | None = None
     ckpt_path: str | Path | None = None
     created = False
@@ -65,13 +69,12 @@ class RunCLI(LightningCLI):
         self.links: dict[str, str] = {}
         self._checkpoint: dict[str, Any] | None = None  # what the file at `ckpt_path` holds
         defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
-        program = f"python -m {__package__.partition('.')[0]}"
         super().__init__(
             module_class,
             data_class,
             args=args,
             parser_class=Parser,
-            parser_kwargs={"prog": program, **{name: dict(defaults) for name in self.subcommands()}},
+            parser_kwargs={"prog": PROGRAM, **{name: dict(defaults) for name in self.subcommands()}},
             save_config_callback=None,  # the folder is given its config.yaml when it is made
             auto_configure_optimizers=False,
             seed_everything_default=0,
@@ -153,7 +156,7 @@ class RunCLI(LightningCLI):
 
     def config_text(self) -> str:
         """Text of a run's ``config.yaml``."""
-        header = f"# To repeat this run in a new folder: python -m {__package__.partition('.')[0]} fit -c FILE\n"
+        header = f"# To repeat this run in a new folder: {PROGRAM} fit -c FILE\n"
         options = self.options()
         for name, value in flat(options).items():
             if "Unable to serialize instance" in str(value):  # jsonargparse's words
@@ -194,7 +197,7 @@ class RunCLI(LightningCLI):
             if restarts != "0":
                 raise UserError(
                     f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on with"
-                    f" it: torchrun … -m -- {__package__.partition('.')[0]} fit --run NAME --resume"
+                    f" it: torchrun … -m -- {PACKAGE} fit --run NAME --resume"
                 )
             return None
         if options.ckpt_path or (options.run and options.resume):
@@ -209,23 +212,19 @@ class RunCLI(LightningCLI):
             run = runs.Run(root.absolute() / options.run) if options.run else runs.find(root, options.resume, False)
             if not run.config_file.is_file():
                 return ""
-            self._lock(run)
+            run.lock()
             chosen.append(run)
             return str(run.folder)
 
         folder = ranks.shared("resumed", choose)
         return chosen[0] if chosen else runs.Run(Path(folder)) if folder else None
 
-    def _lock(self, run: runs.Run) -> None:
-        if told := run.lock():
-            print(told, flush=True)
-
     def _create_run(self, trainer: Any, name: str | None) -> runs.Run:
         chosen: list[runs.Run] = []
 
         def choose() -> str:
             run = runs.Run(runs.make_folder(Path(trainer.default_root_dir or "runs"), name, self.config_text()))
-            self._lock(run)
+            run.lock()
             chosen.append(run)
             return str(run.folder)
 
@@ -270,7 +269,7 @@ class RunCLI(LightningCLI):
             self.run = self._create_run(trainer, options.run)
         with self._discarded_on_error():
             if new:
-                self._compare_ranks()
+                ranks.compare_positions(str(self.position), self.ckpt_path)
             assembly.outputs(self, trainer, options, new)
             assembly.callbacks(self, trainer, options, fit)
             assembly.plugins(trainer, fit)
@@ -279,14 +278,6 @@ class RunCLI(LightningCLI):
             # Lightning loads a checkpoint before it does this, and would round the weights to float32
             built.precision_plugin.convert_module(self.model)
         return built
-
-    def _compare_ranks(self) -> None:
-        if not ranks.all_have("position", str(self.position)):
-            raise UserError(
-                f"this process reads {self.ckpt_path or 'no checkpoint'} and would go on from {self.position}, but"
-                " rank 0 from somewhere else: the machines do not see the same files. Put the project on a file system"
-                " that they share, or start the command again if they do."
-            )
 
     @contextmanager
     def _discarded_on_error(self) -> Iterator[None]:

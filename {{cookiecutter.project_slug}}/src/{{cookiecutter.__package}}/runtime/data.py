@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
+from .errors import UserError
+
 
 class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Yield the batches of an epoch as tensors of indices; the order is a function of seed and epoch alone.
@@ -26,6 +28,9 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
         seed: Seed of the order.
         rank: Number of this process.
         world_size: Number of processes.
+
+    Raises:
+        UserError: There are not enough items for a whole batch of equal shares.
     """
 
     def __init__(
@@ -46,6 +51,12 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        if equal_shares and len(self) == 0:
+            share = f" on each of {world_size} devices" if world_size > 1 else ""
+            raise UserError(
+                f"data.batch_size is {batch_size}{share}, but there are only {len(indices)} items for training. Choose"
+                " a smaller --data.batch_size."
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of that epoch; it is called at each epoch's start."""
@@ -75,11 +86,10 @@ def gathered(
     seed: int = 0,
     trainer: Any = None,
     num_workers: int = 0,
-    pin_memory: bool = False,
 ) -> DataLoader:
-    """A loader of a data set that is indexed by whole batches, ``dataset[(B,) int64]``, and returns a tuple of tensors.
+    """A loader of a data set that is indexed by whole batches, ``dataset[(B,) int64]``, and returns tuples of tensors.
 
-    A data set that draws no random numbers says so by ``draws_nothing = True``, which saves seeding each batch.
+    A data set that draws no random numbers has ``draws_nothing = True``, which saves seeding each batch.
 
     Args:
         dataset: The data set.
@@ -90,17 +100,10 @@ def gathered(
         seed: Seed of the order.
         trainer: Tells how many processes share the items; None is one.
         num_workers: Processes that load batches.
-        pin_memory: Keep batches in memory that a GPU can read by itself.
     """
-    batches = BatchSampler(
-        indices,
-        batch_size,
-        shuffle=shuffle and not (trainer and trainer.overfit_batches),
-        equal_shares=equal_shares,
-        seed=seed,
-        rank=trainer.global_rank if trainer else 0,
-        world_size=trainer.world_size if trainer else 1,
-    )
+    shuffle = shuffle and not (trainer and trainer.overfit_batches)
+    rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    batches = BatchSampler(indices, batch_size, shuffle, equal_shares, seed, rank, world_size)
     return DataLoader(
         dataset,
         sampler=batches,
@@ -108,5 +111,5 @@ def gathered(
         collate_fn=tuple,  # and the data set whole batches of tensors
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        pin_memory=pin_memory,
+        pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
     )

@@ -29,6 +29,11 @@ def message(error: Exception) -> str | None:
             f"a process that loads batches has died: {text.rstrip('. ')}. Most often memory ran out: take fewer such"
             " processes with --data.num_workers, or 0 for none. To go on: fit --resume --data.num_workers 0"
         )
+    if "parameters that were not used in producing the loss" in text:
+        return (
+            "a step does not use all parameters of the model, and several processes then wait for one another. Add"
+            " --trainer.strategy ddp_find_unused_parameters_true"
+        )
     # Lightning's name for a wrong configuration, and a misspelt metric, for which it has no type of its own
     if type(error).__name__ == "MisconfigurationException" or text.startswith("Early stopping conditioned on metric"):
         return text

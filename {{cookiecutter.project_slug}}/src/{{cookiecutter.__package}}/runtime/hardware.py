@@ -49,8 +49,8 @@ def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
         UserError: The accelerator is not there, there are fewer devices than asked for, options contradict one
             another, or the other processes that they need were not started.
     """
-    accelerator, strategy, precision = (str(trainer[key]) for key in ("accelerator", "strategy", "precision"))
-    device = _device(accelerator)
+    strategy = str(trainer["strategy"])
+    device = _device(str(trainer["accelerator"]))
     for refused in REFUSED:
         option = refused.option.split()[0]
         if (
@@ -63,7 +63,15 @@ def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
                 f" Choose --trainer.{option} {refused.fix}."
             )
     _check_devices(device, trainer["devices"])
-    clip = trainer["gradient_clip_val"]
+    _check_clipping(trainer, fused_optimizer)
+    if trainer["sync_batchnorm"] and device == "cpu":
+        raise UserError("trainer.sync_batchnorm is true, and the device is cpu: it needs GPUs. Leave it out.")
+    _check_launcher(int(trainer["num_nodes"]))
+    return device
+
+
+def _check_clipping(trainer: Mapping[str, Any], fused_optimizer: bool) -> None:
+    clip, strategy, precision = trainer["gradient_clip_val"], str(trainer["strategy"]), str(trainer["precision"])
     if clip and precision == "16-mixed" and fused_optimizer:
         raise UserError(
             f"trainer.gradient_clip_val is {clip}: with precision 16-mixed a fused optimizer can't clip gradients."
@@ -74,10 +82,6 @@ def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
             f"trainer.gradient_clip_val is {clip}: FSDP can't clip by the norm of sharded gradients."
             " Add --trainer.gradient_clip_algorithm value, or choose --trainer.strategy ddp."
         )
-    if trainer["sync_batchnorm"] and device == "cpu":
-        raise UserError("trainer.sync_batchnorm is true, and the device is cpu: it needs GPUs. Leave it out.")
-    _check_launcher(int(trainer["num_nodes"]))
-    return device
 
 
 def by_torchrun() -> bool:

@@ -46,13 +46,14 @@ class ExactLoaders(Callback):
         self.run = run
         self.notes: list[str] = []
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
         self.trainer = trainer
         seeds = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
         self.seed_device = seeds.get(trainer.strategy.root_device.type)
         # Lightning calls this method for each loader, after it has chosen its sampler and before its workers start
-        prepare = type(trainer.strategy).process_dataloader.__get__(trainer.strategy)
-        trainer.strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
+        strategy: Any = trainer.strategy
+        prepare = type(strategy).process_dataloader.__get__(strategy)
+        strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.notes:
@@ -67,22 +68,23 @@ class ExactLoaders(Callback):
         stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
         indexed = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
         if train and not stateful and not indexed:
-            self._note(type(getattr(loader, "dataset", loader)).__name__)
+            self._note(type(getattr(loader, "dataset", loader)).__name__, getattr(loader, "num_workers", 0))
         if isinstance(loader, DataLoader) and not stateful:
             return _exact_copy(loader, self, train)
         return Iterated(loader, self, train, stateful)
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: str, num_workers: int) -> None:
         self.notes.append(
             f"{name} has neither indices nor a state: a resumed run reads again what an epoch has behind it, which"
             " takes the time of reading. That is exact if it yields the same items each time. Add state_dict and"
             " load_state_dict to the loader to avoid it."
         )
-        if self.trainer.world_size > 1:
-            self.notes.append(
-                f"{name} is not shared among the {self.trainer.world_size} processes: each trains on all of it, unless"
-                " it takes a part of its own by its rank."
-            )
+        sharers = {"processes": self.trainer.world_size, "worker processes": num_workers}
+        self.notes += [
+            f"{name} is not shared among the {count} {kind}: each reads all of it, unless it takes a part of its own."
+            for kind, count in sharers.items()
+            if count > 1
+        ]
 
     def position(self) -> tuple[int, int]:
         """The epoch that begins, and how many of its batches are done."""
@@ -92,10 +94,10 @@ class ExactLoaders(Callback):
 
     def place(self, loader: Any) -> tuple[int, str]:
         """Number of a loader among those of its stage, and how they are combined."""
-        trainer = self.trainer
+        trainer: Any = self.trainer
         loops = (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop)
-        for loop in (*loops, trainer.predict_loop):
-            combined = loop._combined_loader
+        combined_loaders: list[Any] = [loop._combined_loader for loop in (*loops, trainer.predict_loop)]
+        for combined in combined_loaders:
             for number, one in enumerate(combined.flattened if combined is not None else ()):
                 if one is loader:
                     return number, combined._mode

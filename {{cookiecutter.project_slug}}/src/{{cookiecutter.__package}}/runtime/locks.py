@@ -25,11 +25,8 @@ class Locked:
         self.folder = folder
         self._lock: filelock.BaseFileLock | None = None
 
-    def lock(self) -> str:
-        """Lock the folder until this process ends.
-
-        Returns:
-            A sentence if the file system has no locks, else nothing.
+    def lock(self) -> None:
+        """Lock the folder until this process ends. Where the file system has no locks, print a warning.
 
         Raises:
             UserError: Another process works on it.
@@ -44,9 +41,12 @@ class Locked:
             ) from error
         except (OSError, NotImplementedError):
             self._lock = None
-            return f"{self.folder.parent} is on a file system without locks: start no second process on this run."
+            print(
+                f"{self.folder.parent} is on a file system without locks: start no second process on this run.",
+                flush=True,
+            )
+            return
         _locked.append(self)
-        return ""
 
     def unlock(self) -> None:
         """Free the lock, if this process has it."""

@@ -1,4 +1,4 @@
-"""The parser of the command line, which tells a mistake in a few lines; and what of Lightning's messages is shown."""
+"""The parser of the command line, with short messages, and a filter for what Lightning prints in every run."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import yaml
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
+from .commands import PROGRAM
 from .errors import reason
 
 
@@ -48,9 +49,9 @@ def parser_message(message: str, options: Iterable[str]) -> str:
         return f"--{option.group(1)} is {given.group(1)!r}; it must be {' or '.join(dict.fromkeys(words))}."
     # What is wrong stands in the first and the innermost lines; between them is the list of types that were tried.
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    told = [line for line in lines[1:] if not line.startswith(("Previous ", "- Raised", "Given value"))]
-    shown = lines[:1] + told[-2:]
-    return "\n".join(line if len(line) <= 300 else line[:297] + "..." for line in shown)
+    causes = [line for line in lines[1:] if not line.startswith(("Previous ", "- Raised", "Given value"))]
+    kept = lines[:1] + causes[-2:]
+    return "\n".join(line if len(line) <= 300 else line[:297] + "..." for line in kept)
 
 
 def _type_in_words(expected: str) -> str:
@@ -67,6 +68,7 @@ CHATTER = (
     *("`weights_only`", "Seed set to"),
     *("Trainer already configured with model summary", "Loading `", "Restoring ", "Restored ", "Loaded model weights"),
 )
+LOGS = ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed")
 
 
 @contextmanager
@@ -76,13 +78,17 @@ def quiet() -> Iterator[None]:
     def is_news(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(CHATTER)
 
-    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    log.addFilter(is_news)
+    logs = [logging.getLogger(name) for name in LOGS]
+    for log in logs:
+        log.addFilter(is_news)
     with warnings.catch_warnings():
         # data in memory needs no worker processes
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # a resumed run goes on in its folder
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        # a run's folder was moved, which ExactResume knows; and an evaluation, which needs no ExactResume
+        warnings.filterwarnings("ignore", message="The dirpath has changed from")
+        warnings.filterwarnings("ignore", message=".*add the following callbacks: .*ExactResume")
         # on a cluster's login node; a job that needs srun and was started without is refused
         warnings.filterwarnings("ignore", message="The `srun` command is available")
         # Lightning's own use of torch
@@ -90,7 +96,8 @@ def quiet() -> Iterator[None]:
         try:
             yield
         finally:
-            log.removeFilter(is_news)
+            for log in logs:
+                log.removeFilter(is_news)
 
 
 # else a callback with an Enum among its defaults, such as Lightning's Timer, could not be written to config.yaml
@@ -132,6 +139,6 @@ class Parser(LightningArgumentParser):
         options, program = parser._options(), parser.prog.replace(" [options]", "")
         if not program.startswith("python"):  # the parser of a class that an option names
             options = [option.lstrip("-") for option in options]
-            program = f"python -m {__package__.partition('.')[0]} fit"
+            program = f"{PROGRAM} fit"
         print(f"error: {parser_message(message, options)}\nAll options: {program} --help", file=sys.stderr)
         self.exit(2)

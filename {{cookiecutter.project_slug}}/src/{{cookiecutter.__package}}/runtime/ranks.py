@@ -53,9 +53,18 @@ def shared(question: str, choose: Callable[[], str]) -> str:
     return chosen
 
 
-def all_have(question: str, value: str) -> bool:
-    """Whether this process has what rank 0 has, where they may run on several machines."""
-    return _launched_world() is None or shared(question, lambda: value) == value
+def compare_positions(position: str, checkpoint: object) -> None:
+    """Refuse to go on from another position than rank 0 does, where the processes may run on several machines.
+
+    Raises:
+        UserError: This process reads another checkpoint.
+    """
+    if _launched_world() is not None and shared("position", lambda: position) != position:
+        raise UserError(
+            f"this process reads {checkpoint or 'no checkpoint'} and would go on from {position}, but rank 0 from"
+            " somewhere else: the machines do not see the same files. Put the project on a file system that they share,"
+            " or start the command again if they do."
+        )
 
 
 def is_rank_0() -> bool:

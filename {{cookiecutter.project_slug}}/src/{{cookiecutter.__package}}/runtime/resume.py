@@ -8,7 +8,6 @@ of the seed, the epoch and the batch (`loaders.ExactLoaders`).
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ class ExactResume(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self.folder is not None:  # a run's folder may be moved, renamed or copied
-            checkpoint["callbacks"] = without_folder(checkpoint["callbacks"], f"{self.folder}{os.sep}")
+            checkpoint["callbacks"] = without_folder(checkpoint["callbacks"], self.folder)
 
     # ---- Going on
 
@@ -124,7 +123,7 @@ class ExactResume(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = dict(state_dict)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         signals.defer()
         self._skips_bad_steps = trainer.precision == "16-mixed"  # by itself
         self._can_read_loss = pl_module.device.type == "cpu" and trainer.world_size == 1

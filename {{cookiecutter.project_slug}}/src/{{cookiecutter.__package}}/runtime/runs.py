@@ -160,27 +160,32 @@ def make_folder(root: Path, name: str | None, config: str) -> Path:
         run = Run(made)
         run.configure(config)
         run.update(status="running", started=time.strftime("%Y-%m-%d %H:%M:%S"))
-        for number in range(1, 1000):
-            chosen = name or time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{number}" if number > 1 else "")
-            folder = root.absolute() / chosen
-            if not folder.exists():
-                made.rename(folder)
-                return folder
-            if name is not None and Run(folder).record.get("status") == "failed" and not Run(folder).in_use():
-                aside = next(path for i in range(1, 1000) if not (path := root / f"{name}_failed_{i}").exists())
-                folder.rename(aside)
-                print(f"The run {name} that failed is kept as {aside.name}.", flush=True)
-                made.rename(folder)
-                return folder
-            if name is not None:
-                raise UserError(
-                    f"{folder} exists already. Choose another --run name, or go on with that run: --resume {chosen}"
-                )
-        raise UserError(f"no name was free for a run in {root}; give one with --run.")
+        return _place(made, root, name)
     except OSError as error:
         raise UserError(f"a run's folder can't be made in {root.absolute()}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _place(made: Path, root: Path, name: str | None) -> Path:
+    """Give a new run's folder its name."""
+    for number in range(1, 1000):
+        chosen = name or time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{number}" if number > 1 else "")
+        folder = root.absolute() / chosen
+        if not folder.exists():
+            made.rename(folder)
+            return folder
+        if name is not None and Run(folder).record.get("status") == "failed" and not Run(folder).in_use():
+            kept = next(path for i in range(1, 1000) if not (path := root / f"{name}_failed_{i}").exists())
+            folder.rename(kept)
+            print(f"The run {name} that failed is kept as {kept.name}.", flush=True)
+            made.rename(folder)
+            return folder
+        if name is not None:
+            raise UserError(
+                f"{folder} exists already. Choose another --run name, or go on with that run: --resume {chosen}"
+            )
+    raise UserError(f"no name was free for a run in {root}; give one with --run.")
 
 
 def write_whole(file: Path, text: str) -> None:

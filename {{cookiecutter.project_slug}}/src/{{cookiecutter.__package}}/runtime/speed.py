@@ -53,7 +53,7 @@ class SpeedOptions:
     keep_freed_memory: bool = True
 
 
-def apply(options: SpeedOptions, trainer: pl.Trainer) -> None:
+def apply(options: SpeedOptions, trainer: Any) -> None:
     """Make the steps of a training cheaper, before it begins.
 
     Args:
@@ -74,7 +74,7 @@ class ShortLoop(_TrainingEpochLoop):
     def on_run_start(self, data_fetcher: Any) -> None:
         super().on_run_start(data_fetcher)
         self._ordinary = is_ordinary(self.trainer)
-        trainer = self.trainer
+        trainer: Any = self.trainer
         self._hooks = {name: _filled(trainer.callbacks, name) for name in STEP_HOOKS}
         selector = trainer._data_connector._datahook_selector
         assert selector is not None
@@ -92,10 +92,7 @@ class ShortLoop(_TrainingEpochLoop):
             super().advance(data_fetcher)
             return
         trainer, progress = self.trainer, self.batch_progress
-        module, optimizer = trainer.lightning_module, trainer.optimizers[0]
-        counts = self.automatic_optimization.optim_progress.optimizer
         connector = trainer._logger_connector
-
         self.val_loop.restarting = False
         batch = next(data_fetcher)[0]
         batch_idx = progress.current.ready
@@ -108,6 +105,28 @@ class ShortLoop(_TrainingEpochLoop):
         self._call("on_train_batch_start", batch, batch_idx)
         progress.increment_started()
 
+        loss, extra = self._optimize(batch, batch_idx)
+
+        progress.increment_processed()
+        if trainer.lr_scheduler_configs:
+            self.update_lr_schedulers("step", update_plateau_schedulers=False)
+            if self._num_ready_batches_reached():
+                self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        outputs = {} if loss is None else {"loss": loss.detach(), **extra}
+        self._call("on_train_batch_end", outputs, batch, batch_idx)
+        trainer.lightning_module.__dict__["_current_fx_name"] = None
+        if connector._first_loop_iter or connector._current_fx is not None:
+            connector.on_batch_end()
+        else:  # nothing was logged, so nothing is new
+            self._results.batch = self._results.batch_size = None
+        progress.increment_completed()
+        connector.update_train_step_metrics()
+
+    def _optimize(self, batch: Any, batch_idx: int) -> tuple[Tensor | None, dict[str, Any]]:
+        """Take an optimizer step on a batch; return its loss, and what the step returned beside it."""
+        trainer = self.trainer
+        module, optimizer = trainer.lightning_module, trainer.optimizers[0]
+        counts = self.automatic_optimization.optim_progress.optimizer
         counts.step.increment_ready()
         module.__dict__["_current_fx_name"] = "training_step"  # for `self.log`
         with trainer.precision_plugin.train_step_context():
@@ -130,21 +149,7 @@ class ShortLoop(_TrainingEpochLoop):
             module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
         optimizer.step()
         counts.step.increment_completed()
-
-        progress.increment_processed()
-        if trainer.lr_scheduler_configs:
-            self.update_lr_schedulers("step", update_plateau_schedulers=False)
-            if self._num_ready_batches_reached():
-                self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
-        outputs = {} if loss is None else {"loss": loss.detach(), **extra}
-        self._call("on_train_batch_end", outputs, batch, batch_idx)
-        module.__dict__["_current_fx_name"] = None
-        if connector._first_loop_iter or connector._current_fx is not None:
-            connector.on_batch_end()
-        else:  # nothing was logged, so nothing is new
-            self._results.batch = self._results.batch_size = None
-        progress.increment_completed()
-        connector.update_train_step_metrics()
+        return loss, extra
 
     def on_advance_end(self, data_fetcher: Any) -> None:
         trainer = self.trainer
@@ -170,7 +175,7 @@ class ShortLoop(_TrainingEpochLoop):
                 hook(trainer, module, *args)
 
 
-def is_ordinary(trainer: pl.Trainer) -> bool:
+def is_ordinary(trainer: Any) -> bool:
     """Whether a step is one batch, one optimizer and one device, and nothing is set that changes or watches it.
 
     Args:

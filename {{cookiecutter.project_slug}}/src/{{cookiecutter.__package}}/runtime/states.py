@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-def time_is_up(trainer: pl.Trainer) -> bool:
+def time_is_up(trainer: Any) -> bool:
     """Whether ``max_time`` ended the training, which a resumed run may raise."""
     return any(isinstance(timer, Timer) and (timer.time_remaining() or 1) <= 0 for timer in trainer.callbacks)
 
 
-def without_folder(value: Any, folder: str) -> Any:
-    """Nested values without the folder before the names of files."""
+def without_folder(value: Any, folder: Path) -> Any:
+    """Nested values without the folder before the names of files, and with its name in its own place."""
     if isinstance(value, str):
-        return value.removeprefix(folder)
+        return folder.name if value == str(folder) else value.removeprefix(f"{folder}{os.sep}")
     if isinstance(value, dict):
         return {without_folder(key, folder): without_folder(item, folder) for key, item in value.items()}
     return [without_folder(item, folder) for item in value] if isinstance(value, list) else value

@@ -38,7 +38,7 @@ class TrainerCLI(RunCLI):
                 self.test(model=self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path, weights_only=True)
         if self.run is not None:
             self.say(
-                f"Run folder: {shown(self.run.folder)}\n"
+                f"Run folder: {relative_path(self.run.folder)}\n"
                 f"Next: {commands.PROGRAM} runs             a table of all runs\n"
                 f"      {commands.PROGRAM} fit --help       every option"
             )
@@ -63,7 +63,7 @@ class TrainerCLI(RunCLI):
         if self.trainer.is_global_zero:
             file = self.output_folder / "predictions.csv"
             predictions.write_csv(file, *predictions.rows(self, columns))
-            self.say(f"Predictions: {shown(file)}")
+            self.say(f"Predictions: {relative_path(file)}")
 
     # ---- What a command needs
 
@@ -71,7 +71,8 @@ class TrainerCLI(RunCLI):
         """What the user's classes lack for a command, in a sentence; empty if nothing."""
         module, data = type(self.model).__name__, type(self.datamodule).__name__ if self.datamodule else None
         step, loader = STEPS[command], LOADERS[command]
-        if command != "predict" and not is_overridden(step, self.model):  # Lightning has a predict_step of its own
+        steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
+        if not any(is_overridden(name, self.model) for name in steps):
             return f"{module} has no {step}. Add it to {module}; docs/own-code.md shows one."
         if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
             return f"there is no {loader}. Add it to {data or module}; docs/own-code.md shows one."
@@ -83,8 +84,8 @@ class TrainerCLI(RunCLI):
         Raises:
             UserError: A step or a loader is not there.
         """
-        if told := self.missing(command):
-            raise UserError(told)
+        if sentence := self.missing(command):
+            raise UserError(sentence)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
@@ -106,7 +107,7 @@ class TrainerCLI(RunCLI):
             interrupted = isinstance(error, signals.Stopped)
             with suppress(OSError):  # what kept the run from writing may keep this from it too
                 self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
-            # a mistake told in a line, before the first step: the same command is to work once it is mended
+            # the user made a mistake, before the first step: the same command works once it is mended
             unused = self.created and not self.trainer.global_step and isinstance(error, Exception) and message(error)
             raise
         finally:
@@ -148,7 +149,7 @@ class TrainerCLI(RunCLI):
         if self.trainer.is_global_zero:
             score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
             self.run.update(
-                best_checkpoint=Path(self.ckpt_path).name,
+                best_checkpoint=Path(str(self.ckpt_path)).name,
                 best_score=None if score is None else float(score),
                 fingerprint=self._fingerprint(),
             )
@@ -161,12 +162,27 @@ class TrainerCLI(RunCLI):
     def report(self, subcommand: str, results: list[Mapping[str, float]]) -> None:
         """Print the metrics, and write them to a file in the run's folder."""
         metrics = {name: value for of_loader in results for name, value in of_loader.items()}
+        if self.trainer.world_size > 1:
+            metrics = self._of_all_ranks(metrics)
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self.say(values + (f"  ({shown(Path(self.ckpt_path))})" if self.ckpt_path else ""))
+        self.say(values + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            checkpoint = str(self.ckpt_path) if self.ckpt_path else None
+            checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
             text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
             runs.write_whole(self.output_folder / f"{subcommand}.json", text)
+
+    def _of_all_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Average what each process measured on its share, where the module has not done so; print a note of it."""
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, metrics)
+        means = {name: sum(part[name] for part in parts) / len(parts) for name in metrics}
+        differing = [name for name, mean in means.items() if any(abs(part[name] - mean) > 1e-9 for part in parts)]
+        if differing:
+            self.say(
+                f"{', '.join(differing)}: each process logged its own value, and this is their mean. In validation the"
+                " first process's value counts. Log them with self.log(…, sync_dist=True)."
+            )
+        return means if differing else metrics
 
     @property
     def output_folder(self) -> Path:
@@ -209,6 +225,6 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     return 0
 
 
-def shown(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """A path as the user would type it: relative if it lies below the working directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module, metadata
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +36,8 @@ def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
         print(usage(there), file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
     if args[0] == "--version":
-        print(f"{PACKAGE} {metadata.version(PACKAGE.replace('_', '-'))}")
+        with suppress(metadata.PackageNotFoundError):  # the code is run without being installed
+            print(f"{PACKAGE} {metadata.version(PACKAGE.replace('_', '-'))}")
         return 0
     if args[0] not in there:
         near = difflib.get_close_matches(args[0], there, n=1)
@@ -43,9 +45,9 @@ def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
         print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
         return 2
     if args[0] == "runs":
-        return _told(lambda: _module("runs").main(args[1:]))
+        return _exit_code(lambda: _module("runs").main(args[1:]))
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
-        return _told(lambda: _module("predict").main_onnx(args[1:], read))
+        return _exit_code(lambda: _module("predict").main_onnx(args[1:], read))
     return None
 
 
@@ -59,7 +61,7 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
 
         try:
             with quiet():
-                return _told(lambda: _module(args[0]).main(args[1:], module_class, data_class))
+                return _exit_code(lambda: _module(args[0]).main(args[1:], module_class, data_class))
         finally:
             os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
     from ..trainer import main
@@ -110,7 +112,7 @@ def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
 
-def _told(command: Callable[[], int]) -> int:
+def _exit_code(command: Callable[[], int]) -> int:
     """Run a command, and print a mistake of the user in a line."""
     try:
         return command()

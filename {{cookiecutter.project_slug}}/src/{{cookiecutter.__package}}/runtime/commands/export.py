@@ -128,7 +128,10 @@ class Network:
         else:
             found = dict(zip(required, batch if isinstance(batch, Sequence) else [batch], strict=False))
         if wrong := [name for name in required if not isinstance(found.get(name), Tensor)]:
-            raise UserError(f"the data's batches hold no tensor for forward's {', '.join(wrong)}. {self.hint}")
+            raise UserError(
+                f"the data's batches hold no tensor for forward's argument {', '.join(wrong)}; a batch that is a dict is"
+                f" taken by its keys. {self.hint}"
+            )
         return found
 
     def run(self, name: str, call: Callable[..., Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -218,7 +221,8 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
             labels = (output.argmax(dim=1) != other.argmax(dim=1)).sum()
             lines[-1] += f", {labels} of {len(output)} labels differ"
         if largest > accepted:
-            hint = " exported() must do what predict_step and the data's hooks do." * (where == TRAINER)
+            hint = " exported() (or forward, if there is none) must do what predict_step and the data's hooks do."
+            hint *= where == TRAINER
             raise UserError(f"nothing was written, for this differs from the checkpoint: {lines[-1]}.{hint}")
     return lines
 

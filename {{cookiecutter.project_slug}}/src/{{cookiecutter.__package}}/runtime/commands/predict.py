@@ -148,4 +148,4 @@ def _show(columns: dict[str, list[Any]], class_names: list[str] | None, file: Pa
     lines = [[f"{row[i]:.4f}" if isinstance(row[i], float) else str(row[i]) for i in kept] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -29,7 +29,7 @@ from ..cli import RunCLI
 from ..errors import UserError, message
 from ..parser import quiet
 from ..runs import Run
-from ..trainer import shown
+from ..trainer import relative_path
 from . import PROGRAM, charts
 
 RATES = "learning rate"
@@ -109,7 +109,7 @@ def after_fit(cli: RunCLI) -> None:
     if cli.trainer.is_global_zero:
         if cli.contract.has("baseline"):
             cli.run.update(baseline=_baseline(cli))
-        cli.say(f"Report: {write([read(cli.run)], sections)}")
+        print(f"Report: {write([read(cli.run)], sections)}", flush=True)
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
@@ -190,7 +190,7 @@ def write(files: Sequence[Files], sections: Sequence[Part] | None = None, output
         runs.write_whole(file, page(files, sections))
     except OSError as error:
         raise UserError(f"the report can't be written to {file}: {error.strerror or error}.") from error
-    return shown(file)
+    return relative_path(file)
 
 
 def page(files: Sequence[Files], sections: Sequence[Part] | None) -> str:
@@ -209,7 +209,7 @@ def page(files: Sequence[Files], sections: Sequence[Part] | None) -> str:
         "more_charts": drawn[CHARTS:],
         "differences": differences(files),
         "program": PROGRAM,
-        "config_file": shlex.quote(shown(files[0].run.config_file)),
+        "config_file": shlex.quote(relative_path(files[0].run.config_file)),
         "table": lambda *args: Markup(charts.table(*args)),
     }
     return environment.get_template("report.html.jinja").render(values).lstrip()

@@ -12,7 +12,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,24 +30,20 @@ from ..contract import Contract
 from ..errors import UserError, reason, require
 from ..parser import parser_message
 from ..runs import Run, write_whole
-from ..trainer import shown
+from ..trainer import relative_path
 from . import PROGRAM
 
 require("sweep", "optuna", "plotly")
 import optuna  # noqa: E402
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
+from optuna.exceptions import ExperimentalWarning, OptunaError  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from .sweep_trial import Trials, arguments, number, short, train  # noqa: E402
 
 FORMS = "choices: [A, B, …], or uniform, log_uniform, int or log_int: [LOW, HIGH]"
-PLOTS = {
-    "optimization_history": "Value of each trial, and the best so far",
-    "intermediate_values": "Learning curve of each trial; a short one was pruned",
-    "param_importances": "How much of the differences each option accounts for",
-    "slice": "Value against each option",
-    "parallel_coordinate": "All options of each trial",
-}
+PLOTS = ("optimization_history", "intermediate_values", "param_importances", "slice", "parallel_coordinate")
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -62,18 +58,20 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     if taken := {argument.split("=")[0] for argument in fit} & {"--run", "--resume", "--ckpt_path"}:
         raise UserError(f"{min(taken)} is no option of sweep: it names its runs itself, {name}-000 and so on.")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)
     space = read_space(options.space, Contract(module_class, data_class).headline)
     for values in space.samples():
         _check(module_class, data_class, fit + arguments(values))
     base = _check(module_class, data_class, fit)
     folder = Path(base["trainer.default_root_dir"] or "runs") / name
     try:
-        with _database_errors():
-            trials = Trials(folder, space, options.storage, partial(train, module_class, data_class, fit))
-            refuse_changes(trials, {key: base[key] for key in base if key not in CHANGEABLE - LIMITS})
-            trials.work(options.trials)
-            conclude(trials)
+        trials = Trials(folder, space, options.storage, partial(train, module_class, data_class, fit))
+        refuse_changes(trials, {key: base[key] for key in base if key not in CHANGEABLE - LIMITS})
+        trials.work(options.trials)
+        conclude(trials)
+    except (OptunaError, SQLAlchemyError, ImportError, OSError) as error:  # the URL may hold a password
+        cause: Any = error.__cause__ or error
+        raise UserError(f"the sweep's folder or database can't be used: {reason(cause).rstrip('.')}.") from error
     except signals.Stopped as stop:
         print(f"stopped by {stop.name}; to go on: {PROGRAM} sweep {shlex.join(args)}", file=sys.stderr)
         return int(stop.code or 1)
@@ -85,9 +83,8 @@ def _parse(args: list[str]) -> tuple[str, argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} sweep",
         usage="%(prog)s [NAME] [--trials N] [--space FILE] [--storage URL] [options of fit, for every trial]",
-        description="Search for better options. The same command again goes on with a sweep that was killed, or works"
-        " on it beside others. NAME (default: sweep) comes first: runs/NAME has the results, and runs/NAME-000 and so"
-        " on are the trials.",
+        description="Search for better options. The same command again goes on with a sweep, or works on it beside"
+        " others. runs/NAME (default: sweep) has the results, and the trials are runs/NAME-000 and so on.",
         allow_abbrev=False,
     )
     parser.add_argument("--trials", type=int, default=20, help="trials in all (default: 20)")
@@ -106,19 +103,6 @@ class _CheckCLI(RunCLI):
 def _check(module_class: type, data_class: type | None, fit: list[str]) -> dict[str, Any]:
     """Return all options of `fit` by their dotted names; a wrong one ends the process with 2."""
     return flat(_CheckCLI(module_class, data_class, ["fit", *fit], execute=False).options())
-
-
-@contextmanager
-def _database_errors() -> Iterator[None]:
-    """Say in one line why the database can't be used. Its URL may hold a password, so it is not shown."""
-    try:
-        yield
-    except Exception as error:
-        of_database = type(error).__module__.startswith(("sqlalchemy.", "optuna.exceptions"))
-        if not of_database and not isinstance(error, ImportError):
-            raise
-        cause: Any = error.__cause__ or error
-        raise UserError(f"the sweep's database can't be used: {reason(getattr(cause, 'orig', cause))}.") from error
 
 
 @dataclass
@@ -230,24 +214,26 @@ def conclude(trials: Trials) -> None:
     file, page = trials.folder / "best.yaml", trials.folder / "sweep.html"
     score = f"{trials.space.metric} {best.value:.4f}"
     result = f"trial {number(best)}, {score}, of {complete} complete and {pruned} pruned"
-    repeat = f"{PROGRAM} fit -c {shown(file)}"
+    repeat = f"{PROGRAM} fit -c {relative_path(file)}"
     config = Run(trials.run_folder(best)).config_file.read_text(encoding="utf-8").partition("\n")[2]
     header = f"# The best of the sweep {trials.folder.name}: {result}\n# To train it again: {repeat}\n"
     write_whole(file, header + config)
     write_whole(page, _page(trials))
     values = "".join(f"\n    {name}: {short(value)}" for name, value in best.params.items())
-    print(f"\nBest: {result}{values}\nIts configuration: {shown(file)}\nPlots: {shown(page)}\nNext: {repeat}")
+    written = f"Its configuration: {relative_path(file)}\nPlots: {relative_path(page)}"
+    print(f"\nBest: {result}{values}\n{written}\nNext: {repeat}")
 
 
 def _page(trials: Trials) -> str:
     """The page with a table of the trials and Optuna's plots, which needs no network."""
     plots: dict[str, str] = {}
-    for kind, title in PLOTS.items():
+    for kind in PLOTS:
         extra: dict[str, Any] = {} if kind == "intermediate_values" else {"target_name": trials.space.metric}
         if kind == "param_importances":  # Optuna's default needs scikit-learn
             extra["evaluator"] = optuna.importance.PedAnovaImportanceEvaluator()
         with suppress(ValueError, RuntimeError):  # there is too little to show, such as a single trial
             figure = getattr(optuna.visualization, f"plot_{kind}")(trials.study, **extra)
+            title = str(figure.layout.title.text)
             figure.update_layout(title=None, margin={"t": 30}, legend={"orientation": "h", "y": -0.2})
             # the script is in the page once
             plots[title] = figure.to_html(full_html=False, include_plotlyjs=not plots, config={"displaylogo": False})

@@ -4,9 +4,9 @@ Trial 7 is the run ``NAME-007``. A process has a trial while it holds the lock o
 process dies. A trial that is under way, and that no process has, goes on from its run's checkpoint.
 
 Only `ask` makes a `Trial`, which can report values and be pruned; Optuna has no public way to make one of another
-process's trial. So such a trial goes on as in Optuna's own `RetryHeartbeatStaleTrialCallback`: it ends as failed, and a
-copy with its values and its learning curve waits for the next `ask`. The copy's attribute ``run`` is the number of the
-first one, and so of the run.
+process's trial. So such a trial goes on as in Optuna's own `RetryHeartbeatStaleTrialCallback`: a copy with its values
+and its learning curve waits for the next `ask`, and it ends as failed. The copy's attribute ``run`` is the number of
+the first one, and so of the run. Only the newest of a run counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelSummary
 
-from .. import locks, runs, signals
+from .. import locks, signals
 from ..errors import DivergedError, UserError, message, reason
 from ..parser import quiet
 from ..trainer import TrainerCLI
@@ -97,7 +97,7 @@ class Trials:
         """Take a trial that no process has, or a new one; None where other processes have all that are still wanted."""
         with self.lock:
             newest = {number(trial): trial for trial in self.study.get_trials(deepcopy=False)}
-            under_way = [trial for trial in newest.values() if _is_under_way(trial)]
+            under_way = [trial for trial in newest.values() if trial.state == TrialState.RUNNING]
             left = []
             for trial in under_way:
                 with suppress(Timeout), self._claim(trial):
@@ -109,7 +109,6 @@ class Trials:
             trial = self.study.ask(self.space.distributions())
             folder = self.run_folder(trial)
             if "run" not in trial.user_attrs and folder.exists():
-                trial.set_user_attr("failed", "its folder was there before")
                 self.study.tell(trial, state=TrialState.FAIL)
                 raise UserError(f"{folder} is there, and is no trial of this sweep. Choose another name: sweep NAME")
             return trial, self._claim(trial)
@@ -120,8 +119,6 @@ class Trials:
 
     def _return_to_queue(self, trial: FrozenTrial) -> None:
         """Let the next `ask` return a trial that a process has left."""
-        if trial.state == TrialState.RUNNING:
-            self.study.tell(trial.number, state=TrialState.FAIL)
         self.study.add_trial(
             create_trial(
                 state=TrialState.WAITING,
@@ -132,6 +129,7 @@ class Trials:
                 system_attrs=trial.system_attrs,  # notes of the sampler and the pruner
             )
         )
+        self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _train(self, trial: Trial) -> str | None:
         """Train a trial, or go on with it; return why it failed, if it did."""
@@ -149,7 +147,6 @@ class Trials:
         except Exception as error:
             failed = message(error) or f"{type(error).__name__}: {reason(error)}"
             print(f"{title} failed: {failed}", file=sys.stderr)
-            trial.set_user_attr("failed", failed)
         if not (failed or reports.pruned or reports.values):
             logged = ", ".join(reports.logged) or "nothing"
             raise UserError(f"the sweep's metric is {self.space.metric!r}; the training logs {logged}.")
@@ -216,19 +213,11 @@ def train(module_class: type, data_class: type | None, fit: list[str], more: lis
         Exception: The training failed.
     """
     program, environment = sys.argv, dict(os.environ)
-    sys.argv = [
-        program[0],
-        "fit",
-        *fit,
-        *more,
-    ]  # run.json records it, and Lightning starts other devices' processes by it
+    # run.json records it, and Lightning starts the processes of other devices by it
+    sys.argv = [program[0], "fit", *fit, *more]
     try:
         with locks.locks_freed(), signals.handled(), quiet():
             _SilentCLI(module_class, data_class, sys.argv[1:], callbacks=[reports])
-    except SystemExit as stop:
-        if isinstance(stop, signals.Stopped):
-            raise
-        raise UserError("the command line was refused; the reason stands above.") from stop
     finally:
         sys.argv = program
         os.environ.clear()
@@ -245,11 +234,6 @@ def train(module_class: type, data_class: type | None, fit: list[str], more: lis
 def number(trial: Trial | FrozenTrial) -> int:
     """The number of a trial's run."""
     return trial.user_attrs.get("run", trial.number)
-
-
-def _is_under_way(trial: FrozenTrial) -> bool:
-    # a process that is killed in `_return_to_queue` leaves a trial that failed without a reason
-    return trial.state == TrialState.RUNNING or (trial.state == TrialState.FAIL and "failed" not in trial.user_attrs)
 
 
 def arguments(values: dict[str, Any]) -> list[str]:
