@@ -67,7 +67,7 @@ FORMS = {
     ),
     "no validation": Form(
         *("no_validation", "train_only_data", "train_loss", ("model.bottleneck", [2, 3])),
-        {**EXPORT, **NO_PREDICT_DATA, "test": "test_step", "validate": "validation_step"},
+        {**EXPORT, "predict": "predict_step", "test": "test_step", "validate": "validation_step"},
         validates=False,
         tests=False,
     ),

@@ -65,7 +65,6 @@ def test_a_module_that_a_checkpoint_names_is_not_imported(with_picture, command)
     assert not (with_picture / "ran.txt").exists()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="no document says it")
 def test_the_documents_say_that_a_configuration_is_code(tmp_path):
     """``grep -i config README.md AGENTS.md docs/*.md`` in a project: it names classes, and so is code."""
     project = bake(tmp_path)

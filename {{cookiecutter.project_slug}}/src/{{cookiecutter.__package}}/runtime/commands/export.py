@@ -129,8 +129,8 @@ class Network:
             found = dict(zip(required, batch if isinstance(batch, Sequence) else [batch], strict=False))
         if wrong := [name for name in required if not isinstance(found.get(name), Tensor)]:
             raise UserError(
-                f"the data's batches hold no tensor for forward's argument {', '.join(wrong)}; a batch that is a dict is"
-                f" taken by its keys. {self.hint}"
+                f"the data's batches hold no tensor for forward's argument {', '.join(wrong)}; a dict is taken by its"
+                f" keys. {self.hint}"
             )
         return found
 
