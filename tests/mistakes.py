@@ -597,14 +597,6 @@ _MIDWAY = [
         ],
     ),
 ]
-# Checked by a test of its own, which has a server to stop.
-MLFLOW_STOPS = Mistake(
-    "the MLflow server stops in mid-run",
-    _fit("--logger=mlflow"),
-    0,
-    "entries (metrics of a step, pictures, the end of the run). metrics.csv has all metrics.",
-)
-
 MISTAKES = {
     "Folders": _FOLDERS,
     "Folders of images": _IMAGES,
@@ -619,7 +611,6 @@ MISTAKES = {
 
 def table() -> str:
     """Return ``docs/mistakes.md``: all mistakes with their exit code and message."""
-    groups = MISTAKES | {"In mid-run": [*_MIDWAY, MLFLOW_STOPS]}
     text = (
         "# What a generated project says to bad input\n\n"
         "Made from the table that `tests/test_mistakes.py` checks, by `python tests/tables.py`. Each is one message"
@@ -627,7 +618,7 @@ def table() -> str:
         " and a run that was cut short goes on with\n`fit --resume` once the cause is gone.\n\n"
     )
     text += "| What is wrong | Exit code | What is said |\n|---|---|---|\n"
-    for group, mistakes in groups.items():
+    for group, mistakes in MISTAKES.items():
         text += f"| **{group}** | | |\n"
         text += "".join(f"| {m.what} | {m.code} | {m.says.replace('|', chr(92) + '|')} |\n" for m in mistakes)
     return text

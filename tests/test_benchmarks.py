@@ -20,7 +20,7 @@ import report
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder with the results of a smoke run."""
     work = tmp_path_factory.mktemp("benchmark")
-    options = ["--quick", "--work", str(work), "--only", "bake,speed", "--contestants", "project,optimal"]
+    options = ["--quick", "--work", str(work), "--only", "bake,speed,cost", "--contestants", "project,optimal"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "run.py"), *options],
@@ -56,9 +56,16 @@ def test_both_have_learned_the_images(output):
 def test_every_part_says_on_what_machine_and_when_it_was_measured(output):
     results = json.loads((output / "results.json").read_text())
 
-    assert set(results) == {"bake", "speed"}
+    assert set(results) == {"bake", "speed", "cost"}
     for part in results.values():
         assert {"date", "cpu", "torch", "pytorch-lightning"} <= set(part["machine"])
+
+
+def test_the_cost_of_the_exact_resume_is_measured_against_lightning_s_own_checkpoints(output):
+    measured = json.loads((output / "results.json").read_text())["cost"]["measured"]
+
+    assert {entry["contestant"] for entry in measured} == {"project", "lightning_checkpoints"}
+    assert len({entry["samples"] for entry in measured}) == 1
 
 
 def test_tables_name_every_contestant(output):

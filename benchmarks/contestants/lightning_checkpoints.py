@@ -4,7 +4,8 @@
 from pathlib import Path
 
 from lightning_fabric.plugins import TorchCheckpointIO
-from my_lightning_project import checkpoints, cli
+from my_lightning_project.runtime import assembly, checkpoints
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from task import Stopwatch, Task
 
@@ -16,19 +17,23 @@ DISTRIBUTION = "pytorch-lightning"
 class Checkpoints(ModelCheckpoint):
     """Keeps the newest."""
 
-    trained = False  # so that the project does not save once more at the end
+    trained = True
 
-    def __init__(self, folder: Path, every_n_steps: int) -> None:
+    def __init__(self, folder: Path, every_n_steps: int, options: str) -> None:
         super().__init__(dirpath=folder, every_n_train_steps=every_n_steps, save_top_k=1)
+
+    def save(self, trainer: Trainer, model: LightningModule) -> None:
+        """Save the end of the training, when no time is measured any more."""
+        trainer.save_checkpoint(f"{self.dirpath}/last.ckpt")
 
 
 class Nothing(Callback):
-    """In the place of the seed of each step."""
+    """In the place of what wraps each loader and seeds each step."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, start: tuple[int, int], run: object) -> None:
         pass
 
 
 def train(task: Task, watch: Stopwatch) -> None:
-    cli.ExactResume, cli.SeedSteps, checkpoints.WholeFiles = Checkpoints, Nothing, TorchCheckpointIO
+    assembly.ExactResume, assembly.ExactLoaders, checkpoints.WholeFiles = Checkpoints, Nothing, TorchCheckpointIO
     project.train(task, watch)
