@@ -17,7 +17,8 @@ class DivergedError(UserError):
 
 def message(error: Exception) -> str | None:
     """What to tell the user of an error that a traceback would only hide; None if its traceback is needed."""
-    if not isinstance(error, UserError) and isinstance(error.__cause__, UserError):  # jsonargparse wraps what a linked value raises
+    # jsonargparse raises an error of its own in the place of what a linked value raises
+    if not isinstance(error, UserError) and isinstance(error.__cause__, UserError):
         error = error.__cause__
     text = str(error).strip()
     if isinstance(error, UserError):  # raised in a process that loads batches, it comes with the traceback of that one
