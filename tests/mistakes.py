@@ -331,7 +331,7 @@ _OPTIONS = [
         "a batch larger than the data",
         _fit("--data.batch_size=2000"),
         1,
-        "data.batch_size is 2000, but there are only 1293 training images. Choose a smaller --data.batch_size.",
+        "data.batch_size is 2000, but there are only 1293 items for training. Choose a smaller --data.batch_size.",
     ),
     Mistake(
         "a value that is no number",
