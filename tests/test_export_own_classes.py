@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[tuple[str, str, str | None], tuple[tuple[str, str], ...
         ),
         *(
             "module.py",
-            r"the Trainer: largest difference of prediction 1\.0e-02 .*exported\(\) must do what predict_step",
+            r"the Trainer: largest difference of prediction 1\.0e-02 .*exported\(\) .*must do what predict_step",
         ),
     ),
     "data that decide": (
