@@ -67,12 +67,6 @@ def compare_positions(position: str, checkpoint: object) -> None:
         )
 
 
-def is_rank_0() -> bool:
-    """Whether this process is the first one of its training."""
-    world = _launched_world()
-    return world[0] == 0 if world else not launched_by_rank_0()
-
-
 def launched_by_rank_0() -> bool:
     """Whether Lightning's launcher in another process started this one."""
     return not hardware.by_torchrun() and os.environ.get("LOCAL_RANK", "0") != "0" and FOLDER_VARIABLE in os.environ
