@@ -39,6 +39,16 @@ TWO_BEST = (
     "--trainer.callbacks.filename=low-{epoch}",
 )
 DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+PRECISIONS = ("64-true", "bf16-mixed", "bf16-true")  # the others that a CPU has: it refuses those of 16 bits
+STOPPED_EARLY = ("monitor=val/accuracy", "mode=max", "patience=1", "min_delta=0.9")  # two epochs, whatever is learned
+
+
+def callback(name: str, *options: str) -> tuple[str, ...]:
+    """Options that add one of Lightning's callbacks."""
+    added = f"--trainer.callbacks+=pytorch_lightning.callbacks.{name}"
+    return (added, *(f"--trainer.callbacks.{option}" for option in options))
+
+
 # Each: the data set, and options. What a resumed run may get wrong stands here.
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "plain": ("digits", ()),
@@ -58,6 +68,34 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cifar10": ("cifar10", ("--trainer.accumulate_grad_batches=2",)),
     "corrupt_mnist": ("corrupt_mnist", ()),
     "image_folder": ("image_folder", ("--data.num_workers=2",)),
+    **{
+        kind: ("digits", (f"--trainer.precision={kind}",)) for kind in ("64-true", "bf16-mixed", "bf16-true", "16-true")
+    },
+    "early stopping": ("digits", callback("EarlyStopping", *STOPPED_EARLY)),
+    "averaged weights": ("digits", callback("EMAWeightAveraging", "decay=0.9")),
+    "stochastic averaging": ("digits", callback("StochasticWeightAveraging", "swa_lrs=0.01", "swa_epoch_start=1")),
+    "accumulation by epoch": ("digits", callback("GradientAccumulationScheduler", 'scheduling={"0": 1, "2": 2}')),
+    "pruning": ("digits", callback("ModelPruning", "pruning_fn=l1_unstructured", "amount=0.1")),
+    "batch size that is found": ("digits", callback("BatchSizeFinder", "max_trials=2", "init_val=16")),
+    "spike detection": ("digits", callback("SpikeDetection")),
+    "timer": ("digits", callback("Timer", "duration=00:01:00:00")),
+}
+# Killed by themselves in a step that is drawn: of a validation, of the test, of the report's predictions.
+INSIDE = {"validation": "validation_step", "test": "test_step", "report": "predict_step"}
+VARIANTS |= {f"killed in the {place}": ("digits", ()) for place in INSIDE}
+# Lightning's callbacks that no variant has, and why.
+NOT_STRESSED = {
+    "BackboneFinetuning": "wants a network with a backbone: tests/promises/test_resume.py has one",
+    "LearningRateFinder": "is refused at the start: tests/promises/test_sentences.py",
+    "DeviceStatsMonitor": "keeps nothing",
+    "LambdaCallback": "does what its functions do, which no option can name",
+    "OnExceptionCheckpoint": "writes when something fails, which a kill is not",
+    "RichModelSummary": "keeps nothing",
+    "RichProgressBar": "keeps nothing",
+    "ThroughputMonitor": "wants a function, which no option can name",
+    "WeightAveraging": "is the base of EMAWeightAveraging",
+    **dict.fromkeys(("BaseFinetuning", "BasePredictionWriter", "Callback", "Checkpoint", "ProgressBar"), "is a base"),
+    **dict.fromkeys(("LearningRateMonitor", "ModelSummary", "ModelCheckpoint", "TQDMProgressBar"), "every run has it"),
 }
 # The same with classes of `own_classes` in the place of the project's: the two files, and options.
 OWN: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
@@ -75,6 +113,22 @@ COLD_CIFAR = f"""{datasets.WITHOUT_CIFAR_SUMS}
 import runpy, sys
 sys.argv[0] = {PACKAGE!r}
 runpy.run_module({PACKAGE!r}, run_name="__main__")
+"""
+
+
+def deadly(hook: str, call: int) -> str:
+    """Python that has the process kill itself in a call of a step."""
+    return f"""
+import functools, os, signal
+from {PACKAGE}.module import ImageClassifier
+step, calls = ImageClassifier.{hook}, []
+@functools.wraps(step)
+def kill(self, *args):
+    calls.append(None)
+    if len(calls) == {call}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *args)
+ImageClassifier.{hook} = kill
 """
 
 
@@ -138,12 +192,12 @@ def project_of(variant: str, folder: Path) -> tuple[Path, list[str]]:
     return project, [*small, *ALWAYS, *options]
 
 
-def start(project: Path, arguments: Sequence[str], variant: str, cold: bool) -> Command | ColdCommand:
+def start(project: Path, arguments: Sequence[str], variant: str, cold: bool, before: str = "") -> Command | ColdCommand:
     if cold:
         return ColdCommand(project, arguments, variant)
     processes = 2 if "--trainer.devices=2" in (VARIANTS | OWN)[variant][1] else 1
     warm = shared(variant in OWN)
-    return warm.start(project, [list(arguments)], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
+    return warm.start(project, [list(arguments)], before=datasets.WITHOUT_CIFAR_SUMS + before, processes=processes)
 
 
 def killed_run(
@@ -174,6 +228,23 @@ def killed_run(
             raise AssertionError(f"{variant}: exit {code} after {kills} kills\n{command.output()}")
 
 
+def run_killed_inside(variant: str, project: Path, options: Sequence[str], name: str, choose: random.Random) -> int:
+    """Train under a name, killed twice in steps of one kind that are drawn, and return the number of kills."""
+    place = variant.removeprefix("killed in the ")
+    arguments, kills = ["fit", f"--run={name}", *options], 0
+    for calls in (3, 3, 0):  # a validation of the digits has 3 batches, and there are others before the test
+        before = deadly(INSIDE[place], choose.randint(1, calls)) if calls else ""
+        command = start(project, arguments, variant, cold=False, before=before)
+        while (code := command.ended()) is None:
+            time.sleep(0.01)
+        assert code == (-signal.SIGKILL if calls else 0), f"{variant}: exit {code}\n{command.output()}"
+        kills += bool(calls)
+        # the report is written when the run has ended, so that there is nothing to resume
+        arguments = ["report", name] if place == "report" else ["fit", f"--resume={name}"]
+    assert (project / "runs" / name / "report.html").is_file()
+    return kills
+
+
 def differences(one: Path, other: Path) -> list[str]:
     """Compare two runs field by field: checkpoints, the rows of all metrics, the test's result."""
     import torch
@@ -199,8 +270,8 @@ def differences(one: Path, other: Path) -> list[str]:
 def _differ(a: Any, b: Any, where: str) -> list[str]:
     import torch
 
-    if where.endswith((".current_score", ".ExactResume.options")):
-        # what ModelCheckpoint forgets when it is loaded, until it measures again; and what may differ without effect
+    if where.endswith((".current_score", ".ExactResume.options", ".Timer.time_elapsed")):
+        # what ModelCheckpoint forgets when it is loaded, until it measures again; what may differ without effect; time
         return []
     if isinstance(a, str) and isinstance(b, str):
         a, b = Path(a).name, Path(b).name  # the runs have different folders
@@ -232,8 +303,11 @@ def stress(variant: str, folder: Path, kills: int, cold: bool, seed: int, tally:
     number, left = 0, kills
     while left > 0:
         number += 1
-        delays = (choose.uniform(0, 0.9 * longest) for _ in range(left))
-        killed, took = killed_run(variant, project, options, f"killed{number}", cold, delays)
+        if variant.startswith("killed in the "):
+            killed, took = run_killed_inside(variant, project, options, f"killed{number}", choose), longest
+        else:
+            delays = (choose.uniform(0, 0.9 * longest) for _ in range(left))
+            killed, took = killed_run(variant, project, options, f"killed{number}", cold, delays)
         left -= killed
         tally.add(Tally(killed, killed if cold else 0, 1))
         if not killed:  # a machine that is less busy than before
@@ -269,6 +343,8 @@ def main() -> None:
         attempts = []
         for number, variant in enumerate(chosen):
             for cold, share in ((False, options.kills * 9), (True, options.kills)):
+                if cold and variant.startswith("killed in the "):
+                    continue  # a process that kills itself is a forked one
                 kills = -(-share // (10 * len(chosen)))
                 attempts.append(pool.submit(attempt, variant, kills, cold, options.seed + number))
         for done in as_completed(attempts):

@@ -1,16 +1,19 @@
 """Trainings that are killed end as those that are not: a few kills of what `make stress` does by hundreds."""
 
 import pytest
-from stress import VARIANTS, Tally, stress
+import pytorch_lightning.callbacks
+from stress import NOT_STRESSED, VARIANTS, Tally, stress
 
-# These are read into memory like the digits; `make stress` trains them too.
-LIKE_DIGITS = {"mnist", "fashion_mnist", "cifar10", "corrupt_mnist"}
+# These are read into memory like the digits, or a test of `promises` has a kill of them; `make stress` trains them too.
+ELSEWHERE = {"mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "64-true", "bf16-true", "bf16-mixed"}
+ELSEWHERE |= {name for name, (_, options) in VARIANTS.items() if any("callbacks+=" in option for option in options)}
+HERE = [name for name in VARIANTS if name not in ELSEWHERE - {"two best", "early stopping"}]
 # The others of the user's own are in test_own_classes.py.
 OWN_HERE = ("own augmentation, workers", "own augmentation, two processes")
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("variant", [*(name for name in VARIANTS if name not in LIKE_DIGITS), *OWN_HERE])
+@pytest.mark.parametrize("variant", [*HERE, *OWN_HERE])
 def test_a_killed_and_resumed_run_ends_like_one_that_was_left_alone(variant, tmp_path, record_property):
     tally = Tally()
     stress(variant, tmp_path, kills=2, cold=False, seed=len(variant), tally=tally)
@@ -25,3 +28,11 @@ def test_a_run_of_cold_processes_too(tmp_path):
 
     assert tally.identical == tally.runs >= 1
     assert tally.cold >= 1
+
+
+def test_every_callback_of_lightning_is_in_a_variant_or_has_a_reason():
+    options = [option for _, options in VARIANTS.values() for option in options]
+    used = {option.rpartition(".")[2] for option in options if "callbacks+=" in option}
+
+    assert used & NOT_STRESSED.keys() <= {"ModelCheckpoint"}
+    assert used | NOT_STRESSED.keys() == set(pytorch_lightning.callbacks.__all__)
