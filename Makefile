@@ -1,5 +1,5 @@
 # make demo: bake the default project and train it.   make test: the whole test suite.
-# make stress: 300 kills of trainings, or make stress KILLS=3000.
+# make stress: 300 kills of trainings, or make stress KILLS=3000.   make mutants: small mistakes that tests must notice.
 # make benchmark: speed, start-up, bake, accuracy and memory against hand-written loops and other frameworks.
 # They install what they need into .venv, once. Another Python: make demo PYTHON=python3.13
 PYTHON ?= python3
@@ -8,7 +8,7 @@ KILLS ?= 300
 BIN = $(VENV)/bin
 PROJECT = demo/my-lightning-project
 
-.PHONY: demo test test-all stress benchmark clean
+.PHONY: demo test test-all stress mutants benchmark clean
 
 demo: $(VENV)/demo.installed
 	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
@@ -33,6 +33,10 @@ test-all: $(VENV)/test.installed
 # kills trainings at random moments and compares their end with that of one that was left alone
 stress: $(VENV)/test.installed
 	$(BIN)/python tests/stress.py --kills $(KILLS)
+
+# makes small mistakes in the code, one at a time, and runs the test that must notice each
+mutants: $(VENV)/test.installed
+	$(BIN)/python tests/mutants.py
 
 # the project has an environment of its own, for the other frameworks' packages would slow the import of Lightning
 benchmark: $(VENV)-benchmark/installed

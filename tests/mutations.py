@@ -1,0 +1,133 @@
+"""The mistakes that ``make mutants`` makes: file, text, what the mistake makes of it, and the test that must fail."""
+
+# ruff: noqa: E501 a row is a line
+from __future__ import annotations
+
+from mutants import Mutant
+
+WING = "src/PACKAGE/runtime/"
+FRONT = "src/PACKAGE/"
+RUNTIME_TESTS = "project/tests/runtime/"
+
+# These were seen to survive the tests of an earlier state (those of them whose code is still there).
+SURVIVED = (
+    Mutant(
+        WING + "commands/sweep_trial.py",
+        "while self.count(TrialState.COMPLETE, TrialState.PRUNED) < wanted:",
+        "while self.count(*TrialState) < wanted:",
+        "tests/test_sweep.py",
+    ),
+    Mutant(
+        WING + "checkpoints.py",
+        'return torch.load(file, map_location="cpu", weights_only=True)',
+        'return torch.load(file, map_location="cpu", weights_only=False)',
+        "tests/promises/test_safety.py -k checkpoint",
+    ),
+    Mutant(
+        WING + "resume.py",
+        "if before != trainer.world_size:",
+        "if False:",
+        "tests/test_torchrun.py",
+    ),
+    Mutant(
+        WING + "resume.py",
+        "fit_loop._restarting = False  # else",
+        "pass  # else",
+        RUNTIME_TESTS + "test_resume.py",
+    ),
+    Mutant(
+        WING + "resume.py",
+        'loop.val_loop.batch_progress.load_state_dict(self._restored.pop("validation"))',
+        'self._restored.pop("validation")',
+        RUNTIME_TESTS + "test_resume.py",
+    ),
+    Mutant(
+        WING + "loaders.py",
+        'self.key, self.epoch, self.ended = (exact.seed, STAGES["train"], number, epoch, self.cycle), epoch, False',
+        'self.key, self.epoch, self.ended = (exact.seed, STAGES["train"], number, 0, self.cycle), epoch, False',
+        RUNTIME_TESTS + "test_loaders.py",
+    ),
+    Mutant(
+        FRONT + "module.py",
+        "loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)",
+        "loss = F.cross_entropy(logits, labels)",
+        "project/tests/test_module.py",
+    ),
+    Mutant(
+        FRONT + "module.py",
+        '"interval": self.scheduler_interval}',
+        '"interval": "step"}',
+        "project/tests/test_module.py",
+    ),
+    Mutant(FRONT + "datasets.py", "mean=(0.1307,),\n        std=(0.3081,),\n        class_names=_DIGITS,\n        torchvision", "mean=(0.1307,),\n        std=(0.3881,),\n        class_names=_DIGITS,\n        torchvision", "project/tests/test_data.py"),
+    Mutant(FRONT + "datasets.py", "(0.4914, 0.4822, 0.4465)", "(0.4914, 0.4465, 0.4822)", "project/tests/test_data.py"),
+    Mutant(FRONT + "inputs.py", "image = ImageOps.exif_transpose(image)", "pass", "project/tests/test_data.py"),
+    Mutant(FRONT + "evaluation.py", "square / (4 * count)", "square / (2 * count)", "project/tests/test_evaluation.py"),
+    Mutant(WING + "commands/export.py", "default=1e-4", "default=1e-1", "tests/test_export.py"),
+    Mutant(FRONT + "evaluation.py", "argsort(descending=True, stable=True)", "argsort(stable=True)", "project/tests/test_evaluation.py"),
+    Mutant(WING + "checkpoints.py", "os.fsync(file.fileno())", "pass", RUNTIME_TESTS + "test_resume.py", "a kill is no power failure"),
+    Mutant(WING + "callbacks.py", 'items = trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")', "items = self._items", "tests/test_train.py"),
+    Mutant(WING + "runs.py", '"dirty": None if changes is None else bool(changes)', '"dirty": None if changes is None else not changes', RUNTIME_TESTS + "test_runs.py"),
+    Mutant(WING + "predictions.py", "order = index.argsort(stable=True)", "order = index.argsort(stable=True) * 0 + torch.arange(len(index))", RUNTIME_TESTS + "test_predictions.py"),
+)  # fmt: skip
+# These were written before a look at the tests, and committed before they were made.
+NEW = (
+    # the contract, links, options
+    Mutant(WING + "contract.py", 'found[1] not in ("max", "min") or ', "", RUNTIME_TESTS + "test_contract.py"),
+    Mutant(WING + "contract.py", "if ast.literal_eval(text) == value:", "if True:", RUNTIME_TESTS + "test_contract.py"),
+    Mutant(WING + "contract.py", "inspect.signature(method).bind(*[None] * (count + 1))", "pass", RUNTIME_TESTS + "test_contract.py"),
+    Mutant(WING + "contract.py", 'if self.has("fold") != self.has("num_folds"):', "if False:", RUNTIME_TESTS + "test_contract.py"),
+    Mutant(WING + "changes.py", "names = {*before, *now} - CHANGEABLE", "names = {*before} - CHANGEABLE", "tests/promises/test_changed.py"),
+    Mutant(WING + "changes.py", '"data.num_workers", ', "", "tests/test_checkpoints.py"),
+    Mutant(WING + "parser.py", "allow_abbrev=False", "allow_abbrev=True", RUNTIME_TESTS + "test_parser.py"),
+    Mutant(WING + "parser.py", "cutoff=0.6", "cutoff=0.99", RUNTIME_TESTS + "test_parser.py"),
+    # runs, locks, files
+    Mutant(WING + "runs.py", "os.replace(temporary, file)", "shutil.copy(temporary, file)", RUNTIME_TESTS + "test_runs.py"),
+    Mutant(WING + "runs.py", 'return "interrupted" if status == "running" and not self.in_use() else status', "return status", RUNTIME_TESTS + "test_runs.py"),
+    Mutant(WING + "runs.py", "reverse=True)", "reverse=False)", RUNTIME_TESTS + "test_runs.py"),
+    Mutant(WING + "runs.py", "(run.record.get(\"debug\") if finished else run.in_use())", "(run.in_use())", "tests/promises/test_debugging_runs.py"),
+    Mutant(WING + "runs.py", 'f"{name}_failed_{i}"', 'f"{name}_failed"', RUNTIME_TESTS + "test_runs.py"),
+    Mutant(WING + "runs.py", 'name.strip(".") == ""', "False", RUNTIME_TESTS + "test_runs.py"),
+    Mutant(WING + "locks.py", "except filelock.Timeout:\n            return True", "except filelock.Timeout:\n            return False", RUNTIME_TESTS + "test_runs.py"),
+    # checkpoints and resume
+    Mutant(WING + "checkpoints.py", "if damaged := archive.testzip():", "if damaged := None:", RUNTIME_TESTS + "test_resume.py"),
+    Mutant(WING + "checkpoints.py", "os.replace(path, path.with_name(PREVIOUS))", "pass", RUNTIME_TESTS + "test_resume.py"),
+    Mutant(WING + "checkpoints.py", "in_epoch = epochs[\"started\"] > epochs[\"processed\"]", "in_epoch = True", RUNTIME_TESTS + "test_resume.py"),
+    Mutant(WING + "resume.py", "steps - self._saved_at >= self.every_n_steps", "steps - self._saved_at > self.every_n_steps", RUNTIME_TESTS + "test_resume.py"),
+    Mutant(WING + "resume.py", "if batch_idx % trainer.accumulate_grad_batches:", "if False:", RUNTIME_TESTS + "test_resume.py"),
+    Mutant(WING + "resume.py", "result.cumulated_batch_size = saved[\"cumulated_batch_size\"] + result.cumulated_batch_size", "pass", RUNTIME_TESTS + "test_resume.py"),
+    Mutant(WING + "resume.py", "trainer.should_stop = True  # as early stopping had it", "pass", "tests/promises/test_resume.py -k early"),
+    Mutant(WING + "resume.py", "if not math.isfinite(loss.item()):", "if False:", RUNTIME_TESTS + "test_training.py"),
+    # loaders and random numbers
+    Mutant(WING + "randomness.py", "np.random.seed(value & 0xFFFFFFFF)", "pass", RUNTIME_TESTS + "test_loaders.py"),
+    Mutant(WING + "randomness.py", "    random.seed(value)", "    pass", RUNTIME_TESTS + "test_loaders.py"),
+    Mutant(WING + "randomness.py", "for _ in range(done):\n            next(indices, None)", "pass", RUNTIME_TESTS + "test_loaders.py"),
+    Mutant(WING + "randomness.py", "_held_by_worker = generators(worker.dataset)", "_held_by_worker = []", RUNTIME_TESTS + "test_loaders.py"),
+    Mutant(WING + "loaders.py", "return hash((*self.key, self.exact.trainer.global_rank))", "return hash(self.key)", "tests/test_train.py"),
+    Mutant(WING + "loaders.py", "found = [state for number, state in self._states if number == trained]", "found = [state for number, state in self._states]", RUNTIME_TESTS + "test_loaders.py"),
+    Mutant(WING + "data.py", "self.rank :: self.world_size].split", "self.rank :].split", RUNTIME_TESTS + "test_gathering.py"),
+    Mutant(WING + "data.py", "shuffle = shuffle and not (trainer and trainer.overfit_batches)", "pass", RUNTIME_TESTS + "test_gathering.py"),
+    Mutant(WING + "schedule.py", "warmup = min(self.warmup_steps, total / 5)", "warmup = self.warmup_steps", RUNTIME_TESTS + "test_schedule.py"),
+    Mutant(WING + "schedule.py", "0.5 * (1 + math.cos(math.pi * progress))", "(1 - progress)", RUNTIME_TESTS + "test_schedule.py"),
+    # callbacks, loggers, trainer
+    Mutant(WING + "callbacks.py", "trainer.current_epoch % self.every_n_epochs == 0", "True", RUNTIME_TESTS + "test_training.py"),
+    Mutant(WING + "callbacks.py", "self._seconds += time.perf_counter() - self._since", "pass", RUNTIME_TESTS + "test_training.py"),
+    Mutant(WING + "trainer.py", "return means if differing else metrics", "return metrics", "tests/test_own_classes.py -k two"),
+    Mutant(WING + "trainer.py", 'self.run.end("interrupted" if interrupted else "failed"', 'self.run.end("finished"', RUNTIME_TESTS + "test_training.py"),
+    Mutant(WING + "signals.py", '"SIGTERM": 143', '"SIGTERM": 0', RUNTIME_TESTS + "test_training.py"),
+    Mutant(WING + "predictions.py", "not _is_number(cell)", "False", RUNTIME_TESTS + "test_predictions.py"),
+    Mutant(WING + "errors.py", "return None if ours or not isinstance(error, ValueError) else text", "return text", "tests/test_mistakes.py"),
+    Mutant(WING + "folders.py", "if (there := classes(folder)) != class_names:", "if False:", RUNTIME_TESTS + "test_folders.py"),
+    Mutant(WING + "hardware.py", "most = 4 * (os.cpu_count() or 1)", "most = 10**9", RUNTIME_TESTS + "test_hardware.py"),
+    Mutant(WING + "speed.py", "pl.__version__ in COMPARED", "True", "tests/test_speed.py -k release"),
+    # the front
+    Mutant(FRONT + "data.py", "parts[\"val\"] = parts[\"train\"]\n            indices |= {\"val\": order[:num_val].sort().values, \"train\": order[num_val:].sort().values}", "parts[\"val\"] = parts[\"train\"]\n            indices |= {\"val\": order[:num_val].sort().values}", "project/tests/test_data.py"),
+    Mutant(FRONT + "data.py", "shift = height // 8", "shift = height // 2", "project/tests/test_data.py"),
+    Mutant(FRONT + "data.py", "(0.5 if self.known.flip else 0.0)", "0.5", "project/tests/test_data.py"),
+    Mutant(FRONT + "module.py", "metrics[\"loss\"].update(F.cross_entropy(logits, labels), weight=len(labels))", "metrics[\"loss\"].update(F.cross_entropy(logits, labels))", "project/tests/test_module.py"),
+    # the hooks
+    Mutant("hooks/pre_gen_project.py", '{"accelerator": ("mps",), "precision": ("64-true",)}', '{"accelerator": ("mps",), "precision": ("32-true",)}', "tests/test_hooks.py"),
+    Mutant("hooks/pre_gen_project.py", "is too long", "is long", "tests/test_hooks.py"),
+    Mutant("hooks/post_gen_project.py", "if answers[\"torch_build\"] != \"default\":", "if False:", "tests/test_hooks.py"),
+)  # fmt: skip
+MUTANTS = (*SURVIVED, *NEW)
