@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, TQDMProgressBar, WeightAveraging
 from torch import Tensor
 
 from . import contract, loggers
@@ -18,12 +19,17 @@ from .errors import UserError
 from .runs import Run
 
 
-class CheckMonitors(Callback):
-    """Refuse a misspelt metric of a checkpoint, of early stopping or of a schedule before the first epoch is trained.
+class CheckCallbacks(Callback):
+    """See to it that Lightning's callbacks can do their work, and that what is tested are the weights that are kept.
 
     Raises:
-        UserError: A callback or schedule monitors a validation metric that is not logged.
+        UserError: A callback or schedule monitors a validation metric that is not logged, before the first epoch.
     """
+
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            # checkpoints hold averaged weights; after a training this callback would put the latest ones in their place
+            trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]
 
     def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         logged = trainer.callback_metrics
@@ -33,6 +39,17 @@ class CheckMonitors(Callback):
             if isinstance(metric, str) and metric.startswith("val") and metric not in logged:
                 name = type(monitor).__name__
                 raise UserError(f"{name} monitors {metric}, which is not logged. Choose one of {', '.join(logged)}.")
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        for callback in trainer.callbacks:
+            if (
+                isinstance(callback, EarlyStopping)
+                and math.isinf(trainer.val_check_batch)
+                and callback.monitor not in trainer.callback_metrics
+            ):
+                callback.strict = False  # max_steps has ended the training: there is nothing left to stop
+                text = "there was no validation, for it waits for the end of the training data. Add"
+                warnings.warn(f"{text} --trainer.val_check_interval N, a number of batches.", stacklevel=1)
 
 
 class Throughput(Callback):

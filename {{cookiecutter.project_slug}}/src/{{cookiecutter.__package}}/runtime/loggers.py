@@ -247,7 +247,10 @@ class MetricsCSV(CSVLogger):
 
     def flush(self) -> None:
         """Write the rows that are waiting."""
-        super().save()
+        try:
+            super().save()
+        except OSError as error:
+            raise UserError(f"{self.experiment.metrics_file_path} can't be used: {error.strerror}.") from error
         self._written = time.monotonic()
 
     def finalize(self, status: str) -> None:

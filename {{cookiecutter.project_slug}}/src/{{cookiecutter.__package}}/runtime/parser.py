@@ -88,7 +88,7 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         # a run's folder was moved, which ExactResume knows; and an evaluation, which needs no ExactResume
         warnings.filterwarnings("ignore", message="The dirpath has changed from")
-        warnings.filterwarnings("ignore", message=".*add the following callbacks: .*ExactResume")
+        warnings.filterwarnings("ignore", message=".*add the following callbacks: .*(ExactResume|WeightAveraging)")
         # on a cluster's login node; a job that needs srun and was started without is refused
         warnings.filterwarnings("ignore", message="The `srun` command is available")
         # Lightning's own use of torch
