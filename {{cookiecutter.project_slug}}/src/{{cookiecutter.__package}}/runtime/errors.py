@@ -42,14 +42,14 @@ def message(error: Exception) -> str | None:
         )
     # what Lightning or an optimizer refuses itself: an option's value, what it lacks, a callback that can't do its work
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    owners = [type(frame.f_locals.get("self")) for frame in frames]
-    callback = next((of.__name__ for of in owners if of.__module__.startswith("pytorch_lightning.callbacks")), "")
     raised_in = frames[-1].f_code.co_filename if frames else ""
     if re.search(r"[\\/](pytorch_lightning|lightning_fabric|torch[\\/]optim)[\\/]", raised_in):
-        if callback:
-            return f"{callback}: {text}"
-        wrong = (ValueError, RuntimeError) if "connectors" in raised_in or "plugins" in raised_in else ValueError
-        return text if isinstance(error, wrong) or type(error).__name__ == "MisconfigurationException" else None
+        for owner in (type(frame.f_locals.get("self")) for frame in frames):
+            if owner.__module__.startswith("pytorch_lightning.callbacks"):
+                return f"{owner.__name__}: {text}"
+        options = re.search(r"connectors|plugins|accelerators", raised_in)
+        if isinstance(error, (ValueError, ImportError, *((TypeError, RuntimeError) if options else ()))):
+            return text
     return text if type(error).__name__ == "MisconfigurationException" else None
 
 
