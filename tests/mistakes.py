@@ -587,7 +587,7 @@ _MIDWAY = [
         "the run's folder may no longer be written to",
         _fit(),
         1,
-        "metrics.csv can't be used: Permission denied.",
+        "metrics.csv can't be written: Permission denied.",
         before=WITHOUT_RIGHTS
         + in_second_epoch(
             "[os.chmod(f, 0o444) for f in (self.trainer.log_dir, self.trainer.log_dir + '/metrics.csv')]"

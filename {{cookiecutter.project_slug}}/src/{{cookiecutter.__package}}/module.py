@@ -42,7 +42,7 @@ class ImageClassifier(pl.LightningModule):
         facts: What an exported model has to know, ``mean`` and ``std`` of the images among it; taken from the data.
 
     Raises:
-        UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit the classes.
+        UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit them.
     """
 
     headline = ("accuracy", "max", "%")

@@ -12,7 +12,6 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from .errors import UserError
 
-
 # Device, option (of one strategy alone), values that can't work, why, and what to choose instead.
 REFUSED = (
     ("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "bf16-mixed"),

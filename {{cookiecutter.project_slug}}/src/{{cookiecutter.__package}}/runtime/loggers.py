@@ -200,11 +200,16 @@ class MetricsCSV(CSVLogger):
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are waiting."""
+        """Write the rows that are waiting.
+
+        Raises:
+            UserError: The disk is full.
+        """
         try:
             super().save()
         except OSError as error:
-            raise UserError(f"{self.experiment.metrics_file_path} can't be used: {error.strerror}.") from error
+            file = Path(self.log_dir) / "metrics.csv"
+            raise UserError(f"{file} can't be written: {error.strerror}. Then go on with: fit --resume") from error
         self._written = time.monotonic()
 
     def finalize(self, status: str) -> None:

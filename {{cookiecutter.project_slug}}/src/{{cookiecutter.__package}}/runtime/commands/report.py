@@ -123,8 +123,8 @@ def _no_better(files: Files) -> Iterator[str]:
     sign = 1 if files.run.record["headline"][1] == "max" else -1
     for name, reached in baseline.items():
         if metric in reached and not sign * files.test[metric] > sign * reached[metric]:
-            trivial = files.written(metric, reached[metric])
-            yield f"{metric} {files.metrics[metric]} is no better than {trivial}, the {name}: the run has learned nothing."
+            trivial = f"{files.written(metric, reached[metric])} of the {name}"
+            yield f"{metric} {files.metrics[metric]} is no better than the {trivial}: nothing was learned."
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
