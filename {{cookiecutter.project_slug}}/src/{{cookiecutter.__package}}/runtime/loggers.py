@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
 import secrets
 import time
@@ -19,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from .errors import UserError
+from .errors import UserError, require
 from .runs import Run
 
 LoggerName = Literal["wandb", "tensorboard", "mlflow", "csv", "none"]
@@ -54,11 +53,7 @@ def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list
     """
     if name == "none":
         return []
-    if importlib.util.find_spec(name) is None:  # each package is called as its logger; csv is Python's own
-        raise UserError(
-            f"the logger {name} is not installed. Install it with: pip install -e '.[{name}]'"
-            f" (uv: uv sync --extra {name}), or choose --logger csv."
-        )
+    require(name, name)  # each package is called as its logger; csv is Python's own
     chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
     run.record.setdefault("logged_as", {})
     # the chosen one first: it is the module's `self.logger`, as Lightning's documentation has it
