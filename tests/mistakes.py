@@ -448,31 +448,31 @@ _DEVICES = [
         "a GPU that is not there",
         _fit("--trainer.accelerator=gpu"),
         1,
-        "trainer.accelerator is gpu, but no GPU was found that this torch",
+        "trainer.accelerator is gpu, but no such device was found that this torch",
     ),
     Mistake(
         "an accelerator that does not exist",
         _fit("--trainer.accelerator=quantum"),
         1,
-        "trainer.accelerator is quantum, which was not found here. Choose auto (what is there), cpu, gpu or mps.",
+        "You selected an invalid accelerator name: `accelerator='quantum'`. Available names are: ",
     ),
     Mistake(
         "a TPU that is not there",
         _fit("--trainer.accelerator=tpu"),
         1,
-        "trainer.accelerator is tpu, which was not found here.",
+        "Requirement 'torch_xla>=1.13' not met. HINT: ",
     ),
     Mistake(
         "far more processes than cores",
         _fit("--trainer.devices=100000"),
         1,
-        "trainer.devices is 100000; on a CPU it is the number of processes, and here are",
+        "trainer.devices is 100000, and the device is cpu: here it must be 1 to ",
     ),
     Mistake(
         "a negative number of devices",
         _fit("--trainer.devices=-1"),
         1,
-        "trainer.devices is -1; on a CPU it is the number of processes, 1 or more, or auto (1 process).",
+        "`devices` selected with `CPUAccelerator` should be an int > 0.",
     ),
     Mistake(
         "a strategy that does not exist", _fit("--trainer.strategy=dpp"), 1, "You selected an invalid strategy name"
@@ -587,7 +587,7 @@ _MIDWAY = [
         "the run's folder may no longer be written to",
         _fit(),
         1,
-        "metrics.csv can't be used: Permission denied.",
+        "metrics.csv can't be written: Permission denied.",
         before=WITHOUT_RIGHTS
         + in_second_epoch(
             "[os.chmod(f, 0o444) for f in (self.trainer.log_dir, self.trainer.log_dir + '/metrics.csv')]"

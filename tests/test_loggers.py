@@ -26,7 +26,7 @@ import yaml
 from project import PACKAGE, SMALL, clean_environment
 from warm import run
 
-METRICS = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"}
+METRICS = {"train/loss_step", "train/accuracy_step", "val/loss", "val/accuracy", "test/loss", "test/accuracy"}
 # By metric and optimizer step.
 Values = dict[str, dict[int, float]]
 
@@ -73,7 +73,7 @@ def interrupted_and_resumed(project: Path, **environment: str) -> tuple[Path, Va
         for metric, value in row["values"].items():
             own.setdefault(metric, {})[row["step"]] = value
     assert own.keys() >= METRICS
-    assert list(own["train/loss"]) == list(range(9))
+    assert list(own["train/loss_step"]) == list(range(9))
     assert [len(own[metric]) for metric in ("val/loss", "test/loss")] == [3, 1]
     return project / "runs" / "a", own
 
@@ -174,7 +174,7 @@ def assert_mlflow_equals(uri: str, folder: Path, own: Values) -> None:
         pictures = [file.path for file in client.list_artifacts(identity, split)]
         assert any("examples" in name for name in pictures)
     assert options_of(folder).items() <= found.data.params.items()
-    assert loggers_of(folder) == ["MLflow", "MLflow", "MetricsCSV"]
+    assert loggers_of(folder) == ["MLFlowLogger", "MLFlowLogger", "MetricsCSV"]
     assert_csv_equals(folder, own)
 
 
@@ -182,6 +182,36 @@ def test_mlflow_reads_one_run_with_metrics_and_pictures_from_the_database_beside
     folder, own = interrupted_and_resumed(bake_project({"logger": "mlflow"}))
 
     assert_mlflow_equals(f"sqlite:///{folder.parent / 'mlflow.db'}", folder, own)
+
+
+def test_a_server_that_goes_away_in_mid_run_is_told_in_a_sentence_and_the_run_goes_on(bake_project):
+    project = bake_project({"logger": "mlflow"})
+    before = """
+from mlflow import exceptions, tracking
+
+calls, log_batch = [], tracking.MlflowClient.log_batch
+
+def gone(self, *args, **kwargs):
+    raise exceptions.MlflowException("API request failed with exception Connection refused")
+
+def log(self, *args, **kwargs):
+    calls.append(args)
+    if len(calls) == 4:
+        tracking.MlflowClient.log_batch = tracking.MlflowClient.set_terminated = gone
+    return log_batch(self, *args, **kwargs)
+
+tracking.MlflowClient.log_batch = log
+"""
+    [(code, output)] = run(project, ["fit", "--run=a", *SMALL], before=before)
+    assert code == 1, output
+    assert "Traceback" not in output
+    assert "error: MLflow can't be used: API request failed with exception Connection refused. Start its" in output
+    assert _status(project) == "failed"
+
+    [(code, output)] = run(project, ["fit", "--resume"])
+
+    assert code == 0, output
+    assert _status(project) == "finished"
 
 
 @pytest.fixture
@@ -302,12 +332,12 @@ assert took < 5, took
 
 def test_a_missing_logger_is_named_with_the_command_that_installs_it(bake_project):
     project = bake_project({"logger": "csv"})
-    before = "import importlib.util as u; u.find_spec = lambda name: None if name == 'mlflow' else 1"
+    before = f"from {PACKAGE}.runtime import errors as e; e.find_spec = lambda name: None if name == 'mlflow' else 1"
 
     [(code, output)] = run(project, ["fit", "--logger=mlflow", *SMALL], before=before)
 
     assert code == 1
-    assert "the logger mlflow is not installed. Install it with: pip install -e '.[mlflow]'" in output
+    assert "mlflow is not installed. Install with: pip install -e '.[mlflow]'" in output
     assert not list((project / "runs").glob("*"))
 
 

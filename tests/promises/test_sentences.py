@@ -41,9 +41,6 @@ def test_a_bad_run_json_is_named_and_passed_over(trained):
     assert [name for name in BAD_RECORDS if f"bad-{name}" not in results[0][1]] == []
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the error of a write names no file, so it is no sentence"
-)
 def test_a_disk_that_is_full_when_metrics_csv_is_written_is_told(tmp_path):
     """``fit --run=a``, on whose metrics.csv the disk is full from the second epoch on."""
     project = bake(tmp_path)
@@ -195,7 +192,6 @@ CALLBACKS = {
 }
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="an error of a callback is shown as it is raised")
 @pytest.mark.parametrize(("name", "options", "before"), CALLBACKS.values(), ids=CALLBACKS)
 def test_a_callback_trains_or_is_named_in_a_sentence(tmp_path, name, options, before):
     """``fit --trainer.callbacks+=pytorch_lightning.callbacks.…``; each trains, or is refused in a sentence."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,11 +10,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from . import evaluation
 from .data import DataModule
+from .runtime.errors import UserError
 from .runtime.predictions import table
 from .runtime.schedule import WarmupCosine
 
@@ -23,9 +25,10 @@ NetworkCallable = Callable[[tuple[int, int, int], int], nn.Module]
 class ImageClassifier(pl.LightningModule):
     """Classify images with any network, optimizer and learning-rate schedule.
 
-    Logs ``train/loss`` and ``train/accuracy`` of single batches, every ``trainer.log_every_n_steps`` steps, and
-    ``val/loss``, ``val/accuracy``, ``test/loss`` and ``test/accuracy`` over the whole split. Accuracy is the fraction
-    of all images that are classified correctly (micro average); loss is the mean cross-entropy per image, in nats.
+    Logs ``train/loss_step`` and ``train/accuracy_step`` of single batches, every ``trainer.log_every_n_steps`` steps;
+    ``train/loss``, the mean over all batches of an epoch; and ``val/loss``, ``val/accuracy``, ``test/loss`` and
+    ``test/accuracy`` over the whole split. Accuracy is the fraction of all images that are classified correctly (micro
+    average); loss is the mean cross-entropy per image, in nats.
 
     Args:
         input_shape: Channels, height and width of an image; taken from the data.
@@ -37,6 +40,9 @@ class ImageClassifier(pl.LightningModule):
         label_smoothing: Fraction of the target spread evenly over all classes in training, 0 to 1.
         compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
         facts: What an exported model has to know, ``mean`` and ``std`` of the images among it; taken from the data.
+
+    Raises:
+        UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit them.
     """
 
     headline = ("accuracy", "max", "%")
@@ -56,13 +62,15 @@ class ImageClassifier(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
-        self.network = network(input_shape, num_classes)
+        self.network = build(network, input_shape, num_classes)
+        self.num_classes = num_classes
         self.facts = facts or {}
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.label_smoothing = label_smoothing
         self.compile_network = compile
+        self.train_loss = SumMetric()  # of an epoch's batches; it is saved in the midst of an epoch too
         self.val_metrics = self._metrics(num_classes)
         self.test_metrics = self._metrics(num_classes)
 
@@ -78,18 +86,30 @@ class ImageClassifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)``, float, normalised, to logits ``(B, num_classes)``."""
-        return self.network(images)
+        logits = self.network(images)
+        if logits.shape[1:] != (self.num_classes,):
+            raise UserError(
+                f"the network maps images {tuple(images.shape)} to {tuple(logits.shape)}, and there are"
+                f" {self.num_classes} classes. Let its last layer have num_classes outputs:"
+                " nn.Linear(features, num_classes)"
+            )
+        return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch  # (B, C, H, W) float, (B,) int64
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        # A call of `self.log` costs more than a small network's step, so only steps that are written make one.
+        # `self.log` and `update` of a metric take as long as a small network's step. So a step only adds its loss to
+        # the epoch's sum, and logs where it is written.
+        self.train_loss.sum_value.add_(loss.detach())
+        if self.trainer.is_last_batch:
+            mean = self.train_loss.sum_value / (batch_idx + 1)
+            self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
+            self.train_loss.reset()
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] set outside of __init__
         if (self.global_step + 1) % every == 0:
-            accuracy = (logits.argmax(dim=1) == labels).float().mean()
-            self.log("train/loss", loss, prog_bar=True)
-            self.log("train/accuracy", accuracy)
+            self.log("train/loss_step", loss)
+            self.log("train/accuracy_step", (logits.argmax(dim=1) == labels).float().mean())
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -146,3 +166,19 @@ class ImageClassifier(pl.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
             config |= {"interval": "epoch", "monitor": scheduler.monitor}
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def build(network: NetworkCallable, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Build the network; a function that takes other arguments is refused with the lines to write."""
+    try:
+        inspect.signature(network).bind(input_shape, num_classes)
+    except TypeError as error:
+        name = getattr(network, "__name__", "network")
+        raise UserError(
+            f"model.network is {name}, which does not take input_shape and num_classes. Write into network.py:\n"
+            f"from {network.__module__} import {name}\n"
+            "def build(input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:\n"
+            f"    return {name}(num_classes=num_classes)  # it gets images of input_shape[0] channels\n"
+            f"and give --model.network {__package__}.network.build"
+        ) from error
+    return network(input_shape, num_classes)

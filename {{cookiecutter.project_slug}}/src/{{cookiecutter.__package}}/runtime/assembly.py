@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import checkpoints, hardware, loggers
-from .callbacks import CheckMonitors, Throughput
+from .callbacks import CheckCallbacks, Throughput
 from .checkpoints import flat
 from .loaders import ExactLoaders
 from .resume import ExactResume
@@ -50,7 +50,7 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     chosen = [callback for callback in chosen if not isinstance(callback, idle)]
     start = (cli.position.epoch, cli.position.batch)
     cli.exact_loaders = ExactLoaders(cli.seed, start, cli.run if fit else None)
-    chosen = [cli.exact_loaders, *chosen, CheckMonitors()]
+    chosen = [cli.exact_loaders, *chosen, CheckCallbacks()]
     if fit:
         folder = cli.run.checkpoints if cli.run else None
         cli.exact_resume = ExactResume(folder, options.save_every_n_steps, json.dumps(flat(cli.options())))

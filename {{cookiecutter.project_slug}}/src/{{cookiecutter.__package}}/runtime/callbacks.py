@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, TQDMProgressBar, WeightAveraging
 from torch import Tensor
 
 from . import contract, loggers
@@ -18,12 +19,17 @@ from .errors import UserError
 from .runs import Run
 
 
-class CheckMonitors(Callback):
-    """Refuse a misspelt metric of a checkpoint, of early stopping or of a schedule before the first epoch is trained.
+class CheckCallbacks(Callback):
+    """See to it that Lightning's callbacks can do their work, and that what is tested are the weights that are kept.
 
     Raises:
-        UserError: A callback or schedule monitors a validation metric that is not logged.
+        UserError: A callback or schedule monitors a validation metric that is not logged, before the first epoch.
     """
+
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            # checkpoints hold averaged weights; after a training this callback would put the latest ones in their place
+            trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]
 
     def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         logged = trainer.callback_metrics
@@ -33,6 +39,17 @@ class CheckMonitors(Callback):
             if isinstance(metric, str) and metric.startswith("val") and metric not in logged:
                 name = type(monitor).__name__
                 raise UserError(f"{name} monitors {metric}, which is not logged. Choose one of {', '.join(logged)}.")
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        for callback in trainer.callbacks:
+            if (
+                isinstance(callback, EarlyStopping)
+                and math.isinf(trainer.val_check_batch)
+                and callback.monitor not in trainer.callback_metrics
+            ):
+                callback.strict = False  # max_steps has ended the training: there is nothing left to stop
+                text = "there was no validation, for it waits for the end of the training data. Add"
+                warnings.warn(f"{text} --trainer.val_check_interval N, a number of batches.", stacklevel=1)
 
 
 class Throughput(Callback):
@@ -96,22 +113,16 @@ class Pictures(Callback):
         self._outputs: list[Any] = []
         self._batch: Any = None
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._outputs, self._batch = [], None
-
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._outputs, self._batch = [], None
-
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
-    ) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
-            self._keep(pl_module, outputs, batch)
+            self.on_test_batch_end(trainer, *args)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        self._keep(pl_module, outputs, batch)
+        if contract.get("show", pl_module) is not None:
+            self._outputs.append(outputs)  # stays on the device: moving it would make every batch wait
+            self._batch = batch if self._batch is None else self._batch
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log(trainer, pl_module, "val", f"val_epoch_{trainer.current_epoch:03d}")
@@ -119,27 +130,18 @@ class Pictures(Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log(trainer, pl_module, "test", "test")
 
-    def _keep(self, pl_module: pl.LightningModule, outputs: Any, batch: Any) -> None:
-        if contract.get("show", pl_module) is None:
-            return
-        self._outputs.append(outputs)  # stays on the device: moving it would make every batch wait
-        self._batch = batch if self._batch is None else self._batch
-
     def _log(self, trainer: Any, pl_module: pl.LightningModule, split: str, stem: str) -> None:
-        outputs, batch = self._outputs, self._batch
-        self._outputs, self._batch = [], None
-        show = contract.get("show", pl_module)
-        if show is None or not outputs or not trainer.is_global_zero or trainer.fast_dev_run:
+        outputs, batch, self._outputs, self._batch = self._outputs, self._batch, [], None
+        if not outputs or not trainer.is_global_zero or trainer.fast_dev_run:
             return
         try:
-            pictures = show(outputs, batch, getattr(trainer, "datamodule", None))
+            pictures = contract.get("show", pl_module)(outputs, batch, getattr(trainer, "datamodule", None))
         except Exception as error:  # a picture that can't be drawn is no reason to lose a training
             warnings.warn(f"show() failed, and no picture is logged: {type(error).__name__}: {error}", stacklevel=1)
             return
         for name, picture in pictures.items():
-            if not any(
-                [loggers.log_picture(logger, f"{split}/{name}", picture, trainer) for logger in trainer.loggers]
-            ):
+            logged = [loggers.log_picture(logger, f"{split}/{name}", picture, trainer) for logger in trainer.loggers]
+            if not any(logged):
                 folder = Path(trainer.default_root_dir) / "images"
                 folder.mkdir(parents=True, exist_ok=True)
                 picture.save(folder / f"{stem}_{name}.png")

@@ -16,7 +16,7 @@ from .runs import Run
 # Anything else would make it another run.
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
 # … and what changes nothing in the result.
-CHANGEABLE = {*LIMITS, "save_every_n_steps", "data.num_workers", "speed.short_loop", "speed.keep_freed_memory"}
+CHANGEABLE = {*LIMITS, "save_every_n_steps", "speed.short_loop", "speed.keep_freed_memory"}
 
 
 def options_of(run: Run, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
     Raises:
         UserError: An option has changed that may not.
     """
-    names = {*before, *now} - CHANGEABLE
+    names = {name for name in {*before, *now} - CHANGEABLE if not name.endswith("num_workers")}
     changed = sorted(name for name in names if before.get(name) != now.get(name))
     if changed and not accept:
         differences = ", ".join(f"{name} is {now.get(name)} and was {before.get(name)}" for name in changed)

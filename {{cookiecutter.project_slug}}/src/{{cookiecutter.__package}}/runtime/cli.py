@@ -239,9 +239,7 @@ class RunCLI(LightningCLI):
         self.seed = int(options.seed_everything or 0)  # known only now where it is chosen at random
         if self.contract.has("seed"):
             options.data.seed = self.seed
-        model = flat(options.as_dict().get("model") or {})
-        fused = any(value is True for name, value in model.items() if name.split(".")[-1] == "fused")
-        self.device = hardware.check(options.trainer, fused)
+        self.device = hardware.check(options.trainer)
 
     def instantiate_classes(self) -> None:
         if not self.execute and self.subcommand == "fit":

@@ -27,21 +27,30 @@ def message(error: Exception) -> str | None:
         return f"{error.filename} can't be used: {error.strerror}."
     if text.startswith("DataLoader worker (pid"):
         return (
-            f"a process that loads batches has died: {text.rstrip('. ')}. Most often memory ran out: take fewer such"
-            " processes with --data.num_workers, or 0 for none. To go on: fit --resume --data.num_workers 0"
+            f"a process that loads batches has died: {text.rstrip('. ')}. Most often memory ran out: give the loaders"
+            " fewer such processes (num_workers), or none. To go on: fit --resume"
         )
     if "parameters that were not used in producing the loss" in text:
         return (
             "a step does not use all parameters of the model, and several processes then wait for one another. Add"
             " --trainer.strategy ddp_find_unused_parameters_true"
         )
-    # Lightning's name for a wrong configuration, and a misspelt metric, for which it has no type of its own
-    if type(error).__name__ == "MisconfigurationException" or text.startswith("Early stopping conditioned on metric"):
-        return text
-    # an option's value, which is refused by the code that takes it
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename if error.__traceback__ else ""
-    ours = re.search(r"[\\/](pytorch_lightning|lightning_fabric|torch[\\/]optim)[\\/]", raised_in) is None
-    return None if ours or not isinstance(error, ValueError) else text
+    if type(error).__module__.startswith("mlflow"):
+        return (
+            f"MLflow can't be used: {reason(error)}. Start its server, name another one with"
+            " --logger_options.tracking_uri, or choose --logger csv. A run that has begun goes on with fit --resume."
+        )
+    # what Lightning or an optimizer refuses itself: an option's value, what it lacks, a callback that can't do its work
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_in = frames[-1].f_code.co_filename if frames else ""
+    if re.search(r"[\\/](pytorch_lightning|lightning_fabric|torch[\\/]optim)[\\/]", raised_in):
+        for owner in (type(frame.f_locals.get("self")) for frame in frames):
+            if owner.__module__.startswith("pytorch_lightning.callbacks"):
+                return f"{owner.__name__}: {text}"
+        options = re.search(r"connectors|plugins|accelerators", raised_in)
+        if isinstance(error, (ValueError, ImportError, *((TypeError, RuntimeError) if options else ()))):
+            return text
+    return text if type(error).__name__ == "MisconfigurationException" else None
 
 
 def reason(error: Exception) -> str:

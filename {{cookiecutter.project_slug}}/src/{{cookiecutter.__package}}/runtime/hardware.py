@@ -4,84 +4,57 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pytorch_lightning.accelerators import AcceleratorRegistry, CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from .errors import UserError
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """A combination that can't work: the device and the value, why, and what to do instead."""
-
-    device: str
-    option: str
-    values: tuple[str, ...]
-    reason: str
-    fix: str
-
-
+# Device, option (of one strategy alone), values that can't work, why, and what to choose instead.
 REFUSED = (
-    Refusal("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "bf16-mixed"),
-    Refusal("cpu", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
-    Refusal("mps", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
-    Refusal("mps", "strategy", ("ddp",), "an Apple GPU is always a single device", "auto"),
-    Refusal("mps", "precision", ("64-true",), "an Apple GPU has no 64-bit floats", "32-true"),
-    Refusal("gpu", "precision with fsdp", ("64-true",), "FSDP has no 64-bit plugin in Lightning", "32-true"),
+    ("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "bf16-mixed"),
+    ("cpu", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
+    ("cpu", "sync_batchnorm", ("True",), "it needs GPUs", "false"),
+    ("mps", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
+    ("mps", "strategy", ("ddp",), "an Apple GPU is always a single device", "auto"),
+    ("mps", "precision", ("64-true",), "an Apple GPU has no 64-bit floats", "32-true"),
+    ("gpu", "precision with fsdp", ("64-true",), "FSDP has no 64-bit plugin in Lightning", "32-true"),
 )
 
 
-def check(trainer: Mapping[str, Any], fused_optimizer: bool) -> str:
+def check(trainer: Mapping[str, Any]) -> str:
     """Refuse trainer options that the device can't carry out, and say which device will be used.
 
     Args:
         trainer: The trainer options.
-        fused_optimizer: Whether the optimizer was asked to be a fused one.
 
     Returns:
-        ``cpu``, ``gpu`` or ``mps``; of another accelerator only whether it is there is checked.
+        ``cpu``, ``gpu`` or ``mps``, or the name of another accelerator.
 
     Raises:
-        UserError: The accelerator is not there, there are fewer devices than asked for, options contradict one
-            another, or the other processes that they need were not started.
+        UserError: The accelerator is not there, there are fewer devices than asked for, the device can't do what is
+            asked, or the other processes that are needed were not started.
     """
-    strategy = str(trainer["strategy"])
-    device = _device(str(trainer["accelerator"]))
-    for refused in REFUSED:
-        option = refused.option.split()[0]
-        if (
-            refused.device == device
-            and str(trainer[option]).removesuffix("_find_unused_parameters_true") in refused.values
-            and (option == refused.option or strategy == refused.option.split()[-1])
-        ):
+    device, devices = _device(str(trainer["accelerator"])), str(trainer["devices"])
+    for refused, option, values, reason, fix in REFUSED:
+        option, _, strategy = option.partition(" with ")
+        value = str(trainer[option]).removesuffix("_find_unused_parameters_true")
+        if refused == device and value in values and strategy in ("", str(trainer["strategy"])):
             raise UserError(
-                f"trainer.{option} is {trainer[option]}, and the device is {device}: {refused.reason}."
-                f" Choose --trainer.{option} {refused.fix}."
+                f"trainer.{option} is {trainer[option]}, and the device is {device}: {reason}."
+                f" Choose --trainer.{option} {fix}."
             )
-    _check_devices(device, trainer["devices"])
-    _check_clipping(trainer, fused_optimizer)
-    if trainer["sync_batchnorm"] and device == "cpu":
-        raise UserError("trainer.sync_batchnorm is true, and the device is cpu: it needs GPUs. Leave it out.")
+    # on a CPU devices are processes, and a few more than cores can be of use to try something out
+    most = {"cpu": 4 * (os.cpu_count() or 1), "mps": 1}.get(device) or torch.cuda.device_count()
+    if device in ("cpu", "gpu", "mps") and devices.isdigit() and not 1 <= int(devices) <= most:
+        raise UserError(
+            f"trainer.devices is {devices}, and the device is {device}: here it must be 1 to {most}."
+            f" Choose --trainer.devices {most} or fewer."
+        )
     _check_launcher(int(trainer["num_nodes"]))
     return device
-
-
-def _check_clipping(trainer: Mapping[str, Any], fused_optimizer: bool) -> None:
-    clip, strategy, precision = trainer["gradient_clip_val"], str(trainer["strategy"]), str(trainer["precision"])
-    if clip and precision == "16-mixed" and fused_optimizer:
-        raise UserError(
-            f"trainer.gradient_clip_val is {clip}: with precision 16-mixed a fused optimizer can't clip gradients."
-            " Set its option fused to false, or choose --trainer.precision bf16-mixed."
-        )
-    if clip and strategy == "fsdp" and trainer["gradient_clip_algorithm"] != "value":
-        raise UserError(
-            f"trainer.gradient_clip_val is {clip}: FSDP can't clip by the norm of sharded gradients."
-            " Add --trainer.gradient_clip_algorithm value, or choose --trainer.strategy ddp."
-        )
 
 
 def by_torchrun() -> bool:
@@ -117,47 +90,10 @@ def _device(accelerator: str) -> str:
     if not cuda:
         # Else every step of an optimizer asks the NVIDIA driver for GPUs again: 150 µs where there is none.
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-    if accelerator == "auto":
-        return "gpu" if cuda else "mps" if mps else "cpu"
-    if accelerator in ("gpu", "cuda", "mps"):
-        wanted = {"gpu": cuda or mps, "cuda": cuda, "mps": mps}[accelerator]
-        if not wanted:
-            kind = {"gpu": "no GPU", "cuda": "no NVIDIA GPU", "mps": "no Apple GPU"}[accelerator]
-            raise UserError(
-                f"trainer.accelerator is {accelerator}, but {kind} was found that this torch ({torch.__version__}) can"
-                " use. Choose --trainer.accelerator auto (what is there) or cpu."
-            )
-        return "mps" if accelerator == "mps" or not cuda else "gpu"
-    if accelerator.isidentifier():  # else it is a class of yours
-        known = accelerator in AcceleratorRegistry.available_accelerators()
-        if not known or not AcceleratorRegistry[accelerator]["accelerator"].is_available():
-            raise UserError(
-                f"trainer.accelerator is {accelerator}, which was not found here. Choose auto (what is there), cpu,"
-                " gpu or mps."
-            )
-    return accelerator
-
-
-def _check_devices(device: str, devices: Any) -> None:
-    if devices == "auto":
-        return
-    if device == "mps" and devices not in (1, "1", [0]):
+    if not {"gpu": cuda or mps, "cuda": cuda, "mps": mps}.get(accelerator, True):
         raise UserError(
-            f"trainer.devices is {devices}, but an Apple GPU is a single device. Choose --trainer.devices 1."
+            f"trainer.accelerator is {accelerator}, but no such device was found that this torch ({torch.__version__})"
+            " can use. Choose --trainer.accelerator auto (what is there) or cpu."
         )
-    if device == "cpu":
-        if not str(devices).isdigit() or int(devices) < 1:
-            raise UserError(
-                f"trainer.devices is {devices}; on a CPU it is the number of processes, 1 or more, or auto (1 process)."
-            )
-        most = 4 * (os.cpu_count() or 1)  # a few more than cores can be of use to try something out
-        if int(devices) > most:
-            raise UserError(
-                f"trainer.devices is {devices}; on a CPU it is the number of processes, and here are"
-                f" {os.cpu_count()} cores. Choose 1 to {most}."
-            )
-        return
-    count = torch.cuda.device_count() if device == "gpu" else None
-    if count is not None and str(devices).isdigit() and not 1 <= int(devices) <= count:
-        there, fewer = (f"there are {count} GPUs", " or fewer") if count > 1 else ("there is 1 GPU", "")
-        raise UserError(f"trainer.devices is {devices}, but {there}. Choose --trainer.devices {count}{fewer}.")
+    found = "gpu" if cuda else "mps" if mps else "cpu"
+    return {"auto": found, "gpu": found, "cuda": "gpu"}.get(accelerator, accelerator)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import netrc
 import os
 import secrets
-import socket
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from .errors import UserError, reason
+from .errors import UserError, require
 from .runs import Run
 
 LoggerName = Literal["wandb", "tensorboard", "mlflow", "csv", "none"]
@@ -57,24 +53,11 @@ def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list
     """
     if name == "none":
         return []
-    if importlib.util.find_spec(name) is None:  # each package is called as its logger; csv is Python's own
-        raise UserError(
-            f"the logger {name} is not installed. Install it with: pip install -e '.[{name}]'"
-            f" (uv: uv sync --extra {name}), or choose --logger csv."
-        )
+    require(name, name)  # each package is called as its logger; csv is Python's own
     chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
     run.record.setdefault("logged_as", {})
     # the chosen one first: it is the module's `self.logger`, as Lightning's documentation has it
     return [*([chosen(options, run)] if chosen else []), MetricsCSV(run.folder, step)]
-
-
-def known_as(built: Iterable[Logger]) -> dict[str, str]:
-    """The ids that loggers chose themselves, by which a resumed run finds its logger run again.
-
-    Raises:
-        UserError: The logger's server can't be reached.
-    """
-    return dict([("mlflow", str(logger.run_id)) for logger in built if isinstance(logger, MLFlowLogger)])
 
 
 def close(built: Iterable[Logger]) -> None:
@@ -137,39 +120,25 @@ def _mlflow(options: LoggerOptions, run: Run) -> Logger:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     # a plain folder as the store is refused by current MLflow; a database of its own needs no server
-    return MLflow(
+    logger = MLFlowLogger(
         experiment_name=options.project,
         run_name=run.name,
         tracking_uri=uri or f"sqlite:///{(root / 'mlflow.db').as_posix()}",
         artifact_location=None if uri else (root / "mlflow").as_uri(),
         run_id=run.record["logged_as"].get("mlflow"),
     )
-
-
-class MLflow(MLFlowLogger):
-    """Lightning's MLflow logger, which says in a sentence that its server can't be reached."""
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        try:
-            return super().experiment
-        except Exception as error:  # of MLflow, of its database, or of the network
-            raise UserError(
-                f"MLflow at {self._tracking_uri} can't be used: {reason(error)}. Start its server, name another one"
-                " with --logger_options.tracking_uri, or choose --logger csv."
-            ) from error
+    run.record["logged_as"]["mlflow"] = logger.run_id  # MLflow chooses it, and a resumed run goes on under it
+    return logger
 
 
 def _wandb(options: LoggerOptions, run: Run) -> Logger:
     import wandb
 
     identity = run.record["logged_as"].setdefault("wandb", secrets.token_hex(4))
-    reason = _why_offline()
-    if reason:
+    if why := _why_offline():
         os.environ["WANDB_MODE"] = "offline"
         folder = os.path.relpath(run.folder / "wandb")
-        rank_zero_only(print)(f"W&B is offline ({reason}). To upload the run later: wandb sync {folder}/offline-run-*")
+        rank_zero_only(print)(f"W&B is offline ({why}). To upload the run later: wandb sync {folder}/offline-run-*")
     logger = WandbLogger(
         name=run.name,
         project=options.project,
@@ -177,47 +146,27 @@ def _wandb(options: LoggerOptions, run: Run) -> Logger:
         id=identity,
         resume="allow",
         save_dir=str(run.folder),
-        settings=wandb.Settings(silent=bool(reason)),
+        settings=wandb.Settings(silent=bool(why)),
     )
     logger._wandb_init.pop("anonymous", None)  # Lightning passes it always, and W&B warns of it always
     return logger
 
 
 def _why_offline() -> str | None:
-    """Why W&B would fail, prompt or wait if it went online, or None; takes 3 seconds at most."""
-    mode = os.environ.get("WANDB_MODE")
-    if mode:
+    """Why W&B would fail, prompt or wait if it went online, or None."""
+    import requests  # W&B brings it
+
+    if mode := os.environ.get("WANDB_MODE"):
         return f"WANDB_MODE is {mode}" if mode in ("offline", "dryrun") else None
-    base = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    host = base.hostname or "api.wandb.ai"
-    if not (os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _netrc_has(host)):
+    address = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    key = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
+    if not key and not requests.utils.get_netrc_auth(address):
         return "no API key; wandb login sets one"
-    proxy = urlsplit(os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or "")
-    server = (proxy.hostname or host, proxy.port or base.port or (80 if base.scheme == "http" else 443))
-    reached = threading.Event()
-
-    def connect() -> None:
-        try:
-            socket.create_connection(server, timeout=3).close()
-        except OSError:
-            return
-        reached.set()
-
-    # in a thread, for a name look-up takes no timeout
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(timeout=3)
-    return None if reached.is_set() else f"{server[0]} can't be reached"
-
-
-def _netrc_has(host: str) -> bool:
-    files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
-    for file in (Path(file).expanduser() for file in files if file):
-        try:
-            return netrc.netrc(file).authenticators(host) is not None
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
+    try:
+        requests.head(address, timeout=3)  # seconds
+    except requests.RequestException:
+        return f"{urlsplit(address).hostname} can't be reached"
+    return None
 
 
 class MetricsCSV(CSVLogger):
@@ -246,8 +195,16 @@ class MetricsCSV(CSVLogger):
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are waiting."""
-        super().save()
+        """Write the rows that are waiting.
+
+        Raises:
+            UserError: The disk is full.
+        """
+        try:
+            super().save()
+        except OSError as error:
+            file = Path(self.log_dir) / "metrics.csv"
+            raise UserError(f"{file} can't be written: {error.strerror}. Then go on with: fit --resume") from error
         self._written = time.monotonic()
 
     def finalize(self, status: str) -> None:

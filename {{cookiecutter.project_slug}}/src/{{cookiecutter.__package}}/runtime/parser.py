@@ -64,11 +64,19 @@ def _type_in_words(expected: str) -> str:
 
 # What Lightning says in every run: which accelerators exist, how it loads things, advertisements.
 CHATTER = (
-    *("GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "`Trainer"),
-    *("`weights_only`", "Seed set to"),
-    *("Trainer already configured with model summary", "Loading `", "Restoring ", "Restored ", "Loaded model weights"),
+    *("GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "`Trainer", "`weights_only`"),
+    *("Seed set to", "Trainer already configured with model summary", "Loading `", "Restoring ", "Restored "),
+    "Loaded model weights",
 )
 LOGS = ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed")
+WARNINGS = (
+    ".*does not have many workers",  # data in memory needs no worker processes
+    "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its folder
+    "The dirpath has changed from",  # a run's folder was moved, which ExactResume knows
+    ".*add the following callbacks: .*(ExactResume|WeightAveraging)",  # which an evaluation does not need
+    "The `srun` command is available",  # a job that needs srun and was started without is refused
+    ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
+)
 
 
 @contextmanager
@@ -82,17 +90,8 @@ def quiet() -> Iterator[None]:
     for log in logs:
         log.addFilter(is_news)
     with warnings.catch_warnings():
-        # data in memory needs no worker processes
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # a resumed run goes on in its folder
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        # a run's folder was moved, which ExactResume knows; and an evaluation, which needs no ExactResume
-        warnings.filterwarnings("ignore", message="The dirpath has changed from")
-        warnings.filterwarnings("ignore", message=".*add the following callbacks: .*ExactResume")
-        # on a cluster's login node; a job that needs srun and was started without is refused
-        warnings.filterwarnings("ignore", message="The `srun` command is available")
-        # Lightning's own use of torch
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        for message in WARNINGS:
+            warnings.filterwarnings("ignore", message)
         try:
             yield
         finally:

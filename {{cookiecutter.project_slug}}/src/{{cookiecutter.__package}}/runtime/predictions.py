@@ -12,7 +12,6 @@ from . import runs
 from .errors import UserError
 
 Columns = dict[str, Any]
-_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would execute
 
 
 def compute(cli: Any) -> Columns:
@@ -27,8 +26,9 @@ def compute(cli: Any) -> Columns:
     Raises:
         UserError: ``predict_step`` returns neither a tensor nor a dict of columns, or is missing where it is needed.
     """
-    import torch
     from pytorch_lightning.utilities.model_helpers import is_overridden
+
+    from .states import of_all_ranks
 
     options = {"datamodule": cli.datamodule, "ckpt_path": cli.ckpt_path, "weights_only": True}
     try:
@@ -43,10 +43,7 @@ def compute(cli: Any) -> Columns:
         ) from error
     if batches and isinstance(batches[0], list):  # of several loaders
         batches = [batch for loader in batches for batch in loader]
-    if cli.trainer.world_size > 1:
-        parts: list[Any] = [None] * cli.trainer.world_size
-        torch.distributed.all_gather_object(parts, batches)
-        batches = [batch for part in parts for batch in part]
+    batches = [batch for part in of_all_ranks(cli.trainer, batches) for batch in part]
     return join(batches, type(cli.model).__name__)
 
 
@@ -133,15 +130,13 @@ def write_csv(file: Path, header: Sequence[str], body: Sequence[Sequence[Any]]) 
 
 
 def _harmless(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) and not _is_number(cell) else cell
-
-
-def _is_number(text: str) -> bool:
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@")):  # what a spreadsheet would execute
+        return cell
     try:
-        float(text)
+        float(cell)
     except ValueError:
-        return False
-    return True
+        return f"'{cell}"
+    return cell
 
 
 def _plain(column: Any) -> list[Any]:

@@ -247,6 +247,5 @@ class ExactResume(Callback):
         )
         raise DivergedError(
             f"{what} (epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx}): the training has"
-            f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate, such as"
-            " --model.optimizer.init_args.lr 0.0003."
+            f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate."
         )

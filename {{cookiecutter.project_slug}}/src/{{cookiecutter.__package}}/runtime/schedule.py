@@ -36,6 +36,11 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
         for group, peak in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = peak * self._factor(0)
 
+    def get_lr(self) -> list[float | torch.Tensor]:
+        rates = super().get_lr()
+        # parameters that were added since, as BackboneFinetuning does, keep the rates that they are given
+        return [*rates, *(group["lr"] for group in self.optimizer.param_groups[len(rates) :])]
+
     def _factor(self, step: int) -> float:
         total = math.inf if self.total_steps is None else self.total_steps
         warmup = min(self.warmup_steps, total / 5)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
@@ -32,10 +32,7 @@ STEP_HOOKS = (
     *("on_before_optimizer_step", "on_train_batch_end"),
 )
 # What a LightningModule may do its own way in a step; where one does, Lightning's loop is the one to call it.
-STEP_METHODS = (
-    *STEP_HOOKS,
-    *("optimizer_step", "optimizer_zero_grad", "backward", "on_before_batch_transfer"),
-)
+STEP_METHODS = (*STEP_HOOKS, "optimizer_step", "optimizer_zero_grad", "backward", "on_before_batch_transfer")
 
 
 @dataclass
@@ -75,10 +72,11 @@ class ShortLoop(_TrainingEpochLoop):
         super().on_run_start(data_fetcher)
         self._ordinary = is_ordinary(self.trainer)
         trainer: Any = self.trainer
-        self._hooks = {name: _filled(trainer.callbacks, name) for name in STEP_HOOKS}
-        selector = trainer._data_connector._datahook_selector
-        assert selector is not None
-        owner = selector.get_instance
+        self._hooks = {
+            name: [getattr(callback, name) for callback in trainer.callbacks if is_overridden(name, callback)]
+            for name in STEP_HOOKS
+        }
+        owner = trainer._data_connector._datahook_selector.get_instance
         names = ("transfer_batch_to_device", "on_after_batch_transfer")  # of the module or the data module
         self._transfer, self._after_transfer = (getattr(owner(name), name) for name in names)
         self._validates_at_end = (
@@ -182,7 +180,6 @@ def is_ordinary(trainer: Any) -> bool:
         trainer: A trainer that has set up its training.
     """
     module, precision, optimizer = trainer.lightning_module, trainer.precision_plugin, trainer.optimizers[0]
-    data = trainer.datamodule
     return (
         type(trainer.strategy) is SingleDeviceStrategy
         and (type(precision) is Precision or (type(precision) is MixedPrecision and precision.scaler is None))
@@ -193,21 +190,10 @@ def is_ordinary(trainer: Any) -> bool:
         and len(trainer.optimizers) == 1
         and type(optimizer).__module__.startswith("torch.optim.")
         and not isinstance(optimizer, torch.optim.LBFGS)  # which calls the network several times in a step
-        and all(_is_lightnings(module, name, pl.LightningModule) for name in STEP_METHODS)
-        and (data is None or _is_lightnings(data, "on_before_batch_transfer", pl.LightningDataModule))
+        and not any(is_overridden(name, module) for name in STEP_METHODS)
+        and not is_overridden("on_before_batch_transfer", trainer.datamodule)
         and is_param_in_hook_signature(module.training_step, "batch_idx", explicit=True, min_args=2)
     )
-
-
-def _filled(callbacks: list[Any], name: str) -> list[Callable[..., Any]]:
-    """The hooks of that name which callbacks have filled."""
-    hooks = [getattr(callback, name) for callback in callbacks if not _is_lightnings(callback, name, Callback)]
-    return [hook for hook in hooks if callable(hook)]
-
-
-def _is_lightnings(owner: Any, name: str, base: type) -> bool:
-    """Whether a method is the one that the base class has."""
-    return getattr(getattr(owner, name), "__func__", None) is getattr(base, name)
 
 
 class _StillMetric(_ResultMetric):

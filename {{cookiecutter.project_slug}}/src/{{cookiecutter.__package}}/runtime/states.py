@@ -72,7 +72,7 @@ def moved(value: Any, device: torch.device | str = "cpu") -> Any:
     return [moved(item, device) for item in value] if isinstance(value, list) else value
 
 
-def of_all_ranks(trainer: pl.Trainer, state: dict[str, Any]) -> list[dict[str, Any]]:
+def of_all_ranks(trainer: pl.Trainer, state: Any) -> list[Any]:
     if trainer.world_size == 1:
         return [state]
     states: list[Any] = [None] * trainer.world_size

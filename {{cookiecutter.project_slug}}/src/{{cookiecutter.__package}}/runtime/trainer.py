@@ -118,14 +118,11 @@ class TrainerCLI(RunCLI):
 
     def _begin(self, run: runs.Run) -> None:
         run.configure(self.config_text())  # of a resumed run, which may have other limits
-        logged_as = run.record.get("logged_as", {})
-        logged_as |= loggers.known_as(self.trainer.loggers)
         names = contract.get("class_names", self.datamodule, self.model)
         monitor = self.trainer.checkpoint_callback
         run.begin(
             device=self.device,
             processes=self.trainer.world_size,
-            logged_as=logged_as,
             linked=self.links,
             class_names=None if names is None else [str(name) for name in names],
             headline=self.contract.headline,

@@ -11,7 +11,7 @@ import csv
 import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -109,7 +109,22 @@ def after_fit(cli: RunCLI) -> None:
     if cli.trainer.is_global_zero:
         if cli.contract.has("baseline"):
             cli.run.update(baseline=_baseline(cli))
-        print(f"Report: {write([read(cli.run)], sections)}", flush=True)
+        files = read(cli.run)
+        print(f"Report: {write([files], sections)}", flush=True)
+        for sentence in _no_better(files):
+            print(sentence, flush=True)
+
+
+def _no_better(files: Files) -> Iterator[str]:
+    """Say of each trivial model that the headline of the test is no better than what it reaches."""
+    baseline, metric = files.run.record.get("baseline"), next(iter(files.metrics), "")
+    if not isinstance(baseline, dict) or not files.is_headline(metric):
+        return
+    sign = 1 if files.run.record["headline"][1] == "max" else -1
+    for name, reached in baseline.items():
+        if metric in reached and not sign * files.test[metric] > sign * reached[metric]:
+            trivial = f"{files.written(metric, reached[metric])} of the {name}"
+            yield f"{metric} {files.metrics[metric]} is no better than the {trivial}: nothing was learned."
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
