@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    LambdaCallback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    SpikeDetection,
+)
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from . import checkpoints, hardware, loggers
+from . import checkpoints, hardware, loggers, runs
 from .callbacks import CheckMonitors, Throughput
-from .checkpoints import flat
+from .changes import SameData
 from .loaders import ExactLoaders
 from .resume import ExactResume
 
@@ -43,28 +49,47 @@ def outputs(cli: RunCLI, trainer: Any, options: Any, new: bool) -> None:
 
 
 def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
-    """Add the callbacks that every run has, and leave out those that have nothing to do."""
+    """Add the callbacks that every run has, leave out those that have nothing to do, and set what a resume needs."""
+    run = cli.run
     chosen = [*listed(trainer.callbacks), *cli.extra_callbacks]
-    # without a logger or a run's folder these would fail, or write beside the runs
-    idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if cli.run else (ModelCheckpoint,)))
+    idle = (
+        # without a logger or a run's folder these would fail, or write beside the runs
+        *(() if trainer.logger else (LearningRateMonitor,)),
+        *(() if run else (ModelCheckpoint,)),
+        *(() if fit and run and cli.ckpt_path is None else (BatchSizeFinder,)),  # config.yaml has what it found
+    )
     chosen = [callback for callback in chosen if not isinstance(callback, idle)]
-    start = (cli.position.epoch, cli.position.batch)
-    cli.exact_loaders = ExactLoaders(cli.seed, start, cli.run if fit else None)
+    finders = [callback for callback in chosen if isinstance(callback, BatchSizeFinder)]
+    chosen += [LambdaCallback(on_fit_start=partial(_keep_batch_size, cli, finder)) for finder in finders]
+    cli.exact_loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), run if fit else None)
     chosen = [cli.exact_loaders, *chosen, CheckMonitors()]
     if fit:
-        folder = cli.run.checkpoints if cli.run else None
-        cli.exact_resume = ExactResume(folder, options.save_every_n_steps, json.dumps(flat(cli.options())))
+        cli.exact_resume = ExactResume(run, options.save_every_n_steps, cli.options())
         chosen.insert(0, cli.exact_resume)  # before others log or count the batch that is to come
-    if fit and cli.run is not None:
-        chosen.append(Throughput(cli.run))
+    if fit and run is not None:
+        chosen += [SameData(run, cli.options(), options.accept_changes, cli.created), Throughput(run)]
         if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
             chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
     for callback in chosen:
-        if isinstance(callback, ModelCheckpoint) and cli.run is not None:
-            callback.dirpath = callback.dirpath or str(cli.run.checkpoints)
+        if isinstance(callback, ModelCheckpoint) and run is not None:
+            callback.dirpath = callback.dirpath or str(run.checkpoints)
+            callback.save_last = False  # `last.ckpt` is the state to go on from, of every run
             # a resumed run writes over what it had written after its last save, and leaves no second version
             callback._enable_version_counter = False
+        if isinstance(callback, SpikeDetection):
+            callback.state_dict = dict  # Lightning fails to load it: a resumed run averages the loss anew
     trainer.callbacks = chosen
+
+
+def _keep_batch_size(cli: RunCLI, finder: BatchSizeFinder, trainer: Any, module: Any) -> None:
+    """Write the batch size that was found to config.yaml, so that a resumed run need not search, nor a test."""
+    assert cli.run is not None
+    for options in (cli.options().get(group) or {} for group in ("data", "model")):
+        if finder._batch_arg_name in options:
+            options[finder._batch_arg_name] = finder.optimal_batch_size
+    runs.write_whole(cli.run.config_file, cli.config_text())
+    trainer.callbacks = [callback for callback in trainer.callbacks if callback is not finder]
+    trainer.strategy.setup_optimizers(trainer)  # schedules count the steps, and there are others now
 
 
 def plugins(trainer: Any, fit: bool) -> None:
