@@ -11,13 +11,14 @@ from pytorch_lightning.callbacks import (
     LambdaCallback,
     LearningRateMonitor,
     ModelCheckpoint,
+    ModelPruning,
     SpikeDetection,
 )
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from . import checkpoints, hardware, loggers, runs
+from . import changes, checkpoints, hardware, loggers, runs
 from .callbacks import CheckMonitors, Throughput
-from .changes import SameData
+from .errors import UserError
 from .loaders import ExactLoaders
 from .resume import ExactResume
 
@@ -48,6 +49,15 @@ def outputs(cli: RunCLI, trainer: Any, options: Any, new: bool) -> None:
         trainer.logger = loggers.build(options.logger, options.logger_options, cli.run, cli.position.step)
 
 
+def refuse_pruning(trainer: Any) -> None:
+    """Refuse a callback by which no run could be resumed."""
+    if any(isinstance(callback, ModelPruning) for callback in listed(trainer.callbacks)):
+        raise UserError(
+            "ModelPruning writes pruned weights into checkpoints and leaves out what is pruned, so that a run could not"
+            " be resumed. Train without it, and prune the trained model with torch.nn.utils.prune."
+        )
+
+
 def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     """Add the callbacks that every run has, leave out those that have nothing to do, and set what a resume needs."""
     run = cli.run
@@ -64,10 +74,11 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     cli.exact_loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), run if fit else None)
     chosen = [cli.exact_loaders, *chosen, CheckMonitors()]
     if fit:
-        cli.exact_resume = ExactResume(run, options.save_every_n_steps, cli.options())
+        every_n_steps, accept = options.save_every_n_steps, options.accept_changes
+        cli.exact_resume = ExactResume(run, every_n_steps, cli.options(), cli.created, accept)
         chosen.insert(0, cli.exact_resume)  # before others log or count the batch that is to come
     if fit and run is not None:
-        chosen += [SameData(run, cli.options(), options.accept_changes, cli.created), Throughput(run)]
+        chosen.append(Throughput(run))
         if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
             chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
     for callback in chosen:
@@ -77,7 +88,7 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
             # a resumed run writes over what it had written after its last save, and leaves no second version
             callback._enable_version_counter = False
         if isinstance(callback, SpikeDetection):
-            callback.state_dict = dict  # Lightning fails to load it: a resumed run averages the loss anew
+            callback.state_dict = lambda: {}  # Lightning fails to load it: a resumed run averages the loss anew
     trainer.callbacks = chosen
 
 
@@ -87,7 +98,7 @@ def _keep_batch_size(cli: RunCLI, finder: BatchSizeFinder, trainer: Any, module:
     for options in (cli.options().get(group) or {} for group in ("data", "model")):
         if finder._batch_arg_name in options:
             options[finder._batch_arg_name] = finder.optimal_batch_size
-    runs.write_whole(cli.run.config_file, cli.config_text())
+    runs.write_whole(cli.run.config_file, changes.config_text(cli.options()))
     trainer.callbacks = [callback for callback in trainer.callbacks if callback is not finder]
     trainer.strategy.setup_optimizers(trainer)  # schedules count the steps, and there are others now
 

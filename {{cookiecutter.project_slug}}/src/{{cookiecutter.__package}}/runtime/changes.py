@@ -8,17 +8,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import pytorch_lightning as pl
-import torch
 import yaml
-from pytorch_lightning.callbacks import Callback
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import default_collate
 
-from . import contract, loggers
 from .checkpoints import flat
+from .commands import PROGRAM
 from .errors import UserError
 from .randomness import generators, seed_streams
 from .runs import Run
@@ -28,6 +25,22 @@ LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_step
 # … and what changes nothing in the result.
 CHANGEABLE = {*LIMITS, "save_every_n_steps", "data.num_workers", "speed.short_loop", "speed.keep_freed_memory"}
 _ITEMS = 16  # that a fingerprint is made of
+
+
+def config_text(options: dict[str, Any]) -> str:
+    """Text of a run's ``config.yaml``.
+
+    Raises:
+        UserError: An option's value can't be written.
+    """
+    for name, value in flat(options, lists=True).items():
+        if "Unable to serialize instance" in str(value):  # jsonargparse's words
+            raise UserError(
+                f"{name} is an object that can't be written to config.yaml, so the run could be neither resumed nor"
+                " repeated. Give a value for it, as a number or a text."
+            )
+    header = f"# To repeat this run in a new folder: {PROGRAM} fit -c FILE\n"
+    return header + yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
 def options_of(run: Run, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -75,81 +88,31 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
     run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *lines]
 
 
-class SameData(Callback):
-    """Record the version of the data, and refuse to go on with other data than the run was begun with.
+def fingerprint(tell: Callable[[], Any] | None, loaders: list[Any]) -> str | None:
+    """The version of the training data: what the contract's ``fingerprint`` says, or else how many items, and a hash.
+
+    The hash is of some items. They are read with the same random numbers each time, for they may be augmented.
 
     Args:
-        run: The run.
-        options: All options, which the loggers of a new run are given with the version.
-        accept: Go on all the same.
-        new: Whether the run is a new one.
+        tell: The contract's ``fingerprint``.
+        loaders: The loaders of the training data.
+
+    Returns:
+        The version; None if there are no items with numbers, or if these are not made of tensors, numbers and texts.
     """
-
-    def __init__(self, run: Run, options: Mapping[str, Any], accept: bool, new: bool) -> None:
-        self.run = run
-        self.options = options
-        self.accept = accept
-        self.new = new
-        self.version: str | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self.version is None else {"fingerprint": self.version}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.version = None if self.new else state_dict["fingerprint"]
-
-    def on_fit_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        self._tell = contract.get("fingerprint", trainer.datamodule, pl_module)
-        if self._tell is not None:
-            self._compare(trainer, self._tell)
-
-    def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        if self._tell is None:  # now there are loaders
-            self._compare(trainer, lambda: fingerprint(trainer.fit_loop._combined_loader.flattened))
-
-    def _compare(self, trainer: Any, tell: Callable[[], Any]) -> None:
-        version = tell() if trainer.is_global_zero else None
-        version = trainer.strategy.broadcast(None if version is None else str(version))
-        if self.version and version:
-            name = "the fingerprint of the data"
-            refuse(self.run, {name: self.version}, {name: version}, self.accept)
-        self.version = version
-        if trainer.is_global_zero:
-            self.run.update(fingerprint=version)
-            if self.new:
-                loggers.log_options(trainer.loggers, flat(self.options) | {"fingerprint": version})
-
-
-def fingerprint(loaders: list[Any]) -> str | None:
-    """The number of items in the data sets of loaders, and a hash of some; None where these can't be read by number.
-
-    They are read with the same random numbers each time, for they may be augmented.
-    """
+    if tell is not None:
+        return str(tell())
     total, digest = 0, hashlib.blake2b(digest_size=8)
     with isolate_rng():
-        for loader in loaders:
-            dataset = getattr(loader, "dataset", None)
-            if not isinstance(loader, DataLoader) or isinstance(dataset, IterableDataset):
-                return None
-            try:
+        try:
+            for dataset in (loader.dataset for loader in loaders):
                 count, held = len(dataset), generators(dataset)
                 for number in range(min(_ITEMS, count)):
                     seed_streams(number, held)  # those held are seeded again before each batch
-                    digest.update(_content(dataset[number * count // min(_ITEMS, count)]))
-            except Exception:  # whatever a data set raises that is not indexed by numbers, or an item that is unknown
-                return None
-            total += count
+                    item = default_collate([dataset[number * count // min(_ITEMS, count)]])
+                    plain = apply_to_collection(item, Tensor, lambda of: hashlib.sha256(of.numpy()).digest())
+                    digest.update(repr(plain).encode())
+                total += count
+        except Exception:  # of a stream, or whatever a data set raises that is not indexed by numbers
+            return None
     return f"{total} items, {digest.hexdigest()}"
-
-
-def _content(value: Any) -> bytes:
-    """The bytes of an item; a TypeError if it is none of tensors, numbers and texts."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
-        return value.tobytes()
-    if isinstance(value, dict | list | tuple):
-        return b",".join(_content(part) for part in (value.items() if isinstance(value, dict) else value))
-    if value is None or isinstance(value, int | float | str | bytes):
-        return repr(value).encode()
-    raise TypeError(type(value).__name__)

@@ -161,18 +161,6 @@ class RunCLI(LightningCLI):
         """All options as plain values, as they were given; of a batch size, as it was found."""
         return self._options
 
-    def config_text(self) -> str:
-        """Text of a run's ``config.yaml``."""
-        header = f"# To repeat this run in a new folder: {PROGRAM} fit -c FILE\n"
-        options = self.options()
-        for name, value in flat(options).items():
-            if "Unable to serialize instance" in str(value):  # jsonargparse's words
-                raise UserError(
-                    f"{name} is an object that can't be written to config.yaml, so the run could be neither resumed nor"
-                    " repeated. Give a value for it, as a number or a text."
-                )
-        return header + yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
-
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""
 
@@ -266,12 +254,14 @@ class RunCLI(LightningCLI):
         trainer = options.trainer
         fit = self.subcommand == "fit"
         new = fit and not trainer.fast_dev_run
+        if fit:
+            assembly.refuse_pruning(trainer)
         self.position, checkpoint, self._checkpoint = Position(), self._checkpoint, None
         if checkpoint is not None:
             checkpoints.check_model(str(self.ckpt_path), checkpoint, self.model)
             self.position = checkpoints.position(self.ckpt_path, checkpoint) if new else self.position
         if new and self.run is None:
-            root, text = Path(trainer.default_root_dir or "runs"), self.config_text()
+            root, text = Path(trainer.default_root_dir or "runs"), changes.config_text(self.options())
             self.run = self._chosen("new", lambda: runs.Run(runs.make_folder(root, options.run, text)))
             self.created = True
         try:

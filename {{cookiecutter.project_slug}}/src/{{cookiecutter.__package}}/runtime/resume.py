@@ -18,7 +18,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging, Timer
 from torch import Tensor
 
-from . import checkpoints, signals, states
+from . import changes, checkpoints, contract, loggers, signals, states
 from .checkpoints import flat
 from .errors import DivergedError, UserError
 from .runs import Run
@@ -34,25 +34,30 @@ class ExactResume(Callback):
         run: The run; None saves nothing.
         every_n_steps: Optimizer steps between two saves.
         options: The run's options, which are saved with the state.
+        new: Whether the run is a new one.
+        accept: Go on even with other data.
 
     Raises:
         UserError: A run is resumed with another number of processes, what is saved could not be loaded again, or the
             loss is not finite.
     """
 
-    def __init__(self, run: Run | None, every_n_steps: int, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, run: Run | None, every_n_steps: int, options: Mapping[str, Any], new: bool, accept: bool
+    ) -> None:
         if every_n_steps < 1:
             raise UserError(f"save_every_n_steps is {every_n_steps}; it must be at least 1 step.")
+        self.run, self.new, self.accept = run, new, accept
         self.folder = run.checkpoints if run is not None else None
         self.every_n_steps = every_n_steps
         self.options = options
-        self._saved_at: int | None = None  # step of this process's latest save
+        self.saved_at: int | None = None  # step of this process's latest save; None if it had nothing left to train
         self._state: dict[str, Any] = {}  # what Lightning leaves out, while a save is under way
         self._restored: dict[str, Any] = {}
         self._results: dict[str, dict[str, Tensor]] = {}  # of the epoch's first part, to be added to its second
+        self._data: str | None = None  # their fingerprint
         self._agreement: Any = None
         self._bad_step: Tensor | None = None
-        self._skips_bad_steps = self._can_read_loss = False
 
     # ---- Saving
 
@@ -66,7 +71,7 @@ class ExactResume(Callback):
             return  # gradients that are still being summed are in no checkpoint
         signum = self._requested()
         steps = trainer.global_step
-        if signum or self._saved_at is None or steps - self._saved_at >= self.every_n_steps:
+        if signum or self.saved_at is None or steps - self.saved_at >= self.every_n_steps:
             self._refuse_divergence(trainer, pl_module)
             # "the last batch" is known as soon as it is fetched; a resume would take it for trained
             is_last, loop.batch_progress.is_last_batch = loop.batch_progress.is_last_batch, False
@@ -79,7 +84,7 @@ class ExactResume(Callback):
         """Save the state, with progress that Lightning would lose; every process has to call this."""
         if self.folder is None:
             return
-        first, self._saved_at = self._saved_at is None, trainer.global_step
+        first, self.saved_at = self.saved_at is None, trainer.global_step
         for logger in trainer.loggers:
             getattr(logger, "flush", logger.save)()  # else a kill would lose rows of steps that are not taken again
         # a resumed run may raise max_time
@@ -88,6 +93,7 @@ class ExactResume(Callback):
         self._state = {
             "world_size": trainer.world_size,
             "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
+            "data": self._data,
             "options": json.dumps(flat(self.options)),
             "ended": trainer.should_stop and not time_is_up,
             "ranks": states.of_all_ranks(trainer, pl_module),
@@ -104,11 +110,6 @@ class ExactResume(Callback):
                     f"this run could not be resumed: {error} Keep only numbers, texts, lists, dicts and tensors in"
                     " hyperparameters and in the state of callbacks."
                 ) from error
-
-    @property
-    def trained(self) -> bool:
-        """Whether this process has come to train, for a run can be resumed that has nothing left to do."""
-        return self._saved_at is not None
 
     def state_dict(self) -> dict[str, Any]:
         return self._state
@@ -136,8 +137,6 @@ class ExactResume(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         signals.defer()
-        self._skips_bad_steps = trainer.precision == "16-mixed"  # by itself
-        self._can_read_loss = pl_module.device.type == "cpu" and trainer.world_size == 1
         if self.folder and trainer.is_global_zero:
             for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink(missing_ok=True)
@@ -150,12 +149,30 @@ class ExactResume(Callback):
                 f"the run was trained by {before} processes, and now there are {trainer.world_size}. A resumed"
                 " run keeps their number, for each has its share of the data."
             )
+        self.compare_data(trainer, pl_module)
         if self._restored.get("ended"):
             trainer.should_stop = True  # as early stopping had it
         if "ranks" in self._restored:
             state = self._restored["ranks"][trainer.global_rank]
             self._results = state["results"]
             states.restore(trainer, pl_module, state)
+
+    def compare_data(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Record the version of the data, and refuse to go on with other data than those of the checkpoint."""
+        if self.run is None:
+            return
+        if trainer.is_global_zero:
+            tell = contract.get("fingerprint", trainer.datamodule, pl_module)
+            self._data = changes.fingerprint(tell, trainer.fit_loop._combined_loader.flattened)
+        self._data = trainer.strategy.broadcast(self._data)
+        before = self._restored.get("data")
+        if before and self._data and not self.new:
+            name = "the fingerprint of the data"
+            changes.refuse(self.run, {name: before}, {name: self._data}, self.accept)
+        if trainer.is_global_zero:
+            self.run.update(fingerprint=self._data)
+            if self.new:
+                loggers.log_options(trainer.loggers, flat(self.options) | {"fingerprint": self._data})
 
     def _correct_progress(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Bring Lightning's counters to what they were; it takes a stop between two batches for one within a batch."""
@@ -214,9 +231,9 @@ class ExactResume(Callback):
     def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
         """Note the first step whose loss is not finite."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if not isinstance(loss, Tensor) or self._skips_bad_steps:
+        if not isinstance(loss, Tensor) or trainer.precision == "16-mixed":  # which leaves out such steps by itself
             return
-        if self._can_read_loss:
+        if loss.device.type == "cpu" and self._agreement is None:
             if not math.isfinite(loss.item()):
                 self._bad_step = torch.tensor(trainer.global_step)
                 self._refuse_divergence(trainer, pl_module)
@@ -231,16 +248,8 @@ class ExactResume(Callback):
         step = -1 if self._bad_step is None else int(self._bad_step.item())
         if step < 0 and not names:
             return
-        what = (
-            f"the loss is not finite at step {step}"
-            if step >= 0
-            else f"a weight is not finite at step {trainer.global_step}"
-        )
-        where = (
-            f"{names[0]} is the first parameter that is not"
-            if names
-            else "all parameters are finite: look at the batch"
-        )
+        what = f"the loss is not finite at step {step}" if step >= 0 else "a weight is not finite"
+        where = f"{names[0]} is the first" if names else "all parameters are finite: look at the batch"
         raise DivergedError(
             f"{what} (epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx}): the training has"
             f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate, such as"

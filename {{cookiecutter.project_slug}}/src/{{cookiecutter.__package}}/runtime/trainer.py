@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from . import commands, contract, loggers, predictions, ranks, runs, signals
+from . import changes, commands, contract, loggers, predictions, ranks, runs, signals
 from .cli import RunCLI
 from .errors import UserError, message
 from .parser import quiet
@@ -54,10 +54,11 @@ class TrainerCLI(RunCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Predict the test data: ``predictions.csv`` has a row for each item."""
-        self.refuse_missing("predict")
+        if lacking := self.missing("predict"):
+            raise UserError(lacking)
         columns = predictions.compute(self)
         if self.trainer.is_global_zero:
-            file = self.output_folder / "predictions.csv"
+            file = Path(self.trainer.default_root_dir) / "predictions.csv"
             predictions.write_csv(file, *predictions.rows(self, columns))
             self.say(f"Predictions: {relative_path(file)}")
 
@@ -73,15 +74,6 @@ class TrainerCLI(RunCLI):
         if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
             return f"there is no {loader}. Add it to {data or module}; docs/own-code.md shows one."
         return ""
-
-    def refuse_missing(self, command: str) -> None:
-        """Refuse a command that the user's classes are not made for.
-
-        Raises:
-            UserError: A step or a loader is not there.
-        """
-        if sentence := self.missing(command):
-            raise UserError(sentence)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
@@ -113,7 +105,7 @@ class TrainerCLI(RunCLI):
         self.run.end("finished")
 
     def _begin(self, run: runs.Run) -> None:
-        runs.write_whole(run.config_file, self.config_text())  # a resumed run may have other limits
+        runs.write_whole(run.config_file, changes.config_text(self.options()))  # a resumed run may have other limits
         logged_as = run.record.get("logged_as", {})
         logged_as |= loggers.known_as(self.trainer.loggers)
         names = contract.get("class_names", self.datamodule, self.model)
@@ -136,8 +128,10 @@ class TrainerCLI(RunCLI):
             return
         if self.trainer.global_step == 0:
             raise UserError("nothing was trained: the limits on epochs, steps or batches leave no step to take.")
-        if self.exact_resume.trained:
+        if self.exact_resume.saved_at is not None:
             self.exact_resume.save(self.trainer, self.model)
+        else:  # a resumed run that had nothing left to train
+            self.exact_resume.compare_data(self.trainer, self.model)
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         self.ckpt_path = best or str(self.run.checkpoints / "last.ckpt")
         if self.trainer.is_global_zero:
@@ -147,7 +141,8 @@ class TrainerCLI(RunCLI):
 
     def measure(self, command: str, options: dict[str, Any]) -> None:
         """Validate or test, print the metrics, and write them to a file in the run's folder."""
-        self.refuse_missing(command)
+        if lacking := self.missing(command):
+            raise UserError(lacking)
         # this takes the place of Lightning's table
         results = getattr(self.trainer, command)(**options | {"verbose": False})
         metrics = self._of_all_ranks({name: value for of_loader in results for name, value in of_loader.items()})
@@ -156,7 +151,7 @@ class TrainerCLI(RunCLI):
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
             text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
-            runs.write_whole(self.output_folder / f"{command}.json", text)
+            runs.write_whole(Path(self.trainer.default_root_dir) / f"{command}.json", text)
 
     def _of_all_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
         """Average what each process measured on its share, where the module has not done so; print a note of it."""
@@ -169,11 +164,6 @@ class TrainerCLI(RunCLI):
                 " first process's value counts. Log them with self.log(…, sync_dist=True)."
             )
         return means if differing else metrics
-
-    @property
-    def output_folder(self) -> Path:
-        """Where results are written: the run's folder, or that of a checkpoint that belongs to no run."""
-        return Path(self.trainer.default_root_dir)
 
     def say(self, text: str) -> None:
         """Print a text once, whatever the number of processes."""
