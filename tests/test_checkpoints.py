@@ -218,5 +218,5 @@ class Sends(Callback):
 """
 POSITION = f"""
 from {PACKAGE}.runtime.checkpoints import position, read
-print(position(read("runs/a/checkpoints/last.ckpt")))
+print(position("last.ckpt", read("runs/a/checkpoints/last.ckpt")))
 """

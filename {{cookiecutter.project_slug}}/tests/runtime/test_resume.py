@@ -111,7 +111,7 @@ def test_a_resumed_run_keeps_its_options(run, have, capsys) -> None:
     assert run("fit", "--resume", "a", "--data.batch_size", "4") == 1
     assert "a resumed run keeps its options and its data, but data.batch_size is 4 and was 8" in capsys.readouterr().err
     assert run("fit", "--resume", "a", "--model.lr", "0.01", "--accept_changes", "true") == 0
-    assert record("a")["accepted_changes"] == ["model.lr: 0.02 -> 0.01"]
+    assert record("a")["accepted_changes"] == ["A change was accepted: model.lr is 0.01 and was 0.02."]
 
 
 def test_a_finished_run_may_train_longer(run, have) -> None:

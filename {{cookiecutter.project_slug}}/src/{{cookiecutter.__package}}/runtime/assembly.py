@@ -27,14 +27,7 @@ if TYPE_CHECKING:
 
 
 def outputs(cli: RunCLI, trainer: Any, options: Any, new: bool) -> None:
-    """Choose the folder and the loggers that the Trainer writes to.
-
-    Args:
-        cli: The command line.
-        trainer: Options of the Trainer, which are changed.
-        options: All options.
-        new: Whether the command trains and keeps what it does.
-    """
+    """Choose the folder and the loggers that the Trainer writes to; ``new`` if the command trains and keeps it."""
     if cli.run is not None:
         trainer.default_root_dir = str(cli.run.folder)
     elif cli.ckpt_path is not None:
@@ -71,8 +64,8 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     chosen = [callback for callback in chosen if not isinstance(callback, idle)]
     finders = [callback for callback in chosen if isinstance(callback, BatchSizeFinder)]
     chosen += [LambdaCallback(on_fit_start=partial(_keep_batch_size, cli, finder)) for finder in finders]
-    cli.exact_loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), run if fit else None)
-    chosen = [cli.exact_loaders, *chosen, CheckMonitors()]
+    loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), run if fit else None)
+    chosen = [loaders, *chosen, CheckMonitors()]
     if fit:
         every_n_steps, accept = options.save_every_n_steps, options.accept_changes
         cli.exact_resume = ExactResume(run, every_n_steps, cli.options(), cli.created, accept)

@@ -84,8 +84,8 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
             f"a resumed run keeps its options and its data, but {differences}. Only {', '.join(sorted(LIMITS))} may"
             " change; start a new run for the rest, or take the change into this one with --accept_changes true."
         )
-    lines = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed]
-    run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *lines]
+    sentences = [f"A change was accepted: {name} is {now.get(name)} and was {before.get(name)}." for name in changed]
+    run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *sentences]
 
 
 def fingerprint(tell: Callable[[], Any] | None, loaders: list[Any]) -> str | None:

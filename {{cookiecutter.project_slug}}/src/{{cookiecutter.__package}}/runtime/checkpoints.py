@@ -7,9 +7,8 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -100,8 +99,7 @@ def newest_whole(folder: Path, say: Callable[[str], object]) -> tuple[Path, dict
     return None
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(NamedTuple):
     """Where a training was when it was saved.
 
     Args:

@@ -20,7 +20,6 @@ from .checkpoints import Position, flat
 from .commands import PACKAGE, PROGRAM
 from .contract import Contract
 from .errors import UserError
-from .loaders import ExactLoaders
 from .parser import Parser
 from .resume import ExactResume
 
@@ -48,7 +47,6 @@ class RunCLI(LightningCLI):
     """
 
     trainer: Any  # Lightning gives it attributes that a type checker can't see
-    exact_loaders: ExactLoaders
     exact_resume: ExactResume
     run: runs.Run | None = None
     ckpt_path: str | Path | None = None
@@ -67,6 +65,7 @@ class RunCLI(LightningCLI):
         self.execute = execute
         self.extra_callbacks = list(callbacks)
         self.links: dict[str, str] = {}
+        self._options: dict[str, Any] | None = None
         self._checkpoint: dict[str, Any] | None = None  # what the file at `ckpt_path` holds
         defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
         try:
@@ -159,6 +158,8 @@ class RunCLI(LightningCLI):
 
     def options(self) -> dict[str, Any]:
         """All options as plain values, as they were given; of a batch size, as it was found."""
+        if self._options is None:
+            self._options = self._plain()  # takes 30 ms
         return self._options
 
     def _parse_ckpt_path(self) -> None:
@@ -229,7 +230,6 @@ class RunCLI(LightningCLI):
             super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        self._options = self._plain()  # takes 30 ms
         options = self.config[str(self.subcommand)]
         self.seed = int(options.seed_everything or 0)  # known only now where it is chosen at random
         if self.contract.has("seed"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -80,27 +81,26 @@ class Order:
             yield index
 
 
-class SeededIndex:
+class SeededIndex(NamedTuple):
     """A batch's index on its way to a worker, which is seeded when it arrives there; from then on it is the index."""
 
-    def __init__(self, index: Any, value: int) -> None:
-        self.index = index
-        self.value = value
+    index: Any
+    value: int
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, (self.index, self.value)
 
 
-_held_by_worker: list[Any] | None = None
-
-
 def _arrive(index: Any, value: int) -> Any:
-    global _held_by_worker
-    if (worker := get_worker_info()) is not None:
-        if _held_by_worker is None:
-            _held_by_worker = generators(worker.dataset)
-        seed_streams(value, _held_by_worker)
+    if get_worker_info() is not None:
+        seed_streams(value, _held_by_worker())
     return index
+
+
+@cache
+def _held_by_worker() -> list[Any]:
+    worker: Any = get_worker_info()
+    return generators(worker.dataset)
 
 
 def seed_of(key: int, number: int) -> int:
