@@ -23,7 +23,7 @@ FILES = {
     # … and the machinery
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "checkpoints")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("cli", "contract", "data", "errors", "folders", "hardware")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("loaders", "locks", "loggers", "parser", "predictions")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("loaders", "loggers", "parser", "predictions")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "trainer")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "charts", "export", "predict", "report")),

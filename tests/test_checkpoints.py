@@ -114,7 +114,7 @@ def test_a_run_without_a_readable_checkpoint_is_not_begun_anew(bake_project):
     [(code, output)] = run(project, ["fit", "--resume=a"])
 
     assert code == 1
-    assert f"none of the {len(files)} checkpoints in {folder} can be read. Start a new run with: fit" in output
+    assert f"none of the {len(files)} files {folder / '*.ckpt'} can be used. Start a new run with: fit" in output
 
 
 # A disk of 3 MB: what is written beyond that is refused, as a full disk does it.
@@ -138,7 +138,7 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint_kept(bake_project):
     folder = project / "runs" / "a" / "checkpoints"
     assert code == 1
     assert "error: the disk is full: " in output
-    assert " MB are free. The last checkpoint before it is kept; make room, and go on with: fit --resume" in output
+    assert " MB. The last checkpoint before it is kept; make room, and go on with: fit --resume" in output
     assert "Traceback" not in output
     assert list(folder.glob(".*")) == []
     assert json.loads((project / "runs" / "a" / "run.json").read_text())["status"] == "failed"
@@ -218,5 +218,5 @@ class Sends(Callback):
 """
 POSITION = f"""
 from {PACKAGE}.runtime.checkpoints import position, read
-print(position(read("runs/a/checkpoints/last.ckpt")))
+print(position("last.ckpt", read("runs/a/checkpoints/last.ckpt")))
 """

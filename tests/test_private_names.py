@@ -25,14 +25,17 @@ WING = sorted(RUNTIME.rglob("*.py"))
 PRIVATE = {
     "pytorch_lightning.loops.training_epoch_loop": ["_TrainingEpochLoop"],
     "pytorch_lightning.trainer.connectors.logger_connector.result": ["_ResultCollection", "_ResultMetric"],
-    "pytorch_lightning.cli.LightningCLI": ["_run_subcommand", "_parse_ckpt_path", "_prepare_subcommand_kwargs"],
+    "pytorch_lightning.cli.LightningCLI": [
+        *("_run_subcommand", "_parse_ckpt_path", "_prepare_subcommand_kwargs", "_set_seed"),
+    ],
+    "pytorch_lightning.callbacks.BatchSizeFinder()": ["_batch_arg_name"],
     "pytorch_lightning.callbacks.ModelCheckpoint()": ["_enable_version_counter"],
     "pytorch_lightning.loggers.csv_logs.ExperimentWriter": ["_check_log_dir_exists", "_rewrite_with_new_header"],
     "pytorch_lightning.loggers.CSVLogger()": ["_experiment"],
     "pytorch_lightning.loggers.MLFlowLogger()": ["_tracking_uri"],
     "pytorch_lightning.loggers.WandbLogger()": ["_wandb_init"],
     "pytorch_lightning.profilers.Profiler()": ["_local_rank"],
-    "pytorch_lightning.Trainer()": ["_logger_connector", "_data_connector", "_val_check_time_interval"],
+    "pytorch_lightning.Trainer()": ["_logger_connector", "_data_connector", "_val_check_time_interval", "_active_loop"],
     "… its LightningModule": ["_current_fx_name"],
     "… its _data_connector": ["_datahook_selector"],
     "… its _logger_connector": [
@@ -62,6 +65,11 @@ UNDOCUMENTED = {
     "pytorch_lightning.utilities.model_helpers": ["is_overridden"],
     "pytorch_lightning.loggers.logger": ["rank_zero_experiment"],
     "lightning_fabric.utilities.data": ["sized_len"],
+    "lightning_fabric.utilities": ["move_data_to_device"],
+    "lightning_utilities.core.apply_func": ["apply_to_collection"],
+    "pytorch_lightning.utilities.seed": ["isolate_rng"],
+    "pytorch_lightning.strategies.Strategy": ["setup_optimizers", "broadcast"],
+    "torchmetrics.Metric": ["metric_state"],
     "lightning_fabric.utilities.rank_zero": ["rank_zero_only"],
     "lightning_fabric.plugins.io.torch_io.TorchCheckpointIO": ["save_checkpoint"],
     "pytorch_lightning.cli.LightningCLI": [
@@ -150,6 +158,7 @@ def owner(label: str, folder: Path) -> Any:
         return found
     made = {
         "pytorch_lightning.callbacks.ModelCheckpoint()": pl.callbacks.ModelCheckpoint,
+        "pytorch_lightning.callbacks.BatchSizeFinder()": pl.callbacks.BatchSizeFinder,
         "pytorch_lightning.loggers.CSVLogger()": lambda: pl.loggers.CSVLogger(str(folder)),
         "pytorch_lightning.loggers.MLFlowLogger()": lambda: pl.loggers.MLFlowLogger(
             tracking_uri=f"sqlite:///{folder}/m.db"
@@ -228,7 +237,7 @@ def _inherited(node: ast.ClassDef, imports: dict[str, str]) -> Iterator[str]:
 def _classes(base: type) -> Iterator[type]:
     """Yield a class and its base classes, without those of Python."""
     packages = ("torch", "torchmetrics", "pytorch_lightning", "lightning_fabric", "jsonargparse")
-    return (one for one in base.__mro__ if one.__module__.split(".")[0] in packages)
+    return (one for one in getattr(base, "__mro__", ()) if one.__module__.split(".")[0] in packages)
 
 
 @pytest.mark.parametrize("file", WING, ids=lambda file: file.relative_to(RUNTIME).as_posix())

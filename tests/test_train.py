@@ -150,7 +150,7 @@ def test_a_resumed_run_keeps_its_options(bake_project):
     [_, (code, output)] = run(project, ["fit", "--run=a", *SMALL], ["fit", "--resume=a", "--model.label_smoothing=0.1"])
 
     assert code == 1
-    assert "a resumed run keeps its options, but model.label_smoothing is 0.1 and was 0.0." in output
+    assert "a resumed run keeps its options and its data, but model.label_smoothing is 0.1 and was 0.0." in output
 
 
 def test_a_run_is_repeated_from_its_configuration_to_the_same_metrics(bake_project):

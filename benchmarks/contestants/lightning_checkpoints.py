@@ -1,7 +1,7 @@
 """The project with Lightning's own checkpoints, every 200 steps too, in the place of its exact resume."""
 # pyright: reportMissingImports=false
 
-from pathlib import Path
+from typing import Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
 from my_lightning_project.runtime import assembly, checkpoints
@@ -17,10 +17,10 @@ DISTRIBUTION = "pytorch-lightning"
 class Checkpoints(ModelCheckpoint):
     """Keeps the newest."""
 
-    trained = True
+    saved_at = 0
 
-    def __init__(self, folder: Path, every_n_steps: int, options: str) -> None:
-        super().__init__(dirpath=folder, every_n_train_steps=every_n_steps, save_top_k=1)
+    def __init__(self, run: Any, every_n_steps: int, *of_the_run: object) -> None:
+        super().__init__(dirpath=run.checkpoints, every_n_train_steps=every_n_steps, save_top_k=1)
 
     def save(self, trainer: Trainer, model: LightningModule) -> None:
         """Save the end of the training, when no time is measured any more."""

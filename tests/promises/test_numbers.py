@@ -177,7 +177,6 @@ torch.hub.urlopen = refuse
     assert not (project / "runs" / "a").exists()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="config.yaml is written before a size is looked for")
 def test_config_yaml_holds_the_batch_size_that_was_found(tmp_path):
     """``fit --run=a --trainer.callbacks+=pytorch_lightning.callbacks.BatchSizeFinder``."""
     project = bake(tmp_path)

@@ -11,13 +11,13 @@ from project import PACKAGE, SMALL
 from stress import differences
 from trainings import (
     SAVED,
-    PreparationError,
     bake,
     callback,
     is_one_sentence,
     killed,
     prepared,
     read_json,
+    told,
     unlike_when_resumed,
 )
 from warm import run
@@ -53,12 +53,6 @@ class Weighted(Callback):
 # Epochs 1 and 2 end with a save of their own; a kill in the third goes back behind the second's.
 SAVED_SELDOM = (*SMALL, "--trainer.max_epochs=3", "--save_every_n_steps=4")
 THIRD_EPOCH = ("on_train_batch_start", "self.global_step == 7")
-
-
-def broken(reason: str, *values: object, id: str) -> object:
-    """A case that fails today."""
-    errors = (AssertionError, PreparationError)
-    return pytest.param(*values, id=id, marks=pytest.mark.xfail(strict=True, raises=errors, reason=reason))
 
 
 def test_a_run_that_early_stopping_has_ended_and_that_is_killed_in_its_test_trains_no_further(tmp_path):
@@ -137,41 +131,35 @@ def test_nothing_that_a_run_saves_holds_an_absolute_path(trained, tmp_path_facto
 @pytest.mark.parametrize(
     "options",
     [
-        broken(
-            "the default of an option can't be written, so config.yaml holds a text in its place",
-            callback("StochasticWeightAveraging", swa_lrs=0.01, swa_epoch_start=1),
-            id="StochasticWeightAveraging",
-        ),
-        broken(
-            "the factor of the epoch in which a run goes on is not set",
-            callback("GradientAccumulationScheduler", scheduling='{"0": 1, "1": 2, "2": 3}'),
-            id="GradientAccumulationScheduler",
-        ),
-        broken(
-            "the size is looked for again, and that sets the training back to its first epoch",
-            callback("BatchSizeFinder", max_trials=2, init_val=8),
-            id="BatchSizeFinder",
-        ),
-        broken(
-            "the pruning function can't be written, so config.yaml holds a text in its place",
-            callback("ModelPruning", pruning_fn="l1_unstructured", amount=0.5),
-            id="ModelPruning",
-        ),
+        callback("StochasticWeightAveraging", swa_lrs=0.01, swa_epoch_start=1),
+        callback("GradientAccumulationScheduler", scheduling='{"0": 1, "1": 2, "2": 3}'),
+        callback("BatchSizeFinder", max_trials=2, init_val=8),
     ],
+    ids=["StochasticWeightAveraging", "GradientAccumulationScheduler", "BatchSizeFinder"],
 )
 def test_a_run_with_a_callback_of_lightning_is_resumed_exactly(tmp_path, options):
     """``fit --run=killed --trainer.callbacks+=…``, SIGKILL in the second epoch, ``fit --resume=killed``."""
     assert unlike_when_resumed(bake(tmp_path), *SAVED, *options) == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the backbone stays frozen after the resume")
+def test_a_run_with_pruning_is_refused_before_it_begins(tmp_path):
+    """``fit --run=a --trainer.callbacks+=….ModelPruning``: its checkpoints hold no masks, so no resume can be exact."""
+    project = bake(tmp_path)
+
+    [(code, output)] = run(project, ["fit", "--run=a", *SMALL, *callback("ModelPruning", pruning_fn="l1_unstructured")])
+
+    assert code == 1, output
+    assert is_one_sentence(output), output
+    assert "ModelPruning" in " ".join(told(output))
+    assert not (project / "runs" / "a").exists()
+
+
 def test_a_run_that_fine_tunes_its_backbone_is_resumed_exactly(tmp_path):
     """``fit --run=killed`` with BackboneFinetuning, SIGKILL in the second epoch, ``fit --resume=killed``."""
     options = [*callback("BackboneFinetuning", unfreeze_backbone_at_epoch=1), "--model.scheduler=null"]
     assert unlike_when_resumed(bake(tmp_path), *SAVED, *options, before=WITH_BACKBONE) == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a file that is written again gets a name of its own")
 def test_more_model_checkpoints_leave_the_files_that_they_should(tmp_path):
     """``fit --run=killed`` with three ModelCheckpoints more, SIGKILL in the third epoch, ``fit --resume=killed``."""
     added = [
@@ -198,7 +186,6 @@ def test_a_callback_that_config_yaml_can_not_hold_is_refused_or_left_to_its_defa
         assert repeated == 0, again
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="its state can't be loaded for the test")
 def test_a_run_with_spike_detection_is_tested_when_it_has_trained(tmp_path):
     """``fit --trainer.callbacks+=pytorch_lightning.callbacks.SpikeDetection``."""
     [(code, output)] = run(bake(tmp_path), ["fit", *SMALL, *callback("SpikeDetection")])

@@ -140,7 +140,6 @@ def test_a_damaged_file_of_results_leaves_the_rest_of_a_report(trained, name, co
     assert [code for code, _ in results] == [0, 0], results
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the parts of a checkpoint are not checked")
 @pytest.mark.parametrize(("key", "value"), [("loops", {}), ("callbacks", [])], ids=["loops", "callbacks"])
 def test_a_checkpoint_without_the_state_of_a_training_is_not_gone_on_with(trained, key, value):
     """``fit --resume=killed`` of checkpoints whose loops or callbacks were taken away."""

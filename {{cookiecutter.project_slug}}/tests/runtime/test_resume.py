@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from toy import Toy, ToyData
 from written import assert_same, record, rows
 
-from {{ cookiecutter.__package }}.runtime import locks
+from {{ cookiecutter.__package }}.runtime import runs
 
 
 class Noise(Dataset):
@@ -109,9 +109,9 @@ def test_an_epoch_has_each_item_once_in_another_order_and_each_batch_its_own_ran
 def test_a_resumed_run_keeps_its_options(run, have, capsys) -> None:
     have("interrupted", "a")
     assert run("fit", "--resume", "a", "--data.batch_size", "4") == 1
-    assert "a resumed run keeps its options, but data.batch_size is 4 and was 8" in capsys.readouterr().err
+    assert "a resumed run keeps its options and its data, but data.batch_size is 4 and was 8" in capsys.readouterr().err
     assert run("fit", "--resume", "a", "--model.lr", "0.01", "--accept_changes", "true") == 0
-    assert record("a")["accepted_changes"] == ["model.lr: 0.02 -> 0.01"]
+    assert record("a")["accepted_changes"] == ["A change was accepted: model.lr is 0.01 and was 0.02."]
 
 
 def test_a_finished_run_may_train_longer(run, have) -> None:
@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_passed_over(run, have, own_folder, capsys) -> N
 
 
 def test_a_run_in_use_is_refused(run, have, own_folder, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(locks, "_WAIT", 0.1)
+    monkeypatch.setattr(runs, "_WAIT", 0.1)
     have("interrupted", "a")
     with FileLock(own_folder / "runs" / "a" / ".lock"):
         assert run("fit", "--resume", "a") == 1

@@ -28,8 +28,8 @@ def test_a_run_that_failed_makes_room_for_the_same_command(tmp_path, capsys) -> 
     failed = runs.Run(runs.make_folder(tmp_path, "a", ""))
     failed.update(status="failed")
     assert runs.make_folder(tmp_path, "a", "") == tmp_path / "a"
-    assert "The run a that failed is kept as a_failed_1." in capsys.readouterr().out
-    assert runs.Run(tmp_path / "a_failed_1").record["status"] == "failed"
+    assert "The run a that failed is kept as a_failed." in capsys.readouterr().out
+    assert runs.Run(tmp_path / "a_failed").record["status"] == "failed"
 
 
 def test_evaluation_without_a_run_is_refused(run, capsys) -> None:

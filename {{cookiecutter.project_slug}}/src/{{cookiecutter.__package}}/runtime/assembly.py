@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    LambdaCallback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelPruning,
+    SpikeDetection,
+)
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from . import checkpoints, hardware, loggers
+from . import changes, checkpoints, hardware, loggers, runs
 from .callbacks import CheckCallbacks, Throughput
-from .checkpoints import flat
+from .errors import UserError
 from .loaders import ExactLoaders
 from .resume import ExactResume
 
@@ -20,14 +27,7 @@ if TYPE_CHECKING:
 
 
 def outputs(cli: RunCLI, trainer: Any, options: Any, new: bool) -> None:
-    """Choose the folder and the loggers that the Trainer writes to.
-
-    Args:
-        cli: The command line.
-        trainer: Options of the Trainer, which are changed.
-        options: All options.
-        new: Whether the command trains and keeps what it does.
-    """
+    """Choose the folder and the loggers that the Trainer writes to; ``new`` if the command trains and keeps it."""
     if cli.run is not None:
         trainer.default_root_dir = str(cli.run.folder)
     elif cli.ckpt_path is not None:
@@ -42,29 +42,58 @@ def outputs(cli: RunCLI, trainer: Any, options: Any, new: bool) -> None:
         trainer.logger = loggers.build(options.logger, options.logger_options, cli.run, cli.position.step)
 
 
+def refuse_pruning(trainer: Any) -> None:
+    """Refuse a callback by which no run could be resumed."""
+    if any(isinstance(callback, ModelPruning) for callback in listed(trainer.callbacks)):
+        raise UserError(
+            "ModelPruning writes pruned weights into checkpoints and leaves out what is pruned, so that a run could not"
+            " be resumed. Train without it, and prune the trained model with torch.nn.utils.prune."
+        )
+
+
 def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
-    """Add the callbacks that every run has, and leave out those that have nothing to do."""
+    """Add the callbacks that every run has, leave out those that have nothing to do, and set what a resume needs."""
+    run = cli.run
     chosen = [*listed(trainer.callbacks), *cli.extra_callbacks]
-    # without a logger or a run's folder these would fail, or write beside the runs
-    idle = (*(() if trainer.logger else (LearningRateMonitor,)), *(() if cli.run else (ModelCheckpoint,)))
+    idle = (
+        # without a logger or a run's folder these would fail, or write beside the runs
+        *(() if trainer.logger else (LearningRateMonitor,)),
+        *(() if run else (ModelCheckpoint,)),
+        *(() if fit and run and cli.ckpt_path is None else (BatchSizeFinder,)),  # config.yaml has what it found
+    )
     chosen = [callback for callback in chosen if not isinstance(callback, idle)]
-    start = (cli.position.epoch, cli.position.batch)
-    cli.exact_loaders = ExactLoaders(cli.seed, start, cli.run if fit else None)
-    chosen = [cli.exact_loaders, *chosen, CheckCallbacks()]
+    finders = [callback for callback in chosen if isinstance(callback, BatchSizeFinder)]
+    chosen += [LambdaCallback(on_fit_start=partial(_keep_batch_size, cli, finder)) for finder in finders]
+    loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), run if fit else None)
+    chosen = [loaders, *chosen, CheckCallbacks()]
     if fit:
-        folder = cli.run.checkpoints if cli.run else None
-        cli.exact_resume = ExactResume(folder, options.save_every_n_steps, json.dumps(flat(cli.options())))
+        every_n_steps, accept = options.save_every_n_steps, options.accept_changes
+        cli.exact_resume = ExactResume(run, every_n_steps, cli.options(), cli.created, accept)
         chosen.insert(0, cli.exact_resume)  # before others log or count the batch that is to come
-    if fit and cli.run is not None:
-        chosen.append(Throughput(cli.run))
+    if fit and run is not None:
+        chosen.append(Throughput(run))
         if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
             chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
     for callback in chosen:
-        if isinstance(callback, ModelCheckpoint) and cli.run is not None:
-            callback.dirpath = callback.dirpath or str(cli.run.checkpoints)
+        if isinstance(callback, ModelCheckpoint) and run is not None:
+            callback.dirpath = callback.dirpath or str(run.checkpoints)
+            callback.save_last = False  # `last.ckpt` is the state to go on from, of every run
             # a resumed run writes over what it had written after its last save, and leaves no second version
             callback._enable_version_counter = False
+        if isinstance(callback, SpikeDetection):
+            callback.state_dict = lambda: {}  # Lightning fails to load it: a resumed run averages the loss anew
     trainer.callbacks = chosen
+
+
+def _keep_batch_size(cli: RunCLI, finder: BatchSizeFinder, trainer: Any, module: Any) -> None:
+    """Write the batch size that was found to config.yaml, so that a resumed run need not search, nor a test."""
+    assert cli.run is not None
+    for options in (cli.options().get(group) or {} for group in ("data", "model")):
+        if finder._batch_arg_name in options:
+            options[finder._batch_arg_name] = finder.optimal_batch_size
+    runs.write_whole(cli.run.config_file, changes.config_text(cli.options()))
+    trainer.callbacks = [callback for callback in trainer.callbacks if callback is not finder]
+    trainer.strategy.setup_optimizers(trainer)  # schedules count the steps, and there are others now
 
 
 def plugins(trainer: Any, fit: bool) -> None:

@@ -1,22 +1,46 @@
-"""What of a run's options may change when it is resumed."""
+"""What may change when a run is resumed: some of its options, and not its data."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils.data import default_collate
 
 from .checkpoints import flat
+from .commands import PROGRAM
 from .errors import UserError
+from .randomness import generators, seed_streams
 from .runs import Run
 
 # Anything else would make it another run.
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
 # … and what changes nothing in the result.
 CHANGEABLE = {*LIMITS, "save_every_n_steps", "speed.short_loop", "speed.keep_freed_memory"}
+_ITEMS = 16  # that a fingerprint is made of
+
+
+def config_text(options: dict[str, Any]) -> str:
+    """Text of a run's ``config.yaml``.
+
+    Raises:
+        UserError: An option's value can't be written.
+    """
+    for name, value in flat(options, lists=True).items():
+        if "Unable to serialize instance" in str(value):  # jsonargparse's words
+            raise UserError(
+                f"{name} is an object that can't be written to config.yaml, so the run could be neither resumed nor"
+                " repeated. Give a value for it, as a number or a text."
+            )
+    header = f"# To repeat this run in a new folder: {PROGRAM} fit -c FILE\n"
+    return header + yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
 def options_of(run: Run, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -47,18 +71,48 @@ def repeated(args: list[str], before: Mapping[str, Any], now: Mapping[str, Any])
 
 
 def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: bool) -> None:
-    """Refuse changed options, or record them where they were accepted.
+    """Refuse changed options or data, or record them where they were accepted.
 
     Raises:
-        UserError: An option has changed that may not.
+        UserError: Something has changed that may not.
     """
     names = {name for name in {*before, *now} - CHANGEABLE if not name.endswith("num_workers")}
     changed = sorted(name for name in names if before.get(name) != now.get(name))
     if changed and not accept:
         differences = ", ".join(f"{name} is {now.get(name)} and was {before.get(name)}" for name in changed)
         raise UserError(
-            f"a resumed run keeps its options, but {differences}. Only {', '.join(sorted(LIMITS))} may change; start a"
-            " new run for the rest, or take the change into this one with --accept_changes true."
+            f"a resumed run keeps its options and its data, but {differences}. Only {', '.join(sorted(LIMITS))} may"
+            " change; start a new run for the rest, or take the change into this one with --accept_changes true."
         )
-    lines = [f"{name}: {before.get(name)} -> {now.get(name)}" for name in changed]
-    run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *lines]
+    sentences = [f"A change was accepted: {name} is {now.get(name)} and was {before.get(name)}." for name in changed]
+    run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *sentences]
+
+
+def fingerprint(tell: Callable[[], Any] | None, loaders: list[Any]) -> str | None:
+    """The version of the training data: what the contract's ``fingerprint`` says, or else how many items, and a hash.
+
+    The hash is of some items. They are read with the same random numbers each time, for they may be augmented.
+
+    Args:
+        tell: The contract's ``fingerprint``.
+        loaders: The loaders of the training data.
+
+    Returns:
+        The version; None if there are no items with numbers, or if these are not made of tensors, numbers and texts.
+    """
+    if tell is not None:
+        return str(tell())
+    total, digest = 0, hashlib.blake2b(digest_size=8)
+    with isolate_rng():
+        try:
+            for dataset in (loader.dataset for loader in loaders):
+                count, held = len(dataset), generators(dataset)
+                for number in range(min(_ITEMS, count)):
+                    seed_streams(number, held)  # those held are seeded again before each batch
+                    item = default_collate([dataset[number * count // min(_ITEMS, count)]])
+                    plain = apply_to_collection(item, Tensor, lambda of: hashlib.sha256(of.numpy()).digest())
+                    digest.update(repr(plain).encode())
+                total += count
+        except Exception:  # of a stream, or whatever a data set raises that is not indexed by numbers
+            return None
+    return f"{total} items, {digest.hexdigest()}"

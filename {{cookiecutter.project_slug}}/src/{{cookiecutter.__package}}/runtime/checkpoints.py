@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
+import io
 import re
-import secrets
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from torch import Tensor
 
+from . import runs
 from .errors import UserError, reason
 
 LAST = "last.ckpt"  # the state to go on from
@@ -38,45 +34,19 @@ class WholeFiles(TorchCheckpointIO):
         Raises:
             UserError: The disk is full or can't be written. What was there before is still there.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        path, content = Path(path), io.BytesIO()
         try:
+            torch.save(checkpoint, content)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.name == LAST and path.exists():
-                os.replace(path, path.with_name(PREVIOUS))
-            os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise _cannot_be_written(path, checkpoint, error) from error
-
-
-def _cannot_be_written(path: Path, checkpoint: dict[str, Any], error: Exception) -> Exception:
-    """Say that a disk is full; torch's own error tells only that its zip file came out too short."""
-    size = _size(checkpoint)
-    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or (
-        isinstance(error, RuntimeError) and free < size
-    ):
-        return UserError(
-            f"the disk is full: {path} needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free. The last checkpoint"
-            " before it is kept; make room, and go on with: fit --resume"
-        )
-    if isinstance(error, OSError):
-        return UserError(f"the checkpoint {path} can't be written: {error.strerror or error}.")
-    return error
-
-
-def _size(value: Any) -> int:
-    """Bytes of the tensors in nested dicts and lists."""
-    if isinstance(value, Tensor):
-        return value.nbytes
-    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return sum(map(_size, values))
+            runs.write_whole(path, content.getbuffer(), path.with_name(PREVIOUS) if path.name == LAST else None)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"the checkpoint {path} can't be written: {error.strerror or error}.") from error
+            size = content.getbuffer().nbytes / 1e6
+            raise UserError(
+                f"the disk is full: {path} needs {size:.1f} MB. The last checkpoint before it is kept; make room, and"
+                " go on with: fit --resume"
+            ) from error
 
 
 def read(file: str | Path) -> dict[str, Any]:
@@ -118,16 +88,18 @@ def newest_whole(folder: Path, say: Callable[[str], object]) -> tuple[Path, dict
     there = [file for file in (*first, *rest) if file.is_file()]
     for file in there:
         try:
-            return file, read(file)
+            checkpoint = read(file)
+            position(file, checkpoint)
         except UserError as error:
             say(f"{error} It is passed over.")
+        else:
+            return file, checkpoint
     if there:
-        raise UserError(f"none of the {len(there)} checkpoints in {folder} can be read. Start a new run with: fit")
+        raise UserError(f"none of the {len(there)} files {folder / '*.ckpt'} can be used. Start a new run with: fit")
     return None
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(NamedTuple):
     """Where a training was when it was saved.
 
     Args:
@@ -141,13 +113,23 @@ class Position:
     step: int = 0
 
 
-def position(checkpoint: Mapping[str, Any]) -> Position:
-    """Tell where a training was when its checkpoint was saved."""
-    loop = checkpoint["loops"]["fit_loop"]
-    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
-    in_epoch = epochs["started"] > epochs["processed"]
-    step = loop["epoch_loop.state_dict"].get("_batches_that_stepped", checkpoint["global_step"])
-    return Position(epochs["processed"], batches["processed"] if in_epoch else 0, step)
+def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
+    """Tell where a training was when its checkpoint was saved.
+
+    Raises:
+        UserError: The checkpoint has weights alone, or lacks other parts of a training's state.
+    """
+    try:
+        loop = checkpoint["loops"]["fit_loop"]
+        epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
+        in_epoch = epochs["started"] > epochs["processed"]
+        step = loop["epoch_loop.state_dict"].get("_batches_that_stepped", checkpoint["global_step"])
+        for part, kind in {"callbacks": dict, "optimizer_states": list, "lr_schedulers": list}.items():
+            if not isinstance(checkpoint[part], kind):
+                raise TypeError(part)
+        return Position(epochs["processed"], batches["processed"] if in_epoch else 0, step)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"the checkpoint {file} lacks what a training needs to go on from it ({error}).") from error
 
 
 def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: LightningModule) -> None:
@@ -169,9 +151,10 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
     if weights == here or not model.strict_loading or is_overridden("configure_model", model):
         return
     # the options say it best; where they are the same, the network's code has changed
-    options, ours = (flat(_plain(of)) for of in (checkpoint.get("hyper_parameters", {}), model.hparams))
+    options, ours = (flat(dict(of)) for of in (checkpoint.get("hyper_parameters", {}), model.hparams))
     for there, now in ((options, ours), (weights, here)):
-        names = [name for name in there | now if there.get(name) != now.get(name)]
+        # names that begin with "_" are Lightning's own
+        names = [name for name in there | now if there.get(name) != now.get(name) and not name.startswith("_")]
         names.sort(key=lambda name: (name.count("."), name))  # the order that they are linked in is not always the same
         if names:
             differences = ", ".join(f"{name} is {there.get(name)} there and {now.get(name)} here" for name in names[:3])
@@ -179,11 +162,6 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
                 f"the checkpoint {file} is of another model: {differences}. Give the options that it was trained"
                 " with, as they stand in its run's config.yaml, and the network as it was."
             )
-
-
-def _plain(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters as they are given; names that begin with ``_`` are Lightning's own."""
-    return {name: value for name, value in dict(hyperparameters).items() if not name.startswith("_")}
 
 
 def flat(options: Any, prefix: str = "", lists: bool = False) -> dict[str, Any]:

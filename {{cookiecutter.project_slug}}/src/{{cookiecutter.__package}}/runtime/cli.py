@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from .checkpoints import Position, flat
 from .commands import PACKAGE, PROGRAM
 from .contract import Contract
 from .errors import UserError
-from .loaders import ExactLoaders
 from .parser import Parser
 from .resume import ExactResume
 
@@ -48,7 +47,6 @@ class RunCLI(LightningCLI):
     """
 
     trainer: Any  # Lightning gives it attributes that a type checker can't see
-    exact_loaders: ExactLoaders
     exact_resume: ExactResume
     run: runs.Run | None = None
     ckpt_path: str | Path | None = None
@@ -67,18 +65,23 @@ class RunCLI(LightningCLI):
         self.execute = execute
         self.extra_callbacks = list(callbacks)
         self.links: dict[str, str] = {}
+        self._options: dict[str, Any] | None = None
         self._checkpoint: dict[str, Any] | None = None  # what the file at `ckpt_path` holds
         defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
-        super().__init__(
-            module_class,
-            data_class,
-            args=args,
-            parser_class=Parser,
-            parser_kwargs={"prog": PROGRAM, **{name: dict(defaults) for name in self.subcommands()}},
-            save_config_callback=None,  # the folder is given its config.yaml when it is made
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-        )
+        try:
+            super().__init__(
+                module_class,
+                data_class,
+                args=args,
+                parser_class=Parser,
+                parser_kwargs={"prog": PROGRAM, **{name: dict(defaults) for name in self.subcommands()}},
+                save_config_callback=None,  # the folder is given its config.yaml when it is made
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+            )
+        finally:
+            if self.run is not None:
+                self.run.unlock()  # for a later training in this process
 
     def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The command that was asked for; each command's parser takes a tenth of a second to make."""
@@ -133,7 +136,7 @@ class RunCLI(LightningCLI):
         if DEFAULT_CONFIG.is_file():
             parser.check_config(DEFAULT_CONFIG)
         self.config = parser.parse_args(args)
-        self.run, self.ckpt_path = self._find_run(self.config[self.config.subcommand])
+        self._find_run(self.config[self.config.subcommand])
         if self.run is not None:
             self.links.update(self.run.record.get("linked", {}))
             self._parse_again(parser, args, self.run)
@@ -145,53 +148,43 @@ class RunCLI(LightningCLI):
         args = [*args[:at], "-c", str(run.config_file), *args[at:]]
         self.config = parser.parse_args(args)
         if self.config.subcommand == "fit":
-            if repeated := changes.repeated(args, before, flat(self.options())):
+            if repeated := changes.repeated(args, before, flat(self._plain())):
                 self.config = parser.parse_args([argument for argument in args if argument not in repeated])
-            changes.refuse(run, before, flat(self.options()), accept)
+            changes.refuse(run, before, flat(self._plain()), accept)
 
-    def options(self) -> dict[str, Any]:
-        """All options as plain values, as they were given."""
+    def _plain(self) -> dict[str, Any]:
         options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config.subcommand]
         return {key: value for key, value in options.items() if key not in CALL_OPTIONS}
 
-    def config_text(self) -> str:
-        """Text of a run's ``config.yaml``."""
-        header = f"# To repeat this run in a new folder: {PROGRAM} fit -c FILE\n"
-        options = self.options()
-        for name, value in flat(options).items():
-            if "Unable to serialize instance" in str(value):  # jsonargparse's words
-                raise UserError(
-                    f"{name} is an object that can't be written to config.yaml, so the run could be neither resumed nor"
-                    " repeated. Give a value for it, as a number or a text."
-                )
-        return header + yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+    def options(self) -> dict[str, Any]:
+        """All options as plain values, as they were given; of a batch size, as it was found."""
+        if self._options is None:
+            self._options = self._plain()  # takes 30 ms
+        return self._options
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""
 
     # ---- The run
 
-    def _find_run(self, options: Any) -> tuple[runs.Run | None, str | Path | None]:
-        root, ckpt_path = Path(options.trainer.default_root_dir or "runs"), options.ckpt_path
-        if ckpt_path:
-            self._checkpoint = checkpoints.read(ckpt_path)
-        if self.config.subcommand == "fit":
-            run = self._run_to_resume(options, root)
-            if run is None:
-                return None, ckpt_path
-            found = checkpoints.newest_whole(run.checkpoints, print)
-            self._checkpoint = found[1] if found else None
-            return run, found[0] if found else None
-        if options.resume is not None:
-            raise UserError(f"--resume is an option of fit. Name the run to {self.config.subcommand} with --run NAME.")
-        if ckpt_path:
-            run = runs.Run(Path(ckpt_path).absolute().parent.parent)
-            return (run if run.config_file.is_file() else None), ckpt_path
-        run = runs.Run(Path(ranks.shared("found", lambda: str(runs.find(root, options.run, finished=True).folder))))
-        return run, run.best_checkpoint()
+    def _find_run(self, options: Any) -> None:
+        """Find the run to go on with or to evaluate, and its checkpoint."""
+        root, command = Path(options.trainer.default_root_dir or "runs"), self.config.subcommand
+        self.ckpt_path = options.ckpt_path
+        if command != "fit" and options.resume is not None:
+            raise UserError(f"--resume is an option of fit. Name the run to {command} with --run NAME.")
+        if command == "fit":
+            self._find_run_to_resume(options, root)
+        elif self.ckpt_path:
+            run = runs.Run(Path(self.ckpt_path).absolute().parent.parent)
+            self.run = run if run.config_file.is_file() else None
+        else:
+            self.run = self._chosen("found", lambda: runs.find(root, options.run, finished=True))
+            self.ckpt_path = self.run.best_checkpoint() if self.run else None
+        if self.ckpt_path and self._checkpoint is None:
+            self._checkpoint = checkpoints.read(self.ckpt_path)
 
-    def _run_to_resume(self, options: Any, root: Path) -> runs.Run | None:
-        """The run to go on with, locked; None if a new one is begun."""
+    def _find_run_to_resume(self, options: Any, root: Path) -> None:
         if options.resume is None:
             restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
             if restarts != "0":
@@ -199,40 +192,42 @@ class RunCLI(LightningCLI):
                     f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on with"
                     f" it: torchrun … -m -- {PACKAGE} fit --run NAME --resume"
                 )
-            return None
+            return
         if options.ckpt_path or (options.run and options.resume):
             raise UserError(
                 "--resume NAME goes on with a run as it was; leave out --run and --ckpt_path. Or begin a run and go on"
                 " with it by the same command: --run NAME --resume"
             )
-        chosen: list[runs.Run] = []
 
-        def choose() -> str:
+        def find() -> runs.Run | None:
             # by --run NAME --resume, a launcher that starts the command again goes on wherever the run has got to
             run = runs.Run(root.absolute() / options.run) if options.run else runs.find(root, options.resume, False)
-            if not run.config_file.is_file():
-                return ""
-            run.lock()
-            chosen.append(run)
-            return str(run.folder)
+            return run if run.config_file.is_file() else None
 
-        folder = ranks.shared("resumed", choose)
-        return chosen[0] if chosen else runs.Run(Path(folder)) if folder else None
+        self.run = self._chosen("resumed", find)
+        if self.run is not None and (found := checkpoints.newest_whole(self.run.checkpoints, print)):
+            self.ckpt_path, self._checkpoint = found
 
-    def _create_run(self, trainer: Any, name: str | None) -> runs.Run:
-        chosen: list[runs.Run] = []
+    def _chosen(self, question: str, find: Callable[[], runs.Run | None]) -> runs.Run | None:
+        """The run that rank 0 finds or makes; to train it, rank 0 locks it."""
+        found: list[runs.Run] = []
 
         def choose() -> str:
-            run = runs.Run(runs.make_folder(Path(trainer.default_root_dir or "runs"), name, self.config_text()))
-            run.lock()
-            chosen.append(run)
+            if (run := find()) is None:
+                return ""
+            if self._command == "fit":
+                run.lock()
+            found.append(run)
             return str(run.folder)
 
-        folder = ranks.shared("new", choose)
-        self.created = True
-        return chosen[0] if chosen else runs.Run(Path(folder))
+        folder = ranks.shared(question, choose)
+        return found[0] if found else runs.Run(Path(folder)) if folder else None
 
     # ---- What is built
+
+    def _set_seed(self) -> None:
+        if self.execute or self.subcommand != "fit":  # else nothing is built
+            super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
         options = self.config[str(self.subcommand)]
@@ -255,37 +250,33 @@ class RunCLI(LightningCLI):
         """Make the run's folder, and a Trainer that writes into it."""
         options = self.config_init[str(self.subcommand)]
         trainer = options.trainer
-        if self._checkpoint is None and self.ckpt_path is not None:
-            self._checkpoint = checkpoints.read(self.ckpt_path)
-        if self._checkpoint is not None:
-            checkpoints.check_model(str(self.ckpt_path), self._checkpoint, self.model)
         fit = self.subcommand == "fit"
         new = fit and not trainer.fast_dev_run
-        self.position = checkpoints.position(self._checkpoint) if new and self._checkpoint else Position()
-        self._checkpoint = None
+        if fit:
+            assembly.refuse_pruning(trainer)
+        self.position, checkpoint, self._checkpoint = Position(), self._checkpoint, None
+        if checkpoint is not None:
+            checkpoints.check_model(str(self.ckpt_path), checkpoint, self.model)
+            self.position = checkpoints.position(self.ckpt_path, checkpoint) if new else self.position
         if new and self.run is None:
-            self.run = self._create_run(trainer, options.run)
-        with self._discarded_on_error():
+            root, text = Path(trainer.default_root_dir or "runs"), changes.config_text(self.options())
+            self.run = self._chosen("new", lambda: runs.Run(runs.make_folder(root, options.run, text)))
+            self.created = True
+        try:
             if new:
                 ranks.compare_positions(str(self.position), self.ckpt_path)
             assembly.outputs(self, trainer, options, new)
             assembly.callbacks(self, trainer, options, fit)
             assembly.plugins(trainer, fit)
             built = super().instantiate_trainer(**kwargs)
+        except BaseException:
+            if self.run is not None and self.created:  # a run that could not even be set up
+                self.run.discard()
+            raise
         if isinstance(built.precision_plugin, DoublePrecision):
             # Lightning loads a checkpoint before it does this, and would round the weights to float32
             built.precision_plugin.convert_module(self.model)
         return built
-
-    @contextmanager
-    def _discarded_on_error(self) -> Iterator[None]:
-        """Leave no folder of a new run that could not even be set up."""
-        try:
-            yield
-        except BaseException:
-            if self.run is not None and self.created:
-                self.run.discard()
-            raise
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.execute:

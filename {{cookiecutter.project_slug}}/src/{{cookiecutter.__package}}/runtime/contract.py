@@ -96,28 +96,23 @@ def link(name: str, links: dict[str, str], data: Any) -> Any:
         name: The argument's name.
         links: Known values as text; the one that is asked for is added.
         data: The data module.
-    """
-    if name not in links:
-        links[name] = to_text(name, getattr(data, name))
-    return ast.literal_eval(links[name])
-
-
-def to_text(name: str, value: Any) -> str:
-    """A linked value as text, which `link` reads.
 
     Raises:
         UserError: It is no plain value.
     """
-    text = repr(value)
-    try:
-        if ast.literal_eval(text) == value:
-            return text
-    except (ValueError, SyntaxError):
-        pass
-    raise UserError(
-        f"the data module's {name} is a {type(value).__name__}. It fills an argument of the model, so it must be a"
-        " plain value: a number, a text, or a list, tuple or dict of these."
-    )
+    if name not in links:
+        value = getattr(data, name)
+        try:
+            is_plain = ast.literal_eval(repr(value)) == value
+        except (ValueError, SyntaxError):
+            is_plain = False
+        if not is_plain:
+            raise UserError(
+                f"the data module's {name} is a {type(value).__name__}. It fills an argument of the model, so it must"
+                " be a plain value: a number, a text, or a list, tuple or dict of these."
+            )
+        links[name] = repr(value)
+    return ast.literal_eval(links[name])
 
 
 def _arguments(of: type | None) -> list[str]:

@@ -24,8 +24,7 @@ from .randomness import END, Order, seed_of, seed_streams
 from .runs import Run
 
 # Numbers, not names: the hash of a text differs from process to process.
-STAGES = {"train": 0, "validate": 1, "sanity_check": 1, "test": 2, "predict": 3}
-Key = tuple[int, ...]  # what the order and the random numbers of a pass over a loader follow from
+STAGES = {"train": 0, "validate": 1, "sanity_check": 1, "test": 2, "predict": 3, "None": 2}
 
 
 class ExactLoaders(Callback):
@@ -86,45 +85,34 @@ class ExactLoaders(Callback):
             if count > 1
         ]
 
-    def position(self) -> tuple[int, int]:
-        """The epoch that begins, and how many of its batches are done."""
-        # the loader may be asked for its batches before Lightning has restored its own counter of epochs
-        epoch = max(self.trainer.fit_loop.epoch_progress.current.processed, self.start[0])
-        return epoch, self.start[1] if epoch == self.start[0] else 0
-
-    def place(self, loader: Any) -> tuple[int, str]:
-        """Number of a loader among those of its stage, and how they are combined."""
-        trainer: Any = self.trainer
-        loops = (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop)
-        combined_loaders: list[Any] = [loop._combined_loader for loop in (*loops, trainer.predict_loop)]
-        for combined in (there for there in combined_loaders if there is not None):
-            for number, one in enumerate(combined.flattened):
-                if one is loader:
-                    return number, combined._mode
-        return 0, "sequential"
-
 
 class _Pass:
     """Steps over a loader's batches, and seeds the step on each, whatever kind of loader it is."""
 
     exact: ExactLoaders
     train: bool
-    key: Key
+    key: tuple[int, ...]  # what the order and the random numbers of this pass follow from
     epoch, cycle, ended = -1, 0, False
 
     def _begin(self, length: int | None) -> int:
         """Set the key of the next pass, and return how many of its batches are done."""
-        exact = self.exact
-        number, mode = exact.place(self)
+        exact, trainer = self.exact, self.exact.trainer
+        combined: Any = getattr(trainer._active_loop, "_combined_loader", None)  # None where a user's code reads it
+        loaders = [] if combined is None else combined.flattened
+        number = next((number for number, loader in enumerate(loaders) if loader is self), 0)
         if not self.train:
-            stage = exact.trainer.state.stage
-            self.key = (exact.seed, STAGES[stage.value if stage else "test"], number)
+            self.key = (exact.seed, STAGES[str(trainer.state.stage and trainer.state.stage.value)], number)
             return 0
-        epoch, done = exact.position()
+        # the loader may be asked for its batches before Lightning has restored its own counter of epochs
+        first, batches = exact.start
+        epoch = max(trainer.fit_loop.epoch_progress.current.processed, first)
+        done = batches if epoch == first else 0
         if self.ended and epoch == self.epoch:  # beside a longer loader it begins again within an epoch
             self.cycle, done = self.cycle + 1, 0
+        elif length and combined is not None and combined._mode == "max_size_cycle":
+            self.cycle, done = divmod(done, length)
         else:
-            self.cycle, done = divmod(done, length) if length and mode == "max_size_cycle" else (0, done)
+            self.cycle = 0
         self.key, self.epoch, self.ended = (exact.seed, STAGES["train"], number, epoch, self.cycle), epoch, False
         return done
 
@@ -132,6 +120,13 @@ class _Pass:
     def rank_key(self) -> int:
         """What random numbers follow from on this rank."""
         return hash((*self.key, self.exact.trainer.global_rank))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position follows from Lightning's own counters. Lightning only looks whether this is there."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing, as in `state_dict`."""
 
     def _steps(self, batches: Iterator[Any], done: int) -> Iterator[Any]:
         seed_device, key = self.exact.seed_device, self.rank_key
@@ -173,13 +168,6 @@ class _ExactDataLoader(_Pass):
             next(batches, None)
         return self._steps(batches, done)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position follows from Lightning's own counters. Lightning only looks whether this is there."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing, as in `state_dict`."""
-
 
 class Iterated(_Pass):
     """Any other iterable. One with a state of its own goes on from it; of another, what is done is read and dropped.
@@ -194,11 +182,9 @@ class Iterated(_Pass):
         self.train = train
         self._replays = not stateful
         self._states: deque[tuple[int, Any]] = deque(maxlen=4)
-        if stateful and train:
-            self.state_dict, self.load_state_dict = self._state, lambda state: loader.load_state_dict(state["loader"])
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("loader", "state_dict", "load_state_dict"):
+        if name.startswith("__") or name == "loader":
             raise AttributeError(name)
         return getattr(self.loader, name)
 
@@ -225,8 +211,15 @@ class Iterated(_Pass):
                 return
             yield batch
 
-    def _state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The loader's state before the batch that is trained next."""
+        if self._replays:
+            return {}
         trained = self.exact.trainer.fit_loop.epoch_loop.batch_progress.current.processed
         found = [state for number, state in self._states if number == trained]
         return {"loader": found[-1] if found else self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        if not self._replays:
+            self.loader.load_state_dict(state["loader"])

@@ -28,7 +28,7 @@ def compute(cli: Any) -> Columns:
     """
     from pytorch_lightning.utilities.model_helpers import is_overridden
 
-    from .states import of_all_ranks
+    from . import ranks
 
     options = {"datamodule": cli.datamodule, "ckpt_path": cli.ckpt_path, "weights_only": True}
     try:
@@ -43,7 +43,7 @@ def compute(cli: Any) -> Columns:
         ) from error
     if batches and isinstance(batches[0], list):  # of several loaders
         batches = [batch for loader in batches for batch in loader]
-    batches = [batch for part in of_all_ranks(cli.trainer, batches) for batch in part]
+    batches = [batch for part in ranks.gathered(batches, cli.trainer.world_size) for batch in part]
     return join(batches, type(cli.model).__name__)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,8 +15,6 @@ from torch.utils.data import get_worker_info
 
 from .data import BatchSampler
 
-# Samplers that draw all their random numbers when an epoch begins are seeded then, others for each index.
-_KNOWN_SAMPLERS = ("torch.utils.data.", "pytorch_lightning.", "lightning_fabric.")
 _DEPTH, _ENTRIES = 4, 100  # how far generators are looked for in a data set
 END = object()
 
@@ -33,8 +32,8 @@ class Order:
         self.loader = loader
         self.done = 0
         self._held = generators(inner)
-        self._seed_each = not _is_known(inner)
-        draws = not (isinstance(inner, BatchSampler) and getattr(loader.dataset, "draws_nothing", False))
+        self._seed_each = not isinstance(inner, BatchSampler)  # which draws nothing but when an epoch begins
+        draws = self._seed_each or not getattr(loader.dataset, "draws_nothing", False)
         self._in_workers = loader.num_workers > 0
         self._seeds_items = draws or self._in_workers
         self._of_items = generators(loader.dataset) if draws and not self._in_workers else ()
@@ -50,7 +49,9 @@ class Order:
     def __iter__(self) -> Iterator[Any]:
         key, rank_key, done = self.loader.key, self.loader.rank_key, self.done
         if self.loader.train:
-            _set_epoch(self.inner, key[3])
+            for sampler in (self.inner, getattr(self.inner, "sampler", None)):
+                if callable(set_epoch := getattr(sampler, "set_epoch", None)):
+                    set_epoch(key[3])
         indices = self._draw(hash(key))
         for _ in range(done):
             next(indices, None)
@@ -80,27 +81,26 @@ class Order:
             yield index
 
 
-class SeededIndex:
+class SeededIndex(NamedTuple):
     """A batch's index on its way to a worker, which is seeded when it arrives there; from then on it is the index."""
 
-    def __init__(self, index: Any, value: int) -> None:
-        self.index = index
-        self.value = value
+    index: Any
+    value: int
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, (self.index, self.value)
 
 
-_held_by_worker: list[Any] | None = None
-
-
 def _arrive(index: Any, value: int) -> Any:
-    global _held_by_worker
-    if (worker := get_worker_info()) is not None:
-        if _held_by_worker is None:
-            _held_by_worker = generators(worker.dataset)
-        seed_streams(value, _held_by_worker)
+    if get_worker_info() is not None:
+        seed_streams(value, _held_by_worker())
     return index
+
+
+@cache
+def _held_by_worker() -> list[Any]:
+    worker: Any = get_worker_info()
+    return generators(worker.dataset)
 
 
 def seed_of(key: int, number: int) -> int:
@@ -141,15 +141,3 @@ def generators(owner: Any) -> list[Any]:
 
     look(owner, 0)
     return found
-
-
-def _is_known(sampler: Any) -> bool:
-    inner = getattr(sampler, "sampler", None)
-    known = isinstance(sampler, BatchSampler) or type(sampler).__module__.startswith(_KNOWN_SAMPLERS)
-    return known and (inner is None or _is_known(inner))
-
-
-def _set_epoch(sampler: Any, epoch: int) -> None:
-    for one in (sampler, getattr(sampler, "sampler", None)):
-        if callable(set_epoch := getattr(one, "set_epoch", None)):
-            set_epoch(epoch)

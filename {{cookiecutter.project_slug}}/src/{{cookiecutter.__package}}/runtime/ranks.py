@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import hardware
 from .errors import UserError
@@ -65,6 +65,16 @@ def compare_positions(position: str, checkpoint: object) -> None:
             " somewhere else: the machines do not see the same files. Put the project on a file system that they share,"
             " or start the command again if they do."
         )
+
+
+def gathered(value: Any, world_size: int) -> list[Any]:
+    """What each process of a training gives, by their ranks; every process has to call this."""
+    values = [value] * world_size
+    if world_size > 1:
+        import torch
+
+        torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def launched_by_rank_0() -> bool:

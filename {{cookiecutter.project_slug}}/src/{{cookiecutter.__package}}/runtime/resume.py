@@ -7,47 +7,57 @@ of the seed, the epoch and the batch (`loaders.ExactLoaders`).
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
+from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging, Timer
 from torch import Tensor
-from torchmetrics import Metric
 
-from . import checkpoints, signals
+from . import changes, checkpoints, contract, loggers, signals, states
+from .checkpoints import flat
 from .errors import DivergedError, UserError
-from .states import metric_states, moved, of_all_ranks, time_is_up, with_folder, without_folder
+from .runs import Run
+
+# Lightning's callbacks that prepare an epoch when it begins, and not where a run goes on within one.
+PREPARING = (GradientAccumulationScheduler, StochasticWeightAveraging)
 
 
 class ExactResume(Callback):
     """Save the state every so many steps, and when a signal asks to stop; end a training that has diverged.
 
     Args:
-        folder: The run's checkpoints; None saves nothing.
+        run: The run; None saves nothing.
         every_n_steps: Optimizer steps between two saves.
-        options: The run's options as text, which are saved with the state.
+        options: The run's options, which are saved with the state.
+        new: Whether the run is a new one.
+        accept: Go on even with other data.
 
     Raises:
         UserError: A run is resumed with another number of processes, what is saved could not be loaded again, or the
             loss is not finite.
     """
 
-    def __init__(self, folder: Path | None, every_n_steps: int, options: str = "") -> None:
+    def __init__(
+        self, run: Run | None, every_n_steps: int, options: Mapping[str, Any], new: bool, accept: bool
+    ) -> None:
         if every_n_steps < 1:
             raise UserError(f"save_every_n_steps is {every_n_steps}; it must be at least 1 step.")
-        self.folder = folder
+        self.run, self.new, self.accept = run, new, accept
+        self.folder = run.checkpoints if run is not None else None
         self.every_n_steps = every_n_steps
         self.options = options
-        self._saved_at: int | None = None  # step of this process's latest save
+        self.saved_at: int | None = None  # step of this process's latest save; None if it had nothing left to train
         self._state: dict[str, Any] = {}  # what Lightning leaves out, while a save is under way
         self._restored: dict[str, Any] = {}
         self._results: dict[str, dict[str, Tensor]] = {}  # of the epoch's first part, to be added to its second
+        self._data: str | None = None  # their fingerprint
         self._agreement: Any = None
         self._bad_step: Tensor | None = None
-        self._skips_bad_steps = self._can_read_loss = False
 
     # ---- Saving
 
@@ -56,12 +66,12 @@ class ExactResume(Callback):
     ) -> None:
         loop = trainer.fit_loop.epoch_loop
         if "step" in self._restored:
-            self._correct_progress(trainer.fit_loop)
+            self._correct_progress(trainer, pl_module)
         if batch_idx % trainer.accumulate_grad_batches:
             return  # gradients that are still being summed are in no checkpoint
         signum = self._requested()
         steps = trainer.global_step
-        if signum or self._saved_at is None or steps - self._saved_at >= self.every_n_steps:
+        if signum or self.saved_at is None or steps - self.saved_at >= self.every_n_steps:
             self._refuse_divergence(trainer, pl_module)
             # "the last batch" is known as soon as it is fetched; a resume would take it for trained
             is_last, loop.batch_progress.is_last_batch = loop.batch_progress.is_last_batch, False
@@ -74,15 +84,19 @@ class ExactResume(Callback):
         """Save the state, with progress that Lightning would lose; every process has to call this."""
         if self.folder is None:
             return
-        first, self._saved_at = self._saved_at is None, trainer.global_step
+        first, self.saved_at = self.saved_at is None, trainer.global_step
         for logger in trainer.loggers:
             getattr(logger, "flush", logger.save)()  # else a kill would lose rows of steps that are not taken again
+        # a resumed run may raise max_time
+        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+        time_is_up = any((timer.time_remaining() or 1) <= 0 for timer in timers)
         self._state = {
             "world_size": trainer.world_size,
             "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
-            "options": self.options,
-            "ended": trainer.should_stop and not time_is_up(trainer),
-            "ranks": of_all_ranks(trainer, metric_states(trainer, pl_module)),
+            "data": self._data,
+            "options": json.dumps(flat(self.options)),
+            "ended": trainer.should_stop and not time_is_up,
+            "ranks": states.of_all_ranks(trainer, pl_module),
             **progress,
         }
         file = self.folder / checkpoints.LAST
@@ -97,36 +111,32 @@ class ExactResume(Callback):
                     " hyperparameters and in the state of callbacks."
                 ) from error
 
-    @property
-    def trained(self) -> bool:
-        """Whether this process has come to train, for a run can be resumed that has nothing left to do."""
-        return self._saved_at is not None
-
     def state_dict(self) -> dict[str, Any]:
         return self._state
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if self.folder is not None:  # a run's folder may be moved, renamed or copied
-            checkpoint["callbacks"] = without_folder(checkpoint["callbacks"], self.folder)
+        if (folder := self.folder) is not None:  # which may be moved, renamed or copied
+
+            def relative(path: str) -> str:
+                return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
+
+            _change_paths(checkpoint, relative)
 
     # ---- Going on
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        for state in checkpoint.get("callbacks", {}).values():
-            if self.folder is not None and isinstance(state, dict) and "best_model_path" in state:
-                with_folder(state, self.folder)
+        if (folder := self.folder) is not None:
+            _change_paths(checkpoint, lambda path: str(folder / path) if path else path)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = dict(state_dict)
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         signals.defer()
-        self._skips_bad_steps = trainer.precision == "16-mixed"  # by itself
-        self._can_read_loss = pl_module.device.type == "cpu" and trainer.world_size == 1
         if self.folder and trainer.is_global_zero:
             for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink(missing_ok=True)
@@ -139,52 +149,55 @@ class ExactResume(Callback):
                 f"the run was trained by {before} processes, and now there are {trainer.world_size}. A resumed"
                 " run keeps their number, for each has its share of the data."
             )
+        self.compare_data(trainer, pl_module)
         if self._restored.get("ended"):
             trainer.should_stop = True  # as early stopping had it
-        for callback in trainer.callbacks:
-            # which sets this when an epoch begins, and not where one goes on
-            if isinstance(callback, GradientAccumulationScheduler) and "step" in self._restored:
-                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
         if "ranks" in self._restored:
             state = self._restored["ranks"][trainer.global_rank]
-            metrics = {name: m for name, m in pl_module.named_modules() if isinstance(m, Metric)}
-            for name, values in state["modules"].items():
-                for attribute, value in values.items():
-                    setattr(metrics[name], attribute, moved(value, pl_module.device))
             self._results = state["results"]
-            connector = trainer._logger_connector
-            connector._callback_metrics.update(moved(state["callback_metrics"], pl_module.device))
-            connector._logged_metrics.update(moved(state["logged_metrics"], pl_module.device))
-            connector._progress_bar_metrics.update(state["progress_bar_metrics"])
+            states.restore(trainer, pl_module, state)
 
-    def _correct_progress(self, fit_loop: Any) -> None:
+    def compare_data(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Record the version of the data, and refuse to go on with other data than those of the checkpoint."""
+        if self.run is None:
+            return
+        if trainer.is_global_zero:
+            tell = contract.get("fingerprint", trainer.datamodule, pl_module)
+            self._data = changes.fingerprint(tell, trainer.fit_loop._combined_loader.flattened)
+        self._data = trainer.strategy.broadcast(self._data)
+        before = self._restored.get("data")
+        if before and self._data and not self.new:
+            name = "the fingerprint of the data"
+            changes.refuse(self.run, {name: before}, {name: self._data}, self.accept)
+        if trainer.is_global_zero:
+            self.run.update(fingerprint=self._data)
+            if self.new:
+                loggers.log_options(trainer.loggers, flat(self.options) | {"fingerprint": self._data})
+
+    def _correct_progress(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Bring Lightning's counters to what they were; it takes a stop between two batches for one within a batch."""
+        fit_loop: Any = trainer.fit_loop
         loop = fit_loop.epoch_loop
         loop._batches_that_stepped = self._restored.pop("step")
         loop.batch_progress.total.ready = loop.batch_progress.total.started + 1
         if "validation" in self._restored:
             # where validation would be due before a batch, such as an epoch's first, it was counted without being done
             loop.val_loop.batch_progress.load_state_dict(self._restored.pop("validation"))
+            rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+            for callback in trainer.callbacks:
+                if isinstance(callback, PREPARING):
+                    callback.on_train_epoch_start(trainer, pl_module)
+            for optimizer, lrs in zip(trainer.optimizers, rates, strict=True):  # a new schedule has set its first ones
+                for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+                    group["lr"] = lr
         fit_loop._restarting = False  # else this epoch's end would leave out the schedules that step by epochs
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._results:
-            self._add_results(trainer)
+            states.add_results(trainer, self._results)
         self._watch(trainer, pl_module, outputs)
-
-    def _add_results(self, trainer: pl.Trainer) -> None:
-        """Add what was logged in the epoch before the save to what has been logged since."""
-        results = trainer.fit_loop.epoch_loop._results
-        for key in [key for key in self._results if key in results]:
-            result, saved = results[key], moved(self._results.pop(key), results[key].value.device)
-            if result.meta.is_mean_reduction or result.meta.is_sum_reduction:
-                result.value = saved["value"] + result.value
-            else:
-                result.value = result.meta.reduce_fx(saved["value"], result.value)
-            if result.meta.is_mean_reduction:
-                result.cumulated_batch_size = saved["cumulated_batch_size"] + result.cumulated_batch_size
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -218,9 +231,9 @@ class ExactResume(Callback):
     def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
         """Note the first step whose loss is not finite."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if not isinstance(loss, Tensor) or self._skips_bad_steps:
+        if not isinstance(loss, Tensor) or trainer.precision == "16-mixed":  # which leaves out such steps by itself
             return
-        if self._can_read_loss:
+        if loss.device.type == "cpu" and self._agreement is None:
             if not math.isfinite(loss.item()):
                 self._bad_step = torch.tensor(trainer.global_step)
                 self._refuse_divergence(trainer, pl_module)
@@ -235,17 +248,18 @@ class ExactResume(Callback):
         step = -1 if self._bad_step is None else int(self._bad_step.item())
         if step < 0 and not names:
             return
-        what = (
-            f"the loss is not finite at step {step}"
-            if step >= 0
-            else f"a weight is not finite at step {trainer.global_step}"
-        )
-        where = (
-            f"{names[0]} is the first parameter that is not"
-            if names
-            else "all parameters are finite: look at the batch"
-        )
+        what = f"the loss is not finite at step {step}" if step >= 0 else "a weight is not finite"
+        where = f"{names[0]} is the first" if names else "all parameters are finite: look at the batch"
         raise DivergedError(
             f"{what} (epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx}): the training has"
             f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate."
         )
+
+
+def _change_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> None:
+    """Change the paths in the states of all ModelCheckpoints."""
+    for state in checkpoint.get("callbacks", {}).values():
+        if isinstance(state, dict) and "best_k_models" in state:
+            for name in ("dirpath", "best_model_path", "last_model_path", "kth_best_model_path"):
+                state[name] = change(state[name])
+            state["best_k_models"] = {change(path): score for path, score in state["best_k_models"].items()}

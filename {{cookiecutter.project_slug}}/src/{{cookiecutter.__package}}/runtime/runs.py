@@ -13,16 +13,19 @@ import subprocess
 import sys
 import time
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from .errors import UserError
-from .locks import Locked
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")  # whose versions are recorded
+_WAIT = 2.0  # seconds for a lock: somebody who only asks holds it for an instant, and a killed process's workers end
 
 
-class Run(Locked):
+class Run:
     """One run's folder: ``config.yaml``, ``run.json``, ``checkpoints/``, ``metrics.csv``, logger files and results.
 
     Args:
@@ -35,44 +38,69 @@ class Run(Locked):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        self.folder, self.name = folder, folder.name
+        self.config_file, self.checkpoints = folder / "config.yaml", folder / "checkpoints"
         self.record: dict[str, Any] = {}
         self.damaged: str | None = None
         self._since: float | None = None  # when this process began to work on it
+        self._lock_file = folder / ".lock"
+        self._lock: filelock.BaseFileLock | None = None
         file = folder / "run.json"
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(record, dict):
+                raise ValueError("it holds no record of a run")
+            self.record = record
         except FileNotFoundError:
-            return
+            pass
         except (OSError, ValueError) as error:
             self.damaged = f"{file} can't be read: {error}."
-            return
-        if isinstance(record, dict):
-            self.record = record
-        else:
-            self.damaged = f"{file} can't be read: it holds no record of a run."
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-    @property
-    def config_file(self) -> Path:
-        return self.folder / "config.yaml"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-    @property
-    def finished(self) -> bool:
-        return self.record.get("status") == "finished"
 
     @property
     def status(self) -> str:
         """Running, finished, failed or interrupted; a run is interrupted too if no process has its lock."""
         status = str(self.record.get("status", "interrupted"))
         return "interrupted" if status == "running" and not self.in_use() else status
+
+    # ---- The lock: it tells who lives, for the system frees it when a process is killed
+
+    def lock(self) -> None:
+        """Lock the run until `unlock`, or the end of this process. Where the file system has no locks, say so.
+
+        Raises:
+            UserError: Another process trains it.
+        """
+        lock = filelock.FileLock(self._lock_file)
+        try:
+            lock.acquire(timeout=_WAIT)
+        except filelock.Timeout as error:
+            raise UserError(
+                f"the run {self.name} is in use: another process trains it. Wait for its end, or begin a run of"
+                " your own: fit --run NAME"
+            ) from error
+        except (OSError, NotImplementedError):
+            root = self.folder.parent
+            print(f"{root} is on a file system without locks: start no second process on this run.", flush=True)
+            return
+        self._lock = lock
+
+    def unlock(self) -> None:
+        """Free the lock, if this process has it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def in_use(self) -> bool:
+        """Whether a living process has the lock, as far as this machine can tell."""
+        if self._lock is not None or not self._lock_file.is_file():
+            return self._lock is not None
+        try:
+            with filelock.FileLock(self._lock_file).acquire(blocking=False):
+                return False
+        except filelock.Timeout:
+            return True
+        except (OSError, NotImplementedError):  # a folder that may only be read, or no locks there
+            return False
 
     # ---- The record
 
@@ -97,7 +125,7 @@ class Run(Locked):
             git=_git_state(),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            versions={name: version for name in PACKAGES if (version := _version(name))},
+            versions={name: of.version for name in PACKAGES for of in [*metadata.distributions(name=name)][:1]},
             **values,
         )
 
@@ -105,10 +133,6 @@ class Run(Locked):
         """Record how the run ended."""
         self.update(status=status, ended=time.strftime("%Y-%m-%d %H:%M:%S"), **values)
         self._since = None
-
-    def configure(self, text: str) -> None:
-        """Write ``config.yaml``."""
-        write_whole(self.config_file, text)
 
     def discard(self) -> None:
         """Remove the folder of a run that has not come to training."""
@@ -121,23 +145,19 @@ class Run(Locked):
         Raises:
             UserError: There is none.
         """
-        best = self.record.get("best_checkpoint") or self._best_so_far()
+        best = self.record.get("best_checkpoint")
+        if not best:
+            from . import checkpoints  # imports torch
+
+            if found := checkpoints.newest_whole(self.checkpoints, print):
+                states = found[1]["callbacks"].values()
+                best = next((state["best_model_path"] for state in states if state.get("best_model_path")), found[0])
         file = self.checkpoints / re.split(r"[\\/]", str(best))[-1] if best else None
         if file is None or not file.is_file():
             raise UserError(
                 f"the run {self.name} has no checkpoint in {self.checkpoints}. Train it first, or --resume it."
             )
         return file
-
-    def _best_so_far(self) -> Path | str | None:
-        from . import checkpoints
-
-        found = checkpoints.newest_whole(self.checkpoints, print)
-        if found is None:
-            return None
-        last, content = found
-        states = content.get("callbacks", {}).values()
-        return next((state["best_model_path"] for state in states if state.get("best_model_path")), last)
 
 
 def make_folder(root: Path, name: str | None, config: str) -> Path:
@@ -154,48 +174,60 @@ def make_folder(root: Path, name: str | None, config: str) -> Path:
     if name is not None and (not re.fullmatch(r"[\w.+=,-]+", name) or name.strip(".") == ""):
         raise UserError(f"--run is {name!r}; a run's name is made of letters, digits and . _ + = , - alone.")
     # It is filled under another name first: whatever kills this process, a run that is there can be resumed.
-    made = root.absolute() / f".{secrets.token_hex(6)}.tmp"
+    root = root.absolute()
+    made = root / f".{secrets.token_hex(6)}.tmp"
+    folder = root / (name or time.strftime("%Y-%m-%d_%H-%M-%S"))
     try:
         made.mkdir(parents=True)
-        run = Run(made)
-        run.configure(config)
-        run.update(status="running", started=time.strftime("%Y-%m-%d %H:%M:%S"))
-        return _place(made, root, name)
+        write_whole(made / "config.yaml", config)
+        Run(made).update(status="running", started=time.strftime("%Y-%m-%d %H:%M:%S"))
+        if name and folder.exists():
+            _make_room(folder)
+        return made.rename(_free(folder))
     except OSError as error:
-        raise UserError(f"a run's folder can't be made in {root.absolute()}: {error.strerror or error}.") from error
+        raise UserError(f"a run's folder can't be made in {root}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _place(made: Path, root: Path, name: str | None) -> Path:
-    """Give a new run's folder its name."""
-    for number in range(1, 1000):
-        chosen = name or time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{number}" if number > 1 else "")
-        folder = root.absolute() / chosen
-        if not folder.exists():
-            made.rename(folder)
-            return folder
-        if name is not None and Run(folder).record.get("status") == "failed" and not Run(folder).in_use():
-            kept = next(path for i in range(1, 1000) if not (path := root / f"{name}_failed_{i}").exists())
-            folder.rename(kept)
-            print(f"The run {name} that failed is kept as {kept.name}.", flush=True)
-            made.rename(folder)
-            return folder
-        if name is not None:
-            raise UserError(
-                f"{folder} exists already. Choose another --run name, or go on with that run: --resume {chosen}"
-            )
-    raise UserError(f"no name was free for a run in {root}; give one with --run.")
+def _make_room(folder: Path) -> None:
+    """Give a run that failed another name."""
+    run = Run(folder)
+    if run.record.get("status") != "failed" or run.in_use():
+        raise UserError(
+            f"{folder} exists already. Choose another --run name, or go on with that run: --resume {run.name}"
+        )
+    kept = folder.rename(_free(folder.with_name(f"{run.name}_failed")))
+    print(f"The run {run.name} that failed is kept as {kept.name}.", flush=True)
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file, or leave it as it was."""
+def _free(folder: Path) -> Path:
+    """The folder, or where there is one already another one with a number."""
+    numbered = (folder.with_name(f"{folder.name}_{number}") for number in count(2))
+    return next(path for path in numbered if not path.exists()) if folder.exists() else folder
+
+
+def write_whole(file: Path, content: str | bytes | memoryview, keep: Path | None = None) -> None:
+    """Write a file, or leave it as it was. Bytes are on the disk when this returns.
+
+    Args:
+        file: The file.
+        content: What it is to hold.
+        keep: The name that the file which was there is kept under; None keeps it not.
+    """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            if not isinstance(content, str):
+                stream.flush()
+                os.fsync(stream.fileno())
+        if keep is not None and file.exists():
+            os.replace(file, keep)
         os.replace(temporary, file)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def find(root: Path, name: str | None, finished: bool) -> Run:
@@ -213,21 +245,16 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
     if name:
         run = Run(root.absolute() / name)
         if not run.config_file.is_file():
-            raise unknown(root, name)
+            known = ", ".join(run.name for run in every(root)[:5]) or "none"
+            raise UserError(f"there is no run {name} in {root} (newest: {known}).")
         if run.damaged:
             raise UserError(f"{run.damaged} Remove the file, and the run counts as interrupted.")
         return run
     return _newest(root, finished)
 
 
-def unknown(root: Path, name: str) -> UserError:
-    """What to say of a name that no run has."""
-    known = ", ".join(run.name for run in every(root)[:5]) or "none"
-    return UserError(f"there is no run {name} in {root} (newest: {known}).")
-
-
 def _newest(root: Path, finished: bool) -> Run:
-    found = [run for run in every(root) if run.finished == finished and not run.damaged]
+    found = [run for run in every(root) if (run.record.get("status") == "finished") == finished and not run.damaged]
     found = [run for run in found if not (run.record.get("debug") if finished else run.in_use())]
     # a run with a checkpoint comes before one that was killed before its first
     for run in (*(run for run in found if any(run.checkpoints.glob("*.ckpt"))), *found):
@@ -254,19 +281,13 @@ def every(root: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (str(run.record.get("started", "")), run.name), reverse=True)
 
 
-def _version(name: str) -> str | None:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.version(name)
-    return None
-
-
 def _git_state() -> dict[str, Any]:
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    changes = git("status", "--porcelain")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+    """The commit that the code is at, and whether it was changed since."""
+    try:
+        command = ["git", "status", "--porcelain=v2", "--branch"]
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    commits = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
+    commit = commits[0] if commits and commits[0] != "(initial)" else None  # which stands where there is none yet
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}

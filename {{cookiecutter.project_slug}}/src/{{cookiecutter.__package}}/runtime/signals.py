@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 # The exit code of each, by name, for not every system has them all. 75 (try again) asks a cluster to queue a job again.
 EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75, "SIGHUP": 129}
@@ -35,15 +36,17 @@ class _Request:
 _request = _Request()
 
 
-def install() -> None:
-    """Handle the signals of `EXIT_CODES`, but for those that this process was started to ignore (``nohup``)."""
+def install() -> dict[int, Any]:
+    """Handle the signals of `EXIT_CODES`, but for those that this process was started to ignore (``nohup``).
+
+    Returns:
+        What handled each before.
+    """
     if threading.current_thread() is not threading.main_thread():
-        return
+        return {}
     _request.process = os.getpid()
-    for name in EXIT_CODES:
-        signum = getattr(signal, name, None)
-        if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, _handle)
+    there = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)]
+    return {signum: signal.signal(signum, _handle) for signum in there if signal.getsignal(signum) != signal.SIG_IGN}
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
@@ -61,13 +64,8 @@ def _handle(signum: int, frame: FrameType | None) -> None:
 @contextmanager
 def handled() -> Iterator[None]:
     """Handle signals, and afterwards leave everything as it was."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    known = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)]
-    before = {signum: signal.getsignal(signum) for signum in known}
     _request.signum = None
-    install()
+    before = install()
     try:
         yield
     finally:

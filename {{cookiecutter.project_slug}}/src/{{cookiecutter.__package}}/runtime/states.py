@@ -1,80 +1,66 @@
-"""What a checkpoint holds beside Lightning's own: metrics under way, of every rank, and paths without a folder."""
+"""What a checkpoint holds beside Lightning's own, of each process: metrics under way, and which layers are trained."""
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import Timer
-from torch import Tensor
+from lightning_fabric.utilities import move_data_to_device
 from torchmetrics import Metric
 
+from . import ranks
 
-def time_is_up(trainer: Any) -> bool:
-    """Whether ``max_time`` ended the training, which a resumed run may raise."""
-    return any(isinstance(timer, Timer) and (timer.time_remaining() or 1) <= 0 for timer in trainer.callbacks)
-
-
-def without_folder(value: Any, folder: Path) -> Any:
-    """Nested values without the folder before the names of files, and with its name in its own place."""
-    if isinstance(value, str):
-        return folder.name if value == str(folder) else value.removeprefix(f"{folder}{os.sep}")
-    if isinstance(value, dict):
-        return {without_folder(key, folder): without_folder(item, folder) for key, item in value.items()}
-    return [without_folder(item, folder) for item in value] if isinstance(value, list) else value
+# The latest values, by which callbacks and schedules choose.
+_LATEST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
 
 
-def with_folder(state: dict[str, Any], folder: Path) -> None:
-    """Bring the paths in the state of a ModelCheckpoint to where the checkpoints are now."""
-
-    def now(path: str) -> str:
-        return str(folder / re.split(r"[\\/]", path)[-1]) if path else path
-
-    if Path(state["dirpath"]).name not in ("", folder.name):
-        return  # a folder of its own that the user has chosen
-    state["dirpath"] = str(folder)
-    for name in ("best_model_path", "last_model_path", "kth_best_model_path"):
-        state[name] = now(state[name])
-    state["best_k_models"] = {now(path): score for path, score in state["best_k_models"].items()}
-
-
-def metric_states(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-    """Of this process: metrics that are under way, sums of what was logged in this epoch, and the latest values."""
-    connector = trainer._logger_connector
-    results = trainer.fit_loop.epoch_loop._results
-    return {
-        "modules": {
-            name: {attribute: moved(getattr(module, attribute)) for attribute in (*module._defaults, "_update_count")}
-            for name, module in pl_module.named_modules()
+def of_all_ranks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[dict[str, Any]]:
+    """The state of each process; every process has to call this."""
+    modules = dict(pl_module.named_modules())
+    state = {
+        "metrics": {
+            name: module.metric_state | {"_update_count": module._update_count}
+            for name, module in modules.items()
             if isinstance(module, Metric)
         },
+        # sums of what was logged in this epoch
         "results": {
-            key: {name: moved(getattr(result, name)) for name in result._defaults}
-            for key, result in results.items()
+            key: {name: getattr(result, name) for name in result._defaults}
+            for key, result in trainer.fit_loop.epoch_loop._results.items()
             if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
         },
-        "callback_metrics": moved(dict(connector._callback_metrics)),
-        "logged_metrics": moved(dict(connector._logged_metrics)),
-        "progress_bar_metrics": moved(dict(connector._progress_bar_metrics)),
+        "latest": {name: dict(getattr(trainer._logger_connector, name)) for name in _LATEST},
+        # what fine-tuning has frozen
+        "trained": {name: parameter.requires_grad for name, parameter in pl_module.named_parameters()},
+        "tracking": {n: m.track_running_stats for n, m in modules.items() if hasattr(m, "track_running_stats")},
     }
+    return ranks.gathered(move_data_to_device(state, "cpu"), trainer.world_size)
 
 
-def moved(value: Any, device: torch.device | str = "cpu") -> Any:
-    """Copy tensors in dicts and lists to a device."""
-    if isinstance(value, Tensor):
-        return value.detach().to(device, copy=True)
-    if isinstance(value, dict):
-        return {key: moved(item, device) for key, item in value.items()}
-    return [moved(item, device) for item in value] if isinstance(value, list) else value
+def restore(trainer: pl.Trainer, pl_module: pl.LightningModule, state: dict[str, Any]) -> None:
+    """Bring everything but ``results`` to what it was."""
+    modules = dict(pl_module.named_modules())
+    state = move_data_to_device(state, pl_module.device)
+    for name, values in state["metrics"].items():
+        for attribute, value in values.items():
+            setattr(modules[name], attribute, value)
+    for name, values in state["latest"].items():
+        getattr(trainer._logger_connector, name).update(values)
+    for name, parameter in pl_module.named_parameters():
+        parameter.requires_grad = state["trained"][name]
+    for name, tracking in state["tracking"].items():
+        modules[name].track_running_stats = tracking
 
 
-def of_all_ranks(trainer: pl.Trainer, state: Any) -> list[Any]:
-    if trainer.world_size == 1:
-        return [state]
-    states: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(states, state)
-    return states
+def add_results(trainer: pl.Trainer, saved: dict[str, dict[str, Any]]) -> None:
+    """Add what was logged in the epoch before the save to what has been logged since, and forget it."""
+    results = trainer.fit_loop.epoch_loop._results
+    for key in [key for key in saved if key in results]:
+        result = results[key]
+        before = move_data_to_device(saved.pop(key), result.value.device)
+        if result.meta.is_mean_reduction or result.meta.is_sum_reduction:
+            result.value = before["value"] + result.value
+        else:
+            result.value = result.meta.reduce_fx(before["value"], result.value)
+        if result.meta.is_mean_reduction:
+            result.cumulated_batch_size = before["cumulated_batch_size"] + result.cumulated_batch_size

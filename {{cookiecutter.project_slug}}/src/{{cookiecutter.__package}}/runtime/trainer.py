@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from . import commands, contract, locks, loggers, predictions, ranks, runs, signals
-from .checkpoints import flat
+from . import changes, commands, contract, loggers, predictions, ranks, runs, signals
 from .cli import RunCLI
 from .errors import UserError, message
 from .parser import quiet
@@ -35,7 +35,7 @@ class TrainerCLI(RunCLI):
             if untested := self.missing("test"):
                 self.say(f"There was no test: {untested}")
             else:
-                self.test(model=self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path, weights_only=True)
+                self.test(**kwargs | {"ckpt_path": self.ckpt_path})
         if self.run is not None:
             self.say(
                 f"Run folder: {relative_path(self.run.folder)}\n"
@@ -46,22 +46,19 @@ class TrainerCLI(RunCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation data."""
-        self.refuse_missing("validate")
-        kwargs["verbose"] = False
-        self.report("validate", self.trainer.validate(**kwargs))
+        self.measure("validate", kwargs)
 
     def test(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the test data."""
-        self.refuse_missing("test")
-        kwargs["verbose"] = False  # the report takes the place of Lightning's table
-        self.report("test", self.trainer.test(**kwargs))
+        self.measure("test", kwargs)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict the test data: ``predictions.csv`` has a row for each item."""
-        self.refuse_missing("predict")
+        if lacking := self.missing("predict"):
+            raise UserError(lacking)
         columns = predictions.compute(self)
         if self.trainer.is_global_zero:
-            file = self.output_folder / "predictions.csv"
+            file = Path(self.trainer.default_root_dir) / "predictions.csv"
             predictions.write_csv(file, *predictions.rows(self, columns))
             self.say(f"Predictions: {relative_path(file)}")
 
@@ -77,15 +74,6 @@ class TrainerCLI(RunCLI):
         if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
             return f"there is no {loader}. Add it to {data or module}; docs/own-code.md shows one."
         return ""
-
-    def refuse_missing(self, command: str) -> None:
-        """Refuse a command that the user's classes are not made for.
-
-        Raises:
-            UserError: A step or a loader is not there.
-        """
-        if sentence := self.missing(command):
-            raise UserError(sentence)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
@@ -117,7 +105,7 @@ class TrainerCLI(RunCLI):
         self.run.end("finished")
 
     def _begin(self, run: runs.Run) -> None:
-        run.configure(self.config_text())  # of a resumed run, which may have other limits
+        runs.write_whole(run.config_file, changes.config_text(self.options()))  # a resumed run may have other limits
         names = contract.get("class_names", self.datamodule, self.model)
         monitor = self.trainer.checkpoint_callback
         run.begin(
@@ -130,8 +118,6 @@ class TrainerCLI(RunCLI):
             mode=getattr(monitor, "mode", None),
             debug=self.config.fit.debug,
         )
-        if self.created:
-            loggers.log_options(self.trainer.loggers, flat(self.options()))
 
     def keep_last_and_best(self) -> None:
         """Save the final state as ``last.ckpt``, and choose the best checkpoint for the test."""
@@ -139,39 +125,34 @@ class TrainerCLI(RunCLI):
             return
         if self.trainer.global_step == 0:
             raise UserError("nothing was trained: the limits on epochs, steps or batches leave no step to take.")
-        if self.exact_resume.trained:
+        if self.exact_resume.saved_at is not None:
             self.exact_resume.save(self.trainer, self.model)
+        else:  # a resumed run that had nothing left to train
+            self.exact_resume.compare_data(self.trainer, self.model)
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         self.ckpt_path = best or str(self.run.checkpoints / "last.ckpt")
         if self.trainer.is_global_zero:
             score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
-            self.run.update(
-                best_checkpoint=Path(str(self.ckpt_path)).name,
-                best_score=None if score is None else float(score),
-                fingerprint=self._fingerprint(),
-            )
+            best_score = None if score is None else float(score)
+            self.run.update(best_checkpoint=Path(str(self.ckpt_path)).name, best_score=best_score)
 
-    def _fingerprint(self) -> str | None:
-        """The data's version, if the data module tells it."""
-        tell = contract.get("fingerprint", self.datamodule, self.model)
-        return None if tell is None else str(tell())
-
-    def report(self, subcommand: str, results: list[Mapping[str, float]]) -> None:
-        """Print the metrics, and write them to a file in the run's folder."""
-        metrics = {name: value for of_loader in results for name, value in of_loader.items()}
-        if self.trainer.world_size > 1:
-            metrics = self._of_all_ranks(metrics)
+    def measure(self, command: str, options: dict[str, Any]) -> None:
+        """Validate or test, print the metrics, and write them to a file in the run's folder."""
+        if lacking := self.missing(command):
+            raise UserError(lacking)
+        # this takes the place of Lightning's table
+        results = getattr(self.trainer, command)(**options | {"verbose": False})
+        metrics = self._of_all_ranks({name: value for of_loader in results for name, value in of_loader.items()})
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.say(values + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
             text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
-            runs.write_whole(self.output_folder / f"{subcommand}.json", text)
+            runs.write_whole(Path(self.trainer.default_root_dir) / f"{command}.json", text)
 
     def _of_all_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
         """Average what each process measured on its share, where the module has not done so; print a note of it."""
-        parts: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(parts, metrics)
+        parts = ranks.gathered(metrics, self.trainer.world_size)
         means = {name: sum(part[name] for part in parts) / len(parts) for name in metrics}
         differing = [name for name, mean in means.items() if any(abs(part[name] - mean) > 1e-9 for part in parts)]
         if differing:
@@ -180,11 +161,6 @@ class TrainerCLI(RunCLI):
                 " first process's value counts. Log them with self.log(…, sync_dist=True)."
             )
         return means if differing else metrics
-
-    @property
-    def output_folder(self) -> Path:
-        """Where results are written: the run's folder, or that of a checkpoint that belongs to no run."""
-        return Path(self.trainer.default_root_dir)
 
     def say(self, text: str) -> None:
         """Print a text once, whatever the number of processes."""
@@ -202,8 +178,7 @@ class TrainerCLI(RunCLI):
 def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     """Run one of the four commands, and return its exit code."""
     try:
-        with locks.locks_freed(), signals.handled(), quiet():
-            TrainerCLI(module_class, data_class, args)
+        run(module_class, data_class, args)
     except Exception as error:
         text = message(error)
         if text is None:
@@ -215,11 +190,23 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
             return 0
         print(f"stopped by {stop.name}; to go on: {commands.PROGRAM} fit --resume", file=sys.stderr)
         return int(stop.code or 1)
+    return 0
+
+
+def run(module_class: type, data_class: type | None, args: list[str], callbacks: Sequence[Callback] = ()) -> TrainerCLI:
+    """Run one of the four commands in this process, with callbacks that are no part of the run's configuration.
+
+    Raises:
+        signals.Stopped: A signal came; a training can be resumed.
+        Exception: The command failed.
+    """
+    try:
+        with signals.handled(), quiet():
+            return TrainerCLI(module_class, data_class, args, callbacks=callbacks)
     finally:
         os.environ.pop(ranks.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    return 0
 
 
 def relative_path(path: Path) -> str:

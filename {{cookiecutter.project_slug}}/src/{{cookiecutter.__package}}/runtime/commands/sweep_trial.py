@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelSummary
 
-from .. import locks, signals
+from .. import signals
 from ..errors import DivergedError, UserError, message, reason
 from ..parser import quiet
 from ..trainer import TrainerCLI
@@ -216,7 +216,7 @@ def train(module_class: type, data_class: type | None, fit: list[str], more: lis
     # run.json records it, and Lightning starts the processes of other devices by it
     sys.argv = [program[0], "fit", *fit, *more]
     try:
-        with locks.locks_freed(), signals.handled(), quiet():
+        with signals.handled(), quiet():
             _SilentCLI(module_class, data_class, sys.argv[1:], callbacks=[reports])
     finally:
         sys.argv = program
