@@ -27,8 +27,8 @@ FILES = {
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "trainer")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "charts", "export", "predict", "report")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("runs", "sweep", "sweep_trial")),
-    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("model_card.md", "report.html", "sweep.html")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("runs", "sweep", "sweep_space")),
+    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("model_card.md", "report.html")),
     *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
 }
 # Small, quick and the same on every machine, whatever the answers were.

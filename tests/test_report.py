@@ -32,7 +32,7 @@ class Page(HTMLParser):
     Attributes:
         elements: Each element's name and attributes.
         text: What a reader sees, style sheet aside.
-        told: What each cell of a chart tells the one who points at it.
+        told: What each cell of a table tells the one who points at it.
         folded: The part of the text that a reader has to unfold.
     """
 
@@ -49,6 +49,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: D102
         self.elements.append((tag, dict(attrs)))
+        self.told += [str(value) for name, value in attrs if name == "title"]
         if tag not in VOID:
             self._open.append(tag)
 
@@ -59,9 +60,7 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:  # noqa: D102
-        if self._open[-1:] == ["title"] and "svg" in self._open:
-            self.told.append(data)
-        elif self._open[-1:] != ["style"]:
+        if self._open[-1:] != ["style"]:
             self.text += data
             self.folded += data if "details" in self._open else ""
 

@@ -6,6 +6,8 @@ import math
 import mmap
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -113,6 +115,19 @@ class ImageFiles(Dataset):
             raise UserError(f"none of the {len(indices)} images of a batch can be read; the first is {first}.")
         return torch.stack(images), self.labels[kept]
 
+    def readable(self, indices: Tensor) -> Tensor:
+        """Return the indices of images that are not left out: all, or those that can be read."""
+        if not self.skip_corrupt:
+            return indices
+
+        def can_be_read(index: int) -> bool:
+            with suppress(Exception):  # decoders raise errors of many types
+                return read_image(self.files[index], self.shape) is not None
+            return False
+
+        with ThreadPoolExecutor() as pool:
+            return indices[torch.tensor(list(pool.map(can_be_read, indices.tolist())), dtype=torch.bool)]
+
     def version(self) -> bytes:
         """Return bytes that change when a file is replaced: names, sizes in bytes and times of change."""
         return "\n".join(f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in self.files).encode()
@@ -169,8 +184,12 @@ def open_torchvision(dataset: str, root: Path, part: str, download: bool) -> Any
 
 
 def _read_digits(root: Path, part: str) -> tuple[Tensor, Tensor]:
-    with np.load(Path(__file__).with_name("digits.npz")) as arrays:
-        return torch.from_numpy(arrays[f"{part}_images"]), torch.from_numpy(arrays[f"{part}_labels"])
+    file = Path(__file__).with_name("digits.npz")
+    try:
+        with np.load(file) as arrays:
+            return torch.from_numpy(arrays[f"{part}_images"]), torch.from_numpy(arrays[f"{part}_labels"])
+    except Exception as error:  # of the file system, of a zip file, or of NumPy, which executes nothing that it holds
+        raise UserError(f"{file} can't be read: {reason(error)}.") from error
 
 
 def _read_corrupt_mnist(root: Path, part: str) -> tuple[Tensor, Tensor]:
@@ -194,8 +213,10 @@ def _load_tensor(file: Path) -> Tensor:
         ) from error
     except Exception as error:
         raise UserError(f"{file} can't be read as a tensor: {reason(error)}.") from error
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise UserError(f"{file} holds no plain tensor, but a value of type {type(tensor).__name__}.")
+    if tensor.untyped_storage().nbytes() < tensor.nbytes:  # the same few bytes, many times over
+        raise UserError(f"{file} declares {tensor.nbytes:,} bytes and holds {tensor.untyped_storage().nbytes():,}.")
     return tensor
 
 

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from .data import DataModule
-from .runtime.commands import charts
+from .datasets import ImageFiles
+from .runtime import charts
 
 Z = 1.959964  # standard deviations to either side of the mean that hold 95 % of a normal distribution
 BINS = 12  # of the calibration curve
@@ -100,33 +101,25 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
     """Draw how often each class was taken for each; of many classes, list those that were confused most often."""
-    pairs, counts = torch.stack([labels, predicted], dim=1).unique(dim=0, return_counts=True)
-    found = [(int(pair[0]), int(pair[1]), int(count)) for pair, count in zip(pairs, counts, strict=True)]
-    if len(names) > DRAWN:
-        most = sorted((one for one in found if one[0] != one[1]), key=lambda one: -one[2])[:DRAWN]
-        rows = [(names[label], names[p], count) for label, p, count in most]
+    size = len(names)
+    counts = (labels * size + predicted).bincount(minlength=size**2).view(size, size)
+    if size > DRAWN:
+        wrong = counts.clone().fill_diagonal_(0).flatten().sort(descending=True, stable=True)
+        most = zip(wrong.indices[:DRAWN].tolist(), wrong.values[:DRAWN].tolist(), strict=True)
+        rows = [(names[i // size], names[i % size], count) for i, count in most if count]
         return charts.table(["class", "taken for", "images"], rows, "numbers")
-    size, margin = 36, 50 + 8 * max(len(charts.shortened(name, 14)) for name in names)  # pixels
-    side, support = margin + size * len(names), labels.bincount(minlength=len(names)).tolist()
-    parts = [charts.text(side - 80, 18, "predicted", "middle", "title"), charts.text(4, margin - 8, "true", "start")]
-    for i, name in enumerate(names):
-        at = margin + (i + 0.5) * size
-        parts.append(charts.text(margin - 8, at + 5, charts.shortened(name, 14), "end"))
-        turned = charts.text(0, 0, charts.shortened(name, 14), "start")
-        parts.append(f'<g transform="translate({at + 5:.1f} {margin - 8}) rotate(-90)">{turned}</g>')
-    parts.append(f'<path class="axis" d="M{margin} {margin}H{side}V{side}H{margin}z"/>')
-    for label, p, count in found:
-        x, y, hit = margin + p * size, margin + label * size, p == label
-        depth = 0.6 * math.sqrt(count / support[label])  # so that a few mistakes are seen beside many hits
-        text = f"{names[label]} recognised: {count}" if hit else f"{names[label]} taken for {names[p]}: {count}"
-        parts.append(
-            f'<rect class="m{int(not hit)}" x="{x}" y="{y}" width="{size}" height="{size}" fill-opacity="{depth:.2f}">'
-            f"<title>{charts.escape(text)}</title></rect>"
-        )
-        parts.append(charts.text(x + size / 2, y + size / 2 + 5, str(count), "middle"))
-    hits = sum(count for label, p, count in found if p == label)
-    chart = charts.svg(side + 4, side + 4, f"Confusion matrix, {hits} of {len(labels)} on the diagonal", parts)
-    return f'<figure class="scroll">{chart}</figure><p><small>Orange: taken for another class.</small></p>'
+    depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()  # in percent; few are seen beside many
+    body = []
+    for i, label in enumerate(names):
+        cells = ""
+        for j, count in enumerate(counts[i].tolist()):
+            text = f"{label} recognised: {count}" if i == j else f"{label} taken for {names[j]}: {count}"
+            style = f'style="--depth:{depths[i, j]:.0f}%" title="{charts.escape(text)}"'
+            cells += f'<td class="{"hit" if i == j else "miss"}" {style}>{count}</td>' if count else "<td></td>"
+        body.append(f'<tr><th scope="row">{charts.escape(label)}</th>{cells}</tr>')
+    head = "".join(f'<th scope="col">{charts.escape(name)}</th>' for name in names)
+    table = f"<table><thead><tr><td>true, predicted</td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="scroll matrix">{table}</div><p><small>Orange: taken for another class.</small></p>'
 
 
 def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
@@ -171,7 +164,10 @@ def mistakes(index: Tensor, labels: Tensor, predicted: Tensor, confidence: Tenso
 
 def contents(data: DataModule) -> str:
     """Show how many images of each class there are in each part, and a training image of each."""
-    splits = [data.splits[split] for split in ("train", "val", "test")]
+    splits = [
+        (dataset, dataset.readable(indices) if isinstance(dataset, ImageFiles) else indices)
+        for dataset, indices in (data.splits[split] for split in ("train", "val", "test"))
+    ]
     labels = [dataset.labels[indices] for dataset, indices in splits]
     names, counts = data.class_names, [of.bincount(minlength=len(data.class_names)).tolist() for of in labels]
     rows = [*zip(names, *counts, strict=True), ("all", *map(sum, counts))]

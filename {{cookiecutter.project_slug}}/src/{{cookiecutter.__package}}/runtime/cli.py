@@ -139,6 +139,7 @@ class RunCLI(LightningCLI):
             self._parse_again(parser, args, self.run)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
+        parser.check_config(run.config_file)
         accept = bool(self.config[self.config.subcommand].accept_changes)
         before = changes.options_of(run, self._checkpoint)
         at = args.index(self.config.subcommand) + 1

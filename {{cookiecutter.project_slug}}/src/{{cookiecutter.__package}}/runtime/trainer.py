@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from . import commands, contract, locks, loggers, predictions, ranks, runs, signals
@@ -205,8 +206,7 @@ class TrainerCLI(RunCLI):
 def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     """Run one of the four commands, and return its exit code."""
     try:
-        with locks.locks_freed(), signals.handled(), quiet():
-            TrainerCLI(module_class, data_class, args)
+        run(module_class, data_class, args)
     except Exception as error:
         text = message(error)
         if text is None:
@@ -218,11 +218,23 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
             return 0
         print(f"stopped by {stop.name}; to go on: {commands.PROGRAM} fit --resume", file=sys.stderr)
         return int(stop.code or 1)
+    return 0
+
+
+def run(module_class: type, data_class: type | None, args: list[str], callbacks: Sequence[Callback] = ()) -> TrainerCLI:
+    """Run one of the four commands in this process, with callbacks that are no part of the run's configuration.
+
+    Raises:
+        signals.Stopped: A signal came; a training can be resumed.
+        Exception: The command failed.
+    """
+    try:
+        with locks.locks_freed(), signals.handled(), quiet():
+            return TrainerCLI(module_class, data_class, args, callbacks=callbacks)
     finally:
         os.environ.pop(ranks.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    return 0
 
 
 def relative_path(path: Path) -> str:

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -28,10 +29,11 @@ from .. import contract, predictions
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
-from . import PROGRAM, run_options
+from . import ONE_PROCESS, PROGRAM, brief, run_options
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
-ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
+ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")
+LEFT = 24 * 3600  # seconds after which a folder of an export is taken for that of one that was killed
 TRAINER = "the Trainer"  # the other names of what is compared are file names
 
 
@@ -55,17 +57,20 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     if not 0 <= options.tolerance <= 1:
         raise UserError(f"--tolerance is {options.tolerance}; it must lie between 0 and 1, such as 0.0001.")
     require("export", "onnx", "onnxscript", "onnxruntime")
-    given = [f"--trainer.{name}={value}" for name, value in ON_CPU.items()]
-    cli = RunCLI(module_class, data_class, ["predict", *run_options(options.run), *given], execute=False)
+    cli = RunCLI(module_class, data_class, ["predict", *run_options(options.run), *ON_CPU], execute=False)
     assert cli.run is not None  # `predict` has found one
     folder = cli.run.folder / "export"
-    for left in cli.run.folder.glob(".export.*"):  # of an export that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=".export.", dir=cli.run.folder) as temporary:
-        _export(cli, cli.run, Path(temporary), options.tolerance)
-        folder.mkdir(exist_ok=True)
-        for file in sorted(Path(temporary).iterdir()):  # each was compared before it gets its name
-            os.replace(file, folder / file.name)
+    for left in cli.run.folder.glob(".export.*"):  # a younger one may be of an export that another process makes now
+        if time.time() - left.stat().st_mtime > LEFT:
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export.", dir=cli.run.folder) as temporary:
+            _export(cli, cli.run, Path(temporary), options.tolerance)
+            folder.mkdir(exist_ok=True)
+            for file in sorted(Path(temporary).iterdir()):  # each was compared before it gets its name
+                os.replace(file, folder / file.name)
+    except OSError as error:
+        raise UserError(f"the export can't be written to {folder}: {error.strerror or error}.") from error
     shown = os.path.relpath(folder)
     print(f"Exported: {shown}/model.onnx, {shown}/model.pt2\nModel card: {shown}/README.md")
     return 0
@@ -78,7 +83,7 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
     try:
         computed[TRAINER] = predictions.compute(cli)
     except Exception as error:  # the files are compared with the module all the same
-        lines.append(f"{TRAINER}: not compared, for it can't predict: {_line(error)}")
+        lines.append(f"{TRAINER}: not compared, for it can't predict: {brief(error)}")
     cli.load()
     network = Network(cli.model, cli.datamodule)
     inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
@@ -107,8 +112,8 @@ class Network:
     def __init__(self, model: Any, data: Any) -> None:
         """Make the module."""
         name, make = type(model).__name__, contract.get("exported", model, data)
-        verb = "Change its" if make else f"Add to {name} a method"
-        self.hint = f"{verb} exported(), which returns an nn.Module that maps raw inputs to outputs."
+        what = f"Change exported() of {name}" if make else f"Add to {name} a method exported()"
+        self.hint = f"{what}, which returns an nn.Module that maps raw inputs to outputs."
         if make is None and not is_overridden("forward", model):
             raise UserError(f"{name} has no forward that could be exported. {self.hint}")
         if make is None and not model.automatic_optimization:  # a GAN's forward takes noise, and no data
@@ -147,7 +152,7 @@ class Network:
             return {key: value[:] for key, value in zip(self.outputs, found.values(), strict=True)}
         except Exception as error:  # whatever a network raises
             shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
-            raise UserError(f"{name} can't take a batch of {shapes}: {_line(error)}. {self.hint}") from error
+            raise UserError(f"{name} can't take a batch of {shapes}: {brief(error)}. {self.hint}") from error
 
     def write(self, folder: Path, inputs: dict[str, Tensor], facts: str) -> None:
         """Write both files, for batches of any size."""
@@ -163,9 +168,11 @@ class Network:
             onnx.model.metadata_props["facts"] = facts
             onnx.save(folder / "model.onnx", external_data=False)
             torch.export.save(program, folder / "model.pt2", extra_files={"facts.json": facts})
+        except OSError:  # the disk is full
+            raise
         except Exception as error:  # whatever torch's exporters meet in a network
             name = type(self.module).__name__
-            raise UserError(f"{name} can't be exported for batches of any size: {_line(error)}. {self.hint}") from error
+            raise UserError(f"{name} can't be exported for batches of any size: {brief(error)}. {self.hint}") from error
 
     def compute(self, folder: Path, batches: Iterator[Any]) -> dict[str, dict[str, Tensor]]:
         """Compute the outputs for all of the data by the module, by ``model.onnx`` and by ``model.pt2``."""
@@ -242,8 +249,3 @@ def _card(cli: RunCLI, run: Run, module: nn.Module, facts: dict[str, Any], lines
         options=yaml.safe_load(run.config_file.read_text(encoding="utf-8")).get("data") or {},
         parameters=sum(parameter.numel() for parameter in module.parameters()),
     )
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")

@@ -12,11 +12,9 @@ from typing import Any
 
 from .. import predictions
 from ..errors import UserError, reason, require
-from . import PROGRAM, run_options
+from . import ONE_PROCESS, PROGRAM, run_options
 
 BATCH_SIZE = 64  # inputs that the ONNX file is given at once
-# All inputs in one process, whatever the run was trained with.
-ALL = ("devices=1", "num_nodes=1", "strategy=auto", "limit_predict_batches=1.0")
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -39,18 +37,19 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
             " yield what is in them."
         )
     paths = f"--data.predict_paths={json.dumps([str(path) for path in options.paths])}"
-    given = ["predict", *run_options(options.run), paths, *(f"--trainer.{option}" for option in ALL)]
+    given = ["predict", *run_options(options.run), *ONE_PROCESS, paths, "--trainer.limit_predict_batches=1.0"]
     cli = RunCLI(module_class, data_class, given, execute=False)
-    columns = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in predictions.compute(cli).items()}
+    columns = predictions.compute(cli)
     # by now the data module may have put the files there that it has found in folders
     names = [str(path) for path in contract.get("predict_paths", cli.datamodule)]
-    index = columns.pop("index", range(len(names)))
+    index = [int(i) for i in columns.get("index", range(len(names)))]
     without = [names[i] for i in sorted(set(range(len(names))).difference(index))]
     for name in without:
         print(f"error: {name} has no prediction", file=sys.stderr)
-    if all(len(column) == len(index) for column in columns.values()):
-        columns = {"file": [names[i] for i in index], **columns}
-    _show(columns, contract.get("class_names", cli.model, cli.datamodule), options.csv)
+    header, rows = predictions.rows(cli, columns)
+    if "file" not in header and len(rows) == len(index):
+        header, rows = ["file", *header], [[names[i], *row] for i, row in zip(index, rows, strict=True)]
+    _show(header, rows, options.csv)
     return 1 if without else 0
 
 
@@ -90,7 +89,7 @@ def main_onnx(args: list[str], read: Callable[..., Iterator[tuple[str, Any]]] | 
             columns["file"] += [name for name, _ in readable]
             for output, result in zip(session.get_outputs(), results, strict=True):
                 columns.setdefault(output.name, []).extend(result.tolist())
-    _show(columns, facts.get("class_names"), options.csv)
+    _show(*predictions.table(columns, facts.get("class_names")), options.csv)
     return 1 if failed else 0
 
 
@@ -135,9 +134,8 @@ def _open(file: Path) -> tuple[Any, dict[str, Any]]:
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others have NumPy's names
 
 
-def _show(columns: dict[str, list[Any]], class_names: list[str] | None, file: Path | None) -> None:
+def _show(header: list[str], rows: list[list[Any]], file: Path | None) -> None:
     """Write a CSV file, or print the table without the columns that only a CSV file has."""
-    header, rows = predictions.table(columns, class_names)
     if not rows:
         raise UserError("nothing was predicted.")
     if file:

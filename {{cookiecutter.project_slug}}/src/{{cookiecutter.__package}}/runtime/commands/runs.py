@@ -61,7 +61,7 @@ def row(run: runs.Run) -> dict[str, Any]:
             seconds += max(0.0, time.time() - (run.folder / "run.json").stat().st_mtime)
     return {
         "name": run.name,
-        "status": run.status,
+        "status": f"{run.status} ({debug})" if (debug := record.get("debug")) else run.status,
         "metric": metric,
         "best": best if best is not None else _number(record.get("best_score")),
         "test": _test(run, metric),
