@@ -270,7 +270,7 @@ class _AppendingWriter(ExperimentWriter):
         if file.is_file():
             try:
                 with file.open(newline="", encoding="utf-8") as stream:
-                    header, *rows = list(csv.reader(stream)) or [["step"]]
+                    header, *rows = list(csv.reader(stream)) or [[]]
                 whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
                 before = [row for row in whole if row["step"].isdigit() and int(row["step"]) < step]
             except (UnicodeDecodeError, csv.Error, KeyError):

@@ -124,15 +124,16 @@ def write_csv(file: Path, header: Sequence[str], body: Sequence[Sequence[Any]]) 
     """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(_harmless, header))
-    writer.writerows([_harmless(cell) for cell in row] for row in body)
+    writer.writerow(map(harmless, header))
+    writer.writerows([harmless(cell) for cell in row] for row in body)
     try:
         runs.write_whole(file, stream.getvalue())
     except OSError as error:
         raise UserError(f"{file} can't be written: {error.strerror}.") from error
 
 
-def _harmless(cell: Any) -> Any:
+def harmless(cell: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) and not _is_number(cell) else cell
 
 

@@ -6,7 +6,7 @@ import difflib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module, metadata
 from itertools import pairwise
@@ -108,17 +108,29 @@ def brief(error: Exception) -> str:
     return (message(error) or f"{type(error).__name__}: {error}").splitlines()[0][:300]
 
 
+def as_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in columns, numbers to the right, and a dash for None."""
+    cells = [["-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    sides = [">" if any(isinstance(v, int | float) for v in column) else "<" for column in zip(*rows, strict=True)]
+    lines = (map("{:{}{}}".format, row, sides, widths) for row in (header, *cells))
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
 def has_files(args: list[str]) -> bool:
     """Whether an argument is neither an option nor the value of one."""
     pairs = pairwise(["", *args])
     return any(not arg.startswith("-") and (not before.startswith("-") or "=" in before) for before, arg in pairs)
 
 
+def run_name(name: str) -> str:
+    """The name of a run as `runs.find` takes it: that of a folder is its whole path."""
+    return str(Path(name).absolute()) if len(Path(name).parts) > 1 else name
+
+
 def run_options(name: str | None) -> list[str]:
     """Options of Lightning's commands that choose a run by its name or folder; None takes the newest finished one."""
-    if not name:
-        return []
-    return [f"--run={Path(name).absolute() if len(Path(name).parts) > 1 else name}"]
+    return [f"--run={run_name(name)}"] if name else []
 
 
 def _module(name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import predictions
 from ..errors import UserError, reason, require
-from . import ONE_PROCESS, PROGRAM, run_options
+from . import ONE_PROCESS, PROGRAM, as_text, run_options
 
 BATCH_SIZE = 64  # inputs that the ONNX file is given at once
 
@@ -143,7 +143,4 @@ def _show(header: list[str], rows: list[list[Any]], file: Path | None) -> None:
         print(f"{len(rows)} predictions: {file}")
         return
     kept = [i for i, name in enumerate(header) if not name.startswith("p(")][:6]
-    lines = [[f"{row[i]:.4f}" if isinstance(row[i], float) else str(row[i]) for i in kept] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(as_text([header[i] for i in kept], [[row[i] for i in kept] for row in rows]))

@@ -28,7 +28,7 @@ from ..cli import RunCLI
 from ..errors import UserError, reason
 from ..runs import Run
 from ..trainer import relative_path
-from . import PROGRAM, brief
+from . import PROGRAM, brief, run_name
 
 RATES = "learning rate"
 CHARTS = 12  # that are shown at once; the rest is folded
@@ -72,18 +72,12 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     where = "the file (default: report.html in the run's folder; of several runs compare.html beside their folders)"
     parser.add_argument("--output", type=Path, help=where)
     options = parser.parse_args(args)
-    found = {}
-    for name in options.runs:
-        folder = Path(name).absolute()
-        there = (folder / "config.yaml").is_file()
-        run = runs.find(folder.parent if there else runs.default_root(), folder.name if there else name, False)
-        found[run.folder] = read(run)
-    sections = None
-    if len(found) == 1 and contract.Contract(module_class, data_class).has("sections"):
-        [folder] = found
-        chosen = ["predict", "--run", folder.name, "--trainer.default_root_dir", str(folder.parent)]
+    found = {run_name(name): runs.find(runs.default_root(), run_name(name), finished=False) for name in options.runs}
+    files, sections = [read(run) for run in found.values()], None
+    if len(files) == 1 and contract.Contract(module_class, data_class).has("sections"):
+        chosen = ["predict", "--run", *found]
         sections = _sections(partial(RunCLI, module_class, data_class, chosen, execute=False))
-    print(f"Report: {write([*found.values()], sections, options.output)}")
+    print(f"Report: {write(files, sections, options.output)}")
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import os
 import shlex
@@ -25,18 +26,19 @@ from unittest.mock import patch
 import torch
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, ModelSummary
+from pytorch_lightning.callbacks import Callback
 
 from .. import signals, trainer
 from ..changes import CHANGEABLE, LIMITS
 from ..checkpoints import flat
 from ..cli import RunCLI
 from ..contract import Contract
-from ..errors import DivergedError, UserError, message, reason
+from ..errors import DivergedError, UserError, reason
 from ..runs import Run, write_whole
-from . import PROGRAM, available
+from . import PROGRAM, available, brief
 from .sweep_space import Space, optuna, read_space
 
+from optuna.storages import JournalStorage  # isort: skip
 from optuna.storages.journal import JournalFileBackend  # isort: skip
 from optuna.trial import FrozenTrial, Trial  # isort: skip
 from optuna.trial import TrialState as State  # isort: skip
@@ -56,7 +58,9 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         raise UserError(f"--trials is {options.trials}; it must be at least 1.")
     if taken := {argument.split("=")[0] for argument in fit} & {"--run", "--resume", "--ckpt_path"}:
         raise UserError(f"{min(taken)} is no option of sweep: it names its runs itself, {name}-000 and so on.")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(logging.WARNING)
+    # a line for each trial takes the place of a summary of its model
+    logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     space = read_space(options.space, Contract(module_class, data_class).headline)
     base: dict[str, Any] = {}
@@ -64,8 +68,8 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         base = flat(RunCLI(module_class, data_class, ["fit", *fit, *arguments(values)], execute=False).options())
     try:
         folder = Path(base["trainer.default_root_dir"] or "runs") / name
-        sweep = Sweep(folder, space, partial(train, module_class, data_class, fit))
-        sweep.begin({key: base[key] for key in base if key not in CHANGEABLE - LIMITS})
+        fixed = {key: base[key] for key in base if key not in CHANGEABLE - LIMITS}
+        sweep = Sweep(folder, space, fixed, partial(train, module_class, data_class, fit))
         sweep.work(options.trials)
         sweep.conclude()
     except (optuna.exceptions.OptunaError, OSError) as error:
@@ -98,43 +102,41 @@ class Sweep:
     Args:
         folder: The sweep's folder, ``runs/NAME``.
         space: What is searched.
-        fit: Runs a command of the Trainer with more callbacks in this process. A process for each trial would import
-            torch and Lightning each time, and a forked one can't use a GPU that its parent has used.
+        options: Options of `fit` that are the same for all trials, by their dotted names.
+        fit: Runs `fit` with more options and a callback in this process. A process for each trial would import torch
+            and Lightning each time, and a forked one can't use a GPU that its parent has used.
+
+    Raises:
+        UserError: Another sweep of this name was begun, or runs of its trials' names are there already.
     """
 
-    def __init__(self, folder: Path, space: Space, fit: Callable[..., Any]) -> None:
+    def __init__(self, folder: Path, space: Space, options: dict[str, Any], fit: Callable[..., Any]) -> None:
         self.folder, self.space, self._fit = folder, space, fit
         folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(folder / "sweep.lock")  # held while the journal is written, and while a trial is taken
-        file = JournalFileBackend(str(folder / "trials.log"), lock_obj=self.lock)  # type: ignore
+        now = {**options, **space.space, "metric": space.metric, "direction": space.direction}
+        now = json.loads(json.dumps(now, default=str))
         with self.lock:
+            file = folder / "trials.log"
+            file.touch()
+            os.truncate(file, file.read_bytes().rfind(b"\n") + 1)  # what a full disk has cut short
             self.study = optuna.create_study(
-                storage=optuna.storages.JournalStorage(file),
+                storage=JournalStorage(JournalFileBackend(str(file), lock_obj=self.lock)),  # type: ignore
                 study_name=folder.name,
                 direction=space.direction,
                 sampler=space.sampler,
                 pruner=space.pruner or optuna.pruners.NopPruner(),
                 load_if_exists=True,
             )
-
-    def begin(self, options: dict[str, Any]) -> None:
-        """Note the options of a new sweep, and refuse to go on with another one than was begun.
-
-        Raises:
-            UserError: The search space or an option differs, or runs of these names are there already.
-        """
-        now = {**options, **self.space.space, "metric": self.space.metric, "direction": self.space.direction}
-        now = json.loads(json.dumps(now, default=str))
-        with self.lock:
             begun = self.study.user_attrs.get("begun")
-            runs = [*self.folder.glob("config.yaml"), *self.folder.parent.glob(f"{self.folder.name}-[0-9]*")]
+            runs = [*folder.glob("config.yaml"), *folder.parent.glob(f"{folder.name}-[0-9]*")]
             if begun is None and runs:
                 raise UserError(f"{runs[0]} is there, and is no trial of this sweep. Choose another name: sweep NAME")
             self.study.set_user_attr("begun", begun := begun or now)
         for key in sorted(now | begun):
             if now.get(key) != begun.get(key):
                 raise UserError(
-                    f"the sweep {self.folder.name} was begun with {key} {json.dumps(begun.get(key))}, and now it is"
+                    f"the sweep {folder.name} was begun with {key} {json.dumps(begun.get(key))}, and now it is"
                     f" {json.dumps(now.get(key))}. Begin another one under a name of its own: sweep NAME"
                 )
 
@@ -144,18 +146,15 @@ class Sweep:
         Raises:
             UserError: Several in a row have failed.
         """
-        failures, waits = 0, False
+        failures = 0
         while len(self._trials(State.COMPLETE, State.PRUNED)) < wanted:
-            if not (taken := self._take(wanted)):
-                if not waits:
-                    print("waiting for the trials of other processes", flush=True)
-                waits = True
+            if not (taken := self._take(wanted)):  # other processes train what is still wanted
                 time.sleep(1)
                 continue
             trial, claim = taken
             with claim:
                 failed = self._train(trial)
-            failures, waits = failures + 1 if failed else 0, False
+            failures = failures + 1 if failed else 0
             if failures == MAX_FAILURES:
                 raise UserError(f"{failures} trials in a row have failed, the last one because: {failed}")
 
@@ -197,7 +196,7 @@ class Sweep:
             reports.pruned = True
             print(f"{title}: {error}", file=sys.stderr)
         except Exception as error:
-            failed = message(error) or f"{type(error).__name__}: {reason(error)}"
+            failed = brief(error)
             print(f"{title} failed: {failed}", file=sys.stderr)
         if not (failed or reports.pruned or reports.values):
             logged = ", ".join(reports.logged) or "nothing"
@@ -256,10 +255,6 @@ class Reports(Callback):
         self.values: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         self.pruned = False
         self.logged: list[str] = []  # names of all metrics
-
-    def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
-        # the sweep prints a line for each trial in place of a summary
-        trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, ModelSummary)]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch, metrics = trainer.current_epoch, trainer.callback_metrics
