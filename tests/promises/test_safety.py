@@ -114,6 +114,7 @@ HOSTILE_CONFIGURATIONS = {
     "nothing": b"",
     "no text": b"\xff\xfe",
     "a list": b"- 1\n",
+    "nested": b"[" * 100_000,
 }
 
 
@@ -129,6 +130,34 @@ def test_a_hostile_configuration_is_refused_in_a_sentence(with_picture, content)
         assert code in (1, 2), output
         assert is_one_sentence(output), output
         assert "config.yaml" in told(output)[0]
+
+
+@pytest.mark.parametrize("content", HOSTILE_CONFIGURATIONS.values(), ids=HOSTILE_CONFIGURATIONS)
+def test_a_hostile_file_of_options_is_refused_in_a_sentence(untrained, content):
+    """``fit -c hostile.yaml`` and ``sweep --space hostile.yaml``."""
+    (untrained / "hostile.yaml").write_bytes(content)
+    commands = (["fit", "-c", "hostile.yaml", *SMALL], ["sweep", "--space", "hostile.yaml", *SMALL])
+
+    for code, output in run(untrained, *commands):
+        assert code in (1, 2), output
+        assert is_one_sentence(output), output
+        assert "hostile.yaml" in told(output)[0]
+    assert not (untrained / "ran.txt").exists()
+    assert not list(untrained.glob("runs/*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b"[" * 100_000], ids=["empty", "no text", "list", "nested"])
+def test_hostile_results_of_a_run_leave_the_table_and_the_reports_of_all(trained, content):
+    """``runs`` and ``report a`` where test.json and metrics.csv hold something else; ``runs`` with such a run.json."""
+    for name in ("test.json", "metrics.csv"):
+        (trained / "runs" / "a" / name).write_bytes(content)
+    (trained / "runs" / "killed" / "run.json").write_bytes(content)
+
+    (code, table), (reported, output) = run(trained, ["runs"], ["report", "a"])
+
+    assert (code, reported) == (0, 0), table + output
+    assert "\na " in table
+    assert "killed" in table
 
 
 def hostile_onnx(
@@ -200,6 +229,7 @@ def array_file(array: np.ndarray) -> bytes:
 HOSTILE_IMAGES = {
     "pickled": array_file(np.array([Code()], dtype=object)),
     "declared larger": larger_than_it_is(),
+    "empty": b"",
     "missing": None,
 }
 

@@ -79,6 +79,28 @@ def test_a_disk_that_is_full_leaves_the_predictions_that_were_there(trained):
     assert is_one_sentence(output), output
 
 
+FULL = {"predict": "labels.csv", "report": "report.html", "export": "export"}
+
+
+@pytest.mark.parametrize("command", FULL)
+def test_a_disk_that_is_full_is_told_by_each_command_that_writes(trained, command):
+    """``predict pictures --csv=labels.csv``, ``report a`` and ``export a`` on a disk that has no room for the files."""
+    folder = trained / "runs" / "a"
+    (trained / "pictures").mkdir()
+    for i in range(40):
+        Image.new("L", (8, 8)).save(trained / "pictures" / f"{i}.png")
+    names = sorted(folder.iterdir())
+    arguments = {"predict": ["pictures", "--csv=labels.csv", "--run=a"]}.get(command, ["a"])
+
+    [(code, output)] = run(trained, [command, *arguments], before=LITTLE_ROOM)
+
+    assert code == 1, output
+    assert is_one_sentence(output), output
+    assert f"{FULL[command]} can't be written" in output or f"can't be written to {folder}" in output, output
+    assert sorted(folder.iterdir()) == names
+    assert not (trained / "labels.csv").exists()
+
+
 def test_a_disk_that_is_full_leaves_the_test_result_that_was_there(trained):
     """``test --run=a`` on a disk that has no room for test.json."""
     file = trained / "runs" / "a" / "test.json"
@@ -163,11 +185,12 @@ def test_a_class_may_have_a_newline_in_its_name(tmp_path):
     assert code == 0 or is_one_sentence(output), output
 
 
-def test_a_closed_pipe_ends_a_command_without_a_traceback(trained):
-    """``runs | true``."""
+@pytest.mark.parametrize("argument", ["runs", "--help"])
+def test_a_closed_pipe_ends_a_command_without_a_traceback(trained, argument):
+    """``runs | true`` and ``--help | true``."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", PACKAGE, "runs"]
+    command = [sys.executable, "-m", PACKAGE, argument]
     environment = clean_environment(trained)
     done = subprocess.run(command, cwd=trained, env=environment, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)

@@ -44,7 +44,7 @@ class Run(Locked):
             record = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.damaged = f"{file} can't be read: {error}."
             return
         if isinstance(record, dict):

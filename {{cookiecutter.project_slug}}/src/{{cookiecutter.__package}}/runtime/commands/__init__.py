@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -106,6 +107,13 @@ def after_fit(cli: Any) -> None:
 def brief(error: Exception) -> str:
     """What went wrong, in one line."""
     return (message(error) or f"{type(error).__name__}: {error}").splitlines()[0][:300]
+
+
+def test_result(run: Any) -> dict[str, Any]:
+    """What a run's ``test.json`` holds; nothing where it is not there or damaged."""
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        return dict(json.loads((run.folder / "test.json").read_text(encoding="utf-8")))
+    return {}
 
 
 def as_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

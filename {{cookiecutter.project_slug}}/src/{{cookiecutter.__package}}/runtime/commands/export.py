@@ -29,7 +29,7 @@ from .. import contract, predictions
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
-from . import ONE_PROCESS, PROGRAM, brief, run_options
+from . import ONE_PROCESS, PROGRAM, brief, run_options, test_result
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
 ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")
@@ -236,7 +236,7 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
 
 def _card(cli: RunCLI, run: Run, module: nn.Module, facts: dict[str, Any], lines: list[str]) -> str:
     """The model card, in Markdown."""
-    tested, project = run.folder / "test.json", Path("pyproject.toml")
+    project = Path("pyproject.toml")
     environment = jinja2.Environment(
         **dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True),
         finalize=lambda value: str(value).replace("|", "\\|").replace("\n", " "),  # it may stand in a table
@@ -244,7 +244,7 @@ def _card(cli: RunCLI, run: Run, module: nn.Module, facts: dict[str, Any], lines
     template = Path(__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         **{"cli": cli, "run": run, "facts": facts, "lines": lines, "program": PROGRAM, "version": version},
-        metrics=json.loads(tested.read_text(encoding="utf-8")) if tested.is_file() else {},
+        metrics=test_result(run),
         project=tomllib.loads(project.read_text(encoding="utf-8"))["project"] if project.is_file() else {},
         options=yaml.safe_load(run.config_file.read_text(encoding="utf-8")).get("data") or {},
         parameters=sum(parameter.numel() for parameter in module.parameters()),

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -28,21 +26,34 @@ from ..cli import RunCLI
 from ..errors import UserError, reason
 from ..runs import Run
 from ..trainer import relative_path
-from . import PROGRAM, brief, run_name
+from . import PROGRAM, brief, run_name, test_result
 
 RATES = "learning rate"
 CHARTS = 12  # that are shown at once; the rest is folded
 Part = tuple[str, str]  # a title, and HTML
 
 
-@dataclass
 class Files:
-    """What a run's folder holds for its report: its options, the lines of ``metrics.csv``, and ``test.json``."""
+    """What a run's folder holds for its report: its options, the lines of ``metrics.csv``, and ``test.json``.
 
-    run: Run
-    config: dict[str, Any]
-    rows: list[dict[str, str]] = field(default_factory=list)
-    test: dict[str, Any] = field(default_factory=dict)
+    Raises:
+        UserError: There is nothing to show, or the configuration can't be read.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.test, self.rows = run, test_result(run), []
+        try:
+            self.config = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            raise UserError(f"{run.config_file} can't be read: {reason(error)}.") from error
+        file = run.folder / "metrics.csv"
+        with suppress(OSError, csv.Error, UnicodeDecodeError), file.open(newline="", encoding="utf-8") as stream:
+            self.rows = list(csv.DictReader(stream))
+        if not self.rows and not self.test and not any(run.checkpoints.glob("*.ckpt")):
+            raise UserError(
+                f"the run {run.name} has no metrics, no test result and no checkpoint, so there is nothing to report."
+                f" Go on with it: {PROGRAM} fit --resume {run.name}"
+            )
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -73,7 +84,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     parser.add_argument("--output", type=Path, help=where)
     options = parser.parse_args(args)
     found = {run_name(name): runs.find(runs.default_root(), run_name(name), finished=False) for name in options.runs}
-    files, sections = [read(run) for run in found.values()], None
+    files, sections = [Files(run) for run in found.values()], None
     if len(files) == 1 and contract.Contract(module_class, data_class).has("sections"):
         chosen = ["predict", "--run", *found]
         sections = _sections(partial(RunCLI, module_class, data_class, chosen, execute=False))
@@ -90,7 +101,7 @@ def after_fit(cli: RunCLI) -> None:
     if cli.trainer.is_global_zero:
         if cli.contract.has("baseline"):
             cli.run.update(baseline=_baseline(cli))
-        print(f"Report: {write([read(cli.run)], sections)}", flush=True)
+        print(f"Report: {write([Files(cli.run)], sections)}", flush=True)
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
@@ -100,29 +111,6 @@ def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
         return {str(name): {str(metric): float(v) for metric, v in values.items()} for name, values in found.items()}
     except Exception as error:
         return brief(error)
-
-
-def read(run: Run) -> Files:
-    """Read the files of a run.
-
-    Raises:
-        UserError: There is nothing to show, or the configuration can't be read.
-    """
-    try:
-        files = Files(run, yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{run.config_file} can't be read: {reason(error)}.") from error
-    file = run.folder / "metrics.csv"
-    with suppress(OSError, csv.Error, UnicodeDecodeError), file.open(newline="", encoding="utf-8") as stream:
-        files.rows = list(csv.DictReader(stream))
-    with suppress(OSError, ValueError):
-        files.test = dict(json.loads((run.folder / "test.json").read_text(encoding="utf-8")))
-    if not files.rows and not files.test and not any(run.checkpoints.glob("*.ckpt")):
-        raise UserError(
-            f"the run {run.name} has no metrics, no test result and no checkpoint, so there is nothing to report. Go"
-            f" on with it: {PROGRAM} fit --resume {run.name}"
-        )
-    return files
 
 
 def _sections(make: Callable[[], RunCLI]) -> list[Part]:

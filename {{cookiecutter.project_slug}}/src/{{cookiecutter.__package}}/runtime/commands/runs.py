@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 import sys
 import time
@@ -12,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from .. import predictions, runs
-from . import PROGRAM, as_text
+from . import PROGRAM, as_text, test_result
 
 COLUMNS = ("name", "status", "metric", "best", "test", "epochs", "time", "started")
 HELP = (
@@ -77,7 +76,7 @@ def _progress(run: runs.Run, metric: str | None) -> tuple[int | None, float | No
     values: dict[str, float] = {}
     best = max if run.record.get("mode") == "max" else min
     file = run.folder / "metrics.csv"
-    with suppress(OSError, ValueError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
+    with suppress(OSError, ValueError, KeyError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
         for line in csv.DictReader(stream):
             if metric and line.get(metric) and math.isfinite(value := float(line[metric])):
                 values[line["epoch"]] = best(value, values.get(line["epoch"], value))
@@ -86,10 +85,7 @@ def _progress(run: runs.Run, metric: str | None) -> tuple[int | None, float | No
 
 def _test(run: runs.Run, metric: str | None) -> float | None:
     """The headline on the test data, else the monitored metric, else the first one that is no loss, else the first."""
-    values: dict[str, float] = {}
-    with suppress(OSError, ValueError, AttributeError):
-        text = (run.folder / "test.json").read_text(encoding="utf-8")
-        values = {name: value for name, value in json.loads(text).items() if _number(value) is not None}
+    values = {name: value for name, value in test_result(run).items() if _number(value) is not None}
     headline = run.record.get("headline")
     wanted = [f"test/{headline[0]}" if isinstance(headline, list) else "", str(metric).replace("val", "test", 1)]
     return next((values[n] for n in [*wanted, *sorted(values, key=lambda n: "loss" in n)] if n in values), None)

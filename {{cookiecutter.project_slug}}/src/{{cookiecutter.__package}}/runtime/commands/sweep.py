@@ -234,7 +234,7 @@ class Sweep:
         if "report" in available():
             from . import report
 
-            page = report.write([report.read(run) for run in runs[:COMPARED]], output=self.folder / "sweep.html")
+            page = report.write([report.Files(run) for run in runs[:COMPARED]], output=self.folder / "sweep.html")
             print(f"The best ones side by side: {page}")
         print(f"Next: {repeat}")
 
