@@ -7,7 +7,6 @@ import mmap
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,8 +42,7 @@ class ImageTensors(Dataset):
     draws_nothing = True  # no random numbers, so batches need no seed
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images = images
-        self.labels = labels
+        self.images, self.labels = images, labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,10 +72,8 @@ class ImageFiles(Dataset):
     def __init__(
         self, files: list[Path], labels: Tensor, shape: Shape, skip_corrupt: bool = False, cache: bool = False
     ) -> None:
-        self.files = files
-        self.labels = labels
-        self.shape = shape
-        self.skip_corrupt = skip_corrupt
+        self.files, self.labels = files, labels
+        self.shape, self.skip_corrupt = shape, skip_corrupt
         self.cached: tuple[Tensor, Tensor] | None = None  # the images, and whether each was read
         if cache:
             # Memory that forked worker processes share. Not in /dev/shm, where torch would put it and which may be
@@ -95,38 +91,31 @@ class ImageFiles(Dataset):
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         if self.cached is not None and bool(self.cached[1][indices].all()):
             return self.cached[0].index_select(0, indices), self.labels[indices]
-        images, kept = [], []
-        for index in indices.tolist():
-            try:
-                image = torch.from_numpy(read_image(self.files[index], self.shape))
-            except Exception as error:  # decoders raise errors of many types
-                text = f"{self.files[index]} can't be read as an image: {reason(error)}."
-                if not self.skip_corrupt:
-                    advice = "Replace it, or leave such files out with --data.skip_corrupt true."
-                    raise UserError(f"{text} {advice}") from error
-                warnings.warn(f"{text} It is left out.", stacklevel=2)
-                continue
-            images.append(image)
-            kept.append(index)
-            if self.cached is not None:
-                self.cached[0][index], self.cached[1][index] = image, 1
-        if not images:
-            first = self.files[int(indices[0])]
+        found = [(index, image) for index in indices.tolist() if (image := self._read(index)) is not None]
+        if not found:
+            first = self.files[indices[0]]
             raise UserError(f"none of the {len(indices)} images of a batch can be read; the first is {first}.")
-        return torch.stack(images), self.labels[kept]
+        kept, images = zip(*found, strict=True)
+        return torch.stack(images), self.labels[list(kept)]
+
+    def _read(self, index: int) -> Tensor | None:
+        """Read an image; None where it can't be read and is left out."""
+        try:
+            image = torch.from_numpy(read_image(self.files[index], self.shape))
+        except Exception as error:  # decoders raise errors of many types
+            text = f"{self.files[index]} can't be read as an image: {reason(error)}."
+            if not self.skip_corrupt:
+                raise UserError(f"{text} Replace it, or leave such files out with --data.skip_corrupt true.") from error
+            warnings.warn(f"{text} It is left out.", stacklevel=2)
+            return None
+        if self.cached is not None:
+            self.cached[0][index], self.cached[1][index] = image, 1
+        return image
 
     def readable(self, indices: Tensor) -> Tensor:
-        """Return the indices of images that are not left out: all, or those that can be read."""
-        if not self.skip_corrupt:
-            return indices
-
-        def can_be_read(index: int) -> bool:
-            with suppress(Exception):  # decoders raise errors of many types
-                return read_image(self.files[index], self.shape) is not None
-            return False
-
+        """Return those of the indices whose images can be read."""
         with ThreadPoolExecutor() as pool:
-            return indices[torch.tensor(list(pool.map(can_be_read, indices.tolist())), dtype=torch.bool)]
+            return indices[list(pool.map(lambda index: self._read(index) is not None, indices.tolist()))]
 
     def version(self) -> bytes:
         """Return bytes that change when a file is replaced: names, sizes in bytes and times of change."""
@@ -213,10 +202,10 @@ def _load_tensor(file: Path) -> Tensor:
         ) from error
     except Exception as error:
         raise UserError(f"{file} can't be read as a tensor: {reason(error)}.") from error
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+    if not (isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"):
         raise UserError(f"{file} holds no plain tensor, but a value of type {type(tensor).__name__}.")
-    if tensor.untyped_storage().nbytes() < tensor.nbytes:  # the same few bytes, many times over
-        raise UserError(f"{file} declares {tensor.nbytes:,} bytes and holds {tensor.untyped_storage().nbytes():,}.")
+    if (held := tensor.untyped_storage().nbytes()) < tensor.nbytes:  # the same few bytes, many times over
+        raise UserError(f"{file} declares {tensor.nbytes:,} bytes and holds {held:,}.")
     return tensor
 
 

@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from .data import DataModule
-from .datasets import ImageFiles
 from .runtime import charts
 
 Z = 1.959964  # standard deviations to either side of the mean that hold 95 % of a normal distribution
@@ -108,24 +107,21 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str
         most = zip(wrong.indices[:DRAWN].tolist(), wrong.values[:DRAWN].tolist(), strict=True)
         rows = [(names[i // size], names[i % size], count) for i, count in most if count]
         return charts.table(["class", "taken for", "images"], rows, "numbers")
-    depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()  # in percent; few are seen beside many
-    body = []
-    for i, label in enumerate(names):
-        cells = ""
-        for j, count in enumerate(counts[i].tolist()):
-            text = f"{label} recognised: {count}" if i == j else f"{label} taken for {names[j]}: {count}"
-            style = f'style="--depth:{depths[i, j]:.0f}%" title="{charts.escape(text)}"'
-            cells += f'<td class="{"hit" if i == j else "miss"}" {style}>{count}</td>' if count else "<td></td>"
-        body.append(f'<tr><th scope="row">{charts.escape(label)}</th>{cells}</tr>')
-    head = "".join(f'<th scope="col">{charts.escape(name)}</th>' for name in names)
-    table = f"<table><thead><tr><td>true, predicted</td>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return f'<div class="scroll matrix">{table}</div><p><small>Orange: taken for another class.</small></p>'
+    depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()  # percent; few are seen beside many
+    cell = charts.Markup('<b class="{}" style="--depth:{}%" title="{} {}: {}">{}</b>')
+    rows: list[list[str]] = [[name] for name in names]
+    for position, count in enumerate(counts.flatten().tolist()):
+        i, j = divmod(position, size)
+        kind, what = ("hit", "recognised") if i == j else ("miss", f"taken for {names[j]}")
+        rows[i].append(cell.format(kind, round(depths[i, j].item()), names[i], what, count, count) if count else "")
+    table = charts.table(["true, predicted", *names], rows, "matrix")
+    return f"{table}<p><small>Orange: taken for another class.</small></p>"
 
 
 def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
     """Show precision, recall and F1 of each class, 0 where it was never predicted or is not there."""
-    right = labels[labels == predicted]
-    hits, support, times = (of.bincount(minlength=len(names)) for of in (right, labels, predicted))
+    which = (labels[labels == predicted], labels, predicted)
+    hits, support, times = (of.bincount(minlength=len(names)) for of in which)
     parts = [hits / times.clamp_min(1), hits / support.clamp_min(1), 2 * hits / (support + times).clamp_min(1)]
     measures = torch.stack(parts, dim=1)  # (C, 3)
     means = measures[support > 0].mean(dim=0, keepdim=True)
@@ -158,16 +154,14 @@ def mistakes(index: Tensor, labels: Tensor, predicted: Tensor, confidence: Tenso
     captions = [
         f"is <b>{names[labels[i]]}</b>, taken for <b>{names[predicted[i]]}</b><br>{confidence[i]:.1%}" for i in first
     ]
-    images, _ = data.splits["test"][0][index[first]]
-    return f"<p>{len(first)} of {len(wrong)}, the surest first.</p>{gallery(images, captions)}"
+    cards = gallery(data.splits["test"][0][index[first]][0], captions)
+    return f"<p>{len(first)} of {len(wrong)}, the surest first.</p>{cards}"
 
 
 def contents(data: DataModule) -> str:
     """Show how many images of each class there are in each part, and a training image of each."""
-    splits = [
-        (dataset, dataset.readable(indices) if isinstance(dataset, ImageFiles) else indices)
-        for dataset, indices in (data.splits[split] for split in ("train", "val", "test"))
-    ]
+    splits = [data.splits[split] for split in ("train", "val", "test")]
+    splits = [(of, of.readable(i) if getattr(of, "skip_corrupt", False) else i) for of, i in splits]
     labels = [dataset.labels[indices] for dataset, indices in splits]
     names, counts = data.class_names, [of.bincount(minlength=len(data.class_names)).tolist() for of in labels]
     rows = [*zip(names, *counts, strict=True), ("all", *map(sum, counts))]

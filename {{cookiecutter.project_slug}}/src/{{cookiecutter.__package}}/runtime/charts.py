@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["Line", "escape", "line_chart", "number", "table", "template"]
+from markupsafe import Markup, escape
+
+__all__ = ["Line", "Markup", "escape", "line_chart", "number", "table", "template"]
 
 POINTS = 400  # of a line that are drawn; a chart is not wide enough to show more
 Point = tuple[float, float]
@@ -118,11 +119,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") ->
 
     Args:
         head: Names of the columns; empty for a table without a head.
-        rows: Cells of each row; the first one is the row's name. Numbers are rounded, None is a dash.
+        rows: Cells of each row; the first one is the row's name. Numbers are rounded, None is a dash, and a text that
+            is `Markup` is taken for HTML.
         kind: Classes of the style sheet: ``numbers`` puts cells to the right, ``facts`` breaks long words, and ``long``
             lets a long table scroll.
     """
-    top = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in head)
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = []
     for first, *rest in rows:
         cells = "".join(f"<td>{escape(_cell(value))}</td>" for value in rest)
@@ -131,10 +133,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") ->
     return f'<div class="scroll {kind}"><table>{top}<tbody>{"".join(body)}</tbody></table></div>'
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else value
 
 
 def number(value: float) -> str:

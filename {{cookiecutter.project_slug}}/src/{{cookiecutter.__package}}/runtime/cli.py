@@ -140,7 +140,6 @@ class RunCLI(LightningCLI):
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
         parser.check_config(run.config_file)
-        accept = bool(self.config[self.config.subcommand].accept_changes)
         before = changes.options_of(run, self._checkpoint)
         at = args.index(self.config.subcommand) + 1
         args = [*args[:at], "-c", str(run.config_file), *args[at:]]
@@ -148,7 +147,7 @@ class RunCLI(LightningCLI):
         if self.config.subcommand == "fit":
             if repeated := changes.repeated(args, before, flat(self.options())):
                 self.config = parser.parse_args([argument for argument in args if argument not in repeated])
-            changes.refuse(run, before, flat(self.options()), accept)
+            changes.refuse(run, before, flat(self.options()), bool(self.config.fit.accept_changes))
 
     def options(self) -> dict[str, Any]:
         """All options as plain values, as they were given."""

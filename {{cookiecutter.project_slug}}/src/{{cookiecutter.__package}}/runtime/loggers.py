@@ -246,16 +246,12 @@ class MetricsCSV(CSVLogger):
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are waiting.
-
-        Raises:
-            UserError: The disk is full.
-        """
+        """Write the rows that are waiting."""
         try:
             super().save()
         except OSError as error:
-            file = Path(self.log_dir) / "metrics.csv"
-            raise UserError(f"{file} can't be written: {error.strerror}. Then go on with: fit --resume") from error
+            error.filename = str(Path(self.log_dir) / "metrics.csv")  # of a full disk, the error names no file
+            raise
         self._written = time.monotonic()
 
     def finalize(self, status: str) -> None:

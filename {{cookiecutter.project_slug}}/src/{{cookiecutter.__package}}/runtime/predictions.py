@@ -12,7 +12,6 @@ from . import runs
 from .errors import UserError
 
 Columns = dict[str, Any]
-_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would execute
 
 
 def compute(cli: Any) -> Columns:
@@ -85,7 +84,7 @@ def rows(cli: Any, columns: Columns) -> tuple[list[str], list[list[Any]]]:
         header, body = own(columns, cli.datamodule)
         return list(header), [list(row) for row in body]
     names = contract.get("class_names", cli.datamodule)
-    return table({name: _plain(column) for name, column in columns.items()}, names)
+    return table({k: v.tolist() if hasattr(v, "tolist") else list(v) for k, v in columns.items()}, names)
 
 
 def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> tuple[list[str], list[list[Any]]]:
@@ -134,16 +133,9 @@ def write_csv(file: Path, header: Sequence[str], body: Sequence[Sequence[Any]]) 
 
 def harmless(cell: Any) -> Any:
     """A cell of a CSV file that no spreadsheet takes for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) and not _is_number(cell) else cell
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _plain(column: Any) -> list[Any]:
-    return column.tolist() if hasattr(column, "tolist") else list(column)
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")):
+        try:
+            float(cell)
+        except ValueError:
+            return f"'{cell}"
+    return cell

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from . import commands, contract, locks, loggers, predictions, ranks, runs, signals
@@ -208,8 +207,7 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     try:
         run(module_class, data_class, args)
     except Exception as error:
-        text = message(error)
-        if text is None:
+        if (text := message(error)) is None:
             raise
         print(f"error: {text}", file=sys.stderr)
         return 1
@@ -221,13 +219,8 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     return 0
 
 
-def run(module_class: type, data_class: type | None, args: list[str], callbacks: Sequence[Callback] = ()) -> TrainerCLI:
-    """Run one of the four commands in this process, with callbacks that are no part of the run's configuration.
-
-    Raises:
-        signals.Stopped: A signal came; a training can be resumed.
-        Exception: The command failed.
-    """
+def run(module_class: type, data_class: type | None, args: list[str], callbacks: Sequence[Any] = ()) -> TrainerCLI:
+    """Run one of the four commands in this process; what goes wrong is raised. Callbacks are not recorded."""
     try:
         with locks.locks_freed(), signals.handled(), quiet():
             return TrainerCLI(module_class, data_class, args, callbacks=callbacks)

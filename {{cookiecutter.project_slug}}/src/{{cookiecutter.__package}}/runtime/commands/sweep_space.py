@@ -79,7 +79,7 @@ def read_space(file: Path, headline: tuple[str, str, str] | None) -> Space:
     parser.add_class_arguments(Space)
     try:
         space = Space(**parser.instantiate_classes(parser.parse_path(file)))
-    except (ArgumentError, OSError, TypeError, ValueError) as error:
+    except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"the search space {file} can't be used: {parser_message(str(error), ())}") from error
     if headline and space.metric in (None, f"val/{headline[0]}"):
         space.metric, space.direction = f"val/{headline[0]}", space.direction or f"{headline[1]}imize"  # type: ignore
