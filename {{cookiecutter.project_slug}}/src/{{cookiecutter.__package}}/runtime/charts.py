@@ -106,11 +106,12 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
     return template(Path(__file__).with_name("chart.svg.jinja")).render(**values, number=number)
 
 
-def template(file: Path) -> Any:
-    """Open a template of a page; every text that it is given is escaped."""
+def template(file: Path, **options: Any) -> Any:
+    """Open a template of a page; every text that it is given is escaped, where no option of Jinja says otherwise."""
     from jinja2 import ChainableUndefined, Environment  # here, for a training does without it until its end
 
-    environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
+    blocks = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    environment = Environment(**{"autoescape": True, "undefined": ChainableUndefined, **blocks, **options})
     return environment.from_string(file.read_text(encoding="utf-8"))
 
 

@@ -19,13 +19,12 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 import yaml
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from .. import contract, predictions
+from .. import charts, contract, predictions
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
@@ -71,8 +70,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
                 os.replace(file, folder / file.name)
     except OSError as error:
         raise UserError(f"the export can't be written to {folder}: {error.strerror or error}.") from error
-    shown = os.path.relpath(folder)
-    print(f"Exported: {shown}/model.onnx, {shown}/model.pt2\nModel card: {shown}/README.md")
+    print(f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, and README.md, a model card")
     return 0
 
 
@@ -110,7 +108,6 @@ class Network:
     """
 
     def __init__(self, model: Any, data: Any) -> None:
-        """Make the module."""
         name, make = type(model).__name__, contract.get("exported", model, data)
         what = f"Change exported() of {name}" if make else f"Add to {name} a method exported()"
         self.hint = f"{what}, which returns an nn.Module that maps raw inputs to outputs."
@@ -237,12 +234,8 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
 def _card(cli: RunCLI, run: Run, module: nn.Module, facts: dict[str, Any], lines: list[str]) -> str:
     """The model card, in Markdown."""
     project = Path("pyproject.toml")
-    environment = jinja2.Environment(
-        **dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True),
-        finalize=lambda value: str(value).replace("|", "\\|").replace("\n", " "),  # it may stand in a table
-    )
-    template = Path(__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    in_a_table = {"autoescape": False, "finalize": lambda value: str(value).replace("|", "\\|").replace("\n", " ")}
+    return charts.template(Path(__file__).with_name("model_card.md.jinja"), **in_a_table).render(
         **{"cli": cli, "run": run, "facts": facts, "lines": lines, "program": PROGRAM, "version": version},
         metrics=test_result(run),
         project=tomllib.loads(project.read_text(encoding="utf-8"))["project"] if project.is_file() else {},

@@ -1,4 +1,4 @@
-"""``python -m <package> predict PATH …``: predict new inputs, by a run or, without torch, by an exported ONNX file."""
+"""``predict PATH …``: predict new inputs, by a run or, without torch, by an exported ONNX file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .. import predictions
 from ..errors import UserError, reason, require
 from . import ONE_PROCESS, PROGRAM, as_text, run_options
-
-BATCH_SIZE = 64  # inputs that the ONNX file is given at once
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -47,7 +44,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     for name in without:
         print(f"error: {name} has no prediction", file=sys.stderr)
     header, rows = predictions.rows(cli, columns)
-    if "file" not in header and len(rows) == len(index):
+    if "file" not in header and len(rows) == len(index) <= len(names):
         header, rows = ["file", *header], [[names[i], *row] for i, row in zip(index, rows, strict=True)]
     _show(header, rows, options.csv)
     return 1 if without else 0
@@ -67,28 +64,24 @@ def main_onnx(args: list[str], read: Callable[..., Iterator[tuple[str, Any]]] | 
     Raises:
         UserError: The ONNX file can't be used, or nothing was predicted.
     """
-    import numpy as np
-
     options = _parse(args)
     if read is None:
         raise UserError("predict --onnx needs a function read(paths, facts), which __main__.py gives to runtime.early.")
     session, facts = _open(options.onnx)
     columns: dict[str, list[Any]] = {"file": []}
     failed = False
-    inputs = iter(read(options.paths, facts))
-    while chunk := list(islice(inputs, BATCH_SIZE)):
-        for name, why in ((name, found) for name, found in chunk if isinstance(found, str)):
+    for name, found in read(options.paths, facts):
+        if isinstance(found, str):
             failed = True
-            print(f"error: {name}: {why}", file=sys.stderr)
-        if readable := [(name, found) for name, found in chunk if not isinstance(found, str)]:
-            try:
-                arrays = {key: np.stack([found[key] for _, found in readable]) for key in readable[0][1]}
-                results = session.run(None, arrays)
-            except Exception as error:  # such as onnxruntime's, if there is another input or another shape
-                raise UserError(f"{options.onnx} can't take {readable[0][0]}: {reason(error)}") from error
-            columns["file"] += [name for name, _ in readable]
-            for output, result in zip(session.get_outputs(), results, strict=True):
-                columns.setdefault(output.name, []).extend(result.tolist())
+            print(f"error: {name}: {found}", file=sys.stderr)
+            continue
+        try:
+            results = session.run(None, {key: array[None] for key, array in found.items()})
+        except Exception as error:  # such as onnxruntime's, if there is another input or another shape
+            raise UserError(f"{options.onnx} can't take {name}: {reason(error)}") from error
+        columns["file"].append(name)
+        for output, result in zip(session.get_outputs(), results, strict=True):
+            columns.setdefault(output.name, []).extend(result.tolist())
     _show(*predictions.table(columns, facts.get("class_names")), options.csv)
     return 1 if failed else 0
 

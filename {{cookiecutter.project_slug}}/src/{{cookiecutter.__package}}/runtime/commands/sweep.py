@@ -186,8 +186,7 @@ class Sweep:
         # a sampler may give 16.0 where the space has 16; what is stored is as in the space
         chosen = self.study.get_trials()[trial.number].params
         values = "  ".join(f"{name.split('.')[-1]} {short(value)}" for name, value in chosen.items())
-        goes_on = isinstance(trial, FrozenTrial)
-        print(f"{title} {'goes on' if goes_on else 'begins'}: {values}", flush=True)
+        print(f"{title} {'goes on' if isinstance(trial, FrozenTrial) else 'begins'}: {values}", flush=True)
         reports, failed = Reports(trial, str(self.space.metric), self.folder / f"{stem}.json"), None
         try:
             with (self.folder / f"{stem}.txt").open("a", encoding="utf-8") as file, redirect_stdout(file):

@@ -24,22 +24,16 @@ FORMS = "choices: [A, B, …], or uniform, log_uniform, int or log_int: [LOW, HI
 class Space:
     """What is searched, and by which measure: ``configs/sweep.yaml``.
 
-    Args:
-        space: For each option of `fit` the kind of its values, and their bounds or choices.
-        metric: The metric, as it is logged after each epoch; None is the contract's headline.
-        direction: Which of its values are the best; None follows the headline.
-        sampler: What chooses the values; None is Optuna's own choice.
-        pruner: What ends a trial early; None ends none.
-
     Raises:
         ValueError: An option has no such kind of values.
     """
 
+    # for each option of `fit` the kind of its values, and their bounds or choices
     space: dict[str, dict[str, list[int | float | str | bool | None]]]
-    metric: str | None = None
-    direction: Literal["maximize", "minimize"] | None = None
-    sampler: optuna.samplers.BaseSampler | None = None
-    pruner: optuna.pruners.BasePruner | None = None
+    metric: str | None = None  # as it is logged after each epoch; None is the contract's headline
+    direction: Literal["maximize", "minimize"] | None = None  # which of its values are the best; None as the headline
+    sampler: optuna.samplers.BaseSampler | None = None  # chooses the values; None is Optuna's own choice
+    pruner: optuna.pruners.BasePruner | None = None  # ends a trial early; None ends none
 
     def __post_init__(self) -> None:
         self.distributions = {option: _distribution(option, form) for option, form in self.space.items()}
@@ -66,11 +60,7 @@ def _distribution(option: str, form: dict[str, list[Any]]) -> Any:
 
 
 def read_space(file: Path, headline: tuple[str, str, str] | None) -> Space:
-    """Read a search space.
-
-    Args:
-        file: Where it is.
-        headline: The contract's (metric without split, ``max`` or ``min``, unit).
+    """Read a search space; where it names no metric, the contract's headline is searched for.
 
     Raises:
         UserError: The file can't be read, or does not hold what it should.
