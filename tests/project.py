@@ -21,14 +21,15 @@ FILES = {
     *(f"src/{PACKAGE}/{name}.py" for name in ("module", "network", "train")),
     f"src/{PACKAGE}/digits.npz",
     # … and the machinery
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "checkpoints")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("cli", "contract", "data", "errors", "folders", "hardware")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("loaders", "loggers", "parser", "predictions")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "folders")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("hardware", "loaders", "loggers", "parser", "predictions")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "trainer")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "charts", "export", "predict", "report")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("runs", "sweep", "sweep_trial")),
-    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("model_card.md", "report.html", "sweep.html")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "export", "predict", "report")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("runs", "sweep", "sweep_space")),
+    f"src/{PACKAGE}/runtime/chart.svg.jinja",
+    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("model_card.md", "report.html")),
     *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
 }
 # Small, quick and the same on every machine, whatever the answers were.

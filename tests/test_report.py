@@ -32,7 +32,7 @@ class Page(HTMLParser):
     Attributes:
         elements: Each element's name and attributes.
         text: What a reader sees, style sheet aside.
-        told: What each cell of a chart tells the one who points at it.
+        told: What each cell of a table tells the one who points at it.
         folded: The part of the text that a reader has to unfold.
     """
 
@@ -49,6 +49,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: D102
         self.elements.append((tag, dict(attrs)))
+        self.told += [str(value) for name, value in attrs if name == "title"]
         if tag not in VOID:
             self._open.append(tag)
 
@@ -59,9 +60,7 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:  # noqa: D102
-        if self._open[-1:] == ["title"] and "svg" in self._open:
-            self.told.append(data)
-        elif self._open[-1:] != ["style"]:
+        if self._open[-1:] != ["style"]:
             self.text += data
             self.folded += data if "details" in self._open else ""
 
@@ -131,7 +130,7 @@ def make_run(report: ModuleType, tmp_path: Path) -> Callable[..., Any]:
             writer.writerow(["step", "epoch", *columns])
             for step, values in enumerate(zip(*columns.values(), strict=True)):
                 writer.writerow([10 * step, step, *("" if value is None else value for value in values)])
-        return report.read(report.Run(folder))
+        return report.Files(report.Run(folder))
 
     return make
 
@@ -397,13 +396,16 @@ def test_what_a_reader_has_to_know_of_a_run_stands_at_its_top(report, make_run):
         "git": {"commit": "c0ffee", "dirty": True},
         "debug": "overfit",
         "loaders": ["The loader of the training can't be resumed exactly: it is a stream."],
+        "accepted_changes": ["A resume accepted data.batch_size 32 in the place of 16."],
         "status": "failed",
     }
     record |= {"fingerprint": "d1ge57", "train_items": 5000, "train_seconds": 2.5, "seconds": 3723.2, "processes": 2}
     page = written(report, make_run("a", {"val/loss": [1.0]}, **record))
     top = page.text[: page.text.index("Learning curves")]
 
-    for told in ("failed", "RuntimeError: odd", "were not committed", "debugging (overfit)", record["loaders"][0]):
+    for told in ("failed", "RuntimeError: odd", "were not committed", "debugging (overfit)"):
+        assert told in top
+    for told in (*record["loaders"], *record["accepted_changes"]):
         assert told in top
     for told in ("c0ffee", "d1ge57", "2,000 items per second", "1:02:03", "2 processes"):
         assert told in page.text
@@ -490,7 +492,7 @@ def test_every_text_of_a_run_is_escaped(report, make_run):
         ("status", "started", "command", "device", "machine", "python", "error", "ended", "debug", "fingerprint"),
         HOSTILE,
     )
-    record |= {"git": {"commit": HOSTILE, "dirty": True}, "versions": {HOSTILE: HOSTILE}, "loaders": [HOSTILE]}
+    record |= {"git": {"commit": HOSTILE, "dirty": True}, "versions": {HOSTILE: HOSTILE}, "loaders": [HOSTILE], "accepted_changes": [HOSTILE]}
     record |= {"baseline": {HOSTILE: {f"test/{HOSTILE}": 1.0}}, "headline": [HOSTILE, "max", HOSTILE]}
     config = {"data": {"root": HOSTILE}, "trainer": {}, HOSTILE: HOSTILE}
     one = make_run("a", columns, {f"test/{HOSTILE}": 1.0, "test/text": HOSTILE}, config, **record)

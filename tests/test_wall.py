@@ -255,12 +255,13 @@ def test_the_user_s_python_has_at_most_1000_lines(record_property):
 
 
 def test_the_wing_grows_no_further(record_property):
-    core = sum(lines(file) for file in WING if COMMANDS not in file.parents)
-    commands = sum(lines(file) for file in WING if COMMANDS in file.parents)
+    pages = [file for file in WING if COMMANDS in file.parents or file.name == "charts.py"]  # which commands draw
+    core = sum(lines(file) for file in WING if file not in pages)
+    commands = sum(map(lines, pages))
     record_property("lines of runtime/ without its commands", core)
     record_property("lines of the commands in runtime/", commands)
     assert core <= 3940  # the aim is 1,700
-    assert core + commands <= 5540  # the aim is 2,800
+    assert core + commands <= 5400  # the aim is 2,800
 
 
 # ---- What needs no torch

@@ -130,7 +130,7 @@ def main(arguments):
 # What a training imports on its way besides; not wandb, which deletes its folder for pictures when a process ends.
 _MODULES = (
     *("torch", "torchvision", "pytorch_lightning", "pytorch_lightning.cli", "torchmetrics"),
-    *("tensorboard", "PIL.Image", "matplotlib", "mlflow", "optuna.visualization", "sqlalchemy.orm"),
+    *("tensorboard", "PIL.Image", "matplotlib", "mlflow", "optuna"),
 )
 
 

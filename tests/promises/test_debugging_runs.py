@@ -57,7 +57,6 @@ def test_export_takes_no_run_of_an_overlay_for_debugging_by_itself(debugged):
     assert "learnt" not in output
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="nothing marks a run by its overlay")
 def test_a_run_of_an_overlay_for_debugging_is_marked_and_has_to_be_named(debugged):
     """``fit -c configs/overfit.yaml --run=learnt``; ``test`` and ``test --run=learnt``, where there is no other run."""
     for name in ("a", "looked", "killed"):

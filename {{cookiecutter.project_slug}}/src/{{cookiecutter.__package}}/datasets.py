@@ -6,6 +6,7 @@ import math
 import mmap
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,8 +42,7 @@ class ImageTensors(Dataset):
     draws_nothing = True  # no random numbers, so batches need no seed
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images = images
-        self.labels = labels
+        self.images, self.labels = images, labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,10 +72,8 @@ class ImageFiles(Dataset):
     def __init__(
         self, files: list[Path], labels: Tensor, shape: Shape, skip_corrupt: bool = False, cache: bool = False
     ) -> None:
-        self.files = files
-        self.labels = labels
-        self.shape = shape
-        self.skip_corrupt = skip_corrupt
+        self.files, self.labels = files, labels
+        self.shape, self.skip_corrupt = shape, skip_corrupt
         self.cached: tuple[Tensor, Tensor] | None = None  # the images, and whether each was read
         if cache:
             # Memory that forked worker processes share. Not in /dev/shm, where torch would put it and which may be
@@ -93,25 +91,31 @@ class ImageFiles(Dataset):
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         if self.cached is not None and bool(self.cached[1][indices].all()):
             return self.cached[0].index_select(0, indices), self.labels[indices]
-        images, kept = [], []
-        for index in indices.tolist():
-            try:
-                image = torch.from_numpy(read_image(self.files[index], self.shape))
-            except Exception as error:  # decoders raise errors of many types
-                text = f"{self.files[index]} can't be read as an image: {reason(error)}."
-                if not self.skip_corrupt:
-                    advice = "Replace it, or leave such files out with --data.skip_corrupt true."
-                    raise UserError(f"{text} {advice}") from error
-                warnings.warn(f"{text} It is left out.", stacklevel=2)
-                continue
-            images.append(image)
-            kept.append(index)
-            if self.cached is not None:
-                self.cached[0][index], self.cached[1][index] = image, 1
-        if not images:
-            first = self.files[int(indices[0])]
+        found = [(index, image) for index in indices.tolist() if (image := self._read(index)) is not None]
+        if not found:
+            first = self.files[indices[0]]
             raise UserError(f"none of the {len(indices)} images of a batch can be read; the first is {first}.")
-        return torch.stack(images), self.labels[kept]
+        kept, images = zip(*found, strict=True)
+        return torch.stack(images), self.labels[list(kept)]
+
+    def _read(self, index: int) -> Tensor | None:
+        """Read an image; None where it can't be read and is left out."""
+        try:
+            image = torch.from_numpy(read_image(self.files[index], self.shape))
+        except Exception as error:  # decoders raise errors of many types
+            text = f"{self.files[index]} can't be read as an image: {reason(error)}."
+            if not self.skip_corrupt:
+                raise UserError(f"{text} Replace it, or leave such files out with --data.skip_corrupt true.") from error
+            warnings.warn(f"{text} It is left out.", stacklevel=2)
+            return None
+        if self.cached is not None:
+            self.cached[0][index], self.cached[1][index] = image, 1
+        return image
+
+    def readable(self, indices: Tensor) -> Tensor:
+        """Return those of the indices whose images can be read."""
+        with ThreadPoolExecutor() as pool:
+            return indices[list(pool.map(lambda index: self._read(index) is not None, indices.tolist()))]
 
     def version(self) -> bytes:
         """Return bytes that change when a file is replaced: names, sizes in bytes and times of change."""
@@ -169,8 +173,12 @@ def open_torchvision(dataset: str, root: Path, part: str, download: bool) -> Any
 
 
 def _read_digits(root: Path, part: str) -> tuple[Tensor, Tensor]:
-    with np.load(Path(__file__).with_name("digits.npz")) as arrays:
-        return torch.from_numpy(arrays[f"{part}_images"]), torch.from_numpy(arrays[f"{part}_labels"])
+    file = Path(__file__).with_name("digits.npz")
+    try:
+        with np.load(file) as arrays:
+            return torch.from_numpy(arrays[f"{part}_images"]), torch.from_numpy(arrays[f"{part}_labels"])
+    except Exception as error:  # of the file system, of a zip file, or of NumPy, which executes nothing that it holds
+        raise UserError(f"{file} can't be read: {reason(error)}.") from error
 
 
 def _read_corrupt_mnist(root: Path, part: str) -> tuple[Tensor, Tensor]:
@@ -194,8 +202,10 @@ def _load_tensor(file: Path) -> Tensor:
         ) from error
     except Exception as error:
         raise UserError(f"{file} can't be read as a tensor: {reason(error)}.") from error
-    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+    if not (isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"):
         raise UserError(f"{file} holds no plain tensor, but a value of type {type(tensor).__name__}.")
+    if (held := tensor.untyped_storage().nbytes()) < tensor.nbytes:  # the same few bytes, many times over
+        raise UserError(f"{file} declares {tensor.nbytes:,} bytes and holds {held:,}.")
     return tensor
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from .data import DataModule
-from .runtime.commands import charts
+from .runtime import charts
 
 Z = 1.959964  # standard deviations to either side of the mean that hold 95 % of a normal distribution
 BINS = 12  # of the calibration curve
@@ -100,39 +100,28 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
     """Draw how often each class was taken for each; of many classes, list those that were confused most often."""
-    pairs, counts = torch.stack([labels, predicted], dim=1).unique(dim=0, return_counts=True)
-    found = [(int(pair[0]), int(pair[1]), int(count)) for pair, count in zip(pairs, counts, strict=True)]
-    if len(names) > DRAWN:
-        most = sorted((one for one in found if one[0] != one[1]), key=lambda one: -one[2])[:DRAWN]
-        rows = [(names[label], names[p], count) for label, p, count in most]
+    size = len(names)
+    counts = (labels * size + predicted).bincount(minlength=size**2).view(size, size)
+    if size > DRAWN:
+        wrong = counts.clone().fill_diagonal_(0).flatten().sort(descending=True, stable=True)
+        most = zip(wrong.indices[:DRAWN].tolist(), wrong.values[:DRAWN].tolist(), strict=True)
+        rows = [(names[i // size], names[i % size], count) for i, count in most if count]
         return charts.table(["class", "taken for", "images"], rows, "numbers")
-    size, margin = 36, 50 + 8 * max(len(charts.shortened(name, 14)) for name in names)  # pixels
-    side, support = margin + size * len(names), labels.bincount(minlength=len(names)).tolist()
-    parts = [charts.text(side - 80, 18, "predicted", "middle", "title"), charts.text(4, margin - 8, "true", "start")]
-    for i, name in enumerate(names):
-        at = margin + (i + 0.5) * size
-        parts.append(charts.text(margin - 8, at + 5, charts.shortened(name, 14), "end"))
-        turned = charts.text(0, 0, charts.shortened(name, 14), "start")
-        parts.append(f'<g transform="translate({at + 5:.1f} {margin - 8}) rotate(-90)">{turned}</g>')
-    parts.append(f'<path class="axis" d="M{margin} {margin}H{side}V{side}H{margin}z"/>')
-    for label, p, count in found:
-        x, y, hit = margin + p * size, margin + label * size, p == label
-        depth = 0.6 * math.sqrt(count / support[label])  # so that a few mistakes are seen beside many hits
-        text = f"{names[label]} recognised: {count}" if hit else f"{names[label]} taken for {names[p]}: {count}"
-        parts.append(
-            f'<rect class="m{int(not hit)}" x="{x}" y="{y}" width="{size}" height="{size}" fill-opacity="{depth:.2f}">'
-            f"<title>{charts.escape(text)}</title></rect>"
-        )
-        parts.append(charts.text(x + size / 2, y + size / 2 + 5, str(count), "middle"))
-    hits = sum(count for label, p, count in found if p == label)
-    chart = charts.svg(side + 4, side + 4, f"Confusion matrix, {hits} of {len(labels)} on the diagonal", parts)
-    return f'<figure class="scroll">{chart}</figure><p><small>Orange: taken for another class.</small></p>'
+    depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()  # percent; few are seen beside many
+    cell = charts.Markup('<b class="{}" style="--depth:{}%" title="{} {}: {}">{}</b>')
+    rows: list[list[str]] = [[name] for name in names]
+    for position, count in enumerate(counts.flatten().tolist()):
+        i, j = divmod(position, size)
+        kind, what = ("hit", "recognised") if i == j else ("miss", f"taken for {names[j]}")
+        rows[i].append(cell.format(kind, round(depths[i, j].item()), names[i], what, count, count) if count else "")
+    table = charts.table(["true, predicted", *names], rows, "matrix")
+    return f"{table}<p><small>Orange: taken for another class.</small></p>"
 
 
 def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
     """Show precision, recall and F1 of each class, 0 where it was never predicted or is not there."""
-    right = labels[labels == predicted]
-    hits, support, times = (of.bincount(minlength=len(names)) for of in (right, labels, predicted))
+    which = (labels[labels == predicted], labels, predicted)
+    hits, support, times = (of.bincount(minlength=len(names)) for of in which)
     parts = [hits / times.clamp_min(1), hits / support.clamp_min(1), 2 * hits / (support + times).clamp_min(1)]
     measures = torch.stack(parts, dim=1)  # (C, 3)
     means = measures[support > 0].mean(dim=0, keepdim=True)
@@ -165,13 +154,14 @@ def mistakes(index: Tensor, labels: Tensor, predicted: Tensor, confidence: Tenso
     captions = [
         f"is <b>{names[labels[i]]}</b>, taken for <b>{names[predicted[i]]}</b><br>{confidence[i]:.1%}" for i in first
     ]
-    images, _ = data.splits["test"][0][index[first]]
-    return f"<p>{len(first)} of {len(wrong)}, the surest first.</p>{gallery(images, captions)}"
+    cards = gallery(data.splits["test"][0][index[first]][0], captions)
+    return f"<p>{len(first)} of {len(wrong)}, the surest first.</p>{cards}"
 
 
 def contents(data: DataModule) -> str:
     """Show how many images of each class there are in each part, and a training image of each."""
     splits = [data.splits[split] for split in ("train", "val", "test")]
+    splits = [(of, of.readable(i) if getattr(of, "skip_corrupt", False) else i) for of, i in splits]
     labels = [dataset.labels[indices] for dataset, indices in splits]
     names, counts = data.class_names, [of.bincount(minlength=len(data.class_names)).tolist() for of in labels]
     rows = [*zip(names, *counts, strict=True), ("all", *map(sum, counts))]

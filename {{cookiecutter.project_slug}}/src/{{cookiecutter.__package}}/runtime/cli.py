@@ -142,7 +142,7 @@ class RunCLI(LightningCLI):
             self._parse_again(parser, args, self.run)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
-        accept = bool(self.config[self.config.subcommand].accept_changes)
+        parser.check_config(run.config_file)
         before = changes.options_of(run, self._checkpoint)
         at = args.index(self.config.subcommand) + 1
         args = [*args[:at], "-c", str(run.config_file), *args[at:]]
@@ -150,7 +150,7 @@ class RunCLI(LightningCLI):
         if self.config.subcommand == "fit":
             if repeated := changes.repeated(args, before, flat(self._plain())):
                 self.config = parser.parse_args([argument for argument in args if argument not in repeated])
-            changes.refuse(run, before, flat(self._plain()), accept)
+            changes.refuse(run, before, flat(self._plain()), bool(self.config.fit.accept_changes))
 
     def _plain(self) -> dict[str, Any]:
         options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config.subcommand]

@@ -217,11 +217,17 @@ class _AppendingWriter(ExperimentWriter):
         super().__init__(log_dir)
         file = Path(self.metrics_file_path)
         if file.is_file():
-            with file.open(newline="", encoding="utf-8") as stream:
-                header, *rows = list(csv.reader(stream)) or [[]]
-            whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+            try:
+                with file.open(newline="", encoding="utf-8") as stream:
+                    header, *rows = list(csv.reader(stream)) or [[]]
+                whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+                before = [row for row in whole if row["step"].isdigit() and int(row["step"]) < step]
+            except (UnicodeDecodeError, csv.Error, KeyError):
+                kept = file.replace(file.with_name("metrics_damaged.csv"))
+                print(f"{file} is damaged. It is kept as {kept.name}, and a new one is begun.", flush=True)
+                return
             self.metrics_keys = header
-            self._write([row for row in whole if row["step"].isdigit() and int(row["step"]) < step])
+            self._write(before)
 
     def _check_log_dir_exists(self) -> None:
         """Keep what is there: Lightning's own writer deletes the rows of the run that is resumed."""

@@ -119,7 +119,7 @@ class Parser(LightningArgumentParser):
         """End the process if a configuration file is not YAML with options."""
         try:
             options = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f" in line {mark.line + 1}" if mark else ""
             self.error(f"{file} is not YAML: {getattr(error, 'problem', None) or reason(error)}{line}.")

@@ -82,7 +82,7 @@ def rows(cli: Any, columns: Columns) -> tuple[list[str], list[list[Any]]]:
         header, body = own(columns, cli.datamodule)
         return list(header), [list(row) for row in body]
     names = contract.get("class_names", cli.datamodule)
-    return table({name: _plain(column) for name, column in columns.items()}, names)
+    return table({k: v.tolist() if hasattr(v, "tolist") else list(v) for k, v in columns.items()}, names)
 
 
 def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> tuple[list[str], list[list[Any]]]:
@@ -121,23 +121,19 @@ def write_csv(file: Path, header: Sequence[str], body: Sequence[Sequence[Any]]) 
     """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(_harmless, header))
-    writer.writerows([_harmless(cell) for cell in row] for row in body)
+    writer.writerow(map(harmless, header))
+    writer.writerows([harmless(cell) for cell in row] for row in body)
     try:
         runs.write_whole(file, stream.getvalue())
     except OSError as error:
         raise UserError(f"{file} can't be written: {error.strerror}.") from error
 
 
-def _harmless(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@")):  # what a spreadsheet would execute
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
+def harmless(cell: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")):
+        try:
+            float(cell)
+        except ValueError:
+            return f"'{cell}"
     return cell
-
-
-def _plain(column: Any) -> list[Any]:
-    return column.tolist() if hasattr(column, "tolist") else list(column)

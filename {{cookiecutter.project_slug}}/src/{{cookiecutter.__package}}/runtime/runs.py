@@ -53,7 +53,7 @@ class Run:
             self.record = record
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.damaged = f"{file} can't be read: {error}."
 
     @property
@@ -260,7 +260,9 @@ def _newest(root: Path, finished: bool) -> Run:
     for run in (*(run for run in found if any(run.checkpoints.glob("*.ckpt"))), *found):
         return run
     if finished:
-        raise UserError(f"no finished run in {root}. Train one with: fit; or name a checkpoint: --ckpt_path FILE")
+        debugging = [f"{run.name} ({run.record.get('debug')})" for run in every(root) if run.finished]
+        but = f" but for debugging, such as {debugging[0]}, which --run takes" if debugging else ""
+        raise UserError(f"no finished run in {root}{but}. Train one with: fit; or name a checkpoint: --ckpt_path FILE")
     raise UserError(f"no unfinished run in {root} to resume. Start one with: fit")
 
 

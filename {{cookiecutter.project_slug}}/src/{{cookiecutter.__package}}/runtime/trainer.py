@@ -180,8 +180,7 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     try:
         run(module_class, data_class, args)
     except Exception as error:
-        text = message(error)
-        if text is None:
+        if (text := message(error)) is None:
             raise
         print(f"error: {text}", file=sys.stderr)
         return 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import io
+import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module, metadata
 from itertools import pairwise
@@ -17,6 +19,7 @@ from ..errors import message
 PACKAGE = __name__.partition(".")[0]
 PROGRAM = f"python -m {PACKAGE}"
 TRAINER = ("fit", "validate", "test", "predict")  # Lightning's own commands
+ONE_PROCESS = ("--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto")  # whatever a run had
 COMMANDS = {
     "fit": "Train, then test the best checkpoint.",
     "validate": "Measure a run's best checkpoint on the validation data.",
@@ -31,6 +34,13 @@ COMMANDS = {
 
 def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
     """Run a command that needs neither torch nor the project's classes; None if this is another one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
+    return _exit_code(lambda: _early(args, read))
+
+
+def _early(args: list[str], read: Callable[..., Any] | None) -> int | None:
     there = available()
     if not args or args[0] in ("-h", "--help"):
         print(usage(there), file=sys.stdout if args else sys.stderr)
@@ -45,9 +55,9 @@ def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
         print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
         return 2
     if args[0] == "runs":
-        return _exit_code(lambda: _module("runs").main(args[1:]))
+        return _module("runs").main(args[1:])
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
-        return _exit_code(lambda: _module("predict").main_onnx(args[1:], read))
+        return _module("predict").main_onnx(args[1:], read)
     return None
 
 
@@ -61,7 +71,7 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
 
         try:
             with quiet():
-                return _exit_code(lambda: _module(args[0]).main(args[1:], module_class, data_class))
+                return int(_exit_code(lambda: _module(args[0]).main(args[1:], module_class, data_class)) or 0)
         finally:
             os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
     from ..trainer import main
@@ -91,8 +101,28 @@ def after_fit(cli: Any) -> None:
     try:
         _module("report").after_fit(cli)
     except Exception as error:  # whatever a chart may trip over
-        text = (message(error) or f"{type(error).__name__}: {error}").splitlines()[0]
-        cli.say(f"No report was written: {text}")
+        cli.say(f"No report was written: {brief(error)}")
+
+
+def brief(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return (message(error) or f"{type(error).__name__}: {error}").splitlines()[0][:300]
+
+
+def test_result(run: Any) -> dict[str, Any]:
+    """What a run's ``test.json`` holds; nothing where it is not there or damaged."""
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        return dict(json.loads((run.folder / "test.json").read_text(encoding="utf-8")))
+    return {}
+
+
+def as_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in columns, numbers to the right, and a dash for None."""
+    cells = [["-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    sides = [">" if any(isinstance(v, int | float) for v in column) else "<" for column in zip(*rows, strict=True)]
+    lines = (map("{:{}{}}".format, row, sides, widths) for row in (header, *cells))
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def has_files(args: list[str]) -> bool:
@@ -101,21 +131,30 @@ def has_files(args: list[str]) -> bool:
     return any(not arg.startswith("-") and (not before.startswith("-") or "=" in before) for before, arg in pairs)
 
 
+def run_name(name: str) -> str:
+    """The name of a run as `runs.find` takes it: that of a folder is its whole path."""
+    return str(Path(name).absolute()) if len(Path(name).parts) > 1 else name
+
+
 def run_options(name: str | None) -> list[str]:
     """Options of Lightning's commands that choose a run by its name or folder; None takes the newest finished one."""
-    if not name:
-        return []
-    return [f"--run={Path(name).absolute() if len(Path(name).parts) > 1 else name}"]
+    return [f"--run={run_name(name)}"] if name else []
 
 
 def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
 
-def _exit_code(command: Callable[[], int]) -> int:
+def _exit_code(command: Callable[[], int | None]) -> int | None:
     """Run a command, and print a mistake of the user in a line."""
     try:
-        return command()
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # of a reader that has seen enough, as in `runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes in the end
+        return 141  # as where SIGPIPE ends a process
     except Exception as error:
         if (text := message(error)) is None:
             raise

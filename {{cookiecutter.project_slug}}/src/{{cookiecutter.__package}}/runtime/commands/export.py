@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -18,20 +19,20 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 import yaml
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from .. import contract, predictions
+from .. import charts, contract, predictions
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
-from . import PROGRAM, run_options
+from . import ONE_PROCESS, PROGRAM, brief, run_options, test_result
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
-ON_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
+ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")
+LEFT = 24 * 3600  # seconds after which a folder of an export is taken for that of one that was killed
 TRAINER = "the Trainer"  # the other names of what is compared are file names
 
 
@@ -55,19 +56,21 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     if not 0 <= options.tolerance <= 1:
         raise UserError(f"--tolerance is {options.tolerance}; it must lie between 0 and 1, such as 0.0001.")
     require("export", "onnx", "onnxscript", "onnxruntime")
-    given = [f"--trainer.{name}={value}" for name, value in ON_CPU.items()]
-    cli = RunCLI(module_class, data_class, ["predict", *run_options(options.run), *given], execute=False)
+    cli = RunCLI(module_class, data_class, ["predict", *run_options(options.run), *ON_CPU], execute=False)
     assert cli.run is not None  # `predict` has found one
     folder = cli.run.folder / "export"
-    for left in cli.run.folder.glob(".export.*"):  # of an export that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=".export.", dir=cli.run.folder) as temporary:
-        _export(cli, cli.run, Path(temporary), options.tolerance)
-        folder.mkdir(exist_ok=True)
-        for file in sorted(Path(temporary).iterdir()):  # each was compared before it gets its name
-            os.replace(file, folder / file.name)
-    shown = os.path.relpath(folder)
-    print(f"Exported: {shown}/model.onnx, {shown}/model.pt2\nModel card: {shown}/README.md")
+    for left in cli.run.folder.glob(".export.*"):  # a younger one may be of an export that another process makes now
+        if time.time() - left.stat().st_mtime > LEFT:
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export.", dir=cli.run.folder) as temporary:
+            _export(cli, cli.run, Path(temporary), options.tolerance)
+            folder.mkdir(exist_ok=True)
+            for file in sorted(Path(temporary).iterdir()):  # each was compared before it gets its name
+                os.replace(file, folder / file.name)
+    except OSError as error:
+        raise UserError(f"the export can't be written to {folder}: {error.strerror or error}.") from error
+    print(f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, and README.md, a model card")
     return 0
 
 
@@ -78,7 +81,7 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
     try:
         computed[TRAINER] = predictions.compute(cli)
     except Exception as error:  # the files are compared with the module all the same
-        lines.append(f"{TRAINER}: not compared, for it can't predict: {_line(error)}")
+        lines.append(f"{TRAINER}: not compared, for it can't predict: {brief(error)}")
     cli.load()
     network = Network(cli.model, cli.datamodule)
     inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
@@ -105,10 +108,9 @@ class Network:
     """
 
     def __init__(self, model: Any, data: Any) -> None:
-        """Make the module."""
         name, make = type(model).__name__, contract.get("exported", model, data)
-        verb = "Change its" if make else f"Add to {name} a method"
-        self.hint = f"{verb} exported(), which returns an nn.Module that maps raw inputs to outputs."
+        what = f"Change exported() of {name}" if make else f"Add to {name} a method exported()"
+        self.hint = f"{what}, which returns an nn.Module that maps raw inputs to outputs."
         if make is None and not is_overridden("forward", model):
             raise UserError(f"{name} has no forward that could be exported. {self.hint}")
         if make is None and not model.automatic_optimization:  # a GAN's forward takes noise, and no data
@@ -147,7 +149,7 @@ class Network:
             return {key: value[:] for key, value in zip(self.outputs, found.values(), strict=True)}
         except Exception as error:  # whatever a network raises
             shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
-            raise UserError(f"{name} can't take a batch of {shapes}: {_line(error)}. {self.hint}") from error
+            raise UserError(f"{name} can't take a batch of {shapes}: {brief(error)}. {self.hint}") from error
 
     def write(self, folder: Path, inputs: dict[str, Tensor], facts: str) -> None:
         """Write both files, for batches of any size."""
@@ -163,9 +165,11 @@ class Network:
             onnx.model.metadata_props["facts"] = facts
             onnx.save(folder / "model.onnx", external_data=False)
             torch.export.save(program, folder / "model.pt2", extra_files={"facts.json": facts})
+        except OSError:  # the disk is full
+            raise
         except Exception as error:  # whatever torch's exporters meet in a network
             name = type(self.module).__name__
-            raise UserError(f"{name} can't be exported for batches of any size: {_line(error)}. {self.hint}") from error
+            raise UserError(f"{name} can't be exported for batches of any size: {brief(error)}. {self.hint}") from error
 
     def compute(self, folder: Path, batches: Iterator[Any]) -> dict[str, dict[str, Tensor]]:
         """Compute the outputs for all of the data by the module, by ``model.onnx`` and by ``model.pt2``."""
@@ -229,21 +233,12 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
 
 def _card(cli: RunCLI, run: Run, module: nn.Module, facts: dict[str, Any], lines: list[str]) -> str:
     """The model card, in Markdown."""
-    tested, project = run.folder / "test.json", Path("pyproject.toml")
-    environment = jinja2.Environment(
-        **dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True),
-        finalize=lambda value: str(value).replace("|", "\\|").replace("\n", " "),  # it may stand in a table
-    )
-    template = Path(__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    project = Path("pyproject.toml")
+    in_a_table = {"autoescape": False, "finalize": lambda value: str(value).replace("|", "\\|").replace("\n", " ")}
+    return charts.template(Path(__file__).with_name("model_card.md.jinja"), **in_a_table).render(
         **{"cli": cli, "run": run, "facts": facts, "lines": lines, "program": PROGRAM, "version": version},
-        metrics=json.loads(tested.read_text(encoding="utf-8")) if tested.is_file() else {},
+        metrics=test_result(run),
         project=tomllib.loads(project.read_text(encoding="utf-8"))["project"] if project.is_file() else {},
         options=yaml.safe_load(run.config_file.read_text(encoding="utf-8")).get("data") or {},
         parameters=sum(parameter.numel() for parameter in module.parameters()),
     )
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")

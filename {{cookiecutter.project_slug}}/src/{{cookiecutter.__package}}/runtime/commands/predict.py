@@ -1,4 +1,4 @@
-"""``python -m <package> predict PATH …``: predict new inputs, by a run or, without torch, by an exported ONNX file."""
+"""``predict PATH …``: predict new inputs, by a run or, without torch, by an exported ONNX file."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .. import predictions
 from ..errors import UserError, reason, require
-from . import PROGRAM, run_options
-
-BATCH_SIZE = 64  # inputs that the ONNX file is given at once
-# All inputs in one process, whatever the run was trained with.
-ALL = ("devices=1", "num_nodes=1", "strategy=auto", "limit_predict_batches=1.0")
+from . import ONE_PROCESS, PROGRAM, as_text, run_options
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -39,18 +34,19 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
             " yield what is in them."
         )
     paths = f"--data.predict_paths={json.dumps([str(path) for path in options.paths])}"
-    given = ["predict", *run_options(options.run), paths, *(f"--trainer.{option}" for option in ALL)]
+    given = ["predict", *run_options(options.run), *ONE_PROCESS, paths, "--trainer.limit_predict_batches=1.0"]
     cli = RunCLI(module_class, data_class, given, execute=False)
-    columns = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in predictions.compute(cli).items()}
+    columns = predictions.compute(cli)
     # by now the data module may have put the files there that it has found in folders
     names = [str(path) for path in contract.get("predict_paths", cli.datamodule)]
-    index = columns.pop("index", range(len(names)))
+    index = [int(i) for i in columns.get("index", range(len(names)))]
     without = [names[i] for i in sorted(set(range(len(names))).difference(index))]
     for name in without:
         print(f"error: {name} has no prediction", file=sys.stderr)
-    if all(len(column) == len(index) for column in columns.values()):
-        columns = {"file": [names[i] for i in index], **columns}
-    _show(columns, contract.get("class_names", cli.model, cli.datamodule), options.csv)
+    header, rows = predictions.rows(cli, columns)
+    if "file" not in header and len(rows) == len(index) <= len(names):
+        header, rows = ["file", *header], [[names[i], *row] for i, row in zip(index, rows, strict=True)]
+    _show(header, rows, options.csv)
     return 1 if without else 0
 
 
@@ -68,29 +64,25 @@ def main_onnx(args: list[str], read: Callable[..., Iterator[tuple[str, Any]]] | 
     Raises:
         UserError: The ONNX file can't be used, or nothing was predicted.
     """
-    import numpy as np
-
     options = _parse(args)
     if read is None:
         raise UserError("predict --onnx needs a function read(paths, facts), which __main__.py gives to runtime.early.")
     session, facts = _open(options.onnx)
     columns: dict[str, list[Any]] = {"file": []}
     failed = False
-    inputs = iter(read(options.paths, facts))
-    while chunk := list(islice(inputs, BATCH_SIZE)):
-        for name, why in ((name, found) for name, found in chunk if isinstance(found, str)):
+    for name, found in read(options.paths, facts):
+        if isinstance(found, str):
             failed = True
-            print(f"error: {name}: {why}", file=sys.stderr)
-        if readable := [(name, found) for name, found in chunk if not isinstance(found, str)]:
-            try:
-                arrays = {key: np.stack([found[key] for _, found in readable]) for key in readable[0][1]}
-                results = session.run(None, arrays)
-            except Exception as error:  # such as onnxruntime's, if there is another input or another shape
-                raise UserError(f"{options.onnx} can't take {readable[0][0]}: {reason(error)}") from error
-            columns["file"] += [name for name, _ in readable]
-            for output, result in zip(session.get_outputs(), results, strict=True):
-                columns.setdefault(output.name, []).extend(result.tolist())
-    _show(columns, facts.get("class_names"), options.csv)
+            print(f"error: {name}: {found}", file=sys.stderr)
+            continue
+        try:
+            results = session.run(None, {key: array[None] for key, array in found.items()})
+        except Exception as error:  # such as onnxruntime's, if there is another input or another shape
+            raise UserError(f"{options.onnx} can't take {name}: {reason(error)}") from error
+        columns["file"].append(name)
+        for output, result in zip(session.get_outputs(), results, strict=True):
+            columns.setdefault(output.name, []).extend(result.tolist())
+    _show(*predictions.table(columns, facts.get("class_names")), options.csv)
     return 1 if failed else 0
 
 
@@ -135,9 +127,8 @@ def _open(file: Path) -> tuple[Any, dict[str, Any]]:
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others have NumPy's names
 
 
-def _show(columns: dict[str, list[Any]], class_names: list[str] | None, file: Path | None) -> None:
+def _show(header: list[str], rows: list[list[Any]], file: Path | None) -> None:
     """Write a CSV file, or print the table without the columns that only a CSV file has."""
-    header, rows = predictions.table(columns, class_names)
     if not rows:
         raise UserError("nothing was predicted.")
     if file:
@@ -145,7 +136,4 @@ def _show(columns: dict[str, list[Any]], class_names: list[str] | None, file: Pa
         print(f"{len(rows)} predictions: {file}")
         return
     kept = [i for i, name in enumerate(header) if not name.startswith("p(")][:6]
-    lines = [[f"{row[i]:.4f}" if isinstance(row[i], float) else str(row[i]) for i in kept] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(as_text([header[i] for i in kept], [[row[i] for i in kept] for row in rows]))

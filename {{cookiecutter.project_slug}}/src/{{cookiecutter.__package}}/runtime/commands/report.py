@@ -8,42 +8,52 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from .. import contract, predictions, runs
+from .. import charts, contract, predictions, runs
 from ..checkpoints import flat
 from ..cli import RunCLI
-from ..errors import UserError, message
-from ..parser import quiet
+from ..errors import UserError, reason
 from ..runs import Run
 from ..trainer import relative_path
-from . import PROGRAM, charts
+from . import PROGRAM, brief, run_name, test_result
 
 RATES = "learning rate"
 CHARTS = 12  # that are shown at once; the rest is folded
+Part = tuple[str, str]  # a title, and HTML
 
 
-@dataclass
 class Files:
-    """What a run's folder holds for its report: its options, the lines of ``metrics.csv``, and ``test.json``."""
+    """What a run's folder holds for its report: its options, the lines of ``metrics.csv``, and ``test.json``.
 
-    run: Run
-    config: dict[str, Any]
-    rows: list[dict[str, str]] = field(default_factory=list)
-    test: dict[str, Any] = field(default_factory=dict)
+    Raises:
+        UserError: There is nothing to show, or the configuration can't be read.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.test, self.rows = run, test_result(run), []
+        try:
+            self.config = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            raise UserError(f"{run.config_file} can't be read: {reason(error)}.") from error
+        file = run.folder / "metrics.csv"
+        with suppress(OSError, csv.Error, UnicodeDecodeError), file.open(newline="", encoding="utf-8") as stream:
+            self.rows = list(csv.DictReader(stream))
+        if not self.rows and not self.test and not any(run.checkpoints.glob("*.ckpt")):
+            raise UserError(
+                f"the run {run.name} has no metrics, no test result and no checkpoint, so there is nothing to report."
+                f" Go on with it: {PROGRAM} fit --resume {run.name}"
+            )
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -64,15 +74,6 @@ class Files:
         return f"{value:.2%}" if unit == "%" else f"{charts.number(value)} {unit}".strip()
 
 
-@dataclass
-class Part:
-    """A part of the page: its HTML, or why it could not be drawn."""
-
-    title: str
-    html: str = ""
-    failure: str = ""
-
-
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Write the report that the command line asks for, print where it is, and return the exit code."""
     parser = argparse.ArgumentParser(
@@ -82,22 +83,13 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     where = "the file (default: report.html in the run's folder; of several runs compare.html beside their folders)"
     parser.add_argument("--output", type=Path, help=where)
     options = parser.parse_args(args)
-    found = {run.folder: run for run in map(_find, options.runs)}
-    files = [read(run) for run in found.values()]
-    sections = None
+    found = {run_name(name): runs.find(runs.default_root(), run_name(name), finished=False) for name in options.runs}
+    files, sections = [Files(run) for run in found.values()], None
     if len(files) == 1 and contract.Contract(module_class, data_class).has("sections"):
-        [folder] = found
-        chosen = ["predict", "--run", folder.name, "--trainer.default_root_dir", str(folder.parent)]
-        with quiet():
-            sections = _sections(partial(RunCLI, module_class, data_class, chosen, execute=False))
+        chosen = ["predict", "--run", *found]
+        sections = _sections(partial(RunCLI, module_class, data_class, chosen, execute=False))
     print(f"Report: {write(files, sections, options.output)}")
     return 0
-
-
-def _find(name: str) -> Run:
-    folder = Path(name).absolute()
-    there = (folder / "config.yaml").is_file()
-    return runs.find(folder.parent if there else runs.default_root(), folder.name if there else name, finished=False)
 
 
 def after_fit(cli: RunCLI) -> None:
@@ -109,7 +101,7 @@ def after_fit(cli: RunCLI) -> None:
     if cli.trainer.is_global_zero:
         if cli.contract.has("baseline"):
             cli.run.update(baseline=_baseline(cli))
-        files = read(cli.run)
+        files = Files(cli.run)
         print(f"Report: {write([files], sections)}", flush=True)
         for sentence in _no_better(files):
             print(sentence, flush=True)
@@ -123,8 +115,7 @@ def _no_better(files: Files) -> Iterator[str]:
     sign = 1 if files.run.record["headline"][1] == "max" else -1
     for name, reached in baseline.items():
         if metric in reached and not sign * files.test[metric] > sign * reached[metric]:
-            trivial = f"{files.written(metric, reached[metric])} of the {name}"
-            yield f"{metric} {files.metrics[metric]} is no better than the {trivial}: nothing was learned."
+            yield f"{metric} {files.metrics[metric]} is no better than {files.written(metric, reached[metric])}: {name}."
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
@@ -133,30 +124,7 @@ def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
         found = contract.get("baseline", cli.model, cli.datamodule)()
         return {str(name): {str(metric): float(v) for metric, v in values.items()} for name, values in found.items()}
     except Exception as error:
-        return _reason(error)
-
-
-def read(run: Run) -> Files:
-    """Read the files of a run.
-
-    Raises:
-        UserError: There is nothing to show, or the configuration can't be read.
-    """
-    try:
-        files = Files(run, yaml.safe_load(run.config_file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{run.config_file} can't be read: {error}".splitlines()[0]) from error
-    file = run.folder / "metrics.csv"
-    with suppress(OSError, csv.Error, UnicodeDecodeError), file.open(newline="", encoding="utf-8") as stream:
-        files.rows = list(csv.DictReader(stream))
-    with suppress(OSError, UnicodeDecodeError, json.JSONDecodeError):
-        files.test = json.loads((run.folder / "test.json").read_text(encoding="utf-8"))
-    if not files.rows and not files.test and not any(run.checkpoints.glob("*.ckpt")):
-        raise UserError(
-            f"the run {run.name} has no metrics, no test result and no checkpoint, so there is nothing to report. Go"
-            f" on with it: {PROGRAM} fit --resume {run.name}"
-        )
-    return files
+        return brief(error)
 
 
 def _sections(make: Callable[[], RunCLI]) -> list[Part]:
@@ -167,24 +135,23 @@ def _sections(make: Callable[[], RunCLI]) -> list[Part]:
         columns = predictions.compute(cli)
         sections = contract.get("sections", cli.model, cli.datamodule)
         for title, html in sections(columns, cli.datamodule) if cli.trainer.is_global_zero else ():
-            draw: Any = html if callable(html) else partial(str, html)
-            parts.append(_drawn(str(title), draw))
+            parts.append((str(title), _drawn(html if callable(html) else partial(str, html))))
     except Exception as error:  # the data or the checkpoint may be gone: the rest of the report is still of use
-        parts.append(Part("Sections of the task", failure=_reason(error)))
+        parts.append(("Sections of the task", _missing(brief(error))))
     except SystemExit:  # which the parser has explained
-        parts.append(Part("Sections of the task", failure="the run's options no longer fit the project's classes"))
+        parts.append(("Sections of the task", _missing("the run's options no longer fit the project's classes")))
     return parts
 
 
-def _drawn(title: str, draw: Callable[[], str]) -> Part:
+def _drawn(draw: Callable[[], str]) -> Markup:
     try:
-        return Part(title, Markup(draw()))
+        return Markup(draw())
     except Exception as error:
-        return Part(title, failure=_reason(error))
+        return _missing(brief(error))
 
 
-def _reason(error: Exception) -> str:
-    return (message(error) or f"{type(error).__name__}: {error}").splitlines()[0]
+def _missing(why: str) -> Markup:
+    return Markup(f'<p class="missing">This could not be drawn: {escape(why)}</p>')
 
 
 def write(files: Sequence[Files], sections: Sequence[Part] | None = None, output: Path | None = None) -> str:
@@ -198,36 +165,29 @@ def write(files: Sequence[Files], sections: Sequence[Part] | None = None, output
     Raises:
         UserError: The file can't be written.
     """
+    drawn = [_drawn(partial(charts.line_chart, title, lines, "step")) for title, lines in curves(files).items()]
+    text = charts.template(Path(__file__).with_name("report.html.jinja")).render(
+        files=files,
+        first=files[0],
+        sections=sections,
+        charts=drawn[:CHARTS],
+        more_charts=drawn[CHARTS:],
+        differences=differences(files),
+        program=PROGRAM,
+        config_file=shlex.quote(relative_path(files[0].run.config_file)),
+        table=lambda *args: Markup(charts.table(*args)),
+        missing=_missing,
+        duration=lambda seconds: str(timedelta(seconds=round(seconds))),
+        yaml=partial(yaml.safe_dump, sort_keys=False, allow_unicode=True),
+    )
     folder = files[0].run.folder
     file = output or (folder.parent / "compare.html" if len(files) > 1 else folder / "report.html")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_whole(file, page(files, sections))
+        runs.write_whole(file, text.lstrip())
     except OSError as error:
         raise UserError(f"the report can't be written to {file}: {error.strerror or error}.") from error
     return relative_path(file)
-
-
-def page(files: Sequence[Files], sections: Sequence[Part] | None) -> str:
-    """Return the HTML of the report."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=ChainableUndefined, trim_blocks=True
-    )
-    environment.filters["duration"] = lambda seconds: str(timedelta(seconds=round(seconds)))
-    environment.filters["yaml"] = partial(yaml.safe_dump, sort_keys=False, allow_unicode=True)
-    drawn = [_drawn(title, partial(charts.line_chart, title, lines, "step")) for title, lines in curves(files).items()]
-    values = {
-        "files": files,
-        "first": files[0],
-        "sections": sections,
-        "charts": drawn[:CHARTS],
-        "more_charts": drawn[CHARTS:],
-        "differences": differences(files),
-        "program": PROGRAM,
-        "config_file": shlex.quote(relative_path(files[0].run.config_file)),
-        "table": lambda *args: Markup(charts.table(*args)),
-    }
-    return environment.get_template("report.html.jinja").render(values).lstrip()
 
 
 def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
@@ -239,16 +199,22 @@ def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
     splits: dict[str, int] = {}  # with their styles, which are the same in each chart
     for number, one in enumerate(files):
         for column in one.rows[0] if one.rows else ():
+            split, name = _split(str(column))
             if column in (None, "step", "epoch", *one.test):  # the numbers of the test are shown as such
                 continue
-            split, name = _split(column)
-            rate = column.startswith("lr-")
-            title = RATES if rate else name if len(files) == 1 else column
-            if len(files) > 1:
-                line, style = f"{one.run.name} {column}" if rate else one.run.name, number
+            if column.startswith("lr-"):
+                line = f"{one.run.name} {column}" if len(files) > 1 else column
+                title, style = RATES, len(found.get(RATES, ()))
+            elif len(files) > 1:
+                title, line, style = column, one.run.name, number
             else:
-                line, style = column, len(found.get(RATES, ())) if rate else splits.setdefault(split, len(splits))
-            found.setdefault(title, []).append(charts.Line(line, *series(one.rows, column), style))
+                title, line, style = name, column, splits.setdefault(split, len(splits))
+            points = []
+            for row in one.rows:
+                with suppress(TypeError, ValueError, KeyError):  # a row has values of some metrics alone
+                    points.append((float(row["step"]), float(row[column])))
+            xs, ys = ([point[i] for point in points] for i in (0, 1))
+            found.setdefault(title, []).append(charts.Line(line, xs, ys, style))
     metrics = {str(one.run.record.get("metric")) for one in files}
     metrics |= {_split(metric)[1] for metric in metrics}
     first = {title for title in found if title in metrics or any(one.is_headline(title) for one in files)}
@@ -259,15 +225,6 @@ def _split(metric: str) -> tuple[str, str]:
     """Return the split and the name of a metric such as ``val/loss`` or ``val_loss``."""
     found = re.match(r"(?:(train|val|test)_|(.*?)/)(.+)", metric)
     return (found[1] or found[2], found[3]) if found else ("", metric)
-
-
-def series(rows: Sequence[dict[str, str]], name: str) -> tuple[list[float], list[float]]:
-    """Return the steps and the values of a metric."""
-    points = []
-    for row in rows:
-        with suppress(TypeError, ValueError):  # a row has values of some metrics alone
-            points.append((float(row["step"]), float(row[name])))
-    return [step for step, _ in points], [value for _, value in points]
 
 
 def differences(files: Sequence[Files]) -> list[tuple[str, ...]]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 import sys
 import time
 from contextlib import suppress
 from typing import Any
 
-from .. import runs
-from . import PROGRAM
+from .. import predictions, runs
+from . import PROGRAM, as_text, test_result
 
 COLUMNS = ("name", "status", "metric", "best", "test", "epochs", "time", "started")
 HELP = (
@@ -35,22 +34,23 @@ def main(args: list[str]) -> int:
     for run in found:
         if run.damaged:
             print(f"left out: {run.damaged}", file=sys.stderr)
-    table = [row(run) for run in reversed(found) if not run.damaged]
+    table = [row_of(run) for run in reversed(found) if not run.damaged]
     unknown = [row for row in table if row[options.sort] is None]  # they stand at the end in either order
     known = [row for row in table if row[options.sort] is not None]
     table = sorted(known, key=lambda row: row[options.sort], reverse=options.reverse) + unknown
     if options.csv:
-        # a spreadsheet would take a name such as =1+1 for a formula
-        cells = [
-            [f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@") else v for v in row.values()] for row in table
-        ]
+        cells = [map(predictions.harmless, row.values()) for row in table]
         csv.writer(sys.stdout, lineterminator="\n").writerows([COLUMNS, *cells])
-    else:
-        print(as_text(table) if table else f"There is no run in {root} yet. Train one with: {PROGRAM} fit")
+        return 0
+    for row in table:
+        if (seconds := row["time"]) is not None:
+            row["time"] = f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+    rows = [list(row.values()) for row in table]
+    print(as_text(COLUMNS, rows) if rows else f"There is no run in {root} yet. Train one with: {PROGRAM} fit")
     return 0
 
 
-def row(run: runs.Run) -> dict[str, Any]:
+def row_of(run: runs.Run) -> dict[str, Any]:
     """One row of the table, by the names of `COLUMNS`; what is not known is None."""
     record = run.record
     metric = str(record["metric"]) if record.get("metric") else None
@@ -61,7 +61,7 @@ def row(run: runs.Run) -> dict[str, Any]:
             seconds += max(0.0, time.time() - (run.folder / "run.json").stat().st_mtime)
     return {
         "name": run.name,
-        "status": run.status,
+        "status": f"{run.status} ({debug})" if (debug := record.get("debug")) else run.status,
         "metric": metric,
         "best": best if best is not None else _number(record.get("best_score")),
         "test": _test(run, metric),
@@ -76,7 +76,7 @@ def _progress(run: runs.Run, metric: str | None) -> tuple[int | None, float | No
     values: dict[str, float] = {}
     best = max if run.record.get("mode") == "max" else min
     file = run.folder / "metrics.csv"
-    with suppress(OSError, ValueError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
+    with suppress(OSError, ValueError, KeyError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
         for line in csv.DictReader(stream):
             if metric and line.get(metric) and math.isfinite(value := float(line[metric])):
                 values[line["epoch"]] = best(value, values.get(line["epoch"], value))
@@ -85,10 +85,7 @@ def _progress(run: runs.Run, metric: str | None) -> tuple[int | None, float | No
 
 def _test(run: runs.Run, metric: str | None) -> float | None:
     """The headline on the test data, else the monitored metric, else the first one that is no loss, else the first."""
-    values: dict[str, float] = {}
-    with suppress(OSError, ValueError, AttributeError):
-        text = (run.folder / "test.json").read_text(encoding="utf-8")
-        values = {name: value for name, value in json.loads(text).items() if _number(value) is not None}
+    values = {name: value for name, value in test_result(run).items() if _number(value) is not None}
     headline = run.record.get("headline")
     wanted = [f"test/{headline[0]}" if isinstance(headline, list) else "", str(metric).replace("val", "test", 1)]
     return next((values[n] for n in [*wanted, *sorted(values, key=lambda n: "loss" in n)] if n in values), None)
@@ -97,18 +94,3 @@ def _test(run: runs.Run, metric: str | None) -> float | None:
 def _number(value: Any) -> Any:
     """A number as it is, and None for anything else: anybody may have changed the file."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def as_text(table: list[dict[str, Any]]) -> str:
-    """The table in columns."""
-    rows = [COLUMNS, *([_cell(name, value) for name, value in row.items()] for row in table)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = [">" if name in ("best", "test", "epochs", "time") else "<" for name in COLUMNS]
-    lines = (map("{:{}{}}".format, row, sides, widths) for row in rows)
-    return "\n".join("  ".join(line).rstrip() for line in lines)
-
-
-def _cell(name: str, value: Any) -> str:
-    if name == "time" and value is not None:
-        return f"{int(value) // 3600}:{int(value) // 60 % 60:02}:{int(value) % 60:02}"
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

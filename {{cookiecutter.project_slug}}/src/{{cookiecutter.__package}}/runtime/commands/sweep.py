@@ -1,77 +1,79 @@
 """``sweep``: search for better options with Optuna, by any number of processes, killed or not.
 
-This file has what is searched and what comes out; `sweep_trial` has how the processes share the trials.
+Trial 7 is the run ``NAME-007``, which the command `fit` trains. A process has a trial while it holds the lock on it,
+which the system frees when the process dies. Another process then goes on with the trial from its run's checkpoint. It
+has no `Trial` of Optuna's, but a `FrozenTrial`, which can be told a result, and is never pruned.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
+import os
 import shlex
 import sys
+import time
 import warnings
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-from uuid import uuid4
+from typing import Any
+from unittest.mock import patch
 
-from jinja2 import Environment
-from jsonargparse import ArgumentError, ArgumentParser
+import torch
+from filelock import AcquireReturnProxy, FileLock, Timeout
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
 
-from .. import signals
+from .. import signals, trainer
 from ..changes import CHANGEABLE, LIMITS
 from ..checkpoints import flat
 from ..cli import RunCLI
 from ..contract import Contract
-from ..errors import UserError, reason, require
-from ..parser import parser_message
+from ..errors import DivergedError, UserError, reason
 from ..runs import Run, write_whole
-from ..trainer import relative_path
-from . import PROGRAM
+from . import PROGRAM, available, brief
+from .sweep_space import Space, optuna, read_space
 
-require("sweep", "optuna", "plotly")
-import optuna  # noqa: E402
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
-from optuna.exceptions import ExperimentalWarning, OptunaError  # noqa: E402
-from optuna.trial import TrialState  # noqa: E402
-from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
+from optuna.storages import JournalStorage  # isort: skip
+from optuna.storages.journal import JournalFileBackend  # isort: skip
+from optuna.trial import FrozenTrial, Trial  # isort: skip
+from optuna.trial import TrialState as State  # isort: skip
 
-from .sweep_trial import Trials, arguments, number, short, train  # noqa: E402
-
-FORMS = "choices: [A, B, …], or uniform, log_uniform, int or log_int: [LOW, HIGH]"
-PLOTS = ("optimization_history", "intermediate_values", "param_importances", "slice", "parallel_coordinate")
+MAX_FAILURES = 3  # in a row: then all trials fail
+COMPARED = 10  # of the best trials, side by side on a page
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Search until so many trials are complete or pruned, and write the best one's configuration.
 
     Raises:
-        UserError: The search space, an option or the database can't be used, or trials fail.
+        UserError: The search space, an option or the folder can't be used, or trials fail.
     """
     name, options, fit = _parse(args)
     if options.trials < 1:
         raise UserError(f"--trials is {options.trials}; it must be at least 1.")
     if taken := {argument.split("=")[0] for argument in fit} & {"--run", "--resume", "--ckpt_path"}:
         raise UserError(f"{min(taken)} is no option of sweep: it names its runs itself, {name}-000 and so on.")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)
+    optuna.logging.set_verbosity(logging.WARNING)
+    # a line for each trial takes the place of a summary of its model
+    logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     space = read_space(options.space, Contract(module_class, data_class).headline)
-    for values in space.samples():
-        _check(module_class, data_class, fit + arguments(values))
-    base = _check(module_class, data_class, fit)
-    folder = Path(base["trainer.default_root_dir"] or "runs") / name
+    base: dict[str, Any] = {}
+    for values in (*space.samples(), {}):  # a wrong option ends the process with 2
+        base = flat(RunCLI(module_class, data_class, ["fit", *fit, *arguments(values)], execute=False).options())
     try:
-        trials = Trials(folder, space, options.storage, partial(train, module_class, data_class, fit))
-        refuse_changes(trials, {key: base[key] for key in base if key not in CHANGEABLE - LIMITS})
-        trials.work(options.trials)
-        conclude(trials)
-    except (OptunaError, SQLAlchemyError, ImportError, OSError) as error:  # the URL may hold a password
-        cause: Any = error.__cause__ or error
-        raise UserError(f"the sweep's folder or database can't be used: {reason(cause).rstrip('.')}.") from error
+        folder = Path(base["trainer.default_root_dir"] or "runs") / name
+        fixed = {key: base[key] for key in base if key not in CHANGEABLE - LIMITS}
+        sweep = Sweep(folder, space, fixed, partial(train, module_class, data_class, fit))
+        sweep.work(options.trials)
+        sweep.conclude()
+    except (optuna.exceptions.OptunaError, OSError) as error:
+        raise UserError(f"the sweep's folder can't be used: {reason(error).rstrip('.')}.") from error
     except signals.Stopped as stop:
         print(f"stopped by {stop.name}; to go on: {PROGRAM} sweep {shlex.join(args)}", file=sys.stderr)
         return int(stop.code or 1)
@@ -82,163 +84,204 @@ def _parse(args: list[str]) -> tuple[str, argparse.Namespace, list[str]]:
     """Return the sweep's name, its own options, and those of `fit`."""
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} sweep",
-        usage="%(prog)s [NAME] [--trials N] [--space FILE] [--storage URL] [options of fit, for every trial]",
+        usage="%(prog)s [NAME] [--trials N] [--space FILE] [options of fit, for every trial]",
         description="Search for better options. The same command again goes on with a sweep, or works on it beside"
         " others. runs/NAME (default: sweep) has the results, and the trials are runs/NAME-000 and so on.",
         allow_abbrev=False,
     )
     parser.add_argument("--trials", type=int, default=20, help="trials in all (default: 20)")
     parser.add_argument("--space", type=Path, default=Path("configs/sweep.yaml"), help="default: configs/sweep.yaml")
-    parser.add_argument("--storage", help="database, such as postgresql://user@host/base (default: runs/NAME/sweep.db)")
     named = bool(args) and not args[0].startswith("-")  # a later one could be the value of an option of fit
     options, fit = parser.parse_known_args(args[named:])
     return (args[0] if named else "sweep"), options, fit
 
 
-class _CheckCLI(RunCLI):
-    def _set_seed(self) -> None:
-        """Do nothing: nothing is trained, and Lightning prints a line for it."""
-
-
-def _check(module_class: type, data_class: type | None, fit: list[str]) -> dict[str, Any]:
-    """Return all options of `fit` by their dotted names; a wrong one ends the process with 2."""
-    return flat(_CheckCLI(module_class, data_class, ["fit", *fit], execute=False).options())
-
-
-@dataclass
-class Space:
-    """What is searched, and by which measure: ``configs/sweep.yaml``.
+class Sweep:
+    """The trials of a sweep, and this process's work on them.
 
     Args:
-        space: For each option of `fit` the kind of its values, and their bounds or choices.
-        metric: The metric, as it is logged after each epoch; None is the contract's headline.
-        direction: Which of its values are the best; None follows the headline.
-        sampler: What chooses the values; None is Optuna's own choice.
-        pruner: What ends a trial early; None ends none.
+        folder: The sweep's folder, ``runs/NAME``.
+        space: What is searched.
+        options: Options of `fit` that are the same for all trials, by their dotted names.
+        fit: Runs `fit` with more options and a callback in this process. A process for each trial would import torch
+            and Lightning each time, and a forked one can't use a GPU that its parent has used.
+
+    Raises:
+        UserError: Another sweep of this name was begun, or runs of its trials' names are there already.
     """
 
-    space: dict[str, dict[str, list[int | float | str | bool | None]]]
-    metric: str | None = None
-    direction: Literal["maximize", "minimize"] | None = None
-    sampler: optuna.samplers.BaseSampler | None = None
-    pruner: optuna.pruners.BasePruner | None = None
+    def __init__(self, folder: Path, space: Space, options: dict[str, Any], fit: Callable[..., Any]) -> None:
+        self.folder, self.space, self._fit = folder, space, fit
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(folder / "sweep.lock")  # held while the journal is written, and while a trial is taken
+        now = {**options, **space.space, "metric": space.metric, "direction": space.direction}
+        now = json.loads(json.dumps(now, default=str))
+        with self.lock:
+            file = folder / "trials.log"
+            file.touch()
+            os.truncate(file, file.read_bytes().rfind(b"\n") + 1)  # what a full disk has cut short
+            self.study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(file), lock_obj=self.lock)),  # type: ignore
+                study_name=folder.name,
+                direction=space.direction,
+                sampler=space.sampler,
+                pruner=space.pruner or optuna.pruners.NopPruner(),
+                load_if_exists=True,
+            )
+            begun = self.study.user_attrs.get("begun")
+            runs = [*folder.glob("config.yaml"), *folder.parent.glob(f"{folder.name}-[0-9]*")]
+            if begun is None and runs:
+                raise UserError(f"{runs[0]} is there, and is no trial of this sweep. Choose another name: sweep NAME")
+            self.study.set_user_attr("begun", begun := begun or now)
+        for key in sorted(now | begun):
+            if now.get(key) != begun.get(key):
+                raise UserError(
+                    f"the sweep {folder.name} was begun with {key} {json.dumps(begun.get(key))}, and now it is"
+                    f" {json.dumps(now.get(key))}. Begin another one under a name of its own: sweep NAME"
+                )
 
-    def samples(self) -> Iterator[dict[str, Any]]:
-        """Yield values of all options, so that each bound and each choice occurs."""
-        values = {option: next(iter(form.values())) for option, form in self.space.items()}
-        for i in range(max(map(len, values.values()))):
-            yield {option: of[min(i, len(of) - 1)] for option, of in values.items()}
-
-    def distributions(self) -> dict[str, Any]:
-        """Return what Optuna samples each option's values from.
+    def work(self, wanted: int) -> None:
+        """Train trials until so many are complete or pruned, here or elsewhere.
 
         Raises:
-            ValueError: An option has no such kind of values.
+            UserError: Several in a row have failed.
         """
-        return {option: _distribution(option, form) for option, form in self.space.items()}
+        failures = 0
+        while len(self._trials(State.COMPLETE, State.PRUNED)) < wanted:
+            if not (taken := self._take(wanted)):  # other processes train what is still wanted
+                time.sleep(1)
+                continue
+            trial, claim = taken
+            with claim:
+                failed = self._train(trial)
+            failures = failures + 1 if failed else 0
+            if failures == MAX_FAILURES:
+                raise UserError(f"{failures} trials in a row have failed, the last one because: {failed}")
+
+    def _trials(self, *states: State) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states)
+
+    def _take(self, wanted: int) -> tuple[Trial | FrozenTrial, AcquireReturnProxy] | None:
+        """Take a trial that no process has, or a new one; None where other processes have all that are still wanted."""
+        with self.lock:
+            for trial in self._trials(State.RUNNING):
+                with suppress(Timeout):
+                    claim = self._claim(trial.number)
+                    if trial.params.keys() == self.space.space.keys():
+                        return trial, claim
+                    with claim:  # its process died before all values were chosen
+                        self.study.tell(trial.number, state=State.FAIL)
+            if len(self._trials(State.COMPLETE, State.PRUNED, State.RUNNING)) >= wanted:
+                return None
+            trial = self.study.ask(self.space.distributions)
+            return trial, self._claim(trial.number)
+
+    def _claim(self, number: int) -> AcquireReturnProxy:
+        """Take the lock of a trial; it is a `Timeout` if another process has it."""
+        return FileLock(self.folder / f"{number:03d}.lock").acquire(blocking=False)
+
+    def _train(self, trial: Trial | FrozenTrial) -> str | None:
+        """Train a trial, or go on with it; return why it failed, if it did."""
+        title, stem = f"trial {trial.number}", f"{trial.number:03d}"
+        # a sampler may give 16.0 where the space has 16; what is stored is as in the space
+        chosen = self.study.get_trials()[trial.number].params
+        values = "  ".join(f"{name.split('.')[-1]} {short(value)}" for name, value in chosen.items())
+        print(f"{title} {'goes on' if isinstance(trial, FrozenTrial) else 'begins'}: {values}", flush=True)
+        reports, failed = Reports(trial, str(self.space.metric), self.folder / f"{stem}.json"), None
+        try:
+            with (self.folder / f"{stem}.txt").open("a", encoding="utf-8") as file, redirect_stdout(file):
+                self._fit([*arguments(chosen), f"--run={self.folder.name}-{stem}", "--resume"], reports)
+        except DivergedError as error:  # this is no failure: Optuna learns to avoid such values
+            reports.pruned = True
+            print(f"{title}: {error}", file=sys.stderr)
+        except Exception as error:
+            failed = brief(error)
+            print(f"{title} failed: {failed}", file=sys.stderr)
+        if not (failed or reports.pruned or reports.values):
+            logged = ", ".join(reports.logged) or "nothing"
+            raise UserError(f"the sweep's metric is {self.space.metric!r}; the training logs {logged}.")
+        state = State.FAIL if failed else State.PRUNED if reports.pruned else State.COMPLETE
+        best = (max if self.space.direction == "maximize" else min)(reports.values.values(), default=None)
+        # a GridSampler whose values are used up tells Optuna's own loop to stop, and there is none
+        with self.lock, suppress(RuntimeError):
+            self.study.tell(trial.number, best if state == State.COMPLETE else None, state)
+        if not failed:
+            end = f"pruned after {len(reports.values)} epochs" if reports.pruned else f"{self.space.metric} {best:.4f}"
+            print(f"{title}: {end}", flush=True)
+        return failed
+
+    def conclude(self) -> None:
+        """Write the best trial's configuration and a page of the best ones, and say where they are.
+
+        Raises:
+            UserError: No trial is complete.
+        """
+        complete, pruned = self._trials(State.COMPLETE), self._trials(State.PRUNED)
+        if not complete:
+            raise UserError(f"none of the {len(pruned)} trials has come to its end; all of them were pruned.")
+        complete.sort(key=lambda trial: float(trial.value or 0.0), reverse=self.space.direction == "maximize")
+        runs = [Run(self.folder.with_name(f"{self.folder.name}-{trial.number:03d}")) for trial in complete]
+        best, file = complete[0], self.folder / "best.yaml"
+        score = f"{self.space.metric} {best.value:.4f}"
+        result = f"trial {best.number}, {score}, of {len(complete)} complete and {len(pruned)} pruned"
+        repeat = f"{PROGRAM} fit -c {trainer.relative_path(file)}"
+        config = runs[0].config_file.read_text(encoding="utf-8").partition("\n")[2]
+        header = f"# The best of the sweep {self.folder.name}: {result}\n# To train it again: {repeat}\n"
+        write_whole(file, header + config)
+        values = "".join(f"\n    {name}: {short(value)}" for name, value in best.params.items())
+        print(f"\nBest: {result}{values}\nIts configuration: {trainer.relative_path(file)}")
+        if "report" in available():
+            from . import report
+
+            page = report.write([report.Files(run) for run in runs[:COMPARED]], output=self.folder / "sweep.html")
+            print(f"The best ones side by side: {page}")
+        print(f"Next: {repeat}")
 
 
-def _distribution(option: str, form: dict[str, list[Any]]) -> Any:
-    try:
-        ((kind, values),) = form.items()
-        if kind == "choices":
-            return CategoricalDistribution(values)
-        number = {"uniform": float, "log_uniform": float, "int": int, "log_int": int}[kind]
-        low, high = values
-        if not all(isinstance(value, int | number) and math.isfinite(value) for value in values):
-            raise ValueError(f"each is a finite {number.__name__}")
-        return (IntDistribution if number is int else FloatDistribution)(low, high, log="log" in kind)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{option} is {form}; it must be {FORMS} ({error}).") from error
+class Reports(Callback):
+    """Report a metric after each epoch to Optuna, and stop the training if Optuna prunes it.
 
-
-def read_space(file: Path, headline: tuple[str, str, str] | None) -> Space:
-    """Read a search space.
+    A training in several processes is not pruned: the other processes would not know of it.
 
     Args:
-        file: Where it is.
-        headline: The contract's (metric without split, ``max`` or ``min``, unit).
-
-    Raises:
-        UserError: The file can't be read, or does not hold what it should.
+        trial: The trial.
+        metric: The metric's name.
+        file: Keeps what was reported for each epoch, also by a process that was killed.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Space)
-    try:
-        space = Space(**parser.instantiate_classes(parser.parse_path(file)))
-        space.distributions()
-    except (ArgumentError, OSError, TypeError, ValueError) as error:
-        raise UserError(f"the search space {file} can't be used: {parser_message(str(error), ())}") from error
-    if headline and space.metric in (None, f"val/{headline[0]}"):
-        space.metric, space.direction = f"val/{headline[0]}", space.direction or f"{headline[1]}imize"  # type: ignore
-    for key in ("metric", "direction", "space"):
-        if not getattr(space, key):
-            raise UserError(f"the search space {file} has no {key}. Write it as in configs/sweep.yaml.")
-    return space
+
+    def __init__(self, trial: Trial | FrozenTrial, metric: str, file: Path) -> None:
+        self.trial, self.metric, self.file = trial, metric, file
+        self.values: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        self.pruned = False
+        self.logged: list[str] = []  # names of all metrics
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch, metrics = trainer.current_epoch, trainer.callback_metrics
+        self.logged = sorted(metrics)
+        value = float(metrics.get(self.metric, math.nan))
+        if math.isfinite(value):
+            self.values[str(epoch)] = value
+            write_whole(self.file, json.dumps(self.values))
+            self.trial.report(value, epoch)
+        if epoch + 1 != trainer.max_epochs and trainer.world_size == 1 and self.trial.should_prune():
+            self.pruned = trainer.should_stop = True
 
 
-def refuse_changes(trials: Trials, options: dict[str, Any]) -> None:
-    """Refuse to go on with another sweep than the one that was begun.
-
-    Raises:
-        UserError: The search space or an option differs, or the trials are in another folder.
-    """
-    file = trials.folder / "sweep.id"
-    with trials.lock:
-        if not file.is_file():
-            write_whole(file, uuid4().hex)
-        # without a common folder, a process would see neither the locks nor the checkpoints of the others
-        now = {"the folder": file.read_text(encoding="utf-8"), **options, **trials.space.space}
-        now |= {"metric": trials.space.metric, "direction": trials.space.direction}
-        now = json.loads(json.dumps(now, default=str))
-        begun = trials.study.user_attrs.get("begun", now)
-        trials.study.set_user_attr("begun", begun)
-    for key in sorted(now | begun):
-        if now.get(key) != begun.get(key):
-            raise UserError(
-                f"the sweep {trials.folder.name} was begun with {key} {json.dumps(begun.get(key))}, and now it is"
-                f" {json.dumps(now.get(key))}. Begin another one under a name of its own: sweep NAME"
-            )
+def train(module_class: type, data_class: type | None, fit: list[str], more: list[str], reports: Reports) -> None:
+    """Run `fit` with one more callback in this process, and restore what it changes there."""
+    # run.json records the command, and Lightning starts the processes of other devices by it
+    command = ["fit", *fit, *more]
+    with patch.object(sys, "argv", [sys.argv[0], *command]), patch.dict(os.environ):
+        trainer.run(module_class, data_class, command, callbacks=[reports])
+    if "torch._dynamo" in sys.modules:  # it compiles only the first eight networks of a process otherwise
+        torch.compiler.reset()
 
 
-def conclude(trials: Trials) -> None:
-    """Write the best trial's configuration and a page of plots, and say where they are.
-
-    Raises:
-        UserError: No trial is complete.
-    """
-    complete, pruned = trials.count(TrialState.COMPLETE), trials.count(TrialState.PRUNED)
-    if not complete:
-        raise UserError(f"none of the {pruned} trials has come to its end; all of them were pruned.")
-    best = trials.study.best_trial
-    file, page = trials.folder / "best.yaml", trials.folder / "sweep.html"
-    score = f"{trials.space.metric} {best.value:.4f}"
-    result = f"trial {number(best)}, {score}, of {complete} complete and {pruned} pruned"
-    repeat = f"{PROGRAM} fit -c {relative_path(file)}"
-    config = Run(trials.run_folder(best)).config_file.read_text(encoding="utf-8").partition("\n")[2]
-    header = f"# The best of the sweep {trials.folder.name}: {result}\n# To train it again: {repeat}\n"
-    write_whole(file, header + config)
-    write_whole(page, _page(trials))
-    values = "".join(f"\n    {name}: {short(value)}" for name, value in best.params.items())
-    written = f"Its configuration: {relative_path(file)}\nPlots: {relative_path(page)}"
-    print(f"\nBest: {result}{values}\n{written}\nNext: {repeat}")
+def arguments(values: dict[str, Any]) -> list[str]:
+    """Options of the command line that set these values."""
+    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
 
 
-def _page(trials: Trials) -> str:
-    """The page with a table of the trials and Optuna's plots, which needs no network."""
-    plots: dict[str, str] = {}
-    for kind in PLOTS:
-        extra: dict[str, Any] = {} if kind == "intermediate_values" else {"target_name": trials.space.metric}
-        if kind == "param_importances":  # Optuna's default needs scikit-learn
-            extra["evaluator"] = optuna.importance.PedAnovaImportanceEvaluator()
-        with suppress(ValueError, RuntimeError):  # there is too little to show, such as a single trial
-            figure = getattr(optuna.visualization, f"plot_{kind}")(trials.study, **extra)
-            title = str(figure.layout.title.text)
-            figure.update_layout(title=None, margin={"t": 30}, legend={"orientation": "h", "y": -0.2})
-            # the script is in the page once
-            plots[title] = figure.to_html(full_html=False, include_plotlyjs=not plots, config={"displaylogo": False})
-    rows = {number(trial): trial for trial in trials.study.get_trials(deepcopy=False) if trial.params}
-    template = Path(__file__).with_name("sweep.html.jinja").read_text(encoding="utf-8")
-    page = Environment(autoescape=True).from_string(template)
-    values = {"name": trials.folder.name, "metric": trials.space.metric, "options": list(trials.space.space)}
-    return page.render(values, trials=rows, plots=plots, short=short)
+def short(value: Any) -> str:
+    """A value in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

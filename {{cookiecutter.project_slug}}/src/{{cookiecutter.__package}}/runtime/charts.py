@@ -1,0 +1,147 @@
+"""Charts and tables for HTML pages, without JavaScript: for the report, and for the sections that a task adds to it.
+
+Colours come from the page's style sheet (``report.html.jinja``), so that a chart suits a light and a dark page. Lines
+also differ by dash and marker, for readers who can't tell the colours apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup, escape
+
+__all__ = ["Line", "Markup", "escape", "line_chart", "number", "table", "template"]
+
+POINTS = 400  # of a line that are drawn; a chart is not wide enough to show more
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart.
+
+    Args:
+        name: Its name in the legend.
+        xs: Positions of its points from left to right.
+        ys: Heights of its points; values that are not finite are left out, and the chart says how many.
+        style: Number of its colour, dash and marker.
+    """
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    style: int
+
+
+class Axes:
+    """Axes that hold all points of a chart.
+
+    Heights are logarithmic if all are positive and most lie below a tenth of the highest, where a linear axis would
+    press them together.
+    """
+
+    left, right, top, bottom = 58, 466, 34, 226
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        xs, ys = zip(*points, strict=True)
+        low, high = min(ys), max(ys)
+        self.logarithmic = low > 1e-100 and median(ys) < high / 10
+        self.x = _widened(min(xs), max(xs))
+        self.y = _widened(math.log10(low), math.log10(high)) if self.logarithmic else _widened(low, high)
+
+    def place(self, x: float, y: float) -> Point:
+        """Return where a point is drawn."""
+        height = math.log10(y) if self.logarithmic else y
+        across, up = (x - self.x[0]) / (self.x[1] - self.x[0]), (height - self.y[0]) / (self.y[1] - self.y[0])
+        return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
+
+    def ticks(self) -> tuple[list[Point], list[Point]]:
+        """Return round numbers with their places, from left to right and from the bottom to the top."""
+        heights = [10**power * factor for power, factor in _powers(*self.y)] if self.logarithmic else _round(*self.y)
+        across = [(value, self.place(value, heights[0])[0]) for value in _round(*self.x)]
+        return across, [(value, self.place(self.x[0], value)[1]) for value in heights]
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Return bounds of which the second is larger than the first."""
+    if high - low > max(1e-9 * abs(high), 1e-100):
+        return low, high + (high - low) * 0.02
+    room = abs(high) * 0.1 if abs(high) > 1e-90 else 1.0
+    return low - room, high + room
+
+
+def _round(low: float, high: float) -> list[float]:
+    """Return about five round numbers between two values."""
+    raw = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _powers(low: float, high: float) -> list[tuple[float, int]]:
+    """Return powers of ten with factors, whose logarithms lie between two values that are more than 1 apart."""
+    powers = range(math.floor(low), math.ceil(high) + 1, max(1, round((high - low) / 6)))
+    found = [(float(power), factor) for power in powers for factor in ((1, 2, 5) if high - low < 2 else (1,))]
+    return [(power, factor) for power, factor in found if low <= power + math.log10(factor) <= high]
+
+
+def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
+    """Draw lines over common axes, with a legend below; one sentence if there is no point to draw."""
+    # the bound keeps differences of heights finite
+    drawn = [[(x, y) for x, y in zip(line.xs, line.ys, strict=True) if abs(y) < 1e100] for line in lines]
+    every = [point for points in drawn for point in points]
+    left_out = sum(len(line.ys) for line in lines) - len(every)
+    axes = Axes(every) if every else None
+    curves = []
+    for line, points in zip(lines, drawn, strict=True):
+        thinned = [*points[: -1 : len(points) // POINTS + 1], *points[-1:]]
+        last = number(points[-1][1]) if points else None
+        curves.append((line.name, line.style, [axes.place(*point) for point in thinned if axes], last))
+    values = {"title": title, "x_label": x_label, "axes": axes, "curves": curves, "left_out": left_out}
+    return template(Path(__file__).with_name("chart.svg.jinja")).render(**values, number=number)
+
+
+def template(file: Path, **options: Any) -> Any:
+    """Open a template of a page; every text that it is given is escaped, where no option of Jinja says otherwise."""
+    from jinja2 import ChainableUndefined, Environment  # here, for a training does without it until its end
+
+    blocks = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    environment = Environment(**{"autoescape": True, "undefined": ChainableUndefined, **blocks, **options})
+    return environment.from_string(file.read_text(encoding="utf-8"))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
+    """Write a table as HTML.
+
+    Args:
+        head: Names of the columns; empty for a table without a head.
+        rows: Cells of each row; the first one is the row's name. Numbers are rounded, None is a dash, and a text that
+            is `Markup` is taken for HTML.
+        kind: Classes of the style sheet: ``numbers`` puts cells to the right, ``facts`` breaks long words, and ``long``
+            lets a long table scroll.
+    """
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = []
+    for first, *rest in rows:
+        cells = "".join(f"<td>{escape(_cell(value))}</td>" for value in rest)
+        body.append(f'<tr><th scope="row">{escape(_cell(first))}</th>{cells}</tr>')
+    top = f"<thead><tr>{top}</tr></thead>" if top else ""
+    return f'<div class="scroll {kind}"><table>{top}<tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    return number(value) if isinstance(value, float) else value
+
+
+def number(value: float) -> str:
+    """Write a number with three or four significant digits."""
+    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e5):
+        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:.4g}"
