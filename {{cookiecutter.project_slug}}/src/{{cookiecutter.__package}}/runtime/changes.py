@@ -133,4 +133,4 @@ def _some_items(loader: DataLoader, indices: range) -> DataLoader:
 
 
 def _hash(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.numpy()).hexdigest()
+    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
