@@ -29,6 +29,7 @@ def test_a_stream_is_named_and_read_again(run, interrupt, capsys) -> None:
     interrupt("stopped", data=StreamData)
     assert run("fit", "--resume", data=StreamData) == 0
     assert [note.split()[0] for note in record("stopped")["loaders"]] == ["Stream"]
+    assert record("stopped")["fingerprint"] is None
     assert_same("stopped", "whole")
 
 

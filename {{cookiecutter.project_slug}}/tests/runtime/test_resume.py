@@ -114,6 +114,29 @@ def test_a_resumed_run_keeps_its_options(run, have, capsys) -> None:
     assert record("a")["accepted_changes"] == ["A change was accepted: model.lr is 0.01 and was 0.02."]
 
 
+class OtherData(ToyData):
+    def train_dataloader(self) -> DataLoader:
+        return self.loader(48, 9, shuffle=True)
+
+
+class MoreData(ToyData):
+    def train_dataloader(self) -> DataLoader:
+        return self.loader(56, 0, shuffle=True)
+
+
+@pytest.mark.parametrize(("data", "count"), [(OtherData, 48), (MoreData, 56)])
+def test_a_run_is_not_resumed_on_other_data(data, count, run, have, capsys) -> None:
+    have("interrupted", "a")
+    before = record("a")["fingerprint"]
+    assert run("fit", "--resume", "a", data=data) == 1
+    error = capsys.readouterr().err
+    assert f"but the fingerprint of the data is {count} items, " in error
+    assert f" and was {before}. " in error
+    assert run("fit", "--resume", "a", "--accept_changes", "true", data=data) == 0
+    assert len(record("a")["accepted_changes"]) == 1
+    assert record("a")["fingerprint"] != before
+
+
 def test_a_finished_run_may_train_longer(run, have) -> None:
     assert run("fit", "--run", "whole", "--trainer.max_epochs", "4") == 0
     have("finished", "a")

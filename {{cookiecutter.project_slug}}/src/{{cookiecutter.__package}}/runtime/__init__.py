@@ -12,7 +12,7 @@ On the LightningDataModule:
 - ``class_names``: a list of texts. Predictions and exports name the classes by it.
 - ``predict_paths``: an argument of ``__init__``, a list of paths or None. ``predict PATH …`` fills it, and
   ``predict_dataloader`` then yields what is in them.
-- ``fingerprint()``: a text that changes when the data change. Every run records it.
+- ``fingerprint()``: a text that changes when the data change. Every run records it, and is not resumed on other data.
 - ``baseline()``: what a trivial model reaches, ``{name: {metric: value}}``. The report shows it.
 - ``fold`` and ``num_folds``: arguments of ``__init__``, both or none. They choose a part for cross-validation.
 

@@ -76,8 +76,8 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
             chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
     for callback in chosen:
         if isinstance(callback, ModelCheckpoint) and run is not None:
-            callback.dirpath = callback.dirpath or str(run.checkpoints)
-            callback.save_last = False  # `last.ckpt` is the state to go on from, of every run
+            if callback.dirpath is None:
+                callback.dirpath, callback.save_last = str(run.checkpoints), False  # `last.ckpt` there is the resume's
             # a resumed run writes over what it had written after its last save, and leaves no second version
             callback._enable_version_counter = False
         if isinstance(callback, SpikeDetection):

@@ -6,18 +6,19 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from .checkpoints import flat
 from .commands import PROGRAM
 from .errors import UserError
-from .randomness import generators, seed_streams
+from .randomness import Order
 from .runs import Run
 
 # Anything else would make it another run.
@@ -105,14 +106,31 @@ def fingerprint(tell: Callable[[], Any] | None, loaders: list[Any]) -> str | Non
     total, digest = 0, hashlib.blake2b(digest_size=8)
     with isolate_rng():
         try:
-            for dataset in (loader.dataset for loader in loaders):
-                count, held = len(dataset), generators(dataset)
-                for number in range(min(_ITEMS, count)):
-                    seed_streams(number, held)  # those held are seeded again before each batch
-                    item = default_collate([dataset[number * count // min(_ITEMS, count)]])
-                    plain = apply_to_collection(item, Tensor, lambda of: hashlib.sha256(of.numpy()).digest())
+            for loader in loaders:
+                count = len(loader.dataset)
+                for item in _some_items(loader, range(0, count, -(-count // _ITEMS))):
+                    # an item that is made of anything else can't be collated
+                    plain = apply_to_collection(default_collate([item]), Tensor, _hash)
                     digest.update(repr(plain).encode())
                 total += count
         except Exception:  # of a stream, or whatever a data set raises that is not indexed by numbers
             return None
     return f"{total} items, {digest.hexdigest()}"
+
+
+def _some_items(loader: DataLoader, indices: range) -> DataLoader:
+    """Read items where the loader reads them: files that a data set opens must not be open when workers are forked."""
+    workers = min(1, loader.num_workers)
+    place = SimpleNamespace(dataset=loader.dataset, num_workers=workers, key=(0,), rank_key=0, train=False)
+    return DataLoader(
+        loader.dataset,
+        batch_size=None,
+        sampler=Order(indices, place),
+        num_workers=workers,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+    )
+
+
+def _hash(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()

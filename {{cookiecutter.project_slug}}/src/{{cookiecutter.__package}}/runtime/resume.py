@@ -80,7 +80,7 @@ class ExactResume(Callback):
         if signum:
             raise signals.Stopped(signum)
 
-    def save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, **progress: Any) -> None:
+    def save(self, trainer: Any, pl_module: pl.LightningModule, **progress: Any) -> None:
         """Save the state, with progress that Lightning would lose; every process has to call this."""
         if self.folder is None:
             return
@@ -174,9 +174,9 @@ class ExactResume(Callback):
             if self.new:
                 loggers.log_options(trainer.loggers, flat(self.options) | {"fingerprint": self._data})
 
-    def _correct_progress(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _correct_progress(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Bring Lightning's counters to what they were; it takes a stop between two batches for one within a batch."""
-        fit_loop: Any = trainer.fit_loop
+        fit_loop = trainer.fit_loop
         loop = fit_loop.epoch_loop
         loop._batches_that_stepped = self._restored.pop("step")
         loop.batch_progress.total.ready = loop.batch_progress.total.started + 1
