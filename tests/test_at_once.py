@@ -29,8 +29,8 @@ COMMANDS = {
 }
 # Where each waits for the other one, in the middle of its work.
 PLACES = {
-    "sweep": ("module", "ImageClassifier", "on_validation_epoch_end"),
-    "fit": ("module", "ImageClassifier", "on_validation_epoch_end"),
+    "sweep": ("module", "ImageClassifier", "on_train_epoch_end"),
+    "fit": ("module", "ImageClassifier", "on_train_epoch_end"),
     "test": ("module", "ImageClassifier", "on_test_epoch_end"),
     "report": ("runtime.commands", "report", "write"),
     "export": ("runtime.commands", "export", "_compare"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -135,12 +137,14 @@ def test_what_a_killed_export_left_is_removed_by_the_next_one_and_a_refused_one_
     code, output = exported(project)
     assert code == 0, output
     before = (folder / "export" / "model.onnx").read_bytes()
-    (folder / ".export.k1ll3d").mkdir()
-    (folder / ".export.k1ll3d" / "model.onnx").write_bytes(b"half")
+    for name, age in ((".export.k1ll3d", 2 * 86400), (".export.runs", 60)):  # seconds; the second one may be under way
+        (folder / name).mkdir()
+        (folder / name / "model.onnx").write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age,) * 2)
     [(code, output)] = run(project, ["export", "--tolerance=0"], own=True)
 
     assert code == 1, output
-    assert not list(folder.glob(".export*"))
+    assert [left.name for left in folder.glob(".export*")] == [".export.runs"]
     assert (folder / "export" / "model.onnx").read_bytes() == before
 
 

@@ -196,7 +196,7 @@ for name in ("sections", "headline"):
 def test_a_report_that_fails_or_is_gone_leaves_the_training_finished_and_says_why(bake_project):
     project = bake_project({"logger": "csv"})
     report = f"{PACKAGE}.runtime.commands.report"
-    before = f"import {report} as r\ndef page(*_): raise KeyError('odd')\nr.page = page"
+    before = f"import {report} as r\ndef write(*_): raise KeyError('odd')\nr.write = write"
     code, output = run_one(project, "fit", "--run=a", *SMALL, before=before)
     assert code == 0
     assert "No report was written: KeyError: 'odd'" in output
@@ -492,7 +492,12 @@ def test_every_text_of_a_run_is_escaped(report, make_run):
         ("status", "started", "command", "device", "machine", "python", "error", "ended", "debug", "fingerprint"),
         HOSTILE,
     )
-    record |= {"git": {"commit": HOSTILE, "dirty": True}, "versions": {HOSTILE: HOSTILE}, "loaders": [HOSTILE], "accepted_changes": [HOSTILE]}
+    record |= {
+        "git": {"commit": HOSTILE, "dirty": True},
+        "versions": {HOSTILE: HOSTILE},
+        "loaders": [HOSTILE],
+        "accepted_changes": [HOSTILE],
+    }
     record |= {"baseline": {HOSTILE: {f"test/{HOSTILE}": 1.0}}, "headline": [HOSTILE, "max", HOSTILE]}
     config = {"data": {"root": HOSTILE}, "trainer": {}, HOSTILE: HOSTILE}
     one = make_run("a", columns, {f"test/{HOSTILE}": 1.0, "test/text": HOSTILE}, config, **record)

@@ -115,7 +115,7 @@ def test_the_test_column_has_the_headline_or_else_what_comes_nearest(project, re
 @pytest.mark.parametrize(("mode", "best"), [("min", "0.25"), ("max", "0.75")])
 def test_a_run_under_way_shows_its_best_epoch_so_far(project, mode, best):
     metrics = "epoch,step,val/x,train/x\n0,1,,9\n0,2,0.75,\n1,4,0.25,\n1,4,nan,\n2,6,0.5,\n"
-    make_run(project, "a", metrics=metrics, status="running", metric="val/x", mode=mode)
+    make_run(project, "a", metrics=metrics, status="running", metric="val/x", mode=mode, epochs=3)
     row = rows(project)["a"]
     assert (row["best"], row["epochs"], row["status"]) == (best, "3", "interrupted")
 

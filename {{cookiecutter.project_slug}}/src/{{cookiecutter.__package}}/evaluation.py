@@ -105,8 +105,8 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str
     if size > DRAWN:
         wrong = counts.clone().fill_diagonal_(0).flatten().sort(descending=True, stable=True)
         most = zip(wrong.indices[:DRAWN].tolist(), wrong.values[:DRAWN].tolist(), strict=True)
-        rows = [(names[i // size], names[i % size], count) for i, count in most if count]
-        return charts.table(["class", "taken for", "images"], rows, "numbers")
+        pairs = [(names[i // size], names[i % size], count) for i, count in most if count]
+        return charts.table(["class", "taken for", "images"], pairs, "numbers")
     depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()  # percent; few are seen beside many
     cell = charts.Markup('<b class="{}" style="--depth:{}%" title="{} {}: {}">{}</b>')
     rows: list[list[str]] = [[name] for name in names]

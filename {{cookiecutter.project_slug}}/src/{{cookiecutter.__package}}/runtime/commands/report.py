@@ -135,7 +135,8 @@ def _sections(make: Callable[[], RunCLI]) -> list[Part]:
         columns = predictions.compute(cli)
         sections = contract.get("sections", cli.model, cli.datamodule)
         for title, html in sections(columns, cli.datamodule) if cli.trainer.is_global_zero else ():
-            parts.append((str(title), _drawn(html if callable(html) else partial(str, html))))
+            draw: Any = html if callable(html) else partial(str, html)
+            parts.append((str(title), _drawn(draw)))
     except Exception as error:  # the data or the checkpoint may be gone: the rest of the report is still of use
         parts.append(("Sections of the task", _missing(brief(error))))
     except SystemExit:  # which the parser has explained

@@ -54,7 +54,7 @@ def row_of(run: runs.Run) -> dict[str, Any]:
     """One row of the table, by the names of `COLUMNS`; what is not known is None."""
     record = run.record
     metric = str(record["metric"]) if record.get("metric") else None
-    epochs, best = _progress(run, metric)
+    best = _best(run, metric)
     seconds = _number(record.get("seconds"))
     if seconds is not None and run.status == "running":
         with suppress(OSError):  # the record is written once in an epoch
@@ -65,22 +65,19 @@ def row_of(run: runs.Run) -> dict[str, Any]:
         "metric": metric,
         "best": best if best is not None else _number(record.get("best_score")),
         "test": _test(run, metric),
-        "epochs": _number(record.get("epochs")) or epochs,
+        "epochs": _number(record.get("epochs")),
         "time": None if seconds is None else round(seconds, 1),
         "started": str(record.get("started", "")) or None,
     }
 
 
-def _progress(run: runs.Run, metric: str | None) -> tuple[int | None, float | None]:
-    """Epochs with a value of the metric in ``metrics.csv``, and the best of these values."""
-    values: dict[str, float] = {}
-    best = max if run.record.get("mode") == "max" else min
+def _best(run: runs.Run, metric: str | None) -> float | None:
+    """The best value of the metric in ``metrics.csv``."""
+    best, values = max if run.record.get("mode") == "max" else min, []
     file = run.folder / "metrics.csv"
-    with suppress(OSError, ValueError, KeyError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
-        for line in csv.DictReader(stream):
-            if metric and line.get(metric) and math.isfinite(value := float(line[metric])):
-                values[line["epoch"]] = best(value, values.get(line["epoch"], value))
-    return len(values) or None, best(values.values(), default=None)
+    with suppress(OSError, ValueError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
+        values = [float(line[metric]) for line in csv.DictReader(stream) if metric and line.get(metric)]
+    return best(filter(math.isfinite, values), default=None)
 
 
 def _test(run: runs.Run, metric: str | None) -> float | None:

@@ -147,10 +147,7 @@ class Sweep:
             UserError: Several in a row have failed.
         """
         failures = 0
-        while len(self._trials(State.COMPLETE, State.PRUNED)) < wanted:
-            if not (taken := self._take(wanted)):  # other processes train what is still wanted
-                time.sleep(1)
-                continue
+        while taken := self._take(wanted):
             trial, claim = taken
             with claim:
                 failed = self._train(trial)
@@ -162,19 +159,21 @@ class Sweep:
         return self.study.get_trials(deepcopy=False, states=states)
 
     def _take(self, wanted: int) -> tuple[Trial | FrozenTrial, AcquireReturnProxy] | None:
-        """Take a trial that no process has, or a new one; None where other processes have all that are still wanted."""
-        with self.lock:
-            for trial in self._trials(State.RUNNING):
-                with suppress(Timeout):
-                    claim = self._claim(trial.number)
-                    if trial.params.keys() == self.space.space.keys():
-                        return trial, claim
-                    with claim:  # its process died before all values were chosen
-                        self.study.tell(trial.number, state=State.FAIL)
-            if len(self._trials(State.COMPLETE, State.PRUNED, State.RUNNING)) >= wanted:
-                return None
-            trial = self.study.ask(self.space.distributions)
-            return trial, self._claim(trial.number)
+        """Take a trial that no process has, or a new one, with its lock; None where all that are wanted have ended."""
+        while len(self._trials(State.COMPLETE, State.PRUNED)) < wanted:
+            with self.lock:
+                for trial in self._trials(State.RUNNING):
+                    with suppress(Timeout):
+                        claim = self._claim(trial.number)
+                        if trial.params.keys() == self.space.space.keys():
+                            return trial, claim
+                        with claim:  # its process died before all values were chosen
+                            self.study.tell(trial.number, state=State.FAIL)
+                if len(self._trials(State.COMPLETE, State.PRUNED, State.RUNNING)) < wanted:
+                    trial = self.study.ask(self.space.distributions)
+                    return trial, self._claim(trial.number)
+            time.sleep(1)  # other processes train what is still wanted
+        return None
 
     def _claim(self, number: int) -> AcquireReturnProxy:
         """Take the lock of a trial; it is a `Timeout` if another process has it."""
