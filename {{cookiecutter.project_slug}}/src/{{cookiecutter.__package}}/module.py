@@ -42,7 +42,7 @@ class ImageClassifier(pl.LightningModule):
         facts: What an exported model has to know, ``mean`` and ``std`` of the images among it; taken from the data.
 
     Raises:
-        UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit them.
+        UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit.
     """
 
     headline = ("accuracy", "max", "%")
@@ -62,7 +62,15 @@ class ImageClassifier(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
-        self.network = build(network, input_shape, num_classes)
+        try:
+            inspect.signature(network).bind(input_shape, num_classes)
+        except TypeError as error:
+            name = getattr(network, "__name__", "network")
+            raise UserError(
+                f"model.network is {name}, which does not take input_shape and num_classes. Write a function that does,"
+                f" such as: def build(input_shape, num_classes): return {name}(num_classes=num_classes)"
+            ) from error
+        self.network = network(input_shape, num_classes)
         self.num_classes = num_classes
         self.facts = facts or {}
         self.optimizer = optimizer
@@ -89,9 +97,8 @@ class ImageClassifier(pl.LightningModule):
         logits = self.network(images)
         if logits.shape[1:] != (self.num_classes,):
             raise UserError(
-                f"the network maps images {tuple(images.shape)} to {tuple(logits.shape)}, and there are"
-                f" {self.num_classes} classes. Let its last layer have num_classes outputs:"
-                " nn.Linear(features, num_classes)"
+                f"the network's output is {tuple(logits.shape)}, but there are {self.num_classes} classes. Let its last"
+                " layer have num_classes outputs, such as nn.Linear(features, num_classes)."
             )
         return logits
 
@@ -99,8 +106,7 @@ class ImageClassifier(pl.LightningModule):
         images, labels = batch  # (B, C, H, W) float, (B,) int64
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        # `self.log` and `update` of a metric take as long as a small network's step. So a step only adds its loss to
-        # the epoch's sum, and logs where it is written.
+        # `self.log`, and `update` of a metric, take as long as a small network's step.
         self.train_loss.sum_value.add_(loss.detach())
         if self.trainer.is_last_batch:
             mean = self.train_loss.sum_value / (batch_idx + 1)
@@ -166,19 +172,3 @@ class ImageClassifier(pl.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
             config |= {"interval": "epoch", "monitor": scheduler.monitor}
         return {"optimizer": optimizer, "lr_scheduler": config}
-
-
-def build(network: NetworkCallable, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network; a function that takes other arguments is refused with the lines to write."""
-    try:
-        inspect.signature(network).bind(input_shape, num_classes)
-    except TypeError as error:
-        name = getattr(network, "__name__", "network")
-        raise UserError(
-            f"model.network is {name}, which does not take input_shape and num_classes. Write into network.py:\n"
-            f"from {network.__module__} import {name}\n"
-            "def build(input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:\n"
-            f"    return {name}(num_classes=num_classes)  # it gets images of input_shape[0] channels\n"
-            f"and give --model.network {__package__}.network.build"
-        ) from error
-    return network(input_shape, num_classes)
