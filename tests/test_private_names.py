@@ -32,7 +32,6 @@ PRIVATE = {
     "pytorch_lightning.callbacks.ModelCheckpoint()": ["_enable_version_counter"],
     "pytorch_lightning.loggers.csv_logs.ExperimentWriter": ["_check_log_dir_exists", "_rewrite_with_new_header"],
     "pytorch_lightning.loggers.CSVLogger()": ["_experiment"],
-    "pytorch_lightning.loggers.MLFlowLogger()": ["_tracking_uri"],
     "pytorch_lightning.loggers.WandbLogger()": ["_wandb_init"],
     "pytorch_lightning.profilers.Profiler()": ["_local_rank"],
     "pytorch_lightning.Trainer()": ["_logger_connector", "_data_connector", "_val_check_time_interval", "_active_loop"],

@@ -53,5 +53,4 @@ def test_exported_module_maps_pixels_to_the_probabilities_of_the_model() -> None
 
 def test_compiling_leaves_the_names_of_the_weights_alone() -> None:
     plain, compiled = classifier(), classifier(compile=True)
-    compiled.setup("fit")  # marks the network; it would be compiled when it is first called
     assert list(compiled.state_dict()) == list(plain.state_dict())

@@ -10,16 +10,13 @@ import pytorch_lightning as pl
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, SumMetric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import SumMetric
 
 from . import evaluation
 from .data import DataModule
 from .runtime.errors import UserError
 from .runtime.predictions import table
 from .runtime.schedule import WarmupCosine
-
-NetworkCallable = Callable[[tuple[int, int, int], int], nn.Module]
 
 
 class ImageClassifier(pl.LightningModule):
@@ -42,7 +39,7 @@ class ImageClassifier(pl.LightningModule):
         facts: What an exported model has to know, ``mean`` and ``std`` of the images among it; taken from the data.
 
     Raises:
-        UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit them.
+        UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit.
     """
 
     headline = ("accuracy", "max", "%")
@@ -51,7 +48,7 @@ class ImageClassifier(pl.LightningModule):
         self,
         input_shape: tuple[int, int, int],
         num_classes: int,
-        network: NetworkCallable,
+        network: Callable[[tuple[int, int, int], int], nn.Module],
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["step", "epoch"] = "step",
@@ -62,36 +59,33 @@ class ImageClassifier(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
-        self.network = build(network, input_shape, num_classes)
+        try:
+            inspect.signature(network).bind(input_shape, num_classes)
+        except TypeError as error:
+            name = getattr(network, "__name__", "network")
+            raise UserError(
+                f"model.network is {name}, which does not take input_shape and num_classes. Write a function that does,"
+                f" such as: def build(input_shape, num_classes): return {name}(num_classes=num_classes)"
+            ) from error
+        self.network = network(input_shape, num_classes)
         self.num_classes = num_classes
         self.facts = facts or {}
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.label_smoothing = label_smoothing
-        self.compile_network = compile
-        self.train_loss = SumMetric()  # of an epoch's batches; it is saved in the midst of an epoch too
-        self.val_metrics = self._metrics(num_classes)
-        self.test_metrics = self._metrics(num_classes)
-
-    @staticmethod
-    def _metrics(num_classes: int) -> Any:
-        accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        return nn.ModuleDict({"loss": MeanMetric(nan_strategy="ignore"), "accuracy": accuracy})
-
-    def setup(self, stage: str) -> None:
-        if self.compile_network:
+        if compile:
             # In place, unlike `torch.compile(network)`, which would put "_orig_mod." into every checkpoint key.
             self.network.compile()
+        self.train_loss = SumMetric()  # of an epoch's batches; it is saved in the midst of an epoch too
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)``, float, normalised, to logits ``(B, num_classes)``."""
         logits = self.network(images)
         if logits.shape[1:] != (self.num_classes,):
             raise UserError(
-                f"the network maps images {tuple(images.shape)} to {tuple(logits.shape)}, and there are"
-                f" {self.num_classes} classes. Let its last layer have num_classes outputs:"
-                " nn.Linear(features, num_classes)"
+                f"the network's output is {tuple(logits.shape)}, but there are {self.num_classes} classes. Let its last"
+                " layer have num_classes outputs, such as nn.Linear(features, num_classes)."
             )
         return logits
 
@@ -99,36 +93,29 @@ class ImageClassifier(pl.LightningModule):
         images, labels = batch  # (B, C, H, W) float, (B,) int64
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        # `self.log` and `update` of a metric take as long as a small network's step. So a step only adds its loss to
-        # the epoch's sum, and logs where it is written.
+        # `self.log`, and `update` of a metric, take as long as a small network's step.
         self.train_loss.sum_value.add_(loss.detach())
         if self.trainer.is_last_batch:
             mean = self.train_loss.sum_value / (batch_idx + 1)
             self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
             self.train_loss.reset()
-        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] set outside of __init__
-        if (self.global_step + 1) % every == 0:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self.log("train/loss_step", loss)
             self.log("train/accuracy_step", (logits.argmax(dim=1) == labels).float().mean())
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._evaluate(batch, self.val_metrics)
-
-    def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"val/{name}": metric for name, metric in self.val_metrics.items()}, prog_bar=True)
+        return self._evaluate(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._evaluate(batch, self.test_metrics)
+        return self._evaluate(batch, "test")
 
-    def on_test_epoch_end(self) -> None:
-        self.log_dict({f"test/{name}": metric for name, metric in self.test_metrics.items()})
-
-    def _evaluate(self, batch: tuple[Tensor, Tensor], metrics: Any) -> Tensor:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
         images, labels = batch
         logits = self(images)
-        metrics["loss"].update(F.cross_entropy(logits, labels), weight=len(labels))
-        metrics["accuracy"].update(logits, labels)
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        metrics = {f"{split}/loss": F.cross_entropy(logits, labels), f"{split}/accuracy": accuracy}
+        self.log_dict(metrics, prog_bar=split == "val", batch_size=len(labels), sync_dist=True)
         return logits  # (B, num_classes), for callbacks
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -166,19 +153,3 @@ class ImageClassifier(pl.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
             config |= {"interval": "epoch", "monitor": scheduler.monitor}
         return {"optimizer": optimizer, "lr_scheduler": config}
-
-
-def build(network: NetworkCallable, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network; a function that takes other arguments is refused with the lines to write."""
-    try:
-        inspect.signature(network).bind(input_shape, num_classes)
-    except TypeError as error:
-        name = getattr(network, "__name__", "network")
-        raise UserError(
-            f"model.network is {name}, which does not take input_shape and num_classes. Write into network.py:\n"
-            f"from {network.__module__} import {name}\n"
-            "def build(input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:\n"
-            f"    return {name}(num_classes=num_classes)  # it gets images of input_shape[0] channels\n"
-            f"and give --model.network {__package__}.network.build"
-        ) from error
-    return network(input_shape, num_classes)
