@@ -55,7 +55,6 @@ PRIVATE = {
     "torchmetrics.MeanMetric()": ["_defaults", "_update_count"],
     "jsonargparse.ArgumentParser()": ["_actions"],
     "torch.utils.data.DataLoader()": ["_iterator"],
-    "torch": ["_dynamo"],
 }
 # … and names without an underscore that no documentation promises.
 UNDOCUMENTED = {
