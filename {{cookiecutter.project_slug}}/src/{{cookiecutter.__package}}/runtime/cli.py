@@ -142,12 +142,12 @@ class RunCLI(LightningCLI):
             self._parse_again(parser, args, self.run)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
-        accept = bool(self.config[self.config.subcommand].accept_changes)
-        before = changes.options_of(run, self._checkpoint)
+        fit, accept = self._command == "fit", bool(self.config[self.config.subcommand].accept_changes)
+        before = changes.options_of(run, self._checkpoint if fit else None)
         at = args.index(self.config.subcommand) + 1
         args = [*args[:at], "-c", str(run.config_file), *args[at:]]
         self.config = parser.parse_args(args)
-        if self.config.subcommand == "fit":
+        if fit:
             if repeated := changes.repeated(args, before, flat(self._plain())):
                 self.config = parser.parse_args([argument for argument in args if argument not in repeated])
             changes.refuse(run, before, flat(self._plain()), accept)
