@@ -143,11 +143,12 @@ class RunCLI(LightningCLI):
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
         parser.check_config(run.config_file)
-        before = changes.options_of(run, self._checkpoint)
+        fit = self._command == "fit"
+        before = changes.options_of(run, self._checkpoint if fit else None)
         at = args.index(self.config.subcommand) + 1
         args = [*args[:at], "-c", str(run.config_file), *args[at:]]
         self.config = parser.parse_args(args)
-        if self.config.subcommand == "fit":
+        if fit:
             if repeated := changes.repeated(args, before, flat(self._plain())):
                 self.config = parser.parse_args([argument for argument in args if argument not in repeated])
             changes.refuse(run, before, flat(self._plain()), bool(self.config.fit.accept_changes))
