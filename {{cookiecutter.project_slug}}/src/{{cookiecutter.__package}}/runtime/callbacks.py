@@ -71,11 +71,10 @@ class Throughput(Callback):
         self.run = run
         self._items, self._seconds, self._since = 0, 0.0, 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._items, self._seconds, self._since = 0, 0.0, time.perf_counter()
+
+    on_train_start = on_train_epoch_start  # which is not called where a run goes on within an epoch
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
