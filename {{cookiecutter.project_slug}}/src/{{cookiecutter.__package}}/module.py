@@ -16,7 +16,6 @@ from . import evaluation
 from .data import DataModule
 from .runtime.errors import UserError
 from .runtime.predictions import table
-from .runtime.schedule import WarmupCosine
 
 
 class ImageClassifier(pl.LightningModule):
@@ -147,8 +146,6 @@ class ImageClassifier(pl.LightningModule):
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)
-        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
-            scheduler.set_total_steps(self.trainer.estimated_stepping_batches)
         config = {"scheduler": scheduler, "interval": self.scheduler_interval}
         if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
             config |= {"interval": "epoch", "monitor": scheduler.monitor}

@@ -17,10 +17,11 @@ from torch import Tensor
 from . import contract, loggers
 from .errors import UserError
 from .runs import Run
+from .schedule import WarmupCosine
 
 
 class CheckCallbacks(Callback):
-    """See to it that Lightning's callbacks can do their work, and that what is tested are the weights that are kept.
+    """See to it that callbacks and schedules can do their work, and that the weights that are kept are tested.
 
     Raises:
         UserError: A callback or schedule monitors a validation metric that is not logged, before the first epoch.
@@ -30,6 +31,11 @@ class CheckCallbacks(Callback):
         if stage != "fit":
             # checkpoints hold averaged weights; after a training this callback would put the latest ones in their place
             trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]
+
+    def on_fit_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, WarmupCosine) and config.scheduler.total_steps is None:
+                config.scheduler.set_total_steps(trainer.estimated_stepping_batches)
 
     def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         logged = trainer.callback_metrics
@@ -65,11 +71,10 @@ class Throughput(Callback):
         self.run = run
         self._items, self._seconds, self._since = 0, 0.0, 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._items, self._seconds, self._since = 0, 0.0, time.perf_counter()
+
+    on_train_start = on_train_epoch_start  # which is not called where a run goes on within an epoch
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

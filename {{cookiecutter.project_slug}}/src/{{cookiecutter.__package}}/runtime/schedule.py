@@ -33,7 +33,7 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
     def set_total_steps(self, total_steps: float) -> None:
         """Set the length, before the first step; `math.inf` if there is no end."""
         self.total_steps = total_steps
-        for group, peak in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+        for group, peak in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
             group["lr"] = peak * self._factor(0)
 
     def get_lr(self) -> list[float | torch.Tensor]:
