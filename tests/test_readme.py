@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import FILES, FIRST, FRONTS, PACKAGE, ROOT, SHARED, TEMPLATE
+from project import FILES, FIRST, FRONTS, PACKAGE, ROOT, SHARED, TASKS, TEMPLATE
 from tables import BEGIN, END, PROMPTS_PAGE, refused_and_warned, split_at_tables
 from test_render import render
 
@@ -79,7 +79,9 @@ def test_every_link_leads_to_a_file_or_a_heading(baked, task, name):
 def test_every_file_that_is_named_exists(baked, task, document):
     # between backticks, or in a command; what a run writes is named by its folder, runs/
     text = (baked[task] / document).read_text(encoding="utf-8").replace("{{cookiecutter.project_slug}}/", "")
-    files = SHARED | FRONTS[task] if task else SHARED.union(*FRONTS.values())
+    # the template's own pages name the parts of files too
+    parts = {"/".join(part.relative_to(TASKS).parts[1:]) for part in TASKS.rglob("*.part.*")}
+    files = SHARED | FRONTS[task] if task else SHARED.union(parts, *FRONTS.values())
     named = re.findall(r"(?<![\w/.<])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|yaml|yml|toml|npz|json|cff))\b(?!\.\w)", text)
     known = {path.name for folder in (ROOT / "tests", ROOT / "hooks", ROOT) for path in folder.iterdir()}
     known |= {file.rsplit("/")[-1] for file in files} | WRITTEN
