@@ -11,7 +11,7 @@ import shlex
 import sys
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
-TASKS = ("image_classification",)
+TASKS = ("image_classification", "own")
 
 
 def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
@@ -45,10 +45,31 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
     return "\n".join(lines)
 
 
-def place_licence(chosen: str) -> None:
+def is_kept() -> bool:
+    """Whether cookiecutter was told to keep the files that were there (``--skip-if-file-exists``)."""
+    file = os.path.join(".tasks", "rendered.txt")
+    try:
+        with open(file, encoding="utf-8") as stream:
+            kept = stream.read() == "by nobody yet"  # as the pre hook left it
+        os.unlink(file)
+    except FileNotFoundError:
+        kept = False
+    return kept
+
+
+def place(source: str, target: str, keep: bool) -> None:
+    """Move a file, in the place of one that is there, or keep that one."""
+    if keep and os.path.exists(target):
+        os.unlink(source)
+    else:
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        os.replace(source, target)
+
+
+def place_licence(chosen: str, keep: bool) -> None:
     """Make the chosen licence the project's, and remove the others."""
     if chosen in LICENSES:
-        os.replace(os.path.join(".licenses", f"{chosen}.txt"), "LICENSE")
+        place(os.path.join(".licenses", f"{chosen}.txt"), "LICENSE", keep)
     for name in LICENSES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(".licenses", f"{name}.txt"))
@@ -56,7 +77,7 @@ def place_licence(chosen: str) -> None:
         os.rmdir(".licenses")  # stays if a project that is generated anew has files of its own there
 
 
-def place_front(chosen: str) -> None:
+def place_front(chosen: str, keep: bool) -> None:
     """Move the files of the chosen task to where they belong in the project, and remove those of the others.
 
     Files with ``.part.`` in their names are parts of other files, and are in them already.
@@ -64,11 +85,10 @@ def place_front(chosen: str) -> None:
     for task in TASKS:
         front = os.path.join(".tasks", task)
         for folder, _, names in os.walk(front, topdown=False):
-            target = os.path.relpath(folder, front)
             for name in names:
                 if task == chosen and ".part." not in name:
-                    os.makedirs(target, exist_ok=True)
-                    os.replace(os.path.join(folder, name), os.path.join(target, name))
+                    target = os.path.join(os.path.relpath(folder, front), name)
+                    place(os.path.join(folder, name), target, keep)
                 else:
                     os.unlink(os.path.join(folder, name))
             os.rmdir(folder)
@@ -79,8 +99,9 @@ def place_front(chosen: str) -> None:
 def main() -> None:
     """Finish the project in the current directory."""
     answers = json.loads(r"""{{ cookiecutter | tojson }}""")
-    place_licence(answers["license"])
-    place_front(answers["__task"])
+    keep = is_kept()
+    place_licence(answers["license"], keep)
+    place_front(answers["__task"], keep)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows' code pages cannot print every path
     print(next_commands(os.getcwd(), answers, windows=os.name == "nt"))

@@ -38,9 +38,14 @@ FRONTS = {
         *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
         "scripts/make_corrupt_mnist.py",
     },
+    "own": {
+        *(f"src/{PACKAGE}/{name}" for name in ("__main__.py", "data.py", "module.py", "train.py", "digits.npz")),
+        *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/course.md"),
+        *("tests/conftest.py", "tests/test_train.py"),
+    },
 }
-TASK_OF: dict[str, str] = {}  # by data set; of the others it is image classification
-FIRST = {"image_classification": "digits"}  # of each task, the data set that is bundled
+TASK_OF = {"own": "own"}  # by data set; of the others it is image classification
+FIRST = {"image_classification": "digits", "own": "own"}  # of each task, the data set that is bundled
 FILES = SHARED | FRONTS["image_classification"]  # of the default project
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (

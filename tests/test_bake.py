@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from combinations import VALUES
-from project import ROOT, TASKS, TEMPLATE, clean_environment, package_files
+from project import FIRST, ROOT, TASKS, TEMPLATE, clean_environment, package_files
 from test_render import FACTS, files_below, render
 
 TEXTS = ("description", "author_name")
@@ -18,7 +18,7 @@ ANSWERS = [
     {},
     {"license": "GPL-3.0", "dataset": "image_folder", "logger": "mlflow", "accelerator": "gpu", "torch_build": "cu128"},
     {
-        **{"license": "none", "logger": "none", "torch_build": "cpu", "precision": "64-true"},
+        **{"license": "none", "dataset": "own", "logger": "none", "torch_build": "cpu", "precision": "64-true"},
         "description": "It's 100 % \N{SNOWMAN}: a & b <c> #d",
         "author_name": "O'Brien \N{SNOWMAN}",
     },
@@ -99,10 +99,10 @@ def test_ruff_is_content_with_the_template_in_place(command):
 
 
 @pytest.mark.timeout(300)
-def test_pyright_is_content_with_the_default_project_and_the_template(bake_project):
-    project = bake_project({})
-    environment = clean_environment(project)
-    for folder in (project, ROOT):
+def test_pyright_is_content_with_a_project_of_each_task_and_the_template(tmp_path):
+    projects = [render({"dataset": dataset}, tmp_path / dataset) for dataset in FIRST.values()]
+    for folder in (*projects, ROOT):
+        environment = clean_environment(projects[0])
         done = subprocess.run(
             [sys.executable, "-m", "pyright", "--pythonpath", sys.executable],
             cwd=folder,

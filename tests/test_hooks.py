@@ -657,8 +657,22 @@ def test_a_second_bake_replaces_the_front_and_keeps_files_of_ones_own(bake_proje
     assert [path.name for path in mine.parent.iterdir()] == ["todo.txt"]
 
 
+def test_a_bake_that_keeps_what_is_there_keeps_the_front_and_the_licence(bake_project):
+    project = bake_project({})
+    mine = [project / "src" / "my_lightning_project" / "module.py", project / "LICENSE", project / "README.md"]
+    for file in mine:
+        file.write_text("mine")
+    (project / "docs" / "data.md").unlink()
+
+    bake_project({}, overwrite_if_exists=True, skip_if_file_exists=True)
+
+    assert [file.read_text() for file in mine] == ["mine"] * 3
+    assert (project / "docs" / "data.md").is_file()
+    assert not (project / ".tasks").exists()
+
+
 def test_every_task_has_a_front_that_the_hook_knows():
-    assert set(POST.TASKS) == {folder.name for folder in TASKS.iterdir()} == set(FRONTS)
+    assert set(POST.TASKS) == {folder.name for folder in TASKS.iterdir() if folder.is_dir()} == set(FRONTS)
 
 
 @pytest.mark.parametrize("dataset", PRE.CHOICES["dataset"])

@@ -21,7 +21,10 @@ DOCUMENTS = [
 # what commands write into a project, and git and cruft beside it
 WRITTEN = {"config.yaml", "run.json", "test.json", "validate.json", "best.yaml", ".cruft.json"}
 # what the recipes have the user write
-RECIPES = {f"src/{PACKAGE}/mine.py", f"src/{PACKAGE}/sign.py", "mine.py", "sign.py", "stripes.py"}
+RECIPES = {
+    *(name for stem in ("course", "mine", "sign") for name in (f"src/{PACKAGE}/{stem}.py", f"{stem}.py")),
+    *("exercise.py", "stripes.py"),
+}
 PROMPTS = {
     name: value
     for name, value in json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8")).items()

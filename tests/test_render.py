@@ -167,7 +167,7 @@ def the_documents_name_the_answers(project: Path, answers: Answers) -> None:
     texts = read(project / "README.md") + read(project / "docs" / "clusters.md")
     devices = "This project starts with accelerator `{accelerator}`, devices `{devices}`, precision `{precision}` and "
     for sentence in (
-        f"The data set is **{answers['dataset']}**",
+        "bundled **digits**" if task_of(answers) == "own" else f"The data set is **{answers['dataset']}**",
         f"This project logs to **{answers['logger']}**. {LOOK[answers['logger']]}",
         (devices + "strategy `{strategy}`.").format(**answers),
     ):
