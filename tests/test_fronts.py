@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 import shlex
 import subprocess
@@ -9,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from project import PACKAGE, TASKS, clean_environment
-from stress import differences
+from stress import DDP, differences
 from test_own_classes import kill_after
 from test_recipes import blocks, fit_in, recipe, swap_classes
 from test_render import render
@@ -94,12 +97,45 @@ def test_the_own_tests_of_the_smallest_front_pass(tmp_path):
     assert " passed" in done.stdout
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_the_smallest_front_trains_and_predicts_in_every_precision_of_a_cpu(own, precision):
+    project, _ = own
+    fit = ["fit", f"--run={precision}", "--trainer.precision", precision, *SHORT, "--trainer.max_epochs=5"]
+    answers = run(project, fit, ["predict", f"--run={precision}"], own=True)
+
+    assert [code for code, _ in answers] == [0, 0], answers
+    assert json.loads((project / "runs" / precision / "test.json").read_text())["test/accuracy"] > 0.7
+
+
+def test_two_processes_share_the_digits_and_predict_each_once(own):
+    project, _ = own
+    for command in (["fit", "--run=two", *DDP, "--trainer.max_epochs=1"], ["predict", "--run=two"]):
+        process = shared(own=True).start(project, [command], processes=2)
+        assert process.wait() == 0, process.output()
+
+    assert torch.load(project / "runs" / "two" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 11
+    with (project / "runs" / "two" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        assert [int(row["index"]) for row in csv.DictReader(file)] == list(range(360))
+
+
+# Others' code may import what is installed, such as torchmetrics matplotlib, and that Pillow.
+_WITHOUT = f"""
+import builtins, runpy, sys
+
+def only_others(name, globals=None, *rest, real=__import__, **named):
+    if name.split(".")[0] in ("PIL", "torchvision") and (globals or {{}}).get("__name__", "").startswith({PACKAGE!r}):
+        raise ModuleNotFoundError(f"No module named {{name}}")
+    return real(name, globals, *rest, **named)
+
+builtins.__import__ = only_others
+runpy.run_module({PACKAGE!r}, run_name="__main__", alter_sys=True)
+"""
+
+
 def test_a_project_that_is_not_of_images_needs_neither_torchvision_nor_pillow(tmp_path):
     project = render(ANSWERS, tmp_path)
-    blocked = "import runpy, sys; sys.modules |= {'PIL': None, 'torchvision': None}; sys.argv[:1] = []\n"
     done = subprocess.run(
-        [sys.executable, "-c", f"{blocked}runpy.run_module({PACKAGE!r}, run_name='__main__', alter_sys=True)"]
-        + [PACKAGE, "fit", "--run=alone", *SHORT],
+        [sys.executable, "-c", _WITHOUT, "fit", "--run=alone", *SHORT],
         cwd=project,
         env=clean_environment(project),
         capture_output=True,
