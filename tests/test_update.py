@@ -128,6 +128,52 @@ def test_an_update_brings_what_the_template_changed_and_keeps_what_the_owner_did
     assert shell("git diff --name-only --diff-filter=U; find . -name '*.rej'", project, environment) == ""
 
 
+def test_a_project_of_another_task_is_updated_too(create, template, environment):
+    project = create({"dataset": "own"})
+    module = project / "src" / PACKAGE / "module.py"
+    module.write_text(module.read_text(encoding="utf-8") + "\n\nMINE = 1\n", encoding="utf-8")
+    commit(project, environment)
+    front = template / TEMPLATE.name / ".tasks" / "own"
+    change(front / "configs" / "default.part.yaml", "hidden_size: 128", "hidden_size: 256")
+    for name in ("data.py", "module.py"):
+        file = front / "src" / "{{cookiecutter.__package}}" / name
+        file.write_text("# Better by one line.\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    shell("git commit --quiet --all -m B", template, environment)
+
+    assert UPDATED in shell("cruft update --skip-apply-ask", project, environment)
+
+    assert module.read_text(encoding="utf-8").startswith("# Better by one line.\n")
+    assert module.read_text(encoding="utf-8").endswith("\n\nMINE = 1\n")
+    assert (module.parent / "data.py").read_text(encoding="utf-8").startswith("# Better by one line.\n")
+    assert "hidden_size: 256" in (project / DEFAULT).read_text(encoding="utf-8")
+    assert (
+        shell("git diff --name-only --diff-filter=U; find . -name '*.rej' -o -name .tasks", project, environment) == ""
+    )
+
+
+def test_the_documented_line_exchanges_the_front(create, environment, tmp_path):
+    project = create()
+    own = project / "src" / PACKAGE
+    (own / "mine.py").write_text("MINE = 1\n")
+    (own / "module.py").write_text("MINE = 2\n" + (own / "module.py").read_text(encoding="utf-8"), encoding="utf-8")
+    change(project / DEFAULT, "max_epochs: 20", "max_epochs: 7")
+    commit(project, environment)
+    page = (project / "docs" / "update.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^cruft update .*--variables-to-update.*$", page, flags=re.MULTILINE)
+
+    assert UPDATED in shell(line, project, environment)
+    assert f"UU src/{PACKAGE}/module.py" in shell("git status --short", project, environment)
+    shell(f"git checkout --theirs src/{PACKAGE}/module.py", project, environment)
+
+    change(project / DEFAULT, "max_epochs: 7", "max_epochs: 20")
+    (own / "mine.py").unlink()
+    (project / ".cruft.json").unlink()
+    arguments = ["cookiecutter", GITHUB, "--no-input", "-o", str(tmp_path / "new"), "dataset=own"]
+    shell(arguments, tmp_path, environment)
+    (new,) = (tmp_path / "new").iterdir()
+    assert_same(project, new)
+
+
 def test_a_line_that_both_changed_is_marked_in_the_file(create, template, environment):
     project = create()
     default = project / "configs" / "default.yaml"
