@@ -9,7 +9,7 @@ from itertools import cycle
 import datasets
 import pytest
 from combinations import Answers, covering
-from project import ROOT
+from project import FIRST, ROOT, task_of
 from warm import shared
 
 HARDWARE = {
@@ -18,7 +18,7 @@ HARDWARE = {
     "devices": ("auto", "1", "2"),
     "strategy": ("auto", "ddp"),
 }
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder")
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder", "own")
 LOGGERS = ("wandb", "tensorboard", "mlflow", "csv", "none")
 # a few batches; the answers decide over the rest
 SHORT = (
@@ -46,7 +46,7 @@ def test_every_value_is_trained():
 def test_a_project_trains_tests_resumes_and_trains_again(bake_project, tmp_path, answers: Answers, record_property):
     project = bake_project(answers)
     options = [*SHORT]
-    if answers["dataset"] != "digits":  # which is part of the project
+    if answers["dataset"] not in FIRST.values():  # which are part of the project
         options += datasets.write(answers["dataset"], tmp_path / "files")
     commands = [
         ["fit", "--trainer.fast_dev_run=true", *options],
@@ -58,7 +58,8 @@ def test_a_project_trains_tests_resumes_and_trains_again(bake_project, tmp_path,
     ]
     processes = 2 if answers["devices"] == "2" else 1
     for arguments in commands:
-        command = shared().start(project, [arguments], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
+        warm = shared(own=task_of(answers) == "own")
+        command = warm.start(project, [arguments], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
         code, output = command.wait(), command.output()
         assert code == 0, f"{arguments}: exit {code}\n{output}"
         assert "Traceback" not in output

@@ -50,12 +50,13 @@ def create(template: Path, tmp_path: Path, environment: dict[str, str]) -> Calla
 def improve(template: Path, environment: dict[str, str]) -> None:
     """Commit to the template what an author does in a year: change files, add and remove one, add a prompt."""
     project = template / TEMPLATE.name
-    change(project / "configs" / "default.yaml", "batch_size: 64", "batch_size: 128")
-    change(project / "configs" / "default.yaml", "dropout: 0.1", "dropout: 0.2")
+    front = project / ".tasks" / "image_classification"
+    change(front / "configs" / "default.part.yaml", "batch_size: 64", "batch_size: 128")
+    change(front / "configs" / "default.part.yaml", "dropout: 0.1", "dropout: 0.2")
     change(project / "configs" / "fsdp.yaml", "trainer:\n", "trainer:\n  max_epochs: 5\n")
     change(project / "README.md", "\n## Install\n", "\n## Installation\n")
-    for name in ("network.py", "runtime/cli.py"):
-        file = project / "src" / "{{cookiecutter.__package}}" / name
+    for folder, name in ((front, "network.py"), (project, "runtime/cli.py")):
+        file = folder / "src" / "{{cookiecutter.__package}}" / name
         file.write_text("# Better by one line.\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
     (project / "configs" / "new.yaml").write_text('trainer:\n  max_epochs: {{ cookiecutter.epochs }} # "new"\n')
     (project / "configs" / "profile.yaml").unlink()
@@ -125,6 +126,52 @@ def test_an_update_brings_what_the_template_changed_and_keeps_what_the_owner_did
     assert not (project / "configs" / "profile.yaml").exists()
     assert not (project / "configs" / "fsdp.yaml").exists()
     assert shell("git diff --name-only --diff-filter=U; find . -name '*.rej'", project, environment) == ""
+
+
+def test_a_project_of_another_task_is_updated_too(create, template, environment):
+    project = create({"dataset": "own"})
+    module = project / "src" / PACKAGE / "module.py"
+    module.write_text(module.read_text(encoding="utf-8") + "\n\nMINE = 1\n", encoding="utf-8")
+    commit(project, environment)
+    front = template / TEMPLATE.name / ".tasks" / "own"
+    change(front / "configs" / "default.part.yaml", "hidden_size: 128", "hidden_size: 256")
+    for name in ("data.py", "module.py"):
+        file = front / "src" / "{{cookiecutter.__package}}" / name
+        file.write_text("# Better by one line.\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    shell("git commit --quiet --all -m B", template, environment)
+
+    assert UPDATED in shell("cruft update --skip-apply-ask", project, environment)
+
+    assert module.read_text(encoding="utf-8").startswith("# Better by one line.\n")
+    assert module.read_text(encoding="utf-8").endswith("\n\nMINE = 1\n")
+    assert (module.parent / "data.py").read_text(encoding="utf-8").startswith("# Better by one line.\n")
+    assert "hidden_size: 256" in (project / DEFAULT).read_text(encoding="utf-8")
+    assert (
+        shell("git diff --name-only --diff-filter=U; find . -name '*.rej' -o -name .tasks", project, environment) == ""
+    )
+
+
+def test_the_documented_line_exchanges_the_front(create, environment, tmp_path):
+    project = create()
+    own = project / "src" / PACKAGE
+    (own / "mine.py").write_text("MINE = 1\n")
+    (own / "module.py").write_text("MINE = 2\n" + (own / "module.py").read_text(encoding="utf-8"), encoding="utf-8")
+    change(project / DEFAULT, "max_epochs: 20", "max_epochs: 7")
+    commit(project, environment)
+    page = (project / "docs" / "update.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^cruft update .*--variables-to-update.*$", page, flags=re.MULTILINE)
+
+    assert UPDATED in shell(line, project, environment)
+    assert f"UU src/{PACKAGE}/module.py" in shell("git status --short", project, environment)
+    shell(f"git checkout --theirs src/{PACKAGE}/module.py", project, environment)
+
+    change(project / DEFAULT, "max_epochs: 7", "max_epochs: 20")
+    (own / "mine.py").unlink()
+    (project / ".cruft.json").unlink()
+    arguments = ["cookiecutter", GITHUB, "--no-input", "-o", str(tmp_path / "new"), "dataset=own"]
+    shell(arguments, tmp_path, environment)
+    (new,) = (tmp_path / "new").iterdir()
+    assert_same(project, new)
 
 
 def test_a_line_that_both_changed_is_marked_in_the_file(create, template, environment):
