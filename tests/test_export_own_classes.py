@@ -140,7 +140,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next_one_and_a_refused_one_
     for name, age in ((".export.k1ll3d", 2 * 86400), (".export.runs", 60)):  # seconds; the second one may be under way
         (folder / name).mkdir()
         (folder / name / "model.onnx").write_bytes(b"half")
-        os.utime(folder / name, (time.time() - age,) * 2)
+        os.utime(folder / name, (time.time() - age, time.time() - age))
     [(code, output)] = run(project, ["export", "--tolerance=0"], own=True)
 
     assert code == 1, output

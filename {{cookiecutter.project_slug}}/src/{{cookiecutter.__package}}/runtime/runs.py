@@ -260,7 +260,7 @@ def _newest(root: Path, finished: bool) -> Run:
     for run in (*(run for run in found if any(run.checkpoints.glob("*.ckpt"))), *found):
         return run
     if finished:
-        debugging = [f"{run.name} ({run.record.get('debug')})" for run in every(root) if run.record.get("status") == "finished"]
+        debugging = [f"{run.name} ({run.record.get('debug')})" for run in every(root) if run.status == "finished"]
         but = f" but for debugging, such as {debugging[0]}, which --run takes" if debugging else ""
         raise UserError(f"no finished run in {root}{but}. Train one with: fit; or name a checkpoint: --ckpt_path FILE")
     raise UserError(f"no unfinished run in {root} to resume. Start one with: fit")

@@ -115,7 +115,8 @@ def _no_better(files: Files) -> Iterator[str]:
     sign = 1 if files.run.record["headline"][1] == "max" else -1
     for name, reached in baseline.items():
         if metric in reached and not sign * files.test[metric] > sign * reached[metric]:
-            yield f"{metric} {files.metrics[metric]} is no better than {files.written(metric, reached[metric])}: {name}."
+            than = f"{files.written(metric, reached[metric])} ({name})"
+            yield f"{metric} {files.metrics[metric]} is no better than the baseline's {than}."
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
