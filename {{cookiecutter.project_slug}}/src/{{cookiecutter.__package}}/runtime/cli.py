@@ -261,6 +261,8 @@ class RunCLI(LightningCLI):
             self._checkpoint = checkpoints.read(self.ckpt_path)
         if self._checkpoint is not None:
             checkpoints.check_model(str(self.ckpt_path), self._checkpoint, self.model)
+            with suppress(Exception):  # Lightning loads it after `setup`, which the data module may need for it
+                self.datamodule.load_state_dict(self._checkpoint[type(self.datamodule).__qualname__])
         fit = self.subcommand == "fit"
         new = fit and not trainer.fast_dev_run
         self.position = checkpoints.position(self._checkpoint) if new and self._checkpoint else Position()

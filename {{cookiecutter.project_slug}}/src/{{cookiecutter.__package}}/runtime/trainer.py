@@ -128,7 +128,7 @@ class TrainerCLI(RunCLI):
             logged_as=logged_as,
             linked=self.links,
             class_names=None if names is None else [str(name) for name in names],
-            headline=self.contract.headline,
+            headline=contract.get("headline", self.model, self.datamodule),
             metric=getattr(monitor, "monitor", None),
             mode=getattr(monitor, "mode", None),
             debug=self.config.fit.debug,
