@@ -257,11 +257,10 @@ class RunCLI(LightningCLI):
         """Make the run's folder, and a Trainer that writes into it."""
         options = self.config_init[str(self.subcommand)]
         trainer = options.trainer
-        if self._checkpoint is None and self.ckpt_path is not None:
-            self._checkpoint = checkpoints.read(self.ckpt_path)
-        if self._checkpoint is not None:
+        if self.ckpt_path is not None:
+            self._checkpoint = self._checkpoint or checkpoints.read(self.ckpt_path)
             checkpoints.check_model(str(self.ckpt_path), self._checkpoint, self.model)
-            with suppress(Exception):  # Lightning loads it after `setup`, which the data module may need for it
+            with suppress(Exception):  # Lightning loads it again after `setup`, which a data module may need for it
                 self.datamodule.load_state_dict(self._checkpoint[type(self.datamodule).__qualname__])
         fit = self.subcommand == "fit"
         new = fit and not trainer.fast_dev_run
@@ -297,6 +296,5 @@ class RunCLI(LightningCLI):
 
     def load(self) -> Any:
         """Load the checkpoint's weights into the model, for use without a Trainer, and return the model."""
-        assert self.ckpt_path is not None
-        self.model.load_state_dict(checkpoints.read(self.ckpt_path)["state_dict"], strict=self.model.strict_loading)
+        self.model.load_state_dict(checkpoints.read(str(self.ckpt_path))["state_dict"], strict=self.model.strict_loading)
         return self.model.eval()
