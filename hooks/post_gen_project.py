@@ -1,4 +1,4 @@
-"""Put the chosen licence in its place and print the next commands.
+"""Put the chosen licence and the task's front in their places and print the next commands.
 
 Every bake starts a Python for this, so it imports little: pathlib would take 5 milliseconds.
 """
@@ -11,6 +11,7 @@ import shlex
 import sys
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
+TASKS = ("image_classification",)
 
 
 def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
@@ -32,7 +33,7 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
     if answers["torch_build"] != "default":
         # pip reads no index from pyproject.toml; once this torch is there, the next line leaves it alone.
         index = f"https://download.pytorch.org/whl/{answers['torch_build']}"
-        lines += [f"  python -m pip install torch torchvision --index-url {index}"]
+        lines += [f"  python -m pip install {answers['__torch_packages']} --index-url {index}"]
     lines += [
         '  python -m pip install -e ".[dev]"',
         f"  python -m {answers['__package']} fit",
@@ -44,16 +45,42 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Finish the project in the current directory."""
-    answers = json.loads(r"""{{ cookiecutter | tojson }}""")
-    if answers["license"] in LICENSES:
-        os.replace(os.path.join(".licenses", f"{answers['license']}.txt"), "LICENSE")
+def place_licence(chosen: str) -> None:
+    """Make the chosen licence the project's, and remove the others."""
+    if chosen in LICENSES:
+        os.replace(os.path.join(".licenses", f"{chosen}.txt"), "LICENSE")
     for name in LICENSES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(".licenses", f"{name}.txt"))
     with contextlib.suppress(OSError):
         os.rmdir(".licenses")  # stays if a project that is generated anew has files of its own there
+
+
+def place_front(chosen: str) -> None:
+    """Move the files of the chosen task to where they belong in the project, and remove those of the others.
+
+    Files with ``.part.`` in their names are parts of other files, and are in them already.
+    """
+    for task in TASKS:
+        front = os.path.join(".tasks", task)
+        for folder, _, names in os.walk(front, topdown=False):
+            target = os.path.relpath(folder, front)
+            for name in names:
+                if task == chosen and ".part." not in name:
+                    os.makedirs(target, exist_ok=True)
+                    os.replace(os.path.join(folder, name), os.path.join(target, name))
+                else:
+                    os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)
+    with contextlib.suppress(OSError):
+        os.rmdir(".tasks")  # stays like .licenses
+
+
+def main() -> None:
+    """Finish the project in the current directory."""
+    answers = json.loads(r"""{{ cookiecutter | tojson }}""")
+    place_licence(answers["license"])
+    place_front(answers["__task"])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows' code pages cannot print every path
     print(next_commands(os.getcwd(), answers, windows=os.name == "nt"))

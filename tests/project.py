@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 PACKAGE = "my_lightning_project"
-# What a project consists of; with the licence "none" there is no LICENSE.
-FILES = {
+TASKS = TEMPLATE / ".tasks"  # the front of each task, from which the post hook takes one
+# What every project has; with the licence "none" there is no LICENSE.
+SHARED = {
     *(".dockerignore", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "AGENTS.md"),
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
-    *(f"docs/{page}.md" for page in ("clusters", "data", "evaluate", "export", "how-it-works", "loggers", "own-code")),
+    *(f"docs/{page}.md" for page in ("clusters", "evaluate", "export", "how-it-works", "loggers", "own-code")),
     *(f"docs/{page}.md" for page in ("resume", "search", "tested", "update")),
-    *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "overfit", "profile", "quick")),
-    *("configs/sweep.yaml", "configs/wandb_sweep.yaml", "scripts/make_corrupt_mnist.py", "scripts/train.sbatch"),
-    # the user's …
-    *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__", "data", "datasets", "evaluation", "inputs")),
-    *(f"src/{PACKAGE}/{name}.py" for name in ("module", "network", "train")),
-    f"src/{PACKAGE}/digits.npz",
-    # … and the machinery
+    *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "profile", "quick")),
+    "scripts/train.sbatch",
+    f"src/{PACKAGE}/__init__.py",
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "checkpoints")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("cli", "contract", "data", "errors", "folders", "hardware")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("loaders", "locks", "loggers", "parser", "predictions")),
@@ -31,12 +29,41 @@ FILES = {
     *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("model_card.md", "report.html", "sweep.html")),
     *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
 }
+# What a project has for its task: what its user reads and changes.
+FRONTS = {
+    "image_classification": {
+        *(f"src/{PACKAGE}/{name}.py" for name in ("__main__", "data", "datasets", "evaluation", "inputs", "module")),
+        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz"),
+        *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/data.md"),
+        *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
+        "scripts/make_corrupt_mnist.py",
+    },
+}
+TASK_OF: dict[str, str] = {}  # by data set; of the others it is image classification
+FIRST = {"image_classification": "digits"}  # of each task, the data set that is bundled
+FILES = SHARED | FRONTS["image_classification"]  # of the default project
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (
     *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"),
     *("--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2"),
     *("--trainer.log_every_n_steps=1", "--trainer.limit_test_batches=2", "--data.batch_size=16"),
 )
+
+
+def task_of(answers: Mapping[str, str]) -> str:
+    """The task that answers lead to."""
+    return TASK_OF.get(answers.get("dataset", ""), "image_classification")
+
+
+def package_files(task: str = "image_classification") -> dict[str, Path]:
+    """The files of a project's package as they stand in the template, by their places in the package."""
+    folders = [folder / "src" / "{{cookiecutter.__package}}" for folder in (TEMPLATE, TASKS / task)]
+    return {
+        path.relative_to(folder).as_posix(): path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def clean_environment(project: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from combinations import VALUES
-from project import ROOT, TEMPLATE, clean_environment
+from project import ROOT, TASKS, TEMPLATE, clean_environment, package_files
 from test_render import FACTS, files_below, render
 
 TEXTS = ("description", "author_name")
@@ -52,7 +52,9 @@ def test_a_bake_writes_what_is_checked_for_every_combination_of_answers(bake_pro
 
 
 def test_the_code_has_no_jinja():
-    for path in (TEMPLATE / "src").rglob("*.py"):
+    paths = [*(TEMPLATE / "src").rglob("*.py"), *TASKS.glob("*/src/*/*.py")]
+    assert len(paths) > 40
+    for path in paths:
         assert "{{ cookiecutter" not in path.read_text(encoding="utf-8"), path
         assert "{%" not in path.read_text(encoding="utf-8"), path
 
@@ -60,7 +62,7 @@ def test_the_code_has_no_jinja():
 def test_the_bundled_digits_are_those_of_scikit_learn():
     source = pytest.importorskip("sklearn.datasets").load_digits()
     order = np.random.default_rng(0).permutation(1797)
-    with np.load(TEMPLATE / "src" / "{{cookiecutter.__package}}" / "digits.npz") as arrays:
+    with np.load(package_files()["digits.npz"]) as arrays:
         for part, indices in (("test", np.sort(order[:360])), ("train", np.sort(order[360:]))):
             assert (np.rint(arrays[f"{part}_images"] * (16 / 255)) == source.images[indices]).all()
             assert (arrays[f"{part}_labels"] == source.target[indices]).all()
@@ -86,6 +88,7 @@ def test_ruff_is_content_with_the_template_in_place(command):
             "hooks",
             "tests",
             TEMPLATE / "src",
+            *TASKS.glob("*/src"),
             *(["--ignore=N999"] if command == ["check"] else []),
         ],
         cwd=ROOT,

@@ -17,7 +17,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from project import PACKAGE, SMALL, TEMPLATE, clean_environment
+from project import PACKAGE, SMALL, clean_environment, package_files
 from warm import run
 
 
@@ -63,7 +63,7 @@ def test_exported_models_predict_what_the_checkpoint_does_on_all_test_digits(bak
     folder = project / "runs" / "a" / "export"
     assert {file.name for file in folder.iterdir()} == {"model.onnx", "model.pt2", "README.md"}
     assert not list(folder.parent.glob(".export*"))
-    with np.load(TEMPLATE / "src" / "{{cookiecutter.__package}}" / "digits.npz") as digits:
+    with np.load(package_files()["digits.npz"]) as digits:
         images = digits["test_images"][:, None]
     expected = probabilities_of_checkpoint(project, torch.from_numpy(images), 0.3055, 0.3765).numpy()
     session = onnxruntime.InferenceSession(folder / "model.onnx")

@@ -24,8 +24,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from project import FRONTS, ROOT, TASKS, task_of
 
-ROOT = Path(__file__).parents[1]
 PROMPTS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 Bake = Callable[..., Path]
 
@@ -632,6 +632,39 @@ def test_a_second_bake_without_a_licence_keeps_the_one_that_is_there(bake: Bake)
     (bake({"license": "none"}) / "LICENSE").write_text("mine")
     project = bake({"license": "none"}, overwrite_if_exists=True)
     assert (project / "LICENSE").read_text() == "mine"
+
+
+def test_the_front_of_the_task_is_put_in_place_and_no_other(bake_project):
+    project = bake_project({})
+    assert not (project / ".tasks").exists()
+    assert [path for path in project.rglob("*") if ".part." in path.name] == []
+
+
+def test_a_second_bake_replaces_the_front_and_keeps_files_of_ones_own(bake_project):
+    project = bake_project({})
+    network = project / "src" / "my_lightning_project" / "network.py"
+    before = network.read_bytes()
+    network.write_bytes(before + b"MINE = 1\n")
+    mine = project / ".tasks" / "todo.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    (network.parent / "mine.py").write_text("MINE = 2\n")
+
+    assert bake_project({}, overwrite_if_exists=True) == project
+
+    assert network.read_bytes() == before
+    assert (network.parent / "mine.py").read_text() == "MINE = 2\n"
+    assert [path.name for path in mine.parent.iterdir()] == ["todo.txt"]
+
+
+def test_every_task_has_a_front_that_the_hook_knows():
+    assert set(POST.TASKS) == {folder.name for folder in TASKS.iterdir()} == set(FRONTS)
+
+
+@pytest.mark.parametrize("dataset", PRE.CHOICES["dataset"])
+def test_the_task_follows_from_the_data_set(dataset):
+    context = generate_context(str(ROOT / "cookiecutter.json"), extra_context={"dataset": dataset})
+    assert prompt_for_config(context, no_input=True)["__task"] == task_of({"dataset": dataset})
 
 
 def test_a_warning_is_printed_and_the_project_written(bake: Bake, capfd):

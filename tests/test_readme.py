@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import FILES, PACKAGE, ROOT, TEMPLATE
+from project import FILES, FIRST, FRONTS, PACKAGE, ROOT, SHARED, TASKS, TEMPLATE
 from tables import BEGIN, END, PROMPTS_PAGE, refused_and_warned, split_at_tables
+from test_render import render
 
 PAGE = PROMPTS_PAGE.read_text(encoding="utf-8")
 TESTS_PAGE = ROOT / "tests" / "README.md"
 OF_THE_TEMPLATE = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", PROMPTS_PAGE, TESTS_PAGE)
-OF_A_PROJECT = (*sorted(TEMPLATE.glob("*.md")), *sorted(TEMPLATE.glob("docs/*.md")))
-DOCUMENTS = [pytest.param(file, id=str(file.relative_to(ROOT))) for file in (*OF_THE_TEMPLATE, *OF_A_PROJECT)]
+# None stands for the template, and a task for a project of it
+DOCUMENTS = [
+    *((None, file.relative_to(ROOT).as_posix()) for file in OF_THE_TEMPLATE),
+    *((task, name) for task in FRONTS for name in sorted(SHARED | FRONTS[task]) if name.endswith(".md")),
+]
 # what commands write into a project, and git and cruft beside it
 WRITTEN = {"config.yaml", "run.json", "test.json", "validate.json", "best.yaml", ".cruft.json"}
 # what the recipes have the user write
@@ -46,14 +50,22 @@ def test_the_prompts_are_all_there_in_their_order_with_every_choice_default_firs
             assert f"`{PROMPTS[name]}`" in text
 
 
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory) -> dict[str | None, Path]:
+    """The template's folder, and that of a project of each task."""
+    folder = tmp_path_factory.mktemp("baked")
+    return {None: ROOT} | {task: render({"dataset": FIRST[task]}, folder / task) for task in FRONTS}
+
+
 def headings(file: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_link_leads_to_a_file_or_a_heading(document):
+@pytest.mark.parametrize(("task", "name"), DOCUMENTS)
+def test_every_link_leads_to_a_file_or_a_heading(baked, task, name):
+    document = baked[task] / name
     for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
         if target.startswith("http"):
             continue
@@ -63,24 +75,26 @@ def test_every_link_leads_to_a_file_or_a_heading(document):
         assert not heading or heading in headings(file), target
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_file_that_is_named_exists(document):
+@pytest.mark.parametrize(("task", "document"), DOCUMENTS)
+def test_every_file_that_is_named_exists(baked, task, document):
     # between backticks, or in a command; what a run writes is named by its folder, runs/
-    text = document.read_text(encoding="utf-8").replace("{{cookiecutter.project_slug}}/", "")
-    text = text.replace("{{ cookiecutter.__package }}", PACKAGE)
+    text = (baked[task] / document).read_text(encoding="utf-8").replace("{{cookiecutter.project_slug}}/", "")
+    # the template's own pages name the parts of files too
+    parts = {"/".join(part.relative_to(TASKS).parts[1:]) for part in TASKS.rglob("*.part.*")}
+    files = SHARED | FRONTS[task] if task else SHARED.union(parts, *FRONTS.values())
     named = re.findall(r"(?<![\w/.<])((?:[\w.-]+/)*[\w.-]+\.(?:py|md|yaml|yml|toml|npz|json|cff))\b(?!\.\w)", text)
     known = {path.name for folder in (ROOT / "tests", ROOT / "hooks", ROOT) for path in folder.iterdir()}
-    known |= {file.rsplit("/")[-1] for file in FILES} | WRITTEN
+    known |= {file.rsplit("/")[-1] for file in files} | WRITTEN
     for name in named:
         if name.startswith("runs/") or name in RECIPES:
             continue
-        there = (ROOT / name).is_file() or any(f"/{file}".endswith(f"/{name}") for file in FILES)
+        there = (ROOT / name).is_file() or any(f"/{file}".endswith(f"/{name}") for file in files)
         assert there if "/" in name else name in known, name
 
 
-@pytest.mark.parametrize(("file", "most"), [(ROOT / "README.md", 1200), (TEMPLATE / "README.md", 800)])
-def test_a_readme_is_read_in_minutes(file, most):
-    assert len(file.read_text(encoding="utf-8").split()) <= most
+@pytest.mark.parametrize(("task", "most"), [(None, 1200), *((task, 800) for task in FRONTS)])
+def test_a_readme_is_read_in_minutes(baked, task, most):
+    assert len((baked[task] / "README.md").read_text(encoding="utf-8").split()) <= most
 
 
 def test_every_file_of_tests_is_named_with_what_it_asks():
@@ -88,9 +102,10 @@ def test_every_file_of_tests_is_named_with_what_it_asks():
     assert [file.name for file in ROOT.glob("tests/test_*.py") if f"`tests/{file.name}`" not in page] == []
 
 
-def test_every_page_of_a_project_is_named_in_its_readme():
-    readme = (TEMPLATE / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in TEMPLATE.glob("docs/*.md") if f"docs/{page.name}" not in readme] == []
+@pytest.mark.parametrize("task", FRONTS)
+def test_every_page_of_a_project_is_named_in_its_readme(baked, task):
+    readme = (baked[task] / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in baked[task].glob("docs/*.md") if f"docs/{page.name}" not in readme] == []
 
 
 def test_the_tree_is_that_of_a_baked_project():

@@ -124,8 +124,8 @@ def test_classes_of_ones_own_need_their_two_names_and_their_options(project):
     text = recipe(project, "docs/own-code.md", "An example from beginning to end")
     classes, train = blocks(text, "python")
     options, monitor = blocks(text, "yaml")
-    readme = recipe(project, "README.md", "Your own network")
-    assert train == blocks(readme, "python")[1]
+    readme = recipe(project, "README.md", "Classes of your own")
+    assert [train] == blocks(readme, "python")
     assert options.replace("\n\n", "\n") == blocks(readme, "yaml")[0]
     (project / "src" / PACKAGE / "mine.py").write_text(classes)
     swap_classes(project, train, options, monitor)

@@ -20,7 +20,7 @@ from combinations import PRE, VALUES, Answers, all_valid, covering, is_valid, tu
 from cookiecutter.generate import generate_context, generate_files
 from cookiecutter.prompt import prompt_for_config
 from cookiecutter.utils import create_env_with_context
-from project import FILES, PACKAGE, ROOT, TEMPLATE, clean_environment
+from project import FRONTS, PACKAGE, ROOT, SHARED, clean_environment, package_files, task_of
 
 LICENSES = {
     "MIT": "MIT License",
@@ -75,7 +75,8 @@ def parsed_yaml(text: str) -> object:
 
 
 def it_has_exactly_the_files_that_it_should(project: Path, answers: Answers) -> None:
-    found, expected = files_below(project), FILES - ({"LICENSE"} if answers["license"] == "none" else set())
+    found, expected = files_below(project), SHARED | FRONTS[task_of(answers)]
+    expected = expected - ({"LICENSE"} if answers["license"] == "none" else set())
     assert found == expected, f"missing {expected - found}, unexpected {found - expected}"
 
 
@@ -98,10 +99,10 @@ def no_placeholder_is_left(project: Path, answers: Answers) -> None:
 
 
 def the_code_is_byte_for_byte_that_of_the_template(project: Path, answers: Answers) -> None:
-    source, baked = TEMPLATE / "src" / "{{cookiecutter.__package}}", project / "src" / PACKAGE
-    assert files_below(baked) == files_below(source)
-    for name in files_below(source):
-        assert (baked / name).read_bytes() == (source / name).read_bytes(), name
+    baked, files = project / "src" / PACKAGE, package_files(task_of(answers))
+    assert files_below(baked) == set(files)
+    for name, file in files.items():
+        assert (baked / name).read_bytes() == file.read_bytes(), name
 
 
 def every_yaml_and_toml_file_parses(project: Path, answers: Answers) -> None:
@@ -113,11 +114,12 @@ def every_yaml_and_toml_file_parses(project: Path, answers: Answers) -> None:
 def the_configuration_has_the_answers(project: Path, answers: Answers) -> None:
     config = yaml.safe_load(read(project / "configs" / "default.yaml"))
     given = {name: answers[name] for name in ("accelerator", "devices", "precision", "strategy")}
-    root = {"corrupt_mnist": "data/corruptmnist", "image_folder": "data/images"}.get(answers["dataset"], "data")
     found = {name: str(config["trainer"][name]) for name in given}
-    assert (config["logger"], config["data"]["dataset"], found) == (answers["logger"], answers["dataset"], given)
-    assert config["data"]["root"] == root
+    assert (config["logger"], found) == (answers["logger"], given)
     assert config["logger_options"]["project"] == "my-lightning-project"
+    if task_of(answers) == "image_classification":
+        root = {"corrupt_mnist": "data/corruptmnist", "image_folder": "data/images"}.get(answers["dataset"], "data")
+        assert (config["data"]["dataset"], config["data"]["root"]) == (answers["dataset"], root)
 
 
 def the_licence_is_the_chosen_one(project: Path, answers: Answers) -> None:
@@ -140,20 +142,24 @@ def the_chosen_logger_alone_is_a_dependency_and_the_others_are_extras(project: P
     dependencies = {re.split(r"[\[>=<]", line)[0] for line in pyproject["dependencies"]}
     assert dependencies & loggers == {answers["logger"]} & loggers
     assert loggers <= set(pyproject["optional-dependencies"])
-    assert {"torch", "torchvision", "pytorch-lightning", "torchmetrics", "jsonargparse"} <= dependencies
+    assert {"torch", "pytorch-lightning", "torchmetrics", "jsonargparse"} <= dependencies
+    of_images = {"torchvision", "pillow"}
+    assert dependencies & of_images == (of_images if task_of(answers) == "image_classification" else set())
 
 
 def the_torch_build_names_its_index_for_uv_and_for_pip(project: Path, answers: Answers) -> None:
     pyproject = tomllib.loads(read(project / "pyproject.toml"))
     build, readme = answers["torch_build"], read(project / "README.md")
-    pip = re.findall(r"^pip install torch torchvision --index-url (\S+)$", readme, flags=re.MULTILINE)
+    packages = ["torch", "torchvision"] if task_of(answers) == "image_classification" else ["torch"]
+    pip = re.findall(rf"^pip install {' '.join(packages)} --index-url (\S+)$", readme, flags=re.MULTILINE)
+    assert f"install {' '.join(packages)} --index-url" in read(project / ".github" / "workflows" / "ci.yml")
     if build == "default":
         assert "uv" not in pyproject["tool"]
         assert pip == []
         return
     url = f"https://download.pytorch.org/whl/{build}"
     assert pyproject["tool"]["uv"]["index"] == [{"name": "pytorch", "url": url, "explicit": True}]
-    assert pyproject["tool"]["uv"]["sources"] == {"torch": {"index": "pytorch"}, "torchvision": {"index": "pytorch"}}
+    assert pyproject["tool"]["uv"]["sources"] == {package: {"index": "pytorch"} for package in packages}
     assert pip == [url]
 
 
@@ -236,8 +242,7 @@ def _said_by(arguments: list[str], folder: Path) -> list[str]:
 
 _PARSE = """
 import json, sys
-from {package}.data import DataModule
-from {package}.module import ImageClassifier
+from {package} import runtime, train
 from {package}.runtime.cli import RunCLI
 
 class Built(Exception):
@@ -248,13 +253,14 @@ class OnlyParser(RunCLI):
         raise Built(parser)
 
 try:
-    OnlyParser(ImageClassifier, DataModule, ["fit"])
+    runtime.main = lambda module_class, data_class, args: OnlyParser(module_class, data_class, args)
+    train.main(["fit"])
 except Built as built:
     parser = built.args[0]
 for file in json.loads(sys.argv[1]):
     try:
         options = parser.parse_args(["fit", "-c", file]).fit
-        found = [options.logger, options.data.dataset] + [
+        found = [options.logger, getattr(options.data, "dataset", None)] + [
             str(options.trainer[name]) for name in ("accelerator", "devices", "precision", "strategy")
         ]
     except SystemExit:
@@ -263,14 +269,17 @@ for file in json.loads(sys.argv[1]):
 """
 
 
-def test_the_command_line_accepts_the_configuration_of_every_answer(tmp_path):
+@pytest.mark.parametrize("task", FRONTS)
+def test_the_command_line_accepts_the_configuration_of_every_answer(tmp_path, task):
     # each answer is the value of one option, and the parser looks at each option by itself
+    datasets = tuple(dataset for dataset in VALUES["dataset"] if task_of({"dataset": dataset}) == task)
     fields = ("logger", "dataset", "accelerator", "devices", "precision", "strategy")
-    rows = covering({field: VALUES[field] for field in fields}, 1)
+    rows = covering({**{field: VALUES[field] for field in fields}, "dataset": datasets}, 1)
     versions = {}
     for number, answers in enumerate(rows):
         file = render(answers, tmp_path / str(number)) / "configs" / "default.yaml"
-        versions[str(file)] = [answers[field] for field in fields]
+        dataset = None if task == "own" else answers["dataset"]  # it has no such option
+        versions[str(file)] = [{**answers, "dataset": dataset}[field] for field in fields]
     project = Path(next(iter(versions))).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", _PARSE.format(package=PACKAGE), json.dumps(list(versions))],

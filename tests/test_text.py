@@ -21,6 +21,7 @@ from cookiecutter.prompt import prompt_for_config
 from cookiecutter.utils import create_env_with_context
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from jinja2 import FileSystemLoader
 from markdown_it import MarkdownIt
 from project import ROOT, TEMPLATE
 
@@ -88,7 +89,9 @@ def context(answers: dict[str, str]) -> dict[str, Any]:
 
 @cache
 def _environment() -> Any:
-    return create_env_with_context({})
+    environment = create_env_with_context({})
+    environment.loader = FileSystemLoader(TEMPLATE)  # as cookiecutter has it, for parts of files
+    return environment
 
 
 def render(file: Path, answers: dict[str, Any]) -> str:

@@ -50,12 +50,13 @@ def create(template: Path, tmp_path: Path, environment: dict[str, str]) -> Calla
 def improve(template: Path, environment: dict[str, str]) -> None:
     """Commit to the template what an author does in a year: change files, add and remove one, add a prompt."""
     project = template / TEMPLATE.name
-    change(project / "configs" / "default.yaml", "batch_size: 64", "batch_size: 128")
-    change(project / "configs" / "default.yaml", "dropout: 0.1", "dropout: 0.2")
+    front = project / ".tasks" / "image_classification"
+    change(front / "configs" / "default.part.yaml", "batch_size: 64", "batch_size: 128")
+    change(front / "configs" / "default.part.yaml", "dropout: 0.1", "dropout: 0.2")
     change(project / "configs" / "fsdp.yaml", "trainer:\n", "trainer:\n  max_epochs: 5\n")
     change(project / "README.md", "\n## Install\n", "\n## Installation\n")
-    for name in ("network.py", "runtime/cli.py"):
-        file = project / "src" / "{{cookiecutter.__package}}" / name
+    for folder, name in ((front, "network.py"), (project, "runtime/cli.py")):
+        file = folder / "src" / "{{cookiecutter.__package}}" / name
         file.write_text("# Better by one line.\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
     (project / "configs" / "new.yaml").write_text('trainer:\n  max_epochs: {{ cookiecutter.epochs }} # "new"\n')
     (project / "configs" / "profile.yaml").unlink()

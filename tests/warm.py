@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from project import PACKAGE, TEMPLATE, clean_environment
+from project import PACKAGE, clean_environment, package_files
 
 # Reads requests and writes answers, a line of JSON each. Forks before any thread is started: nothing here computes.
 _SERVER = """
@@ -135,8 +135,10 @@ _MODULES = (
 
 
 def copy_package(folder: Path) -> Path:
-    """Copy a project's code, which is the same in every project, below ``folder``; return what to import it from."""
-    shutil.copytree(TEMPLATE / "src" / "{{cookiecutter.__package}}", folder / "src" / PACKAGE)
+    """Copy the code of image classification, the same in each such project; return what to import it from."""
+    for name, file in package_files().items():
+        (folder / "src" / PACKAGE / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / "src" / PACKAGE / name)
     return folder / "src"
 
 

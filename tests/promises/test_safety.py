@@ -19,7 +19,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from PIL import Image
-from project import SMALL, TEMPLATE
+from project import SMALL, package_files
 from trainings import bake, is_one_sentence, told
 from warm import run
 
@@ -209,7 +209,7 @@ HOSTILE_IMAGES = {
 @pytest.mark.parametrize("content", HOSTILE_IMAGES.values(), ids=HOSTILE_IMAGES)
 def test_a_hostile_npz_file_is_refused_in_a_sentence(untrained, tmp_path, content):
     """``fit`` with another file in the place of digits.npz."""
-    digits = TEMPLATE / "src" / "{{cookiecutter.__package}}" / "digits.npz"
+    digits = package_files()["digits.npz"]
     with zipfile.ZipFile(digits) as source, zipfile.ZipFile(untrained / "hostile.npz", "w") as hostile:
         for name in source.namelist():
             if name != "train_images.npy":

@@ -1,1 +1,1 @@
-"""A deep-learning project: `data`, `network`, `module` and `train` are the files to read and to change."""
+"""A deep-learning project: `train` names its two classes. They, and what they import, are to be read and changed."""
