@@ -179,9 +179,8 @@ class RunCLI(LightningCLI):
             run = self._run_to_resume(options, root)
             if run is None:
                 return None, ckpt_path
-            found = checkpoints.newest_whole(run.checkpoints, print)
-            self._checkpoint = found[1] if found else None
-            return run, found[0] if found else None
+            path, self._checkpoint = checkpoints.newest_whole(run.checkpoints, print) or (None, None)
+            return run, path
         if options.resume is not None:
             raise UserError(f"--resume is an option of fit. Name the run to {self.config.subcommand} with --run NAME.")
         if ckpt_path:
@@ -296,5 +295,6 @@ class RunCLI(LightningCLI):
 
     def load(self) -> Any:
         """Load the checkpoint's weights into the model, for use without a Trainer, and return the model."""
-        self.model.load_state_dict(checkpoints.read(str(self.ckpt_path))["state_dict"], strict=self.model.strict_loading)
+        weights = checkpoints.read(str(self.ckpt_path))["state_dict"]
+        self.model.load_state_dict(weights, strict=self.model.strict_loading)
         return self.model.eval()
