@@ -38,9 +38,16 @@ FRONTS = {
         *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
         "scripts/make_corrupt_mnist.py",
     },
+    "tabular": {
+        *(f"src/{PACKAGE}/{name}.py" for name in ("__main__", "data", "datasets", "evaluation", "inputs", "module")),
+        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/penguins.csv"),
+        *(f"src/{PACKAGE}/penguins.LICENSE.txt", "docs/data.md"),
+        *(f"configs/{name}.yaml" for name in ("gpu", "overfit", "sweep", "wandb_sweep")),
+        *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
+    },
 }
-TASK_OF: dict[str, str] = {}  # by data set; of the others it is image classification
-FIRST = {"image_classification": "digits"}  # of each task, the data set that is bundled
+TASK_OF = dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular")  # by data set; of the others it is image classification
+FIRST = {"image_classification": "digits", "tabular": "penguins"}  # of each task, the data set that is bundled
 FILES = SHARED | FRONTS["image_classification"]  # of the default project
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (

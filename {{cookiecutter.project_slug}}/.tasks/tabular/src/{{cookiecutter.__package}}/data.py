@@ -173,7 +173,7 @@ class DataModule(pl.LightningDataModule):
             if name is not None or option == "target":
                 check_name(table, option, name)
         kept = [i for i, text in enumerate(table.columns[self.target]) if text]
-        if len(kept) < len(table.lines):
+        if len(kept) < len(table.lines) and not self.known:
             self._tell(f"{len(table.lines) - len(kept)} rows without a value of {self.target} are left out.")
         return table.take(kept)
 

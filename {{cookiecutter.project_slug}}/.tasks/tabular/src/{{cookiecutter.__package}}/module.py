@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytorch_lightning as pl
@@ -70,7 +71,7 @@ class TableModel(pl.LightningModule):
         return nn.ModuleDict({"loss": loss, "accuracy": accuracy})
 
     def forward(self, numbers: Tensor, words: Tensor) -> Tensor:
-        """Map numbers ``(B, num_numbers)`` and words ``(B, W)`` to logits ``(B, C)``, or standardised numbers ``(B,)``."""
+        """Map numbers ``(B, num_numbers)`` and words ``(B, W)`` to logits ``(B, C)``, or to numbers ``(B,)``."""
         outputs = self.network(numbers, words)
         return outputs if self.num_outputs > 1 else outputs[:, 0]
 
@@ -111,7 +112,7 @@ class TableModel(pl.LightningModule):
         return outputs  # (B, C) or (B,), for callbacks
 
     def predict_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
-        """Return the ``index`` of each row, ``(B,)``, and ``probabilities``, ``(B, C)``, or ``prediction``, ``(B,)``."""
+        """Return the ``index`` of each row, ``(B,)``, with ``probabilities`` ``(B, C)``, or ``prediction`` ``(B,)``."""
         _, index, numbers, words = batch
         outputs = self(numbers, words).float()
         if self.num_outputs > 1:
@@ -125,7 +126,9 @@ class TableModel(pl.LightningModule):
         return table({**names, **columns}, data.class_names)
 
     def show(self, outputs: list[Tensor], batch: tuple[Tensor, ...], data: DataModule) -> dict[str, Any]:
-        """Return a picture for the logger: of the first batch, what was predicted beside what is true."""
+        """Return a picture for the logger, of the first batch, if Pillow is installed."""
+        if find_spec("PIL") is None:
+            return {}
         outputs, targets = outputs[0].cpu(), batch[2].cpu()
         if self.num_outputs > 1:
             return {"confusion": evaluation.draw_confusion(targets, outputs.argmax(dim=1), data.class_names)}

@@ -64,7 +64,9 @@ class TableNet(nn.Module):
     ) -> None:
         super().__init__()
         sizes = torch.tensor([0, *vocabulary_sizes])
-        self.first_words = nn.Buffer(sizes.cumsum(0)[:-1].clone(), persistent=False)  # of each column, in the one embedding
+        self.first_words = nn.Buffer(
+            sizes.cumsum(0)[:-1].clone(), persistent=False
+        )  # of each column, in the one embedding
         self.embedding = nn.Embedding(sum(vocabulary_sizes), embedding_size) if vocabulary_sizes else None
         num_features = num_numbers + embedding_size * len(vocabulary_sizes)
         self.linear = nn.Linear(num_features, num_outputs)
