@@ -21,6 +21,7 @@ ON_CPU = {
 }
 # Lightning and the trainer script set these for processes that they start.
 SET_BY_TRAINING = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS", "PYTORCH_NVML_BASED_CUDA_CHECK"}
+SET_BY_TRAINING |= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}  # by scikit-learn, when it is imported
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -203,7 +203,7 @@ def test_a_table_is_the_same_whatever_program_wrote_it(tmp_path, delimiter, end,
 def test_quoted_cells_may_have_delimiters_and_line_ends(tmp_path) -> None:
     file = tmp_path / "a.csv"
     with file.open("w", newline="") as stream:
-        csv.writer(stream).writerows([["a;b;c", "d"], ["1,5;2", "two\nlines"], ["", "NA"]])
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["a;b;c", "d"], ["1,5;2", "two\nlines"], ["", "NA"]])
     found = read_table(file)
     assert found.columns == {"a;b;c": ["1,5;2", ""], "d": ["two\nlines", ""]}
     assert found.lines == [3, 4]
@@ -312,7 +312,7 @@ def test_the_kind_of_the_target_follows_its_values_and_can_be_chosen(tmp_path) -
 
 
 def test_too_few_rows_are_told(tmp_path) -> None:
-    with refused("the part test has 1 of 4 rows"):
+    with refused("the part val has 0 of 4 rows"):
         table(written(tmp_path / "a.csv", rows(4)))
     with refused("data.batch_size is 100, but there are only 38 items for training"):
         table(written(tmp_path / "a.csv", rows()), batch_size=100).train_dataloader()

@@ -74,7 +74,7 @@ class DataModule(pl.LightningDataModule):
         kind: Literal["class", "number"] | None = None,
         ignore: list[str] | None = None,
         group: str | None = None,
-        batch_size: int = 32,
+        batch_size: int = 16,
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
         split_seed: int = 0,
