@@ -46,7 +46,9 @@ FRONTS = {
         *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
     },
 }
-TASK_OF = dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular")  # by data set; of the others it is image classification
+TASK_OF = dict.fromkeys(
+    ("penguins", "penguin_mass", "csv_file"), "tabular"
+)  # by data set; of the others it is image classification
 FIRST = {"image_classification": "digits", "tabular": "penguins"}  # of each task, the data set that is bundled
 FILES = SHARED | FRONTS["image_classification"]  # of the default project
 # Small, quick and the same on every machine, whatever the answers were.
