@@ -49,7 +49,7 @@ def refused(text: str):
     return pytest.raises(UserError, match=re.escape(text))
 
 
-@pytest.mark.parametrize("dataset", [name for name, source in SOURCES.items() if source.file])
+@pytest.mark.parametrize("dataset", [name for name, (file, *_) in SOURCES.items() if file])
 def test_bundled_tables_are_read_into_batches_of_the_promised_shape(dataset) -> None:
     data = bundled(dataset=dataset, batch_size=8)
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
@@ -288,9 +288,9 @@ def test_ten_thousand_columns_are_read(tmp_path) -> None:
     ("column", "value", "options", "told"),
     [
         (3, "same", {}, "the target kind has 1 value in"),
-        (3, "same", {"target": "knid"}, "data.target is knid, but"),
-        (3, "same", {"target": None}, "data.target is empty. It has size, colour, weight, kind."),
-        (3, "same", {"ignore": ["hue"]}, "data.ignore is hue, but"),
+        (3, "same", {"target": "knid"}, "data.target is knid; choose a column of"),
+        (3, "same", {"target": None}, "such as size, colour, weight, kind."),
+        (3, "same", {"ignore": ["hue"]}, "data.ignore is hue; choose a column"),
         (0, "1", {"kind": "number"}, "data.kind is number, but kind has words: large, small"),
         (3, "large", {"target": "size", "kind": "class"}, "these are no classes. Choose another --data.target"),
         (0, "1", {"ignore": ["colour", "weight"]}, "has no column to learn from"),

@@ -56,7 +56,9 @@ def test_the_column_that_a_model_looks_at_is_the_one_that_matters() -> None:
     for parameter in model.network.parameters():
         parameter.data.zero_()
     model.network.linear.weight.data[0, 2] = 1.0  # flipper_length_mm is the third number
-    table = evaluation.importance(data.splits["test"][1], model, data)
+    rows, index = data.splits["test"]
+    true = rows.tensors[2][index].double() * model.std + model.mean
+    table = evaluation.importance(index, true, model.exported(), data)
     changes = re.findall(r'<th scope="row">(\w+)</th><td>(\S+)</td>', table)
     assert changes[0][0] == "flipper_length_mm"
     assert float(changes[0][1]) > 50

@@ -91,9 +91,9 @@ class DataModule(pl.LightningDataModule):
                 raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
         if num_folds is not None and not (num_folds > 1 and 0 <= fold < num_folds):
             raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
-        known = SOURCES[dataset]
-        self.file = Path(__file__).with_name(known.file) if known.file else Path(root)
-        self.source, self.target = f"{dataset}: {known.text}", target or known.target
+        file, known_target, text = SOURCES[dataset]
+        self.file = Path(__file__).with_name(file) if file else Path(root)
+        self.source, self.target = f"{dataset}: {text}", target or known_target
         self.kind, self.ignore, self.group = kind, ignore or [], group
         self.batch_size, self.fractions, self.split_seed = batch_size, (test_fraction, val_fraction), split_seed
         self.fold, self.num_folds = fold, num_folds
@@ -150,45 +150,34 @@ class DataModule(pl.LightningDataModule):
             self.splits = {"predict": (Rows(columns, index, *Standardize(self.known["columns"])(columns)), index)}
             return
         table = self._table()
-        labels = table.columns[self.target] if self._kind(table) == "class" else None
-        parts = self._split(table, labels)
+        kind = self.known["target"]["kind"] if self.known else target_kind(table, self.target, self.kind)
+        labels = table.columns[self.target] if kind == "class" else None
+        groups = table.columns[self.group] if self.group else None
+        parts = split(len(table.lines), labels, groups, self.fractions, self.split_seed, self.fold, self.num_folds)
+        for part, of in parts.items():
+            if len(of) < 2:
+                raise UserError(
+                    f"the part {part} has {len(of)} of {len(table.lines)} rows of {table.file}; it needs 2."
+                )
         if not self.known:
             self._learn(table, labels, parts)
         columns = torch.from_numpy(encode(table, self.known["columns"]))
-        standardized = Standardize(self.known["columns"])(columns)
+        standardized, index = Standardize(self.known["columns"])(columns), torch.arange(len(columns))
         rows = Rows(*standardized, self._targets(table))
         self.splits = {part: (rows, torch.from_numpy(of)) for part, of in parts.items()}
-        index = torch.arange(len(columns))
         self.splits["predict"] = (Rows(columns, index, *standardized), self.splits["test"][1])
         self.row_names = table.names
 
     def _table(self) -> Table:
         """Read the table without the rows that have no target."""
         table = read_table(self.file)
-        for option, name in (
-            ("target", self.target),
-            ("group", self.group),
-            *(("ignore", name) for name in self.ignore),
-        ):
-            if name is not None or option == "target":
-                check_name(table, option, name)
+        given = [("target", self.target), *(("group", name) for name in (self.group,) if name)]
+        for option, name in (*given, *(("ignore", name) for name in self.ignore)):
+            check_name(table, option, name)
         kept = [i for i, text in enumerate(table.columns[self.target]) if text]
         if len(kept) < len(table.lines) and not self.known:
             self._tell(f"{len(table.lines) - len(kept)} rows without a value of {self.target} are left out.")
         return table.take(kept)
-
-    def _kind(self, table: Table) -> str:
-        return self.known["target"]["kind"] if self.known else target_kind(table, self.target, self.kind)
-
-    def _split(self, table: Table, labels: list[str] | None) -> dict[str, np.ndarray]:
-        groups = table.columns[self.group] if self.group else None
-        parts = split(len(table.lines), labels, groups, self.fractions, self.split_seed, self.fold, self.num_folds)
-        for part, rows in parts.items():
-            if len(rows) < 2:
-                raise UserError(
-                    f"the part {part} has {len(rows)} of {len(table.lines)} rows of {table.file}; it needs 2."
-                )
-        return parts
 
     def _learn(self, table: Table, labels: list[str] | None, parts: dict[str, np.ndarray]) -> None:
         """Note what is known of columns and target from the training rows."""

@@ -6,7 +6,6 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,24 +13,15 @@ import numpy as np
 from .inputs import Table
 from .runtime.errors import UserError
 
-
-@dataclass(frozen=True)
-class Source:
-    """A table that is known: its file beside this one, the column to learn, and who made it."""
-
-    file: str
-    target: str
-    text: str
-
-
 _PENGUINS = (
     "344 penguins of the Palmer Archipelago, by K. B. Gorman, T. D. Williams and W. R. Fraser,"
     " https://doi.org/10.1371/journal.pone.0090081, from palmerpenguins by A. Horst, A. Hill and K. Gorman, CC0"
 )
+# Of each table: its file beside this one, the column to learn, and who made it.
 SOURCES = {
-    "penguins": Source("penguins.csv", "species", _PENGUINS),
-    "penguin_mass": Source("penguins.csv", "body_mass_g", _PENGUINS),
-    "csv_file": Source("", "", "a table of the author's own"),
+    "penguins": ("penguins.csv", "species", _PENGUINS),
+    "penguin_mass": ("penguins.csv", "body_mass_g", _PENGUINS),
+    "csv_file": ("", "", "a table of the author's own"),
 }
 if TYPE_CHECKING:
     DatasetName = str
@@ -47,10 +37,9 @@ _DATE = re.compile(
 def check_name(table: Table, option: str, name: str | None) -> None:
     """Refuse a column that is not there; ``option`` is where its name was given."""
     if name not in table.columns:
-        near = difflib.get_close_matches(name or "", table.columns, n=1)
-        there = f"Did you mean {near[0]}?" if near else f"It has {', '.join([*table.columns][:12])}."
-        given = f"data.{option} is {name}, but {table.file} has no such column." if name else f"data.{option} is empty."
-        raise UserError(f"{given} {there} Choose one with --data.{option} COLUMN.")
+        near = difflib.get_close_matches(str(name), table.columns, n=5) or [*table.columns][:12]
+        given = f"data.{option} is {name or 'not given'}"
+        raise UserError(f"{given}; choose a column of {table.file} with --data.{option}, such as {', '.join(near)}.")
 
 
 def numbers(table: Table, name: str) -> np.ndarray | None:
@@ -75,8 +64,8 @@ def target_kind(table: Table, name: str, kind: str | None) -> str:
         raise UserError(f"data.kind is number, but {name} has words: {words} … Leave out --data.kind, or give class.")
     kind = kind or ("class" if values is None or count == 2 else "number")
     if kind == "class" and count > max(2, len(table.lines) // 2):
-        raise UserError(f"the target {name} has {count} different values in {len(table.lines)} rows: these are no"
-                        " classes. Choose another --data.target, or --data.kind number if they are numbers.")  # fmt: skip
+        many = f"the target {name} has {count} different values in {len(table.lines)} rows"
+        raise UserError(f"{many}: these are no classes. Choose another --data.target, or --data.kind number.")
     return kind
 
 
@@ -151,9 +140,8 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict
             continue
         texts = table.columns[name]
         if all(not text or _DATE.fullmatch(text) for text in texts):
-            date = next(filter(None, texts))
-            raise UserError(f"the column {name} has dates, such as {date}, which are not supported. Leave it out with"
-                            f" --data.ignore '[{name}]', or write it as numbers.")  # fmt: skip
+            told = f"the column {name} has dates, such as {next(filter(None, texts))}, which are not supported."
+            raise UserError(f"{told} Leave it out with --data.ignore '[{name}]', or write it as numbers.")
         counts = Counter(texts[i] for i in rows)
         words = sorted(word for word, count in counts.items() if count > 1)
         if len(counts) > 1 and any(words):

@@ -1,4 +1,4 @@
-"""How predictions are looked at: simple models beside it, pictures, sections of the report, what is exported."""
+"""How predictions are looked at: simple models, pictures, sections of the report, and the model that is exported."""
 
 from __future__ import annotations
 
@@ -19,21 +19,18 @@ if TYPE_CHECKING:
     from .data import DataModule
     from .module import TableModel
 
-LISTED = 24  # classes, columns and rows that a table of the report has
-SIMPLE = "For a linear model and gradient boosting on the same rows: pip install -e '.[baselines]', then train again."
+LISTED = 24  # classes and rows that a table of the report has
+TRIED = 200  # columns that are shuffled, and listed
 
 
 class Predictor(nn.Module):
-    """Map the columns of a table as they are read, ``(B, C)`` float32, to probabilities ``(B, C)`` or numbers ``(B,)``.
-
-    Args:
-        model: The model; ``facts`` of it are plain values, which are written into the exported files.
-    """
+    """Map columns as they are read, ``(B, C)`` float32, to probabilities ``(B, num_classes)`` or numbers ``(B,)``."""
 
     def __init__(self, model: TableModel) -> None:
         super().__init__()
-        self.facts, self.mean, self.std, self.num_outputs = model.facts, model.mean, model.std, model.num_outputs
+        self.facts = model.facts  # plain values, which are written into the exported files
         self.standardize, self.network = Standardize(model.facts["columns"]), model.network
+        self.mean, self.std, self.num_outputs = model.mean, model.std, model.num_outputs
 
     def forward(self, columns: Tensor) -> Tensor:
         """Predict rows."""
@@ -50,66 +47,49 @@ def measure(predicted: Tensor, true: Tensor, classes: bool) -> dict[str, float]:
 
 
 def baselines(data: DataModule) -> dict[str, dict[str, float]]:
-    """Train simple models on the run's own training rows, and measure them on its test rows.
-
-    Those of scikit-learn are there if it is installed. Merely installed, it slows the start of every command.
-    """
+    """Train simple models on the run's own training rows, those of scikit-learn if it is there, and test them."""
     data.setup("fit")
     (rows, train), (_, test), classes = data.splits["train"], data.splits["test"], data.class_names is not None
     numbers, words, targets = rows.tensors
-    mean, std = (data.facts["target"].get(name, default) for name, default in (("mean", 0.0), ("std", 1.0)))
-    if classes:
-        found = {"most frequent class": targets[train].bincount().argmax().expand(len(test))}
-    else:
-        found = {"mean of the training rows": torch.zeros(len(test))}
+    most = targets[train].bincount().argmax() if classes else targets[train].mean()
+    found = {"most frequent class" if classes else "mean of the training rows": most.expand(len(test))}
     if find_spec("sklearn"):
-        from sklearn import ensemble, linear_model
+        from sklearn import ensemble, linear_model  # here, for it takes a second
 
-        one_hot = [nn.functional.one_hot(words[:, i], size) for i, size in enumerate(data.vocabulary_sizes)]
-        kind = "Classifier" if classes else "Regressor"
         linear: Any = linear_model.LogisticRegression(max_iter=1000) if classes else linear_model.Ridge()
-        boosting = getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=0)
+        boosting: Any = ensemble.HistGradientBoostingClassifier if classes else ensemble.HistGradientBoostingRegressor
+        one_hot = [nn.functional.one_hot(words[:, i], size) for i, size in enumerate(data.vocabulary_sizes)]
         for name, model, features in (
             ("linear model", linear, torch.cat([numbers, *one_hot], dim=1).numpy()),
-            ("gradient boosting", boosting, torch.cat([numbers, words], dim=1).numpy()),
+            ("gradient boosting", boosting(random_state=0), torch.cat([numbers, words], dim=1).numpy()),
         ):
             model.fit(features[train], targets[train].numpy())
             found[name] = torch.from_numpy(model.predict(features[test]))
-    if classes:
-        return {name: measure(predicted, targets[test], True) for name, predicted in found.items()}
-    true = targets[test].double() * std + mean
-    return {name: measure(predicted * std + mean, true, False) for name, predicted in found.items()}
+    std = data.facts["target"].get("std", 1)  # the metrics are in the target's own unit
+    return {name: measure(predicted * std, targets[test] * std, classes) for name, predicted in found.items()}
 
 
-def draw_confusion(labels: Tensor, predicted: Tensor, names: list[str]) -> Any:
-    """Draw how often each class, ``(N,)``, was taken for each; of many classes the first ones."""
-    from PIL import Image, ImageDraw
+def draw(true: Tensor, predicted: Tensor, names: list[str] | None) -> Any:
+    """Draw a table of how often each class, ``(N,)``, was taken for each, or numbers ``(N,)`` over the true ones."""
+    from PIL import Image, ImageDraw  # here, for it need not be installed
 
-    names = names[:LISTED]
-    picture = Image.new("RGB", (110 + 70 * len(names), 30 + 22 * len(names)), "white")
+    names = names and names[:LISTED]
+    width, height = (110 + 70 * len(names), 30 + 22 * len(names)) if names else (360, 360)
+    picture = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(picture)
-    pen.text((8, 8), "true \\ predicted", fill="black")
-    for i, name in enumerate(names):
-        pen.text((8, 30 + 22 * i), charts.shortened(name, 15), fill="black")
-        pen.text((110 + 70 * i, 8), charts.shortened(name, 10), fill="black")
-        for j in range(len(names)):
-            count = int(((labels == i) & (predicted == j)).sum())
-            pen.text((110 + 70 * j, 30 + 22 * i), str(count), fill="black" if i == j or not count else "red")
-    return picture
-
-
-def draw_scatter(true: Tensor, predicted: Tensor) -> Any:
-    """Draw predicted numbers, ``(N,)``, over the true ones; right ones lie on the line."""
-    from PIL import Image, ImageDraw
-
-    picture, size = Image.new("RGB", (360, 360), "white"), 360
-    pen = ImageDraw.Draw(picture)
-    low, high = min(true.min(), predicted.min()).item(), max(true.max(), predicted.max()).item()
-    pen.line((20, size - 20, size - 20, 20), fill="gray")
-    pen.text((8, 4), f"predicted over true, {low:.4g} to {high:.4g}", fill="black")
-    for point in torch.stack([true, predicted], dim=1).tolist():
-        x, y = (20 + (size - 40) * (value - low) / ((high - low) or 1.0) for value in point)
-        pen.ellipse((x - 2, size - y - 2, x + 2, size - y + 2), fill="blue")
+    pen.text((8, 8), "true \\ predicted" if names else "predicted over true", fill="black")
+    for i, name in enumerate(names or ()):
+        pen.text((8, 30 + 22 * i), name[:15], fill="black")
+        pen.text((110 + 70 * i, 8), name[:10], fill="black")
+        for j in range(len(names or ())):
+            count = int(((true == i) & (predicted == j)).sum())
+            pen.text((110 + 70 * j, 30 + 22 * i), str(count), fill="red" if i != j and count else "black")
+    if not names:
+        points = torch.stack([true, predicted], dim=1)
+        places = 20 + 320 * (points - points.min()) / (points.max() - points.min()).clamp_min(1e-30)
+        pen.line((20, 340, 340, 20), fill="gray")
+        for x, y in places.tolist():
+            pen.ellipse((x - 2, 358 - y, x + 2, 362 - y), fill="blue")
     return picture
 
 
@@ -118,37 +98,35 @@ def sections(
 ) -> list[tuple[str, Callable[[], str]]]:
     """Return sections of the report: titles, with functions that write the HTML, so that one may fail alone."""
     data.setup("test")
-    index, (rows, _), names = predictions["index"], data.splits["test"], data.class_names
-    lines = [data.row_names[i] for i in index.tolist()]
+    index, names = predictions["index"], data.class_names
+    lines, true = [data.row_names[i] for i in index.tolist()], data.splits["test"][0].tensors[2][index]
     if names is not None:
-        labels, (sure, predicted) = rows.tensors[2][index], predictions["probabilities"].max(dim=1)
+        sure, predicted = predictions["probabilities"].max(dim=1)
         shown = [
-            ("Confusion matrix", partial(confusion_matrix, labels, predicted, names)),
-            ("Surest mistakes", partial(mistakes, labels, predicted, sure, names, lines)),
+            ("Confusion matrix", partial(confusion_matrix, true, predicted, names)),
+            ("Surest mistakes", partial(mistakes, true, predicted, sure, names, lines)),
         ]
     else:
-        true, predicted = rows.tensors[2][index].double() * model.std + model.mean, predictions["prediction"]
+        true, predicted = true.double() * model.std + model.mean, predictions["prediction"]
         shown = [
             ("Predicted and true", partial(scatter, true, predicted)),
             ("Largest errors", partial(residuals, true, predicted, lines)),
         ]
-    shown.append(("Which columns matter", partial(importance, index, model, data)))
-    return [*shown, ("Data", partial(contents, data))]
+    important = partial(importance, index, true, model.exported(), data)
+    return [*shown, ("Which columns matter", important), ("Data", partial(contents, data))]
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
-    """Show how often each class was taken for each, and how many of each were found; of many classes, the pairs."""
-    pairs, counts = torch.stack([labels, predicted], dim=1).unique(dim=0, return_counts=True)
-    found = {(int(i), int(j)): int(count) for (i, j), count in zip(pairs, counts, strict=True)}
-    if len(names) > LISTED:
-        wrong = sorted((pair for pair in found if pair[0] != pair[1]), key=lambda pair: -found[pair])[:LISTED]
-        body = [(names[i], names[j], found[i, j]) for i, j in wrong]
+    """Show how often each class was taken for each; of many classes, those that were confused most often."""
+    size = len(names)
+    counts = (labels * size + predicted).bincount(minlength=size**2).view(size, size)
+    if size > LISTED:
+        wrong = counts.clone().fill_diagonal_(0).flatten()
+        most = [i for i in wrong.argsort(descending=True, stable=True)[:LISTED].tolist() if wrong[i]]
+        body = [(names[i // size], names[i % size], int(wrong[i])) for i in most]
         return charts.table(["true", "predicted", "rows"], body, "numbers")
-    body = []
-    for i, name in enumerate(names):
-        counts = [found.get((i, j), 0) for j in range(len(names))]
-        share = f"{counts[i] / sum(counts):.1%}" if sum(counts) else None
-        body.append((name, *counts, share))
+    found = counts.diagonal() / counts.sum(dim=1)
+    body = [(name, *counts[i].tolist(), f"{found[i]:.1%}") for i, name in enumerate(names)]
     return charts.table(["true \\ predicted", *names, "found"], body, "numbers")
 
 
@@ -165,11 +143,10 @@ def scatter(true: Tensor, predicted: Tensor) -> str:
     """Draw predicted numbers over the true ones."""
     points = list(zip(true.tolist(), predicted.tolist(), strict=True))
     low, high = min(map(min, points)), max(map(max, points))
-    axes = charts.Axes([(low, low), (high, high), *points])
+    axes = charts.Axes([(low, low), (high, high)])
     axes.logarithmic, axes.y = False, axes.x  # the same scale both ways
-    ends = [axes.place(value, value) for value in (low, high)]
     parts = [charts.text(axes.left, 18, "predicted", "start", "title"), *axes.drawn("true")]
-    parts.append('<path class="line s1" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>'.format(*ends[0], *ends[1]))
+    parts.append('<path class="line s1" d="M{} {}L{} {}"/>'.format(*axes.place(low, low), *axes.place(high, high)))
     parts += [charts.marker(*axes.place(*point), 0) for point in points[:2000]]
     chart = charts.svg(480, axes.bottom + 48, f"Predicted over true numbers of {len(points)} rows", parts)
     return f"<figure>{chart}</figure><p>Right predictions lie on the line.</p>"
@@ -178,31 +155,26 @@ def scatter(true: Tensor, predicted: Tensor) -> str:
 def residuals(true: Tensor, predicted: Tensor, lines: list[str]) -> str:
     """Show the spread of the errors, and the rows with the largest ones."""
     errors = predicted - true
-    middle, (low, high) = errors.median().item(), np.quantile(errors.numpy(), (0.05, 0.95)).tolist()
-    told = f"<p>Predicted less true: median {charts.number(middle)}; nine in ten of the errors lie between"
-    body = [
-        (lines[i], true[i].item(), predicted[i].item(), errors[i].item())
-        for i in errors.abs().argsort(descending=True)[:LISTED].tolist()
-    ]
-    table = charts.table(["row", "true", "predicted", "error"], body, "numbers long")
-    return f"{told} {charts.number(low)} and {charts.number(high)}.</p>{table}"
+    low, middle, high = (charts.number(value) for value in np.quantile(errors.numpy(), (0.05, 0.5, 0.95)))
+    first = errors.abs().argsort(descending=True, stable=True)[:LISTED].tolist()
+    body = [(lines[i], true[i].item(), predicted[i].item(), errors[i].item()) for i in first]
+    told = f"<p>Predicted less true: median {middle}, and nine in ten lie between {low} and {high}.</p>"
+    return told + charts.table(["row", "true", "predicted", "error"], body, "numbers long")
 
 
-def importance(index: Tensor, model: TableModel, data: DataModule) -> str:
-    """Show how much worse the test metric gets when a column is shuffled among the test rows (mean of 5 times)."""
-    classes, columns = data.class_names is not None, data.splits["predict"][0].tensors[0][index[:2000]]
-    predictor = copy.deepcopy(model.exported()).cpu().float().eval()
-    true = data.splits["test"][0].tensors[2][index[:2000]]
-    true, metric = (true, "accuracy") if classes else (true.double() * model.std + model.mean, "rmse")
+def importance(index: Tensor, true: Tensor, exported: nn.Module, data: DataModule) -> str:
+    """Show how much worse the test metric gets when a column is shuffled among the test rows, five times each."""
+    classes, columns = data.class_names is not None, data.splits["predict"][0].tensors[0][index]
+    predictor, generator = copy.deepcopy(exported).cpu().float().eval(), torch.Generator().manual_seed(0)
+    metric = "accuracy" if classes else "rmse"
 
+    @torch.inference_mode()
     def score(of: Tensor) -> float:
-        with torch.inference_mode():
-            outputs = predictor(of)
+        outputs = predictor(of)
         return measure(outputs.argmax(dim=1) if classes else outputs, true, classes)[f"test/{metric}"]
 
-    whole, generator, found = score(columns), torch.Generator().manual_seed(0), []
-    names = list(data.facts["columns"])
-    for i, name in enumerate(names[: 10 * LISTED]):
+    whole, found = score(columns), []
+    for i, name in enumerate([*data.facts["columns"]][:TRIED]):
         scores = []
         for _ in range(5):
             shuffled = columns.clone()
@@ -210,25 +182,27 @@ def importance(index: Tensor, model: TableModel, data: DataModule) -> str:
             scores.append(score(shuffled))
         found.append((name, sum(scores) / 5 - whole))
     found.sort(key=lambda one: one[1] if classes else -one[1])
-    left = f" Only the first {10 * LISTED} columns were tried." if len(names) > 10 * LISTED else ""
-    told = f"<p>What the {metric} of {charts.number(whole)} changes by when a column is shuffled.{left}</p>"
-    return told + charts.table(["column", f"change of {metric}"], found[:LISTED], "numbers")
+    told = (
+        f"<p>How the {metric} of {charts.number(whole)} changes when one of the first {TRIED} columns is shuffled.</p>"
+    )
+    return told + charts.table(["column", f"change of {metric}"], found, "numbers long")
 
 
 def contents(data: DataModule) -> str:
     """Show what the table has: its rows and its columns."""
-    counts = ", ".join(f"{len(data.splits[part][1])} {name}" for part, name in PARTS.items())
+    train, val, test = (len(data.splits[part][1]) for part in ("train", "val", "test"))
     body = []
-    for name, known in list(data.facts["columns"].items())[: 4 * LISTED]:
+    for name, known in [*data.facts["columns"].items()][:TRIED]:
         if "words" in known:
-            words = ", ".join(charts.shortened(word or "(missing)", 20) for word in known["words"][:8])
-            body.append((name, "words", f"{len(known['words'])}: {words}"))
+            body.append((name, "words", ", ".join(word or "(missing)" for word in known["words"][:LISTED])))
         else:
             body.append((name, "numbers", f"mean {known['mean']:.4g}, standard deviation {known['std']:.4g}"))
-    target = charts.escape(str(data.facts["target"]["name"]))
-    told = f"<p>{charts.escape(data.source)}. To be learned: <b>{target}</b>. {counts}.</p>"
-    told += "" if find_spec("sklearn") else f"<p>{charts.escape(SIMPLE)}</p>"
-    return told + charts.table(["column", "holds", "of the training rows"], body, "facts long")
-
-
-PARTS = {"train": "rows to train", "val": "to validate", "test": "to test"}
+    told = f"{data.source}. To be learned: {data.facts['target']['name']}."
+    told += f" {train} rows to train, {val} to validate, {test} to test."
+    if not find_spec("sklearn"):
+        told += (
+            " For a linear model and gradient boosting on these rows: pip install -e '.[baselines]', then fit again."
+        )
+    return (
+        f"<p>{charts.escape(told)}</p>{charts.table(['column', 'holds', 'of the training rows'], body, 'facts long')}"
+    )

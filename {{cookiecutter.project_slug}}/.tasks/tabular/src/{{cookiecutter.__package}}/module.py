@@ -131,12 +131,8 @@ class TableModel(pl.LightningModule):
             return {}
         outputs, targets = outputs[0].cpu(), batch[2].cpu()
         if self.num_outputs > 1:
-            return {"confusion": evaluation.draw_confusion(targets, outputs.argmax(dim=1), data.class_names)}
-        return {
-            "predicted_and_true": evaluation.draw_scatter(
-                targets * self.std + self.mean, outputs * self.std + self.mean
-            )
-        }
+            return {"confusion": evaluation.draw(targets, outputs.argmax(dim=1), data.class_names)}
+        return {"predicted_and_true": evaluation.draw(targets.float(), outputs, None)}
 
     def sections(self, predictions: dict[str, Tensor], data: DataModule) -> list[tuple[str, Callable[[], str]]]:
         """Return sections of the report: titles, with functions that return HTML."""
