@@ -89,10 +89,13 @@ def test_split_depends_on_its_own_seed_and_not_on_that_of_the_run() -> None:
     assert not bundled(split_seed=1).splits["test"][1].equal(test)
 
 
-def test_every_row_is_tested_in_one_of_the_folds() -> None:
-    folds = [bundled(num_folds=5, fold=fold).splits["test"][1] for fold in range(5)]
-    assert torch.cat(folds).sort().values.equal(torch.arange(344))
-    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+def test_every_row_that_is_not_tested_is_for_validation_in_one_of_the_folds() -> None:
+    folds = [bundled(num_folds=5, fold=fold).splits for fold in range(5)]
+    tested = bundled().splits["test"][1]
+    assert all(splits["test"][1].equal(tested) for splits in folds)
+    of_val = [splits["val"][1] for splits in folds]
+    assert torch.cat([*of_val, tested]).sort().values.equal(torch.arange(344))
+    assert max(map(len, of_val)) - min(map(len, of_val)) <= 1
 
 
 def test_rows_of_a_group_stay_in_one_part(tmp_path) -> None:

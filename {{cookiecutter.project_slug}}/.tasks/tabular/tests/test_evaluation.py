@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -53,9 +54,10 @@ def test_sections_show_which_numbers_were_predicted() -> None:
 
 def test_the_column_that_a_model_looks_at_is_the_one_that_matters() -> None:
     model, data = built("penguin_mass")
-    for parameter in model.network.parameters():
+    network: Any = model.network
+    for parameter in network.parameters():
         parameter.data.zero_()
-    model.network.linear.weight.data[0, 2] = 1.0  # flipper_length_mm is the third number
+    network.linear.weight.data[0, 2] = 1.0  # flipper_length_mm is the third number
     rows, index = data.splits["test"]
     true = rows.tensors[2][index].double() * model.std + model.mean
     table = evaluation.importance(index, true, model.exported(), data)

@@ -57,8 +57,8 @@ class DataModule(pl.LightningDataModule):
         val_fraction: Fraction of the training rows used for validation, between 0 and 1.
         test_fraction: Fraction of all rows that are tested, between 0 and 1.
         split_seed: Which rows those are; apart from the seed of a run, so that runs can be compared.
-        fold: Which of ``num_folds`` parts is tested, from 0.
-        num_folds: Parts for cross-validation; null takes ``test_fraction``.
+        fold: Which of ``num_folds`` parts of the rows that are not tested is for validation, from 0.
+        num_folds: Parts for cross-validation; null takes ``val_fraction``.
         seed: Seed of the order; follows ``seed_everything``.
         predict_paths: CSV files, and folders of them, that ``predict`` takes in the place of the test rows.
 
@@ -119,7 +119,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def class_names(self) -> list[str] | None:
         """The name of each class, in the order of the labels; None for a number."""
-        return self.facts and self.known["class_names"]
+        return self.known["class_names"] if self.facts else None
 
     @property
     def num_numbers(self) -> int:
@@ -157,7 +157,7 @@ class DataModule(pl.LightningDataModule):
         for part, of in parts.items():
             if len(of) < 2:
                 raise UserError(
-                    f"the part {part} has {len(of)} of {len(table.lines)} rows of {table.file}; it needs 2."
+                    f"the part {part} has {len(of)} of {len(table.lines)} rows of {table.file}; it needs two."
                 )
         if not self.known:
             self._learn(table, labels, parts)
@@ -201,11 +201,12 @@ class DataModule(pl.LightningDataModule):
         """Return classes, ``(N,)`` int64, or standardised numbers, ``(N,)`` float32."""
         names, target = self.known["class_names"], self.known["target"]
         if names is None:
-            return (torch.tensor(table.numbers(self.target)).double() - target["mean"]).div(target["std"]).float()
-        labels = table.columns[self.target]
+            numbers = torch.tensor(table.numbers(self.target), dtype=torch.float64)
+            return ((numbers - target["mean"]) / target["std"]).float()
+        labels, positions = table.columns[self.target], {name: i for i, name in enumerate(names)}
         if new := sorted(set(labels) - set(names)):
             raise UserError(f"{table.file} has the {self.target} {new[0]}, which the model was not trained with.")
-        return torch.tensor([names.index(label) for label in labels])
+        return torch.tensor([positions[label] for label in labels])
 
     @rank_zero_only
     def _tell(self, text: str) -> None:

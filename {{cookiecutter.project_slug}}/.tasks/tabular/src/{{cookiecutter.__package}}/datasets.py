@@ -86,8 +86,8 @@ def split(
         groups: A group for each row; the rows of a group stay together, and groups are shared out instead of rows.
         fractions: The share of the test rows in all, and of the validation rows in what is left.
         seed: Chooses the rows.
-        fold: With ``num_folds``, which of so many parts is the test part.
-        num_folds: Number of parts, each of which is the test part once; None takes the fraction.
+        fold: With ``num_folds``, which of so many parts of what is left is for validation.
+        num_folds: Number of parts, each of which is for validation once; None takes the fraction.
     """
     unit_of_row = np.arange(count)
     if groups:
@@ -95,13 +95,12 @@ def split(
     order = np.random.default_rng(seed).permutation(unit_of_row.max() + 1)
     if labels and not groups:  # the rows of one class after the other, so that each class is dealt out evenly
         order = order[np.argsort(np.array(labels)[order], kind="stable")]
-    places = np.arange(len(order))
-    chosen = places % num_folds == fold if num_folds else _every(len(order), fractions[0])
-    rest = order[~chosen]
-    of_val = _every(len(rest), fractions[1])
-    units = {"train": rest[~of_val], "val": rest[of_val], "test": order[chosen]}
+    of_test = _every(len(order), fractions[0])
+    rest = order[~of_test]
+    of_val = np.arange(len(rest)) % num_folds == fold if num_folds else _every(len(rest), fractions[1])
+    units = {"train": rest[~of_val], "val": rest[of_val], "test": order[of_test]}
     parts = {part: np.flatnonzero(np.isin(unit_of_row, of)) for part, of in units.items()}
-    if labels and (rare := set(labels) - {labels[i] for i in parts["train"]}):
+    if labels and (rare := set(labels) - {labels[i] for i in parts["train"].tolist()}):
         if groups:
             raise UserError(f"no group of the training part has the class {min(rare)}. Try another --data.split_seed.")
         is_rare = np.array([label in rare for label in labels])

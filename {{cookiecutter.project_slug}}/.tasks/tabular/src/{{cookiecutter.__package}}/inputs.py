@@ -76,7 +76,7 @@ def read_table(file: Path) -> Table:
         raise UserError(f"{file}, line {reader.line_num} can't be read: {error}.") from error
     if len(rows) < 2 or len(rows[0][1]) < 2:
         raise UserError(f"{file} is no table: it must have a line of names, further lines, and at least two columns.")
-    header = [name.strip() or f"column {i}" for i, name in enumerate(rows.pop(0)[1], start=1)]
+    header = [name.strip().strip("'") or f"column {i}" for i, name in enumerate(rows.pop(0)[1], start=1)]
     if twice := sorted({name for name in header if header.count(name) > 1}) if len(set(header)) < len(header) else []:
         raise UserError(f"{file} has more than one column with the name {twice[0]}. Rename all but one.")
     for line, row in rows:

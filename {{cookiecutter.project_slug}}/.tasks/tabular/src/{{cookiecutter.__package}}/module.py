@@ -53,7 +53,7 @@ class TableModel(pl.LightningModule):
     ) -> None:
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # which gets the options, and not what is known of 10,000 columns
         self.network = network(num_numbers, vocabulary_sizes, num_outputs)
         self.num_outputs, self.facts = num_outputs, facts or {}
         target = self.facts.get("target", {})
@@ -129,10 +129,10 @@ class TableModel(pl.LightningModule):
         """Return a picture for the logger, of the first batch, if Pillow is installed."""
         if find_spec("PIL") is None:
             return {}
-        outputs, targets = outputs[0].cpu(), batch[2].cpu()
+        predicted, targets = outputs[0].cpu(), batch[2].cpu()
         if self.num_outputs > 1:
-            return {"confusion": evaluation.draw(targets, outputs.argmax(dim=1), data.class_names)}
-        return {"predicted_and_true": evaluation.draw(targets.float(), outputs, None)}
+            return {"confusion": evaluation.draw(targets, predicted.argmax(dim=1), data.class_names)}
+        return {"predicted_and_true": evaluation.draw(targets.float(), predicted, None)}
 
     def sections(self, predictions: dict[str, Tensor], data: DataModule) -> list[tuple[str, Callable[[], str]]]:
         """Return sections of the report: titles, with functions that return HTML."""
