@@ -15,7 +15,18 @@ import sys
 # As in cookiecutter.json. On the command line cookiecutter checks them itself, in a replay file it does not.
 CHOICES = {
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0", "none"),
-    "dataset": ("digits", "mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder", "own"),
+    "dataset": (
+        "digits",
+        "mnist",
+        "fashion_mnist",
+        "cifar10",
+        "corrupt_mnist",
+        "image_folder",
+        "penguins",
+        "penguin_mass",
+        "csv_file",
+        "own",
+    ),
     "logger": ("wandb", "tensorboard", "mlflow", "csv", "none"),
     "accelerator": ("auto", "cpu", "gpu", "mps"),
     "precision": ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),

@@ -16,11 +16,25 @@ WITHOUT_CIFAR_SUMS = "import torchvision.datasets.cifar as c; c.check_integrity 
 
 def write(dataset: str, root: Path) -> list[str]:
     """Write a small data set below ``root`` and return the options that select it."""
+    if dataset == "csv_file":
+        return table(root)
     {"mnist": _mnist, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10, "corrupt_mnist": _corrupt_mnist}.get(
         dataset, image_folder
     )(root)
     options = [f"--data.dataset={dataset}", f"--data.root={root}", "--data.num_workers=0"]
     return [*options, "--data.skip_corrupt=true"] if dataset == "image_folder" else options
+
+
+def table(root: Path) -> list[str]:
+    """Write a table of a number, a word and a class."""
+    random = np.random.default_rng(0)
+    lines = [
+        f"{number:.3f},{'abc'[i % 3]},{'high' if number > 0 else 'low'}"
+        for i, number in enumerate(random.normal(size=200))
+    ]
+    root.mkdir(parents=True)
+    (root / "table.csv").write_text("number,word,level\n" + "\n".join(lines))
+    return ["--data.dataset=csv_file", f"--data.root={root / 'table.csv'}", "--data.target=level"]
 
 
 def _idx(file: Path, array: np.ndarray) -> None:

@@ -44,9 +44,17 @@ FRONTS = {
         *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/course.md"),
         *("tests/conftest.py", "tests/test_train.py"),
     },
+    "tabular": {
+        *(f"src/{PACKAGE}/{name}.py" for name in ("__main__", "data", "datasets", "evaluation", "inputs", "module")),
+        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/penguins.csv"),
+        *(f"src/{PACKAGE}/penguins.LICENSE.txt", "docs/data.md"),
+        *(f"configs/{name}.yaml" for name in ("gpu", "overfit", "sweep", "wandb_sweep")),
+        *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
+    },
 }
-TASK_OF = {"own": "own"}  # by data set; of the others it is image classification
-FIRST = {"image_classification": "digits", "own": "own"}  # of each task, the data set that is bundled
+# by data set; of the others it is image classification
+TASK_OF = {"own": "own", **dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular")}
+FIRST = {"image_classification": "digits", "tabular": "penguins", "own": "own"}  # of each task, the one that is bundled
 FILES = SHARED | FRONTS["image_classification"]  # of the default project
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (

@@ -18,7 +18,18 @@ HARDWARE = {
     "devices": ("auto", "1", "2"),
     "strategy": ("auto", "ddp"),
 }
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder", "own")
+DATASETS = (
+    "digits",
+    "mnist",
+    "fashion_mnist",
+    "cifar10",
+    "corrupt_mnist",
+    "image_folder",
+    "penguins",
+    "penguin_mass",
+    "csv_file",
+    "own",
+)
 LOGGERS = ("wandb", "tensorboard", "mlflow", "csv", "none")
 # a few batches; the answers decide over the rest
 SHORT = (
@@ -46,7 +57,7 @@ def test_every_value_is_trained():
 def test_a_project_trains_tests_resumes_and_trains_again(bake_project, tmp_path, answers: Answers, record_property):
     project = bake_project(answers)
     options = [*SHORT]
-    if answers["dataset"] not in FIRST.values():  # which are part of the project
+    if answers["dataset"] not in (*FIRST.values(), "penguin_mass"):  # which are part of the project
         options += datasets.write(answers["dataset"], tmp_path / "files")
     commands = [
         ["fit", "--trainer.fast_dev_run=true", *options],
@@ -58,7 +69,7 @@ def test_a_project_trains_tests_resumes_and_trains_again(bake_project, tmp_path,
     ]
     processes = 2 if answers["devices"] == "2" else 1
     for arguments in commands:
-        warm = shared(own=task_of(answers) == "own")
+        warm = shared(own=task_of(answers) != "image_classification")
         command = warm.start(project, [arguments], before=datasets.WITHOUT_CIFAR_SUMS, processes=processes)
         code, output = command.wait(), command.output()
         assert code == 0, f"{arguments}: exit {code}\n{output}"
@@ -72,13 +83,21 @@ def test_a_project_trains_tests_resumes_and_trains_again(bake_project, tmp_path,
     for name in ("first", "second"):
         assert json.loads((runs / name / "run.json").read_text())["status"] == "finished"
         assert {"epoch", "last.ckpt"} <= {f.name.split("=")[0] for f in (runs / name / "checkpoints").iterdir()}
-        assert 0 <= json.loads((runs / name / "test.json").read_text())["test/accuracy"] <= 1
+        tested = json.loads((runs / name / "test.json").read_text())
+        assert (
+            0 <= tested["test/rmse"] < 5000
+            if answers["dataset"] == "penguin_mass"
+            else 0 <= tested["test/accuracy"] <= 1
+        )
         assert (runs / name / "metrics.csv").exists() == (answers["logger"] != "none")
     assert not (runs / "checkpoints").exists()  # nor did the dry run leave anything
     with (runs / "first" / "predictions.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))
-    label = "file" if answers["dataset"] == "image_folder" else "index"
-    assert list(predictions[0])[:3] == [label, "label", "probability"]
+    label = "file" if answers["dataset"] == "image_folder" or task_of(answers) == "tabular" else "index"
     assert len({row[label] for row in predictions}) == len(predictions)
+    if answers["dataset"] == "penguin_mass":
+        assert list(predictions[0]) == [label, "prediction"]
+        return
+    assert list(predictions[0])[:3] == [label, "label", "probability"]
     assert all(0 < float(row["probability"]) <= 1 for row in predictions)
     record_property("trained", 1)

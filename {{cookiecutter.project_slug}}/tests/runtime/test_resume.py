@@ -179,3 +179,26 @@ def test_the_same_command_begins_a_run_and_goes_on_with_it(run, interrupt) -> No
     interrupt("a", "--resume")
     assert run("fit", "--run", "a", "--resume") == 0
     assert record("a")["status"] == "finished"
+
+
+@pytest.mark.parametrize("needs_setup", [False, True])
+def test_the_state_of_a_data_module_is_there_before_its_setup_if_it_can_be_loaded_then(needs_setup, run) -> None:
+    calls: list[str] = []
+
+    class Stateful(ToyData):
+        def setup(self, stage: str) -> None:
+            calls.append("setup")
+            self.words: list[str] = []
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"words": ["a"]}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            if needs_setup:
+                self.words += state_dict["words"]
+            calls.append(f"load {state_dict['words'][0]}")
+
+    assert run("fit", "--run", "a", data=Stateful) == 0
+    calls.clear()
+    assert run("test", data=Stateful) == 0
+    assert calls == [*([] if needs_setup else ["load a"]), "setup", "load a"]

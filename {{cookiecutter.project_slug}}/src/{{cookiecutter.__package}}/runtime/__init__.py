@@ -19,7 +19,8 @@ On the LightningDataModule:
 On the LightningModule:
 
 - ``headline``: the metric that counts, ``(name, "max" or "min", unit)``, such as ``("accuracy", "max", "%")``. The name
-  has no split before it. The unit ``%`` stands for a fraction that is shown in percent.
+  has no split before it. The unit ``%`` stands for a fraction that is shown in percent. Where it depends on the data,
+  ``__init__`` sets it.
 - ``rows(predictions, data)``: the rows of ``predictions.csv``, as column names and a list of rows.
 - ``show(outputs, batch, data)``: pictures for the logger, ``{name: PIL image}``. ``outputs`` has what each step
   returned, and ``batch`` is the first batch.

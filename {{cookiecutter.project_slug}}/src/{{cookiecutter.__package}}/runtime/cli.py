@@ -258,6 +258,8 @@ class RunCLI(LightningCLI):
         self.position, checkpoint, self._checkpoint = Position(), self._checkpoint, None
         if checkpoint is not None:
             checkpoints.check_model(str(self.ckpt_path), checkpoint, self.model)
+            with suppress(Exception):  # Lightning loads it again after `setup`, which a data module may need for it
+                self.datamodule.load_state_dict(checkpoint[type(self.datamodule).__qualname__])
             self.position = checkpoints.position(self.ckpt_path, checkpoint) if new else self.position
         if new and self.run is None:
             root, text = Path(trainer.default_root_dir or "runs"), changes.config_text(self.options())
@@ -285,6 +287,6 @@ class RunCLI(LightningCLI):
 
     def load(self) -> Any:
         """Load the checkpoint's weights into the model, for use without a Trainer, and return the model."""
-        assert self.ckpt_path is not None
-        self.model.load_state_dict(checkpoints.read(self.ckpt_path)["state_dict"], strict=self.model.strict_loading)
+        weights = checkpoints.read(str(self.ckpt_path))["state_dict"]
+        self.model.load_state_dict(weights, strict=self.model.strict_loading)
         return self.model.eval()

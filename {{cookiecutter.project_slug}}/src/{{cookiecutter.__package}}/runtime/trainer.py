@@ -113,7 +113,7 @@ class TrainerCLI(RunCLI):
             processes=self.trainer.world_size,
             linked=self.links,
             class_names=None if names is None else [str(name) for name in names],
-            headline=self.contract.headline,
+            headline=contract.get("headline", self.model, self.datamodule),
             metric=getattr(monitor, "monitor", None),
             mode=getattr(monitor, "mode", None),
             debug=self.config.fit.debug,

@@ -1,0 +1,19 @@
+"""The command line: ``python -m <package> fit``, or the console script that is named after the project."""
+
+import sys
+
+from . import inputs, runtime
+
+
+def main() -> int:
+    """Run the command that the first argument names, and return the exit code."""
+    code = runtime.early(sys.argv[1:], inputs.read)  # commands that need no torch
+    if code is None:
+        from . import train
+
+        code = train.main(sys.argv[1:])
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

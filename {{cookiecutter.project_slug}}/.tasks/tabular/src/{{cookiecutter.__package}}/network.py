@@ -1,0 +1,88 @@
+"""Networks: plain ``nn.Module`` classes that know nothing of Lightning.
+
+A network takes ``num_numbers``, ``vocabulary_sizes`` and ``num_outputs``, all read off the data, and maps numbers
+``(B, num_numbers)``, float, standardised, and words ``(B, W)``, int64, to ``(B, num_outputs)``: logits of the classes,
+or one number. Write yours here and name it in ``configs/default.yaml`` (``model.network.class_path``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Standardize(nn.Module):
+    """Turn the encoded columns of a table, ``(B, C)`` float32, into what a network takes.
+
+    Numbers get mean 0 and standard deviation 1 over the training rows; a missing one becomes 0, and a column that had
+    missing ones in training gets a second number, 1 where it is missing. Words become int64 positions.
+
+    Args:
+        columns: What is known of each column (`datasets.describe`).
+    """
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        super().__init__()
+        known = list(columns.values())
+        numbers = [i for i, column in enumerate(known) if "words" not in column]
+        flags = [i for i in numbers if known[i]["missing"]]
+        words = [i for i in range(len(known)) if "words" in known[i]]
+        self.numbers, self.flags, self.words = (nn.Buffer(torch.tensor(of).long()) for of in (numbers, flags, words))
+        self.mean, self.std = (nn.Buffer(torch.tensor([known[i][of] for i in numbers])) for of in ("mean", "std"))
+
+    def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return numbers ``(B, num_numbers)`` float and words ``(B, W)`` int64."""
+        numbers = (columns[:, self.numbers] - self.mean) / self.std
+        numbers = torch.where(numbers.isnan(), 0.0, numbers)
+        return torch.cat([numbers, columns[:, self.flags].isnan().float()], dim=1), columns[:, self.words].long()
+
+
+class TableNet(nn.Module):
+    """Residual network with an embedding of each word, beside a linear model whose outputs are added.
+
+    Args:
+        num_numbers: Numbers of a row.
+        vocabulary_sizes: Number of words of each column of words, the unknown word among them.
+        num_outputs: Number of logits, or 1 for a number.
+        width: Units of each layer.
+        num_blocks: Number of residual blocks.
+        embedding_size: Numbers that stand for a word.
+        dropout: Fraction of units zeroed in each block, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        num_numbers: int,
+        vocabulary_sizes: list[int],
+        num_outputs: int,
+        width: int = 64,
+        num_blocks: int = 2,
+        embedding_size: int = 4,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        sizes = torch.tensor([0, *vocabulary_sizes])
+        self.first_words = nn.Buffer(
+            sizes.cumsum(0)[:-1].clone(), persistent=False
+        )  # of each column, in the one embedding
+        self.embedding = nn.Embedding(sum(vocabulary_sizes), embedding_size) if vocabulary_sizes else None
+        num_features = num_numbers + embedding_size * len(vocabulary_sizes)
+        self.linear = nn.Linear(num_features, num_outputs)
+        self.first = nn.Linear(num_features, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout))
+            for _ in range(num_blocks)
+        )
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, num_outputs))
+
+    def forward(self, numbers: Tensor, words: Tensor) -> Tensor:
+        """Map numbers ``(B, num_numbers)`` and words ``(B, W)`` to ``(B, num_outputs)``."""
+        features = numbers
+        if self.embedding is not None:
+            features = torch.cat([numbers, self.embedding(words + self.first_words).flatten(1)], dim=1)
+        hidden = self.first(features)  # (B, width)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return self.linear(features) + self.last(hidden)
