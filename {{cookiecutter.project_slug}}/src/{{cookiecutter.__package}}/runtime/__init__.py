@@ -13,7 +13,7 @@ On the LightningDataModule:
 - ``predict_paths``: an argument of ``__init__``, a list of paths or None. ``predict PATH …`` fills it, and
   ``predict_dataloader`` then yields what is in them.
 - ``fingerprint()``: a text that changes when the data change. Every run records it, and is not resumed on other data.
-- ``baseline()``: what a trivial model reaches, ``{name: {metric: value}}``. The report shows it.
+- ``baseline()``: what a simple model reaches, ``{name: {metric: value}}``. The report shows it.
 - ``fold`` and ``num_folds``: arguments of ``__init__``, both or none. They choose a part for cross-validation.
 
 On the LightningModule:

@@ -30,12 +30,14 @@ class Line:
         xs: Positions of its points from left to right.
         ys: Heights of its points; values that are not finite are left out, and the chart says how many.
         style: Number of its colour, dash and marker.
+        joined: Whether its points are joined; otherwise each has its marker, and the chart's axes are linear.
     """
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float]
     style: int
+    joined: bool = True
 
 
 class Axes:
@@ -47,10 +49,10 @@ class Axes:
 
     left, right, top, bottom = 58, 466, 34, 226
 
-    def __init__(self, points: Sequence[Point]) -> None:
+    def __init__(self, points: Sequence[Point], linear: bool = False) -> None:
         xs, ys = zip(*points, strict=True)
         low, high = min(ys), max(ys)
-        self.logarithmic = low > 1e-100 and median(ys) < high / 10
+        self.logarithmic = not linear and low > 1e-100 and median(ys) < high / 10
         self.x = _widened(min(xs), max(xs))
         self.y = _widened(math.log10(low), math.log10(high)) if self.logarithmic else _widened(low, high)
 
@@ -96,12 +98,12 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
     drawn = [[(x, y) for x, y in zip(line.xs, line.ys, strict=True) if abs(y) < 1e100] for line in lines]
     every = [point for points in drawn for point in points]
     left_out = sum(len(line.ys) for line in lines) - len(every)
-    axes = Axes(every) if every else None
+    axes = Axes(every, not all(line.joined for line in lines)) if every else None
     curves = []
     for line, points in zip(lines, drawn, strict=True):
         thinned = [*points[: -1 : len(points) // POINTS + 1], *points[-1:]]
         last = number(points[-1][1]) if points else None
-        curves.append((line.name, line.style, [axes.place(*point) for point in thinned if axes], last))
+        curves.append((line.name, line.style, [axes.place(*point) for point in thinned if axes], last, line.joined))
     values = {"title": title, "x_label": x_label, "axes": axes, "curves": curves, "left_out": left_out}
     return template(Path(__file__).with_name("chart.svg.jinja")).render(**values, number=number)
 

@@ -166,7 +166,7 @@ class DataModule(pl.LightningDataModule):
         rows = Rows(*standardized, self._targets(table))
         self.splits = {part: (rows, torch.from_numpy(of)) for part, of in parts.items()}
         self.splits["predict"] = (Rows(columns, index, *standardized), self.splits["test"][1])
-        self.row_names = table.names
+        self.row_names = [f"{table.file.name}:{line}" for line in table.lines]
 
     def _table(self) -> Table:
         """Read the table without the rows that have no target."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .network import Standardize
-from .runtime.commands import charts
+from .runtime import charts
 
 if TYPE_CHECKING:
     from .data import DataModule
@@ -141,15 +141,10 @@ def mistakes(labels: Tensor, predicted: Tensor, sure: Tensor, names: list[str], 
 
 def scatter(true: Tensor, predicted: Tensor) -> str:
     """Draw predicted numbers over the true ones."""
-    points = list(zip(true.tolist(), predicted.tolist(), strict=True))
-    low, high = min(map(min, points)), max(map(max, points))
-    axes = charts.Axes([(low, low), (high, high)])
-    axes.logarithmic, axes.y = False, axes.x  # the same scale both ways
-    parts = [charts.text(axes.left, 18, "predicted", "start", "title"), *axes.drawn("true")]
-    parts.append('<path class="line s1" d="M{} {}L{} {}"/>'.format(*axes.place(low, low), *axes.place(high, high)))
-    parts += [charts.marker(*axes.place(*point), 0) for point in points[:2000]]
-    chart = charts.svg(480, axes.bottom + 48, f"Predicted over true numbers of {len(points)} rows", parts)
-    return f"<figure>{chart}</figure><p>Right predictions lie on the line.</p>"
+    low, high = (float(bound) for bound in torch.stack([true, predicted]).aminmax())
+    rows = charts.Line("a row", true.tolist(), predicted.tolist(), 0, joined=False)
+    right = charts.Line("right", [low, high], [low, high], 1)
+    return f"<figure>{charts.line_chart('predicted', [rows, right], 'true')}</figure>"
 
 
 def residuals(true: Tensor, predicted: Tensor, lines: list[str]) -> str:

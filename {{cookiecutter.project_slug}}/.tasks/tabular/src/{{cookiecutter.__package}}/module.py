@@ -16,7 +16,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from . import evaluation
 from .data import DataModule
 from .runtime.predictions import table
-from .runtime.schedule import WarmupCosine
 
 NetworkCallable = Callable[[int, list[int], int], nn.Module]
 
@@ -24,7 +23,7 @@ NetworkCallable = Callable[[int, list[int], int], nn.Module]
 class TableModel(pl.LightningModule):
     """Learn a column of a table, a class or a number, with any network, optimizer and learning-rate schedule.
 
-    Logs ``train/loss`` of single batches, every ``trainer.log_every_n_steps`` steps, and over the whole split
+    Logs ``train/loss``, the mean over an epoch, and over the whole split
     ``val/loss`` and ``test/loss``, with ``accuracy`` for classes, or ``rmse`` and ``r2`` for a number. Accuracy is the
     fraction of all rows whose class is right. The loss is the mean cross-entropy per row, in nats, or the mean squared
     error of the standardised number. The root mean squared error is in the target's own unit; R² is 1 at best, and 0
@@ -82,10 +81,7 @@ class TableModel(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         numbers, words, targets = batch  # (B, num_numbers) float, (B, W) int64, (B,)
         loss = self.loss(self(numbers, words), targets)
-        # A call of `self.log` costs more than a small network's step, so only steps that are written make one.
-        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue] set outside of __init__
-        if (self.global_step + 1) % every == 0:
-            self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(targets), sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -147,8 +143,6 @@ class TableModel(pl.LightningModule):
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)
-        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
-            scheduler.set_total_steps(self.trainer.estimated_stepping_batches)
         if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": scheduler.monitor}}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

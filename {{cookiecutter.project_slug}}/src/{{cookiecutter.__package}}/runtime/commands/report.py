@@ -108,7 +108,7 @@ def after_fit(cli: RunCLI) -> None:
 
 
 def _no_better(files: Files) -> Iterator[str]:
-    """Say of each trivial model that the headline of the test is no better than what it reaches."""
+    """Say of each baseline that the headline of the test is no better than what it reaches."""
     baseline, metric = files.run.record.get("baseline"), next(iter(files.metrics), "")
     if not isinstance(baseline, dict) or not files.is_headline(metric):
         return
@@ -120,7 +120,7 @@ def _no_better(files: Files) -> Iterator[str]:
 
 
 def _baseline(cli: RunCLI) -> dict[str, dict[str, float]] | str:
-    """Ask what trivial models reach, for the run's record; a text says why that can't be told."""
+    """Ask what simple models reach, for the run's record; a text says why that can't be told."""
     try:
         found = contract.get("baseline", cli.model, cli.datamodule)()
         return {str(name): {str(metric): float(v) for metric, v in values.items()} for name, values in found.items()}
