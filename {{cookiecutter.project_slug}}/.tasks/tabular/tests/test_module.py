@@ -47,7 +47,7 @@ def test_the_table_of_predictions_names_rows_and_classes() -> None:
     columns, rows = model.rows(predicted, data)
     assert columns == ["file", "label", "probability", "p(Adelie)", "p(Chinstrap)", "p(Gentoo)"]
     first = int(predicted["index"][0])
-    assert rows[0][0] == f"{data.file}:{first + 2}"
+    assert rows[0][0] == f"penguins.csv:{first + 2}"
 
 
 def test_a_number_is_predicted_in_its_own_unit() -> None:

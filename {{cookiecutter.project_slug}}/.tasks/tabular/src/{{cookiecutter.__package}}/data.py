@@ -144,7 +144,7 @@ class DataModule(pl.LightningDataModule):
             if not self.known:
                 raise UserError("new rows are predicted by a run: predict PATH --run NAME.")
             tables = [read_table(file) for file in find(self.predict_paths, SUFFIXES)]
-            self.predict_paths = [name for table in tables for name in table.names]
+            self.predict_paths = self.row_names = [name for table in tables for name in table.names]
             columns = torch.from_numpy(np.concatenate([encode(t, self.known["columns"], tell=True) for t in tables]))
             index = torch.arange(len(columns))
             self.splits = {"predict": (Rows(columns, index, *Standardize(self.known["columns"])(columns)), index)}
