@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from ..errors import UserError, require
@@ -68,6 +70,8 @@ def read_space(file: Path, headline: tuple[str, str, str] | None) -> Space:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Space)
     try:
+        with suppress(yaml.YAMLError):  # the parser's own reader, in C, dies of a file that is nested too deeply
+            yaml.safe_load(file.read_text(encoding="utf-8"))
         space = Space(**parser.instantiate_classes(parser.parse_path(file)))
     except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"the search space {file} can't be used: {parser_message(str(error), ())}") from error
