@@ -140,7 +140,7 @@ def test_the_state_is_plain_and_reads_a_new_table_where_the_old_one_is_gone(tmp_
     other = DataModule("csv_file", root="gone.csv", target="kind", predict_paths=[str(new)])
     other.load_state_dict(state)
     other.setup("predict")
-    columns, index, _, words = next(iter(other.predict_dataloader()))
+    columns, _, _, words = next(iter(other.predict_dataloader()))
     assert columns.nan_to_num(-1).tolist() == [[10, 3, -1], [7, 0, 100]]
     assert words.tolist() == [[3], [0]]
     assert other.predict_paths == [f"{new}:2", f"{new}:3"]
@@ -260,7 +260,7 @@ def test_columns_that_tell_nothing_are_left_out_and_named(tmp_path, capsys) -> N
 @pytest.mark.parametrize("date", ["2024-01-31", "31.1.2024", "1/31/24 12:00", "2024-01-31T12:00:05Z", "Jan 1 2000"])
 def test_dates_are_told_to_be_not_supported(tmp_path, date) -> None:
     file = written(tmp_path / "a.csv", lines_with(1, date))
-    with refused(f"the column colour has dates, such as {date}, which are not supported. Leave it out with --data.ignore"):
+    with refused(f"colour has dates, such as {date}, which are not supported. Leave it out with --data.ignore"):
         table(file)
     assert "colour" not in table(file, ignore=["colour"]).facts["columns"]
 

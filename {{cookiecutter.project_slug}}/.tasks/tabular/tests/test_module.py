@@ -65,7 +65,7 @@ def test_a_number_is_predicted_in_its_own_unit() -> None:
 def test_a_picture_is_drawn_where_pillow_is_installed(dataset, monkeypatch) -> None:
     pytest.importorskip("PIL")
     model, data = built(dataset)
-    numbers, words, targets = batch = next(iter(data.val_dataloader()))
+    numbers, words, _ = batch = next(iter(data.val_dataloader()))
     with torch.inference_mode():
         outputs = model(numbers, words)
     [picture] = model.show([outputs], batch, data).values()

@@ -59,7 +59,7 @@ class TableNet(nn.Module):
         num_outputs: int,
         width: int = 64,
         num_blocks: int = 2,
-        embedding_size: int = 8,
+        embedding_size: int = 4,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
