@@ -199,5 +199,5 @@ def contents(data: DataModule) -> str:
             " For a linear model and gradient boosting on these rows: pip install -e '.[baselines]', then fit again."
         )
     return (
-        f"<p>{charts.escape(told)}</p>{charts.table(['column', 'holds', 'of the training rows'], body, 'facts long')}"
+        f"<p>{charts.escape(told)}</p>{charts.table(['column', 'holds', 'of the training rows'], body, 'long')}"
     )
