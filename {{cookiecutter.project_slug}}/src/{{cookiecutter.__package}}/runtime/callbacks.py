@@ -171,9 +171,9 @@ class ProgressBar(TQDMProgressBar):
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = self.get_metrics(trainer, pl_module)  # in each process: to read a metric may gather it from all
         if self.is_enabled:
             super().on_train_epoch_end(trainer, pl_module)
         elif trainer.is_global_zero:
-            metrics = self.get_metrics(trainer, pl_module)
             values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float))
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}", flush=True)
