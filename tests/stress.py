@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -81,7 +82,8 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 # Killed by themselves in a step that is drawn: of a validation, of the test, of the report's predictions.
 INSIDE = {"validation": "validation_step", "test": "test_step", "report": "predict_step"}
-VARIANTS |= {f"killed in the {place}": ("digits", ()) for place in INSIDE}
+VARIANTS |= {f"killed in the {place}": ("digits", ()) for place in (*INSIDE, "export")}
+EXPORTED = {"README.md", "model.onnx", "model.pt2"}
 # Lightning's callbacks that no variant has, and why.
 NOT_STRESSED = {
     "BackboneFinetuning": "wants a network with a backbone: tests/promises/test_resume.py has one",
@@ -231,6 +233,8 @@ def killed_run(
 def run_killed_inside(variant: str, project: Path, options: Sequence[str], name: str, choose: random.Random) -> int:
     """Train under a name, killed twice in steps of one kind that are drawn, and return the number of kills."""
     place = variant.removeprefix("killed in the ")
+    if place == "export":
+        return export_killed(variant, project, options, name, choose)
     arguments, kills = ["fit", f"--run={name}", *options], 0
     for calls in (3, 3, 0):  # a validation of the digits has 3 batches, and there are others before the test
         before = deadly(INSIDE[place], choose.randint(1, calls)) if calls else ""
@@ -242,6 +246,26 @@ def run_killed_inside(variant: str, project: Path, options: Sequence[str], name:
         # the report is written when the run has ended, so that there is nothing to resume
         arguments = ["report", name] if place == "report" else ["fit", f"--resume={name}"]
     assert (project / "runs" / name / "report.html").is_file()
+    return kills
+
+
+def export_killed(variant: str, project: Path, options: Sequence[str], name: str, choose: random.Random) -> int:
+    """Train under a name, and export: once, twice killed, and once more; return the number of kills."""
+    kills, exports, longest = 0, project / "runs" / name / "export", 0.0
+    for arguments in (["fit", f"--run={name}", *options], *[["export", name]] * 4):
+        command, begun = start(project, arguments, variant, cold=False), time.monotonic()
+        end = begun + choose.uniform(0, longest) if longest and kills < 2 else math.inf
+        while (code := command.ended()) is None and time.monotonic() < end:
+            time.sleep(0.01)
+        if code is None:
+            command.kill()
+            kills += 1
+            # the export before it is still there, and whole
+            assert {file.name for file in exports.iterdir()} == EXPORTED, variant
+            continue
+        assert code == 0, f"{variant}: exit {code}\n{command.output()}"
+        longest = time.monotonic() - begun if arguments[0] == "export" else longest
+    assert {file.name for file in exports.iterdir()} == EXPORTED, variant
     return kills
 
 

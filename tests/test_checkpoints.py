@@ -22,7 +22,8 @@ from {PACKAGE}.runtime.checkpoints import WholeFiles
 weights = torch.zeros(1_000_000)
 progress = {{"current": {{"started": 1, "processed": 0}}}}
 loop = {{"epoch_progress": progress, "epoch_loop.batch_progress": progress, "epoch_loop.state_dict": {{}}}}
-state = {{"loops": {{"fit_loop": loop}}, "callbacks": {{}}, "optimizer_states": [], "lr_schedulers": [], "global_step": 1}}
+state = {{"loops": {{"fit_loop": loop}}, "callbacks": {{}}, "optimizer_states": [], "lr_schedulers": []}}
+state["global_step"] = 1
 for number in range(1000):  # not for ever, should the test be stopped
     WholeFiles().save_checkpoint({{**state, "number": number, "weights": weights + number}}, Path("saved/last.ckpt"))
 """
