@@ -81,7 +81,8 @@ class TableModel(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         numbers, words, targets = batch  # (B, num_numbers) float, (B, W) int64, (B,)
         loss = self.loss(self(numbers, words), targets)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(targets), sync_dist=True)
+        whole_epoch: Any = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(targets), **whole_epoch)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
