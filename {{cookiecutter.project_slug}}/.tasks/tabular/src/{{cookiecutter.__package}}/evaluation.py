@@ -198,6 +198,4 @@ def contents(data: DataModule) -> str:
         told += (
             " For a linear model and gradient boosting on these rows: pip install -e '.[baselines]', then fit again."
         )
-    return (
-        f"<p>{charts.escape(told)}</p>{charts.table(['column', 'holds', 'of the training rows'], body, 'long')}"
-    )
+    return f"<p>{charts.escape(told)}</p>{charts.table(['column', 'holds', 'of the training rows'], body, 'long')}"
