@@ -140,7 +140,7 @@ def test_the_exported_file_takes_the_columns_as_they_are_read(asked):
     for i, known in enumerate(facts["columns"].values()):
         if "words" in known:
             columns[:, i] = 0
-    [output] = session.run(None, {taken["name"]: columns})  # a row of which nothing is known
+    output = np.asarray(session.run(None, {taken["name"]: columns})[0])  # a row of which nothing is known
     assert np.isfinite(output).all()
     assert (output[0] == output[1]).all()
 
