@@ -69,9 +69,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cifar10": ("cifar10", ("--trainer.accumulate_grad_batches=2",)),
     "corrupt_mnist": ("corrupt_mnist", ()),
     "image_folder": ("image_folder", ("--data.num_workers=2",)),
-    **{
-        kind: ("digits", (f"--trainer.precision={kind}",)) for kind in ("64-true", "bf16-mixed", "bf16-true", "16-true")
-    },
+    **{kind: ("digits", (f"--trainer.precision={kind}",)) for kind in PRECISIONS},
     "early stopping": ("digits", callback("EarlyStopping", *STOPPED_EARLY)),
     "averaged weights": ("digits", callback("EMAWeightAveraging", "decay=0.9")),
     "stochastic averaging": ("digits", callback("StochasticWeightAveraging", "swa_lrs=0.01", "swa_epoch_start=1")),
