@@ -70,7 +70,8 @@ def read_space(file: Path, headline: tuple[str, str, str] | None) -> Space:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Space)
     try:
-        with suppress(yaml.YAMLError):  # the parser's own reader, in C, dies of a file that is nested too deeply
+        # the parser's own reader, in C, dies of a file that is nested too deeply
+        with suppress(OSError, UnicodeDecodeError, yaml.YAMLError):
             yaml.safe_load(file.read_text(encoding="utf-8"))
         space = Space(**parser.instantiate_classes(parser.parse_path(file)))
     except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
