@@ -35,8 +35,9 @@ COMMANDS = {
 def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
     """Run a command that needs neither torch nor the project's classes; None if this is another one."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
+        with suppress(OSError):  # of a stream whose file was exchanged
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
     return _exit_code(lambda: _early(args, read))
 
 
