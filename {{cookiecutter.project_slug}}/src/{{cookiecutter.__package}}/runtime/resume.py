@@ -96,7 +96,7 @@ class ExactResume(Callback):
             "data": self._data,
             "options": json.dumps(flat(self.options)),
             "ended": trainer.should_stop and not time_is_up,
-            "ranks": states.of_all_ranks(trainer, pl_module),
+            "ranks": states.of_all_ranks(trainer, pl_module, self._results),
             **progress,
         }
         file = self.folder / checkpoints.LAST

@@ -12,10 +12,18 @@ from . import ranks
 
 # The latest values, by which callbacks and schedules choose.
 _LATEST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
+# What ModelCheckpoint and EarlyStopping compare with: values of the process itself, where they are not synchronised.
+_SCORES = ("best_model_score", "kth_value", "best_k_models", "best_score", "wait_count")
 
 
-def of_all_ranks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[dict[str, Any]]:
-    """The state of each process; every process has to call this."""
+def of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dict[str, Any]) -> list[dict[str, Any]]:
+    """The state of each process; every process has to call this.
+
+    Args:
+        trainer: The Trainer.
+        pl_module: The LightningModule.
+        pending: What was logged in this epoch before an earlier save, and is not yet added to what was logged since.
+    """
     modules = dict(pl_module.named_modules())
     state = {
         "metrics": {
@@ -24,7 +32,8 @@ def of_all_ranks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[dic
             if isinstance(module, Metric)
         },
         # sums of what was logged in this epoch
-        "results": {
+        "results": pending
+        | {
             key: {name: getattr(result, name) for name in result._defaults}
             for key, result in trainer.fit_loop.epoch_loop._results.items()
             if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
@@ -34,10 +43,17 @@ def of_all_ranks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[dic
         "trained": {name: parameter.requires_grad for name, parameter in pl_module.named_parameters()},
         "tracking": {n: m.track_running_stats for n, m in modules.items() if hasattr(m, "track_running_stats")},
     }
+    if trainer.world_size > 1:
+        state["scores"] = [_scores(callback) for callback in trainer.callbacks]
     return ranks.gathered(move_data_to_device(state, "cpu"), trainer.world_size)
 
 
-def restore(trainer: pl.Trainer, pl_module: pl.LightningModule, state: dict[str, Any]) -> None:
+def _scores(callback: Any) -> dict[str, Any]:
+    found = {name: getattr(callback, name) for name in _SCORES if hasattr(callback, name)}
+    return {name: [*value.values()] if isinstance(value, dict) else value for name, value in found.items()}
+
+
+def restore(trainer: Any, pl_module: pl.LightningModule, state: dict[str, Any]) -> None:
     """Bring everything but ``results`` to what it was."""
     modules = dict(pl_module.named_modules())
     state = move_data_to_device(state, pl_module.device)
@@ -48,6 +64,11 @@ def restore(trainer: pl.Trainer, pl_module: pl.LightningModule, state: dict[str,
         getattr(trainer._logger_connector, name).update(values)
     for name, parameter in pl_module.named_parameters():
         parameter.requires_grad = state["trained"][name]
+    for callback, scores in zip(trainer.callbacks, state.get("scores", []), strict=False):
+        for name, value in scores.items():
+            if isinstance(value, list):  # of files, whose names all processes have from the first
+                value = dict(zip(callback.best_k_models, value, strict=False))
+            setattr(callback, name, value)
     for name, tracking in state["tracking"].items():
         modules[name].track_running_stats = tracking
 
