@@ -1,5 +1,7 @@
+import os
 import random
 import shutil
+import signal
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,19 @@ def test_random_numbers_in_data_and_steps_are_those_of_the_whole_run(
     shutil.copytree(whole, "runs/whole", dirs_exist_ok=True)
     interrupt("stopped", "--data.num_workers", str(workers), **classes)
     assert run("fit", "--resume", "--data.num_workers", str(workers_then), **classes) == 0
+    assert_same("stopped", "whole")
+
+
+class StoppedAtOnce(RandomSteps):
+    def on_train_start(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_an_epoch_has_logged_is_there_after_two_stops_without_a_step_between_them(run, interrupt) -> None:
+    assert run("fit", "--run", "whole", module=RandomSteps) == 0
+    interrupt("stopped", module=RandomSteps)
+    assert run("fit", "--resume", module=StoppedAtOnce) == 130
+    assert run("fit", "--resume", module=RandomSteps) == 0
     assert_same("stopped", "whole")
 
 
