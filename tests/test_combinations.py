@@ -8,7 +8,7 @@ from itertools import cycle
 
 import datasets
 import pytest
-from combinations import Answers, covering
+from combinations import VALUES, Answers, covering
 from project import FIRST, ROOT, task_of
 from warm import shared
 
@@ -18,19 +18,7 @@ HARDWARE = {
     "devices": ("auto", "1", "2"),
     "strategy": ("auto", "ddp"),
 }
-DATASETS = (
-    "digits",
-    "mnist",
-    "fashion_mnist",
-    "cifar10",
-    "corrupt_mnist",
-    "image_folder",
-    "penguins",
-    "penguin_mass",
-    "csv_file",
-    "own",
-)
-LOGGERS = ("wandb", "tensorboard", "mlflow", "csv", "none")
+DATASETS, LOGGERS = VALUES["dataset"], VALUES["logger"]
 # a few batches; the answers decide over the rest
 SHORT = (
     *("--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2"),
