@@ -15,12 +15,13 @@ from trainings import (
     callback,
     is_one_sentence,
     killed,
+    killing,
     prepared,
     read_json,
     told,
     unlike_when_resumed,
 )
-from warm import run
+from warm import run, shared
 
 IN_THE_TEST = ("on_test_start", "True")
 # The first epoch is the best one, whatever the training does.
@@ -28,6 +29,14 @@ BEST_FIRST = f"""
 from {PACKAGE}.module import ImageClassifier
 def log(self):
     self.log_dict(dict([("val/loss", 1.0), ("val/accuracy", 0.1 * self.current_epoch or 0.9)]))
+ImageClassifier.on_validation_epoch_end = log
+"""
+# Each process has a value of its own, and the best of the second process is its first one.
+OF_EACH_PROCESS = f"""
+from {PACKAGE}.module import ImageClassifier
+def log(self):
+    later = self.current_epoch / 10
+    self.log_dict(dict([("val/loss", 1.0), ("val/accuracy", 0.9 - later if self.global_rank else 0.1 + later)]))
 ImageClassifier.on_validation_epoch_end = log
 """
 # As Lightning's page on fine-tuning has it: a backbone, and an optimizer of what is not frozen.
@@ -69,6 +78,23 @@ def test_a_run_that_early_stopping_has_ended_and_that_is_killed_in_its_test_trai
 def test_a_run_of_64_bit_floats_is_resumed_exactly(tmp_path):
     """``fit --run=killed --trainer.precision=64-true``, SIGKILL in the second epoch, ``fit --resume=killed``."""
     assert unlike_when_resumed(bake(tmp_path), *SAVED, "--trainer.precision=64-true") == []
+
+
+def test_each_process_goes_on_to_compare_with_its_own_best_value(tmp_path):
+    """Two processes without sync_dist, SIGKILL of both in the second epoch, ``fit --resume=killed``."""
+    two = (*SAVED, "--trainer.devices=2", "--trainer.strategy=ddp")
+    both = OF_EACH_PROCESS + killing(
+        "on_train_batch_start", "self.global_step == 4 and self.global_rank == 0", group=True
+    )
+    project = bake(tmp_path)
+
+    stopped = shared().start(project, [["fit", "--run=killed", *two]], before=both, processes=2)
+    assert stopped.wait() == -9, stopped.output()
+    for arguments in (["fit", "--resume=killed"], ["fit", "--run=whole", *two]):
+        command = shared().start(project, [arguments], before=OF_EACH_PROCESS, processes=2)
+        assert command.wait() == 0, command.output()
+
+    assert differences(project / "runs" / "whole", project / "runs" / "killed") == []
 
 
 @pytest.fixture(scope="module")

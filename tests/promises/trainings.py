@@ -59,14 +59,14 @@ def killed(project: Path, arguments: list[str], place: tuple[str, str], before: 
         raise PreparationError(command.output())
 
 
-def killing(hook: str, condition: str = "True") -> str:
-    """Python that has the process killed by a hook of the LightningModule."""
+def killing(hook: str, condition: str = "True", group: bool = False) -> str:
+    """Python that has the process killed by a hook of the LightningModule, or it and those that train with it."""
     return f"""
 import os, signal
 from {PACKAGE}.module import ImageClassifier
 def kill(self, *args, hook=ImageClassifier.{hook}):
     if {condition}:
-        os.kill(os.getpid(), signal.SIGKILL)
+        {"os.killpg(0, signal.SIGKILL)" if group else "os.kill(os.getpid(), signal.SIGKILL)"}
     return hook(self, *args)
 ImageClassifier.{hook} = kill
 """

@@ -44,7 +44,7 @@ def of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dict[str,
         "tracking": {n: m.track_running_stats for n, m in modules.items() if hasattr(m, "track_running_stats")},
     }
     if trainer.world_size > 1:
-        state["scores"] = [_scores(callback) for callback in trainer.callbacks]
+        state["scores"] = {c.state_key: scores for c in trainer.callbacks if (scores := _scores(c))}
     return ranks.gathered(move_data_to_device(state, "cpu"), trainer.world_size)
 
 
@@ -64,8 +64,8 @@ def restore(trainer: Any, pl_module: pl.LightningModule, state: dict[str, Any]) 
         getattr(trainer._logger_connector, name).update(values)
     for name, parameter in pl_module.named_parameters():
         parameter.requires_grad = state["trained"][name]
-    for callback, scores in zip(trainer.callbacks, state.get("scores", []), strict=False):
-        for name, value in scores.items():
+    for callback in trainer.callbacks:
+        for name, value in state.get("scores", {}).get(callback.state_key, {}).items():
             if isinstance(value, list):  # of files, whose names all processes have from the first
                 value = dict(zip(callback.best_k_models, value, strict=False))
             setattr(callback, name, value)
