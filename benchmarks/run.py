@@ -33,6 +33,7 @@ PACKAGE = "my_lightning_project"
 QUICK = ("project", "optimal", "lightning_bare")
 OURS = (*QUICK, "lightning_docs", "naive")
 COST = ("project", "lightning_checkpoints")  # what `cost` compares
+TABLES = ("project", "optimal", "lightning_bare", "skorch", "fastai")  # what `tables` compares
 OTHERS = ("ignite", "skorch", "fastai", "accelerate", "catalyst", "composer")
 
 
@@ -48,6 +49,7 @@ class Plan:
         threads: Numbers of threads.
         accuracy_epochs: Epochs on digits.
         scaling: Images in the smallest data set, and the factors by which it grows.
+        tables: Rows of the table, and for each batch size the epochs of the quick contestants and of the others.
     """
 
     rounds: int = 3
@@ -62,9 +64,10 @@ class Plan:
     threads: tuple[int, ...] = (1, 2)
     accuracy_epochs: int = 10
     scaling: tuple[int, tuple[int, ...]] = (15_000, (1, 2, 4, 8, 16))
+    tables: tuple[int, tuple[tuple[int, int, int], ...]] = (50_000, ((64, 4, 1), (512, 16, 4)))
 
 
-SMOKE = Plan(1, 1, 1, (("DenseNet", 64, 2_000, 2, 1),), (1,), 1, (500, (1, 2)))
+SMOKE = Plan(1, 1, 1, (("DenseNet", 64, 2_000, 2, 1),), (1,), 1, (500, (1, 2)), (2_000, ((64, 2, 2),)))
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,10 @@ class Worker:
         self.folder = bench.work / "contestants" / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
-            [bench.python if name in (*OURS, *COST) else bench.others_python, str(HERE / "worker.py"), name],
+            [
+                bench.python if name.removeprefix("table_") in (*OURS, *COST) else bench.others_python,
+                *(str(HERE / "worker.py"), name),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.folder / "import.txt").open("w"),
@@ -161,7 +167,8 @@ class Worker:
         self.process.stdin.flush()
         answer = self._answer()
         shutil.rmtree(self.folder / "runs", ignore_errors=True)
-        said = f"{answer['samples_per_second']:,.0f} images/s" if "error" not in answer else answer["error"]
+        unit = "rows" if dataset == "csv_file" else "images"
+        said = f"{answer['samples_per_second']:,.0f} {unit}/s" if "error" not in answer else answer["error"]
         print(
             f"  {time.strftime('%H:%M:%S')}  {model} {batch_size}, {self.threads} thread(s), {self.name}: {said}",
             flush=True,
@@ -202,6 +209,32 @@ def speed(bench: Bench) -> dict[str, Any]:
                         else:
                             measured.append(answer | {"round": turn, "epochs": epochs})
     return {"measured": measured, "versions": versions, "failed": failed}
+
+
+def tables(bench: Bench) -> dict[str, Any]:
+    """Rows per second of the tables' network in training, interleaved, on the rows that the project trains on."""
+    names = [f"table_{name}" for name in TABLES if name in bench.contestants]
+    bench = Bench(bench.plan, tuple(names), bench.work / "tables", bench.python, bench.others_python)
+    count, settings = bench.plan.tables
+    file = bench.work / f"table-{count}.csv"
+    _timed([bench.others_python, str(HERE / "tables.py"), "write", str(file), str(count)], HERE, bench.environment())
+    _timed(_bake_command(ROOT, bench.work, "dataset=csv_file"), bench.work, bench.environment())
+    _timed([bench.python, str(HERE / "tables.py"), "read", str(file)], HERE, bench.environment())
+    measured: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    for threads in bench.plan.threads:
+        with bench.workers(threads) as workers:
+            for turn in range(bench.plan.rounds):
+                for setting, (batch_size, many, few) in enumerate(settings):
+                    for name in rotated([name for name in workers if name not in failed], turn + setting):
+                        short = name.removeprefix("table_")
+                        epochs = many if short in QUICK else few
+                        answer = workers[name].run("TableNet", "csv_file", file, batch_size, epochs, seed=turn)
+                        if "error" in answer:
+                            failed[name] = answer["error"]
+                        else:
+                            measured.append(answer | {"contestant": short, "round": turn, "epochs": epochs})
+    return {"measured": measured, "failed": failed}
 
 
 def accuracy(bench: Bench) -> dict[str, Any]:
@@ -289,11 +322,11 @@ def bake(bench: Bench) -> dict[str, Any]:
     )
 
 
-def _bake_command(template: Path, output: Path) -> list[str]:
+def _bake_command(template: Path, output: Path, *answers: str) -> list[str]:
     settings = output.parent / "cookiecutter.yaml"
     settings.write_text(f"cookiecutters_dir: {output.parent}/cookiecutters\nreplay_dir: {output.parent}/replay\n")
     options = ["--no-input", "--overwrite-if-exists", "--config-file", str(settings), "--output-dir", str(output)]
-    return [sys.executable, "-m", "cookiecutter", *options, str(template)]
+    return [sys.executable, "-m", "cookiecutter", *options, str(template), *answers]
 
 
 def _timed(command: list[str], folder: Path, environment: dict[str, str]) -> float:
@@ -318,7 +351,7 @@ def paired(measure: Mapping[str, Callable[[], float]], pairs: int) -> dict[str, 
 
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
-    part.__name__: part for part in (bake, startup, scaling, cost, accuracy, speed)
+    part.__name__: part for part in (bake, startup, scaling, cost, accuracy, tables, speed)
 }
 
 

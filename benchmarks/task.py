@@ -52,6 +52,11 @@ class Task:
     project: str
     folder: str
 
+    @property
+    def count(self) -> int:
+        """Number of items that are trained on."""
+        return len(self.mnist())
+
     def mnist(self, train: bool = True, transform: Any = None) -> datasets.MNIST:
         """Images that are trained on, or those of the test, as torchvision's MNIST."""
         return datasets.MNIST(str(Path(self.root) / "trained_on"), train=train, transform=transform)
@@ -112,13 +117,13 @@ class Stopwatch:
         self._samples_before = 0
         forward = network_class.forward
 
-        def counted(network: nn.Module, images: Tensor) -> Tensor:
+        def counted(network: nn.Module, *inputs: Tensor, **named: Tensor) -> Tensor:
             if network.training:
                 if self.steps == warmup_steps:
                     self._begin, self._samples_before, self.network = time.perf_counter(), self.samples, network
                 self.steps += 1
-                self.samples += len(images)
-            return forward(network, images)
+                self.samples += len(inputs[0] if inputs else next(iter(named.values())))
+            return forward(network, *inputs, **named)
 
         network_class.forward = counted
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tables import TableTask
 from task import Stopwatch, Task
 
 WARMUP_STEPS = 20
@@ -36,7 +37,9 @@ def main() -> None:
     distribution = getattr(contestant, "DISTRIBUTION", "torch")
     answers.write(json.dumps({"version": f"{distribution} {metadata.version(distribution)}"}) + "\n")
     for line in sys.stdin:
-        answers.write(json.dumps(run(contestant, Task(**json.loads(line)))) + "\n")
+        task = json.loads(line)
+        kind = TableTask if task["dataset"] == "csv_file" else Task
+        answers.write(json.dumps(run(contestant, kind(**task))) + "\n")
 
 
 def run(contestant: Any, task: Task) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def measure(contestant: Any, task: Task) -> dict[str, Any]:
     os.chdir(task.folder)
     torch.set_num_threads(task.threads)
     torch.manual_seed(task.seed)
-    steps = len(task.mnist()) // task.batch_size * task.epochs
+    steps = task.count // task.batch_size * task.epochs
     watch = Stopwatch(task.network_class, min(WARMUP_STEPS, steps // 4))
     contestant.train(task, watch)
     watch.stop()

@@ -20,7 +20,7 @@ import report
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder with the results of a smoke run."""
     work = tmp_path_factory.mktemp("benchmark")
-    options = ["--quick", "--work", str(work), "--only", "bake,speed,cost", "--contestants", "project,optimal"]
+    options = ["--quick", "--work", str(work), "--only", "bake,speed,cost,tables", "--contestants", "project,optimal"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "run.py"), *options],
@@ -56,7 +56,7 @@ def test_both_have_learned_the_images(output):
 def test_every_part_says_on_what_machine_and_when_it_was_measured(output):
     results = json.loads((output / "results.json").read_text())
 
-    assert set(results) == {"bake", "speed", "cost"}
+    assert set(results) == {"bake", "speed", "cost", "tables"}
     for part in results.values():
         assert {"date", "cpu", "torch", "pytorch-lightning"} <= set(part["machine"])
 
@@ -66,6 +66,17 @@ def test_the_cost_of_the_exact_resume_is_measured_against_lightning_s_own_checkp
 
     assert {entry["contestant"] for entry in measured} == {"project", "lightning_checkpoints"}
     assert len({entry["samples"] for entry in measured}) == 1
+
+
+def test_on_a_table_they_train_the_same_network_on_the_same_rows_too(output):
+    part = json.loads((output / "results.json").read_text())["tables"]
+    measured = {entry["contestant"]: entry for entry in part["measured"]}
+
+    assert part["failed"] == {}
+    assert set(measured) == {"project", "optimal"}
+    for fact in ("samples", "timed_samples", "parameters", "batch_size", "threads", "epochs"):
+        assert measured["project"][fact] == measured["optimal"][fact], fact
+    assert min(entry["accuracy"] for entry in measured.values()) > 0.3  # of five classes, after two epochs
 
 
 def test_tables_name_every_contestant(output):
