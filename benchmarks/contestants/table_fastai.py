@@ -6,6 +6,7 @@ from functools import partial
 import pandas
 import torch
 from fastai.data.block import CategoryBlock
+from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
 from fastai.tabular.core import Categorify, TabularPandas
 from fastai.tabular.learner import TabularLearner
@@ -49,7 +50,7 @@ def train(task: TableTask, watch: Stopwatch) -> None:
     learner = TabularLearner(
         table.dataloaders(bs=task.batch_size, device=torch.device("cpu")),
         Swapped(task.network()),
-        loss_func=nn.CrossEntropyLoss(),
+        loss_func=CrossEntropyLossFlat(),
         opt_func=adamw,
         cbs=NoValidation(),
     )
