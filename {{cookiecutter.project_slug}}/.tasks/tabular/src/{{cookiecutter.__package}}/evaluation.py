@@ -177,9 +177,8 @@ def importance(index: Tensor, true: Tensor, exported: nn.Module, data: DataModul
             scores.append(score(shuffled))
         found.append((name, sum(scores) / 5 - whole))
     found.sort(key=lambda one: one[1] if classes else -one[1])
-    told = (
-        f"<p>How the {metric} of {charts.number(whole)} changes when one of the first {TRIED} columns is shuffled.</p>"
-    )
+    which = f"one of the first {TRIED} columns" if len(data.facts["columns"]) > TRIED else "a column"
+    told = f"<p>How the {metric} of {charts.number(whole)} changes when {which} is shuffled.</p>"
     return told + charts.table(["column", f"change of {metric}"], found, "numbers long")
 
 
