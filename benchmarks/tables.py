@@ -7,6 +7,7 @@ import importlib
 import sys
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ class TableTask(Task):
     """One training on the table; ``root`` is its file, with the tensors beside it."""
 
     @cached_property
-    def _parts(self) -> dict[str, list[Tensor]]:
+    def _parts(self) -> dict[str, Any]:
         return torch.load(Path(self.root).with_suffix(".pt"), weights_only=True)
 
     @property
