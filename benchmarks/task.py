@@ -99,6 +99,26 @@ class Task:
         return hits / len(labels)
 
 
+def fit_options(task: Task, **more: object) -> list[str]:
+    """The project's command line for a task: what all contestants share, and more options by their dotted names."""
+    values = {
+        "seed_everything": task.seed,
+        "logger": "csv",
+        "data.dataset": task.dataset,
+        "data.root": task.root,
+        "data.batch_size": task.batch_size,
+        "model.optimizer": "torch.optim.AdamW",
+        "model.optimizer.init_args.fused": "true",
+        **{f"model.optimizer.init_args.{name}": value for name, value in OPTIMIZER.items()},
+        "model.scheduler": "null",
+        "trainer.accelerator": "cpu",
+        "trainer.max_epochs": task.epochs,
+        "trainer.default_root_dir": f"{task.folder}/runs",
+        **more,
+    }
+    return ["fit", *(f"--{name}={value}" for name, value in values.items())]
+
+
 class Stopwatch:
     """Time from the end of the warm-up to the end of the training, and the images of that time.
 

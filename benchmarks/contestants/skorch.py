@@ -1,6 +1,8 @@
 """skorch as in its MNIST notebook: normalised arrays in memory; without its default validation."""
 # pyright: reportMissingImports=false, reportCallIssue=false
 
+from typing import Any
+
 import torch
 from skorch import NeuralNetClassifier
 from task import OPTIMIZER, Stopwatch, Task
@@ -9,9 +11,9 @@ from torch import nn
 DISTRIBUTION = "skorch"
 
 
-def train(task: Task, watch: Stopwatch) -> None:
-    images, labels = task.tensors()
-    net = NeuralNetClassifier(
+def classifier(task: Task) -> Any:
+    """Return the learner of a task."""
+    return NeuralNetClassifier(
         task.network(),
         criterion=nn.CrossEntropyLoss,
         max_epochs=task.epochs,
@@ -23,4 +25,8 @@ def train(task: Task, watch: Stopwatch) -> None:
         train_split=None,
         device="cpu",
     )
-    net.fit(task.normalize(images).numpy(), labels.numpy())
+
+
+def train(task: Task, watch: Stopwatch) -> None:
+    images, labels = task.tensors()
+    classifier(task).fit(task.normalize(images).numpy(), labels.numpy())
