@@ -68,8 +68,9 @@ def prepare_second(commands):
 
 def child(request):
     os.setpgid(0, 0)
-    for sent in (signal.SIGINT, signal.SIGTERM):  # not as a shell that runs the tests in the background left them
-        signal.signal(sent, signal.default_int_handler if sent == signal.SIGINT else signal.SIG_DFL)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # not as nohup, or a shell's background, has left them
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
