@@ -16,7 +16,8 @@ SHARED = {
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
     *(f"docs/{page}.md" for page in ("clusters", "evaluate", "export", "how-it-works", "loggers", "own-code")),
     *(f"docs/{page}.md" for page in ("resume", "search", "tested", "update")),
-    *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "profile", "quick")),
+    *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "overfit", "profile", "quick")),
+    *("configs/sweep.yaml", "configs/wandb_sweep.yaml"),
     "scripts/train.sbatch",
     *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
@@ -35,20 +36,20 @@ FRONTS = {
     "image_classification": {
         *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
         *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz"),
-        *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/data.md"),
+        "docs/data.md",
         *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
         "scripts/make_corrupt_mnist.py",
     },
     "own": {
         *(f"src/{PACKAGE}/{name}" for name in ("__main__.py", "data.py", "module.py", "train.py", "digits.npz")),
-        *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/course.md"),
+        "docs/course.md",
         *("tests/bundled.py", "tests/test_train.py"),
     },
     "tabular": {
         *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
         *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/penguins.csv"),
         *(f"src/{PACKAGE}/penguins.LICENSE.txt", "docs/data.md"),
-        *(f"configs/{name}.yaml" for name in ("gpu", "overfit", "sweep", "wandb_sweep")),
+        "configs/gpu.yaml",
         *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
     },
 }
