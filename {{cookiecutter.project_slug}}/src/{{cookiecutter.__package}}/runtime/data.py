@@ -134,8 +134,7 @@ def split(
         test_fraction: The share of the test items in all.
         val_fraction: The share of the validation items in what is left.
         seed: Chooses the items.
-        fold: Which of ``num_folds`` parts of what is left is for validation.
-        num_folds: None takes the fraction.
+        fold: Which of ``num_folds`` parts of what is left is for validation, in the place of ``val_fraction``.
 
     Raises:
         UserError: All groups that have a class are outside of the training part.

@@ -132,7 +132,8 @@ class DataModule(pl.LightningDataModule):
             return
         table = self._table()
         as_class = "class_names" in self.known["target"] if self.known else is_class(table, self.target, self.kind)
-        labels, groups = table.columns[self.target] if as_class else None, table.columns.get(self.group or "")
+        labels = table.columns[self.target].astype(str) if as_class else None
+        groups = table.columns[self.group].astype(str) if self.group else None
         parts = split(len(table.rows), labels, groups, *self.shares)
         for part, rows in parts.items():
             if len(rows) < 2:
@@ -173,8 +174,8 @@ class DataModule(pl.LightningDataModule):
             values = numbers(table.columns[self.target])[train]
             target |= {"mean": float(values.mean()), "std": float(values.std()) or 1.0}
         else:
-            target["class_names"] = sorted(set(labels[train]))
-            if untested := sorted(set(labels) - set(labels[test])):
+            target["class_names"] = sorted(set(labels[train].tolist()))
+            if untested := sorted(set(labels.tolist()) - set(labels[test].tolist())):
                 self._tell(f"too few rows to be tested: {listed(untested)}.")
         self.known = {"columns": columns, "target": target}
 
@@ -183,10 +184,10 @@ class DataModule(pl.LightningDataModule):
         target, texts = self.known["target"], table.columns[self.target]
         if "class_names" not in target:
             return torch.from_numpy((numbers(texts) - target["mean"]) / target["std"]).float()
-        classes, places = np.unique(texts, return_inverse=True)
-        if new := sorted(set(classes) - set(target["class_names"])):
+        places = {name: i for i, name in enumerate(target["class_names"])}
+        if new := sorted(set(texts) - set(places)):
             raise UserError(f"{table.file} has the {self.target} {new[0]}, which the model was not trained with.")
-        return torch.tensor([target["class_names"].index(name) for name in classes])[places]
+        return torch.tensor([places[text] for text in texts])
 
     def _encoded(self, tables: list[Table], tell: bool = False) -> Rows:
         """Turn tables into what is predicted: columns as they were read, index, and standardised numbers and words."""

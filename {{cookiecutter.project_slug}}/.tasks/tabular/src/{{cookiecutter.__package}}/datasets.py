@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,8 +81,8 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict
             if all(not text or _DATE.fullmatch(text) for text in texts):
                 dates = f"the column {name} has dates, such as {next(filter(None, texts))}, which are not supported."
                 raise UserError(f"{dates} Leave it out with --data.ignore '[{name}]', or write it as numbers.")
-            different, counts = np.unique(texts[rows], return_counts=True)
-            found: dict[str, Any] = {"words": different[counts > 1].tolist()}
+            different: Any = Counter(texts[rows])
+            found: dict[str, Any] = {"words": sorted(word for word, count in different.items() if count > 1)}
         else:
             there = values[rows][np.isfinite(values[rows])]
             different, missing = np.unique(there), len(there) < len(rows)
