@@ -142,7 +142,8 @@ class DataModule(pl.LightningDataModule):
         if not self.known:
             self._learn(table, labels, parts)
         encoded = self._encoded([table])
-        self.row_names = [Path(name).name for name in self.row_names]
+        folder = len(str(self.file)) - len(self.file.name)  # characters of a row's name
+        self.row_names = [name[folder:] for name in self.row_names]
         rows = Rows(*encoded.tensors[2:], self._targets(table))
         self.splits = {part: (rows, indices) for part, indices in parts.items()}
         self.splits["predict"] = (encoded, parts["test"])
