@@ -45,12 +45,14 @@ def write_csv(file: Path, count: int) -> None:
 
 def write_tensors(file: Path) -> None:
     """Write what the project's data module makes of a table, with its split, for all contestants."""
-    module = importlib.import_module(f"{PACKAGE}.data")
-    data = module.DataModule(dataset="csv_file", root=str(file), target="tree")
+    data_module, networks = (importlib.import_module(f"{PACKAGE}.{name}") for name in ("data", "network"))
+    data = data_module.DataModule(dataset="csv_file", root=str(file), target="tree")
     data.setup("fit")
     rows, _ = data.splits["train"]
     parts = {part: [tensor[data.splits[part][1]] for tensor in rows.tensors] for part in ("train", "test")}
-    sizes = {name: getattr(data, name) for name in ("num_numbers", "vocabulary_sizes", "num_outputs")}
+    columns = networks.Standardize(data.facts["columns"])
+    sizes = {name: getattr(columns, name) for name in ("num_numbers", "vocabulary_sizes")}
+    sizes["num_outputs"] = len(data.class_names)
     torch.save({**parts, "sizes": sizes}, file.with_suffix(".pt"))
 
 

@@ -55,8 +55,8 @@ SURVIVED = (
     ),
     Mutant(
         FRONT + "module.py",
-        '"interval": self.scheduler_interval}',
-        '"interval": "step"}',
+        "self.scheduler, self.scheduler_interval)",
+        "self.scheduler)",
         "project/tests/test_module.py",
     ),
     Mutant(FRONT + "datasets.py", "mean=(0.1307,),\n        std=(0.3081,),\n        class_names=_DIGITS,\n        torchvision", "mean=(0.1307,),\n        std=(0.3881,),\n        class_names=_DIGITS,\n        torchvision", "project/tests/test_data.py"),

@@ -16,9 +16,10 @@ SHARED = {
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
     *(f"docs/{page}.md" for page in ("clusters", "evaluate", "export", "how-it-works", "loggers", "own-code")),
     *(f"docs/{page}.md" for page in ("resume", "search", "tested", "update")),
-    *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "profile", "quick")),
+    *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "overfit", "profile", "quick")),
+    *("configs/sweep.yaml", "configs/wandb_sweep.yaml"),
     "scripts/train.sbatch",
-    f"src/{PACKAGE}/__init__.py",
+    *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "folders")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("hardware", "loaders", "loggers", "parser", "predictions")),
@@ -33,23 +34,23 @@ SHARED = {
 # What a project has for its task: what its user reads and changes.
 FRONTS = {
     "image_classification": {
-        *(f"src/{PACKAGE}/{name}.py" for name in ("__main__", "data", "datasets", "evaluation", "inputs", "module")),
+        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
         *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz"),
-        *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/data.md"),
-        *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
+        "docs/data.md",
+        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
         "scripts/make_corrupt_mnist.py",
     },
     "own": {
         *(f"src/{PACKAGE}/{name}" for name in ("__main__.py", "data.py", "module.py", "train.py", "digits.npz")),
-        *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/course.md"),
-        *("tests/conftest.py", "tests/test_train.py"),
+        "docs/course.md",
+        *("tests/bundled.py", "tests/test_train.py"),
     },
     "tabular": {
-        *(f"src/{PACKAGE}/{name}.py" for name in ("__main__", "data", "datasets", "evaluation", "inputs", "module")),
+        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
         *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/penguins.csv"),
         *(f"src/{PACKAGE}/penguins.LICENSE.txt", "docs/data.md"),
-        *(f"configs/{name}.yaml" for name in ("gpu", "overfit", "sweep", "wandb_sweep")),
-        *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
+        "configs/gpu.yaml",
+        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
     },
 }
 # by data set; of the others it is image classification

@@ -145,6 +145,7 @@ def test_the_exported_file_takes_the_columns_as_they_are_read(asked):
     assert (output[0] == output[1]).all()
 
 
+@pytest.mark.parametrize("asked", ["penguins"], indirect=True)  # one project is enough: the table is another one
 def test_a_table_of_ones_own_is_learned_and_its_run_reads_new_rows_where_the_table_is_gone(asked, tmp_path):
     random = np.random.default_rng(0)
     lines = ["größe;farbe;gewicht;art"]

@@ -52,13 +52,14 @@ def refused(text: str):
 @pytest.mark.parametrize("dataset", [name for name, (file, *_) in SOURCES.items() if file])
 def test_bundled_tables_are_read_into_batches_of_the_promised_shape(dataset) -> None:
     data = bundled(dataset=dataset, batch_size=8)
+    sizes = Standardize(data.facts["columns"])
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         numbers, words, targets = next(iter(loader))
-        assert numbers.shape == (8, data.num_numbers)
-        assert words.shape == (8, len(data.vocabulary_sizes))
+        assert numbers.shape == (8, sizes.num_numbers)
+        assert words.shape == (8, len(sizes.vocabulary_sizes))
         assert numbers.dtype == torch.float32
         assert bool(numbers.isfinite().all())
-        assert bool((words < torch.tensor(data.vocabulary_sizes)).all())
+        assert bool((words < torch.tensor(sizes.vocabulary_sizes)).all())
         assert targets.dtype == (torch.int64 if dataset == "penguins" else torch.float32)
     columns, index, *_ = next(iter(data.predict_dataloader()))
     assert columns.shape == (8, len(data.facts["columns"]))
@@ -80,7 +81,6 @@ def test_penguins_without_a_mass_are_left_out_and_counted(capsys) -> None:
     assert "2 rows without a value of body_mass_g are left out" in capsys.readouterr().err
     assert len(data.splits["train"][0]) == 342
     assert data.class_names is None
-    assert data.num_outputs == 1
 
 
 def test_split_depends_on_its_own_seed_and_not_on_that_of_the_run() -> None:
@@ -208,8 +208,9 @@ def test_quoted_cells_may_have_delimiters_and_line_ends(tmp_path) -> None:
     with file.open("w", newline="") as stream:
         csv.writer(stream, quoting=csv.QUOTE_ALL).writerows([["a;b;c", "d"], ["1,5;2", "two\nlines"], ["", "NA"]])
     found = read_table(file)
-    assert found.columns == {"a;b;c": ["1,5;2", ""], "d": ["two\nlines", ""]}
-    assert found.lines == [3, 4]
+    assert found.columns["a;b;c"].tolist() == ["1,5;2", ""]
+    assert found.columns["d"].tolist() == ["two\nlines", ""]
+    assert found.rows.tolist() == [f"{file}:3", f"{file}:4"]
 
 
 def lines_with(column: int, value: str, where: slice = slice(1, None)) -> list[list[str]]:
@@ -284,7 +285,7 @@ def test_ten_thousand_columns_are_read(tmp_path) -> None:
     values = np.char.mod("%.2f", random.normal(size=(20, 10_000)))
     lines = [[f"c{i}" for i in range(10_000)] + ["kind"], *([*line, "ab"[i % 2]] for i, line in enumerate(values))]
     data = table(written(tmp_path / "a.csv", lines))
-    assert data.num_numbers == 10_000
+    assert Standardize(data.facts["columns"]).num_numbers == 10_000
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_the_kind_of_the_target_follows_its_values_and_can_be_chosen(tmp_path) -
     assert table(file, "five").class_names is None
     assert table(file, "five", kind="class").class_names == ["0", "1", "2", "3", "4"]
     assert table(file, "two").class_names == ["0", "1"]
-    assert table(file, "two", kind="number").num_outputs == 1
+    assert table(file, "two", kind="number").class_names is None
 
 
 def test_too_few_rows_are_told(tmp_path) -> None:

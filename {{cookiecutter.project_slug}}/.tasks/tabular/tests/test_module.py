@@ -11,8 +11,7 @@ BUNDLED = ("penguins", "penguin_mass")
 def built(dataset: str) -> tuple[TableModel, DataModule]:
     data = DataModule(dataset)
     data.setup("fit")
-    sizes = data.num_numbers, data.vocabulary_sizes, data.num_outputs
-    return TableModel(*sizes, network=TableNet, optimizer=torch.optim.AdamW, facts=data.facts).eval(), data
+    return TableModel(data.facts, network=TableNet, optimizer=torch.optim.AdamW).eval(), data
 
 
 @pytest.mark.parametrize(("num_numbers", "sizes"), [(3, [4, 2]), (3, []), (0, [5])])
@@ -70,5 +69,5 @@ def test_a_picture_is_drawn_where_pillow_is_installed(dataset, monkeypatch) -> N
         outputs = model(numbers, words)
     [picture] = model.show([outputs], batch, data).values()
     assert len(picture.getcolors(maxcolors=100000)) > 2
-    monkeypatch.setattr("{{ cookiecutter.__package }}.module.find_spec", lambda name: None)
+    monkeypatch.setattr("{{ cookiecutter.__package }}.evaluation.find_spec", lambda name: None)
     assert model.show([outputs], batch, data) == {}

@@ -15,8 +15,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["Line", "Markup", "escape", "line_chart", "number", "table", "template"]
+__all__ = ["Line", "Markup", "confusion_matrix", "escape", "line_chart", "number", "table", "template"]
 
+CLASSES = 24  # of a confusion matrix; of more, the pairs that were confused most often are listed, so many of them
 POINTS = 400  # of a line that are drawn; a chart is not wide enough to show more
 Point = tuple[float, float]
 
@@ -134,6 +135,31 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") ->
         body.append(f'<tr><th scope="row">{escape(_cell(first))}</th>{cells}</tr>')
     top = f"<thead><tr>{top}</tr></thead>" if top else ""
     return f'<div class="scroll {kind}"><table>{top}<tbody>{"".join(body)}</tbody></table></div>'
+
+
+def confusion_matrix(labels: Any, predicted: Any, names: Sequence[str]) -> str:
+    """Draw how often each class was taken for each; of many classes, list those that were confused most often.
+
+    Args:
+        labels: The true class of each item, a tensor ``(N,)`` int64.
+        predicted: The predicted ones.
+        names: The name of each class.
+    """
+    size = len(names)
+    counts = (labels * size + predicted).bincount(minlength=size**2).view(size, size)
+    if size > CLASSES:
+        wrong = counts.clone().fill_diagonal_(0).flatten().sort(descending=True, stable=True)
+        most = zip(wrong.indices[:CLASSES].tolist(), wrong.values[:CLASSES].tolist(), strict=True)
+        pairs = [(names[i // size], names[i % size], count) for i, count in most if count]
+        return table(["class", "taken for", "times"], pairs, "numbers")
+    depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()  # percent; few are seen beside many
+    cell = Markup('<b class="{}" style="--depth:{}%" title="{} {}: {}">{}</b>')
+    rows: list[list[str]] = [[name] for name in names]
+    for position, count in enumerate(counts.flatten().tolist()):
+        i, j = divmod(position, size)
+        kind, what = ("hit", "recognised") if i == j else ("miss", f"taken for {names[j]}")
+        rows[i].append(cell.format(kind, round(depths[i, j].item()), names[i], what, count, count) if count else "")
+    return f"{table(['true, predicted', *names], rows, 'matrix')}<p><small>Orange: taken for another class.</small></p>"
 
 
 def _cell(value: Any) -> Any:

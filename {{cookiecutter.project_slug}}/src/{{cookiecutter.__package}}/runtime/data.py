@@ -1,4 +1,4 @@
-"""What several kinds of data need: batches gathered by index."""
+"""What several kinds of data need: batches gathered by index, and the split of a data set that comes in one part."""
 
 from __future__ import annotations
 
@@ -113,3 +113,50 @@ def gathered(
         persistent_workers=num_workers > 0,
         pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
     )
+
+
+def split(
+    count: int,
+    labels: np.ndarray | None,
+    groups: np.ndarray | None,
+    test_fraction: float,
+    val_fraction: float,
+    seed: int,
+    fold: int = 0,
+    num_folds: int | None = None,
+) -> dict[str, Tensor]:
+    """Share out items to ``train``, ``val`` and ``test``; return the indices of each part, ``(N,)`` int64.
+
+    Args:
+        count: Number of items.
+        labels: The class of each, ``(count,)``: each part gets its share, and the training part all of a rare one.
+        groups: The group of each, ``(count,)``: groups are shared out in the place of items.
+        test_fraction: The share of the test items in all.
+        val_fraction: The share of the validation items in what is left.
+        seed: Chooses the items.
+        fold: Which of ``num_folds`` parts of what is left is for validation, in the place of ``val_fraction``.
+
+    Raises:
+        UserError: All groups that have a class are outside of the training part.
+    """
+    unit_of_item = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = np.random.default_rng(seed).permutation(unit_of_item.max() + 1)
+    if labels is not None and groups is None:  # one class after the other, so that each is dealt out evenly
+        order = order[np.argsort(labels[order], kind="stable")]
+    part_of_unit = np.full(len(order), "train")
+    is_test = _every(len(order), test_fraction)
+    part_of_unit[order[is_test]] = "test"
+    rest = order[~is_test]
+    is_val = np.arange(len(rest)) % num_folds == fold if num_folds else _every(len(rest), val_fraction)
+    part_of_unit[rest[is_val]] = "val"
+    part_of_item = part_of_unit[unit_of_item]
+    if labels is not None and (rare := sorted(set(labels) - set(labels[part_of_item == "train"]))):
+        if groups is not None:
+            raise UserError(f"no group of the training part has the class {rare[0]}. Try another --data.split_seed.")
+        part_of_item[np.isin(labels, rare)] = "train"
+    return {part: torch.from_numpy(np.flatnonzero(part_of_item == part)) for part in ("train", "val", "test")}
+
+
+def _every(count: int, fraction: float) -> np.ndarray:
+    """Mark a fraction of so many places, evenly spread, ``(count,)`` bool."""
+    return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0

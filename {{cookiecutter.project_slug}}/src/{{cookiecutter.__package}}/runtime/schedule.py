@@ -1,8 +1,9 @@
-"""A learning-rate schedule for any task; Lightning's command line takes every schedule of torch as well."""
+"""Learning-rate schedules, for any task; Lightning's command line takes every schedule of torch as well."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,3 +55,13 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
     def state_dict(self) -> dict[str, Any]:
         # The length is the run's, not the checkpoint's: a run resumed with more epochs follows the longer curve.
         return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
+
+
+def configured(optimizer: torch.optim.Optimizer, make: Callable[[Any], Any] | None, interval: str = "step") -> Any:
+    """What ``configure_optimizers`` returns; ``make`` makes the learning-rate schedule, and None keeps the rate."""
+    if make is None:
+        return optimizer
+    config = {"scheduler": make(optimizer), "interval": interval}
+    if hasattr(config["scheduler"], "monitor"):  # Lightning's ReduceLROnPlateau: its metric is new once per epoch
+        config |= {"interval": "epoch", "monitor": config["scheduler"].monitor}
+    return {"optimizer": optimizer, "lr_scheduler": config}

@@ -18,7 +18,7 @@ from .runtime import charts
 
 Z = 1.959964  # standard deviations to either side of the mean that hold 95 % of a normal distribution
 BINS = 12  # of the calibration curve
-DRAWN = 24  # pictures of mistakes and of classes, and classes of a confusion matrix
+DRAWN = 24  # pictures of mistakes and of classes
 
 
 class Classifier(nn.Module):
@@ -68,7 +68,7 @@ def sections(index: Tensor, probabilities: Tensor, data: DataModule) -> list[tup
     confidence, predicted = probabilities.max(dim=1)
     return [
         ("Test result", partial(test_result, labels, probabilities)),
-        ("Confusion matrix", partial(confusion_matrix, labels, predicted, data.class_names)),
+        ("Confusion matrix", partial(charts.confusion_matrix, labels, predicted, data.class_names)),
         ("Each class", partial(each_class, labels, predicted, data.class_names)),
         ("Calibration", partial(calibration, confidence, predicted == labels)),
         ("Surest mistakes", partial(mistakes, index, labels, predicted, confidence, data)),
@@ -96,26 +96,6 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     half = Z / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
     # all or none of them: the bound itself is exact, and rounding must not move it
     return 0.0 if hits == 0 else middle - half, 1.0 if hits == count else middle + half
-
-
-def confusion_matrix(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
-    """Draw how often each class was taken for each; of many classes, list those that were confused most often."""
-    size = len(names)
-    counts = (labels * size + predicted).bincount(minlength=size**2).view(size, size)
-    if size > DRAWN:
-        wrong = counts.clone().fill_diagonal_(0).flatten().sort(descending=True, stable=True)
-        most = zip(wrong.indices[:DRAWN].tolist(), wrong.values[:DRAWN].tolist(), strict=True)
-        pairs = [(names[i // size], names[i % size], count) for i, count in most if count]
-        return charts.table(["class", "taken for", "images"], pairs, "numbers")
-    depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()  # percent; few are seen beside many
-    cell = charts.Markup('<b class="{}" style="--depth:{}%" title="{} {}: {}">{}</b>')
-    rows: list[list[str]] = [[name] for name in names]
-    for position, count in enumerate(counts.flatten().tolist()):
-        i, j = divmod(position, size)
-        kind, what = ("hit", "recognised") if i == j else ("miss", f"taken for {names[j]}")
-        rows[i].append(cell.format(kind, round(depths[i, j].item()), names[i], what, count, count) if count else "")
-    table = charts.table(["true, predicted", *names], rows, "matrix")
-    return f"{table}<p><small>Orange: taken for another class.</small></p>"
 
 
 def each_class(labels: Tensor, predicted: Tensor, names: list[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import SumMetric
@@ -16,6 +16,7 @@ from . import evaluation
 from .data import DataModule
 from .runtime.errors import UserError
 from .runtime.predictions import table
+from .runtime.schedule import configured
 
 
 class ImageClassifier(pl.LightningModule):
@@ -142,11 +143,4 @@ class ImageClassifier(pl.LightningModule):
         return evaluation.Classifier(self.network, self.facts)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
-        if self.scheduler is None:
-            return optimizer
-        scheduler = self.scheduler(optimizer)
-        config = {"scheduler": scheduler, "interval": self.scheduler_interval}
-        if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
-            config |= {"interval": "epoch", "monitor": scheduler.monitor}
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        return configured(self.optimizer(self.parameters()), self.scheduler, self.scheduler_interval)

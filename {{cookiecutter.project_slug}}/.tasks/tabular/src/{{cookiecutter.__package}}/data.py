@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from . import evaluation
-from .datasets import SOURCES, DatasetName, check_name, describe, split, target_kind
-from .inputs import SUFFIXES, Table, encode, read_table
+from .datasets import SOURCES, DatasetName, check_name, describe, is_class
+from .inputs import SUFFIXES, Table, encode, listed, numbers, read_table
 from .network import Standardize
-from .runtime.data import gathered
+from .runtime.data import gathered, split
 from .runtime.errors import UserError
 from .runtime.folders import find
 
@@ -95,9 +95,8 @@ class DataModule(pl.LightningDataModule):
         self.file = Path(__file__).with_name(file) if file else Path(root)
         self.source, self.target = f"{dataset}: {text}", target or known_target
         self.kind, self.ignore, self.group = kind, ignore or [], group
-        self.batch_size, self.fractions, self.split_seed = batch_size, (test_fraction, val_fraction), split_seed
-        self.fold, self.num_folds = fold, num_folds
-        self.seed, self.predict_paths = seed, predict_paths
+        self.batch_size, self.seed, self.predict_paths = batch_size, seed, predict_paths
+        self.shares = (test_fraction, val_fraction, split_seed, fold, num_folds)
         self.known: dict[str, Any] = {}  # of columns and target, from the training rows alone
         self.row_names: list[str] = []
         self.splits: dict[str, tuple[Rows, Tensor]] = {}  # the rows, and which of them belong to the split
@@ -114,27 +113,12 @@ class DataModule(pl.LightningDataModule):
         """What a model has to know of target and columns, in plain values."""
         if not self.known:
             self.setup("fit")
-        return {"dataset": self.source, "target": self.known["target"], "columns": self.known["columns"]}
+        return {"dataset": self.source, **self.known}
 
     @property
     def class_names(self) -> list[str] | None:
         """The name of each class, in the order of the labels; None for a number."""
-        return self.known["class_names"] if self.facts else None
-
-    @property
-    def num_numbers(self) -> int:
-        """Numbers of a row, with those that tell where one is missing."""
-        return sum(1 + column["missing"] for column in self.facts["columns"].values() if "words" not in column)
-
-    @property
-    def vocabulary_sizes(self) -> list[int]:
-        """Number of words of each column of words, the unknown word among them."""
-        return [len(column["words"]) + 1 for column in self.facts["columns"].values() if "words" in column]
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of classes, or 1 for a number."""
-        return len(self.class_names or [""])
+        return self.facts["target"].get("class_names")
 
     def setup(self, stage: str) -> None:
         """Read the table and split it; the same whatever ``stage`` is, so it happens once."""
@@ -143,70 +127,74 @@ class DataModule(pl.LightningDataModule):
         if self.predict_paths is not None:
             if not self.known:
                 raise UserError("new rows are predicted by a run: predict PATH --run NAME.")
-            tables = [read_table(file) for file in find(self.predict_paths, SUFFIXES)]
-            self.predict_paths = self.row_names = [name for table in tables for name in table.names]
-            columns = torch.from_numpy(np.concatenate([encode(t, self.known["columns"], tell=True) for t in tables]))
-            index = torch.arange(len(columns))
-            self.splits = {"predict": (Rows(columns, index, *Standardize(self.known["columns"])(columns)), index)}
+            rows = self._encoded([read_table(file) for file in find(self.predict_paths, SUFFIXES)], tell=True)
+            self.predict_paths, self.splits = self.row_names, {"predict": (rows, torch.arange(len(rows)))}
             return
         table = self._table()
-        kind = self.known["target"]["kind"] if self.known else target_kind(table, self.target, self.kind)
-        labels = table.columns[self.target] if kind == "class" else None
-        groups = table.columns[self.group] if self.group else None
-        parts = split(len(table.lines), labels, groups, self.fractions, self.split_seed, self.fold, self.num_folds)
-        for part, of in parts.items():
-            if len(of) < 2:
-                raise UserError(
-                    f"the part {part} has {len(of)} of {len(table.lines)} rows of {table.file}; it needs two."
-                )
+        as_class = "class_names" in self.known["target"] if self.known else is_class(table, self.target, self.kind)
+        labels = table.columns[self.target].astype(str) if as_class else None
+        groups = table.columns[self.group].astype(str) if self.group else None
+        parts = split(len(table.rows), labels, groups, *self.shares)
+        for part, rows in parts.items():
+            if len(rows) < 2:
+                few = f"{len(rows)} of {len(table.rows)} rows of {table.file}"
+                raise UserError(f"the part {part} has {few}; it needs two.")
         if not self.known:
             self._learn(table, labels, parts)
-        columns = torch.from_numpy(encode(table, self.known["columns"]))
-        standardized, index = Standardize(self.known["columns"])(columns), torch.arange(len(columns))
-        rows = Rows(*standardized, self._targets(table))
-        self.splits = {part: (rows, torch.from_numpy(of)) for part, of in parts.items()}
-        self.splits["predict"] = (Rows(columns, index, *standardized), self.splits["test"][1])
-        self.row_names = [f"{table.file.name}:{line}" for line in table.lines]
+        encoded = self._encoded([table])
+        folder = len(str(self.file)) - len(self.file.name)  # characters of a row's name
+        self.row_names = [name[folder:] for name in self.row_names]
+        rows = Rows(*encoded.tensors[2:], self._targets(table))
+        self.splits = {part: (rows, indices) for part, indices in parts.items()}
+        self.splits["predict"] = (encoded, parts["test"])
 
     def _table(self) -> Table:
         """Read the table without the rows that have no target."""
         table = read_table(self.file)
-        given = [("target", self.target), *(("group", name) for name in (self.group,) if name)]
-        for option, name in (*given, *(("ignore", name) for name in self.ignore)):
-            check_name(table, option, name)
-        kept = [i for i, text in enumerate(table.columns[self.target]) if text]
-        if len(kept) < len(table.lines) and not self.known:
-            self._tell(f"{len(table.lines) - len(kept)} rows without a value of {self.target} are left out.")
-        return table.take(kept)
+        check_name(table, "target", self.target)
+        for option, names in (("group", [self.group] if self.group else []), ("ignore", self.ignore)):
+            for name in names:
+                check_name(table, option, name)
+        known = table.columns[self.target] != ""
+        if not self.known and not known.all():
+            self._tell(f"{(~known).sum()} rows without a value of {self.target} are left out.")
+        columns = {name: texts[known] for name, texts in table.columns.items()}
+        return Table(table.file, columns, table.rows[known])
 
-    def _learn(self, table: Table, labels: list[str] | None, parts: dict[str, np.ndarray]) -> None:
+    def _learn(self, table: Table, labels: np.ndarray | None, parts: dict[str, Tensor]) -> None:
         """Note what is known of columns and target from the training rows."""
+        train, test = parts["train"].numpy(), parts["test"].numpy()
         names = [name for name in table.columns if name not in (self.target, self.group, *self.ignore)]
-        columns, left_out = describe(table, names, parts["train"])
+        columns, left_out = describe(table, names, train)
         if left_out:
-            reasons = [f"{name} ({why})" for name, why in left_out.items()][:5]
-            self._tell(f"columns that tell nothing are left out: {', '.join(reasons)}{' …' * (len(left_out) > 5)}.")
-        target: dict[str, Any] = {"name": self.target, "kind": "class" if labels else "number"}
-        if labels:
-            untested = sorted(set(labels) - {labels[i] for i in parts["test"]})
-            if untested:
-                self._tell(f"too few rows to be tested: {', '.join(untested[:5])}{' …' * (len(untested) > 5)}.")
-        else:
-            values = np.array(table.numbers(self.target))[parts["train"]]
+            self._tell(
+                f"columns that tell nothing are left out: {listed([f'{n} ({why})' for n, why in left_out.items()])}."
+            )
+        target: dict[str, Any] = {"name": self.target}
+        if labels is None:
+            values = numbers(table.columns[self.target])[train]
             target |= {"mean": float(values.mean()), "std": float(values.std()) or 1.0}
-        class_names = sorted({labels[i] for i in parts["train"]}) if labels else None
-        self.known = {"columns": columns, "target": target, "class_names": class_names}
+        else:
+            target["class_names"] = sorted(set(labels[train].tolist()))
+            if untested := sorted(set(labels.tolist()) - set(labels[test].tolist())):
+                self._tell(f"too few rows to be tested: {listed(untested)}.")
+        self.known = {"columns": columns, "target": target}
 
     def _targets(self, table: Table) -> Tensor:
         """Return classes, ``(N,)`` int64, or standardised numbers, ``(N,)`` float32."""
-        names, target = self.known["class_names"], self.known["target"]
-        if names is None:
-            numbers = torch.tensor(table.numbers(self.target), dtype=torch.float64)
-            return ((numbers - target["mean"]) / target["std"]).float()
-        labels, positions = table.columns[self.target], {name: i for i, name in enumerate(names)}
-        if new := sorted(set(labels) - set(names)):
+        target, texts = self.known["target"], table.columns[self.target]
+        if "class_names" not in target:
+            return torch.from_numpy((numbers(texts) - target["mean"]) / target["std"]).float()
+        places = {name: i for i, name in enumerate(target["class_names"])}
+        if new := sorted(set(texts) - set(places)):
             raise UserError(f"{table.file} has the {self.target} {new[0]}, which the model was not trained with.")
-        return torch.tensor([positions[label] for label in labels])
+        return torch.tensor([places[text] for text in texts])
+
+    def _encoded(self, tables: list[Table], tell: bool = False) -> Rows:
+        """Turn tables into what is predicted: columns as they were read, index, and standardised numbers and words."""
+        self.row_names = [name for table in tables for name in table.rows]
+        columns = torch.from_numpy(np.concatenate([encode(table, self.known["columns"], tell) for table in tables]))
+        return Rows(columns, torch.arange(len(columns)), *Standardize(self.known["columns"])(columns))
 
     @rank_zero_only
     def _tell(self, text: str) -> None:
@@ -224,8 +212,8 @@ class DataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         return self._loader("predict")
 
-    def _loader(self, split: str) -> DataLoader:
-        (rows, indices), train = self.splits[split], split == "train"
+    def _loader(self, part: str) -> DataLoader:
+        (rows, indices), train = self.splits[part], part == "train"
         options = {"shuffle": train, "equal_shares": train, "seed": self.seed, "trainer": self.trainer}
         return gathered(rows, indices, self.batch_size, **options)  # rows[indices] is a whole batch
 
@@ -233,6 +221,4 @@ class DataModule(pl.LightningDataModule):
         """Return a text that changes when the table changes."""
         return hashlib.blake2b(self.file.read_bytes(), digest_size=16).hexdigest()
 
-    def baseline(self) -> dict[str, dict[str, float]]:
-        """Return what simple models reach that are trained on the same rows."""
-        return evaluation.baselines(self)
+    baseline = evaluation.baseline

@@ -1,4 +1,4 @@
-"""The tables that are known (`SOURCES`), how one is split, and what is told of its columns."""
+"""The tables that are known (`SOURCES`), and what is found out about the columns of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .inputs import Table
+from .inputs import Table, numbers
 from .runtime.errors import UserError
 
 _PENGUINS = (
@@ -42,76 +42,24 @@ def check_name(table: Table, option: str, name: str | None) -> None:
         raise UserError(f"{given}; choose a column of {table.file} with --data.{option}, such as {', '.join(near)}.")
 
 
-def numbers(table: Table, name: str) -> np.ndarray | None:
-    """Return a column as numbers, ``(N,)`` float64, or None if it has words."""
-    try:
-        return np.array(table.numbers(name))
-    except ValueError:
-        return None
-
-
-def target_kind(table: Table, name: str, kind: str | None) -> str:
-    """Tell whether the target is a ``class`` or a ``number``; two different values are classes.
+def is_class(table: Table, target: str, kind: str | None) -> bool:
+    """Whether the target is a class, and no number; two different values are classes.
 
     Raises:
         UserError: It can't be learned, or not as the kind that was asked for.
     """
-    count, values = len(set(table.columns[name])), numbers(table, name)
+    values = sorted(set(table.columns[target]))
+    count, has_words = len(values), _numbers(table.columns[target]) is None
     if count < 2:
-        raise UserError(f"the target {name} has {count} value in {table.file}, so there is nothing to learn.")
-    if values is None and kind == "number":
-        words = ", ".join(sorted(set(table.columns[name]))[:3])
-        raise UserError(f"data.kind is number, but {name} has words: {words} … Leave out --data.kind, or give class.")
-    kind = kind or ("class" if values is None or count == 2 else "number")
-    if kind == "class" and count > max(2, len(table.lines) // 2):
-        many = f"the target {name} has {count} different values in {len(table.lines)} rows"
+        raise UserError(f"the target {target} has {count} value in {table.file}, so there is nothing to learn.")
+    if has_words and kind == "number":
+        words = f"{target} has words: {', '.join(values[:3])} …"
+        raise UserError(f"data.kind is number, but {words} Leave out --data.kind, or give class.")
+    as_class = kind == "class" or (kind is None and (has_words or count == 2))
+    if as_class and count > max(2, len(table.rows) // 2):
+        many = f"the target {target} has {count} different values in {len(table.rows)} rows"
         raise UserError(f"{many}: these are no classes. Choose another --data.target, or --data.kind number.")
-    return kind
-
-
-def split(
-    count: int,
-    labels: Sequence[str] | None,
-    groups: Sequence[str] | None,
-    fractions: tuple[float, float],
-    seed: int,
-    fold: int,
-    num_folds: int | None,
-) -> dict[str, np.ndarray]:
-    """Share out rows to ``train``, ``val`` and ``test``.
-
-    Args:
-        count: Number of rows.
-        labels: The class of each row, of which each part gets its share; None if there are no classes.
-        groups: A group for each row; the rows of a group stay together, and groups are shared out instead of rows.
-        fractions: The share of the test rows in all, and of the validation rows in what is left.
-        seed: Chooses the rows.
-        fold: With ``num_folds``, which of so many parts of what is left is for validation.
-        num_folds: Number of parts, each of which is for validation once; None takes the fraction.
-    """
-    unit_of_row = np.arange(count)
-    if groups:
-        unit_of_row = np.unique(np.array(groups), return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(unit_of_row.max() + 1)
-    if labels and not groups:  # the rows of one class after the other, so that each class is dealt out evenly
-        order = order[np.argsort(np.array(labels)[order], kind="stable")]
-    of_test = _every(len(order), fractions[0])
-    rest = order[~of_test]
-    of_val = np.arange(len(rest)) % num_folds == fold if num_folds else _every(len(rest), fractions[1])
-    units = {"train": rest[~of_val], "val": rest[of_val], "test": order[of_test]}
-    parts = {part: np.flatnonzero(np.isin(unit_of_row, of)) for part, of in units.items()}
-    if labels and (rare := set(labels) - {labels[i] for i in parts["train"].tolist()}):
-        if groups:
-            raise UserError(f"no group of the training part has the class {min(rare)}. Try another --data.split_seed.")
-        is_rare = np.array([label in rare for label in labels])
-        parts = {part: rows[~is_rare[rows]] for part, rows in parts.items()}
-        parts["train"] = np.sort(np.concatenate([parts["train"], np.flatnonzero(is_rare)]))
-    return parts
-
-
-def _every(count: int, fraction: float) -> np.ndarray:
-    """Mark a fraction of so many places, evenly spread."""
-    return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0
+    return as_class
 
 
 def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, Any], dict[str, str]]:
@@ -125,28 +73,34 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict
     Raises:
         UserError: A column has dates, or there is none to learn from.
     """
-    columns: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     left_out: dict[str, str] = {}
     for name in names:
-        values = numbers(table, name)
-        if values is not None:
-            known = values[rows][np.isfinite(values[rows])]
-            if len(known) and known.min() < known.max():
-                missing = len(known) < len(rows)
-                columns[name] = {"mean": float(known.mean()), "std": float(known.std()), "missing": missing}
-            else:
-                left_out[name] = "it has one value"
-            continue
-        texts = table.columns[name]
-        if all(not text or _DATE.fullmatch(text) for text in texts):
-            told = f"the column {name} has dates, such as {next(filter(None, texts))}, which are not supported."
-            raise UserError(f"{told} Leave it out with --data.ignore '[{name}]', or write it as numbers.")
-        counts = Counter(texts[i] for i in rows)
-        words = sorted(word for word, count in counts.items() if count > 1)
-        if len(counts) > 1 and any(words):
-            columns[name] = {"words": words}
+        texts, values = table.columns[name], _numbers(table.columns[name])
+        if values is None:
+            if all(not text or _DATE.fullmatch(text) for text in texts):
+                dates = f"the column {name} has dates, such as {next(filter(None, texts))}, which are not supported."
+                raise UserError(f"{dates} Leave it out with --data.ignore '[{name}]', or write it as numbers.")
+            different: Any = Counter(texts[rows])
+            found: dict[str, Any] = {"words": sorted(word for word, count in different.items() if count > 1)}
         else:
-            left_out[name] = "it has one value" if len(counts) == 1 else "no word is there twice"
-    if not columns:
+            there = values[rows][np.isfinite(values[rows])]
+            different, missing = np.unique(there), len(there) < len(rows)
+            found = {"mean": float(there.mean()), "std": float(there.std()), "missing": missing} if len(there) else {}
+        if len(different) < 2:
+            left_out[name] = "it has one value"
+        elif not any(found.get("words", found)):
+            left_out[name] = "no word is there twice"
+        else:
+            known[name] = found
+    if not known:
         raise UserError(f"{table.file} has no column to learn from: {left_out or 'there is none beside the target'}.")
-    return columns, left_out
+    return known, left_out
+
+
+def _numbers(texts: np.ndarray) -> np.ndarray | None:
+    """Return a column as numbers, ``(N,)`` float64, or None if it has words."""
+    try:
+        return numbers(texts)
+    except ValueError:
+        return None

@@ -7,49 +7,30 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from .runtime.errors import UserError
 from .runtime.folders import find
 
-if TYPE_CHECKING:
-    import numpy as np
-
 SUFFIXES = (".csv", ".tsv", ".txt")
-MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "?"))  # in small letters
+MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "?")  # in small letters
+_DECIMAL_COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
 
 
 @dataclass
 class Table:
-    """The texts of a CSV file: by the name of the column, and the line of the file that each row ends on, from 1."""
+    """The texts of a CSV file, ``(N,)`` for each column; a missing value is an empty text."""
 
     file: Path
-    columns: dict[str, list[str]]  # a missing value is an empty text
-    lines: list[int]
-    comma: bool = False  # numbers may have a decimal comma
-
-    @property
-    def names(self) -> list[str]:
-        """A name for each row, such as ``table.csv:2``."""
-        return [f"{self.file}:{line}" for line in self.lines]
-
-    def take(self, rows: Sequence[int]) -> Table:
-        """Return some of the rows."""
-        columns = {name: [texts[i] for i in rows] for name, texts in self.columns.items()}
-        return Table(self.file, columns, [self.lines[i] for i in rows], self.comma)
-
-    def numbers(self, name: str) -> list[float]:
-        """Return a column as numbers; a missing or infinite value is NaN. Raises ValueError where it has words."""
-        texts = self.columns[name]
-        texts = [text.replace(",", ".") for text in texts] if self.comma else texts
-        values = [float(text) if text else math.nan for text in texts]
-        return [value if abs(value) < 1e38 else math.nan for value in values]
+    columns: dict[str, np.ndarray]
+    rows: np.ndarray  # the name of each row, such as table.csv:2, with the line that it ends on
 
 
 def read_table(file: Path) -> Table:
@@ -71,23 +52,35 @@ def read_table(file: Path) -> Table:
     delimiter = max(",;\t|", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        rows = [(reader.line_num, row) for row in reader if any(row)]
+        lines, cells = zip(*((reader.line_num, row) for row in reader if any(row)), strict=True)
     except csv.Error as error:
         raise UserError(f"{file}, line {reader.line_num} can't be read: {error}.") from error
-    if len(rows) < 2 or len(rows[0][1]) < 2:
+    except ValueError:
+        lines, cells = (), ()  # the file is empty
+    if len(cells) < 2 or len(cells[0]) < 2:
         raise UserError(f"{file} is no table: it must have a line of names, further lines, and at least two columns.")
-    header = [name.strip().strip("'") or f"column {i}" for i, name in enumerate(rows.pop(0)[1], start=1)]
-    if twice := sorted({name for name in header if header.count(name) > 1}) if len(set(header)) < len(header) else []:
-        raise UserError(f"{file} has more than one column with the name {twice[0]}. Rename all but one.")
-    for line, row in rows:
+    header = [name.strip().strip("'") or f"column {i}" for i, name in enumerate(cells[0], start=1)]
+    if len(set(header)) < len(header):
+        twice = min(name for name in header if header.count(name) > 1)
+        raise UserError(f"{file} has more than one column with the name {twice}. Rename all but one.")
+    for line, row in zip(lines, cells, strict=True):
         if len(row) != len(header):
             raise UserError(f"{file}, line {line} has {len(row)} values, but there are {len(header)} columns.")
-    columns = zip(*(row for _, row in rows), strict=True)
-    texts = {
-        name: ["" if (text := cell.strip()).lower() in MISSING else text for cell in column]
-        for name, column in zip(header, columns, strict=True)
-    }
-    return Table(file, texts, [line for line, _ in rows], comma=delimiter == ";")
+    columns = zip(*cells[1:], strict=True)
+    texts = {name: _clean(column, delimiter == ";") for name, column in zip(header, columns, strict=True)}
+    return Table(file, texts, np.array([f"{file}:{line}" for line in lines[1:]], dtype=object))
+
+
+def _clean(cells: Sequence[str], decimal_comma: bool) -> np.ndarray:
+    """Return the texts of a column, ``(N,)``: a missing value is empty, and a number has a decimal point."""
+    texts = ["" if (text := cell.strip()).lower() in MISSING else text for cell in cells]
+    return np.array([_DECIMAL_COMMA.sub(r"\1.\2", text) for text in texts] if decimal_comma else texts, dtype=object)
+
+
+def numbers(texts: np.ndarray) -> np.ndarray:
+    """Turn texts into numbers, ``(N,)`` float64; a missing or infinite one is NaN. ValueError where there are words."""
+    values = np.where(texts == "", "nan", texts).astype(float)
+    return np.where(np.abs(values) < 1e38, values, np.nan)
 
 
 def encode(table: Table, columns: Mapping[str, Any], tell: bool = False) -> np.ndarray:
@@ -104,28 +97,28 @@ def encode(table: Table, columns: Mapping[str, Any], tell: bool = False) -> np.n
     Raises:
         UserError: A column is missing, or has a word in the place of a number.
     """
-    import numpy as np  # here, for it takes longer than most commands that need no table
-
     if missing := [name for name in columns if name not in table.columns]:
-        names = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
-        raise UserError(f"{table.file} lacks columns that the model was trained with: {names}.")
-    encoded = np.empty((len(table.lines), len(columns)), np.float32)
+        raise UserError(f"{table.file} lacks columns that the model was trained with: {listed(missing)}.")
+    encoded = np.empty((len(table.rows), len(columns)), np.float32)
     for i, (name, known) in enumerate(columns.items()):
+        texts = table.columns[name]
         if "words" in known:
             positions = {word: position for position, word in enumerate(known["words"], start=1)}
-            encoded[:, i] = [positions.get(text, 0) for text in table.columns[name]]
-            unknown = sorted(set(table.columns[name]) - positions.keys() - {""})
-            if unknown and tell:
-                words = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
-                text = f"note: {table.file}: the model knows no {name} {words}, and takes it as unknown."
+            encoded[:, i] = [positions.get(text, 0) for text in texts]
+            if tell and (unknown := sorted(set(texts) - positions.keys() - {""})):
+                text = f"note: {table.file}: the model knows no {name} {listed(unknown)}, and takes it as unknown."
                 print(text, file=sys.stderr)
         else:
             try:
-                encoded[:, i] = table.numbers(name)
+                encoded[:, i] = numbers(texts)
             except ValueError as error:
-                text = f"{table.file}: the column {name} must have numbers alone: {error}."
-                raise UserError(text) from error
+                raise UserError(f"{table.file}: the column {name} must have numbers alone: {error}.") from error
     return encoded
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first five."""
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
@@ -141,5 +134,5 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
         raise UserError(f"the model takes {facts['inputs']}, and no rows of a table.")
     for file in find(paths, SUFFIXES):
         table = read_table(file)
-        for name, row in zip(table.names, encode(table, facts["columns"], tell=True), strict=True):
+        for name, row in zip(table.rows, encode(table, facts["columns"], tell=True), strict=True):
             yield name, {facts["inputs"][0]["name"]: row}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MeanSquaredError, R2Score
@@ -15,7 +14,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from . import evaluation
 from .data import DataModule
+from .network import Standardize
 from .runtime.predictions import table
+from .runtime.schedule import configured
 
 NetworkCallable = Callable[[int, list[int], int], nn.Module]
 
@@ -30,43 +31,37 @@ class TableModel(pl.LightningModule):
     for a model that always gives the mean.
 
     Args:
-        num_numbers: Numbers of a row; taken from the data.
-        vocabulary_sizes: Number of words of each column of words; taken from the data.
-        num_outputs: Number of classes, or 1 for a number; taken from the data.
-        network: Called with the three above, returns the network.
+        facts: What is known of columns and target; taken from the data.
+        network: Called with the count of numbers, the sizes of vocabularies and the count of outputs, returns the
+            network.
         optimizer: Called with the parameters, returns the optimizer.
         scheduler: Called with the optimizer, returns the learning-rate schedule, which advances after every step; null
             keeps the rate constant.
-        facts: What is known of columns and target; taken from the data.
     """
 
     def __init__(
         self,
-        num_numbers: int,
-        vocabulary_sizes: list[int],
-        num_outputs: int,
+        facts: dict[str, Any],
         network: NetworkCallable,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None = None,
-        facts: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not what is known of 10,000 columns
-        self.network = network(num_numbers, vocabulary_sizes, num_outputs)
-        self.num_outputs, self.facts = num_outputs, facts or {}
-        target = self.facts.get("target", {})
+        columns, target = Standardize(facts["columns"]), facts["target"]
+        self.facts, self.num_outputs = facts, len(target.get("class_names", [""]))
         self.mean, self.std = target.get("mean", 0.0), target.get("std", 1.0)  # of the number to learn
-        self.headline = ("accuracy", "max", "%") if num_outputs > 1 else ("rmse", "min", "")
+        self.network = network(columns.num_numbers, columns.vocabulary_sizes, self.num_outputs)
+        self.headline = ("accuracy", "max", "%") if self.num_outputs > 1 else ("rmse", "min", "")
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.val_metrics, self.test_metrics = self._metrics(num_outputs), self._metrics(num_outputs)
+        self.val_metrics, self.test_metrics = self._metrics(), self._metrics()
 
-    @staticmethod
-    def _metrics(num_outputs: int) -> Any:
+    def _metrics(self) -> Any:
         loss = MeanMetric(nan_strategy="ignore")
-        if num_outputs == 1:
+        if self.num_outputs == 1:
             return nn.ModuleDict({"loss": loss, "rmse": MeanSquaredError(squared=False), "r2": R2Score()})
-        accuracy = MulticlassAccuracy(num_outputs, average="micro", validate_args=False)
+        accuracy = MulticlassAccuracy(self.num_outputs, average="micro", validate_args=False)
         return nn.ModuleDict({"loss": loss, "accuracy": accuracy})
 
     def forward(self, numbers: Tensor, words: Tensor) -> Tensor:
@@ -122,28 +117,11 @@ class TableModel(pl.LightningModule):
         names = {"file": [data.row_names[i] for i in columns.pop("index")]}
         return table({**names, **columns}, data.class_names)
 
-    def show(self, outputs: list[Tensor], batch: tuple[Tensor, ...], data: DataModule) -> dict[str, Any]:
-        """Return a picture for the logger, of the first batch, if Pillow is installed."""
-        if find_spec("PIL") is None:
-            return {}
-        predicted, targets = outputs[0].cpu(), batch[2].cpu()
-        if self.num_outputs > 1:
-            return {"confusion": evaluation.draw(targets, predicted.argmax(dim=1), data.class_names)}
-        return {"predicted_and_true": evaluation.draw(targets.float(), predicted, None)}
-
-    def sections(self, predictions: dict[str, Tensor], data: DataModule) -> list[tuple[str, Callable[[], str]]]:
-        """Return sections of the report: titles, with functions that return HTML."""
-        return evaluation.sections(predictions, self, data)
+    show, sections = evaluation.show, evaluation.sections  # pictures for the logger, and a part of the report
 
     def exported(self) -> nn.Module:
         """Return the module that ``export`` writes, from the columns as they are read to probabilities or numbers."""
         return evaluation.Predictor(self)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
-        if self.scheduler is None:
-            return optimizer
-        scheduler = self.scheduler(optimizer)
-        if isinstance(scheduler, ReduceLROnPlateau):  # needs a metric that exists, and is new once per epoch
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": scheduler.monitor}}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return configured(self.optimizer(self.parameters()), self.scheduler)

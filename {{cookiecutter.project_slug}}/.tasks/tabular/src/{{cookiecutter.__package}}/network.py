@@ -21,16 +21,22 @@ class Standardize(nn.Module):
 
     Args:
         columns: What is known of each column (`datasets.describe`).
+
+    Attributes:
+        num_numbers: Numbers of a row.
+        vocabulary_sizes: Number of words of each column of words, the unknown word among them.
     """
 
     def __init__(self, columns: dict[str, Any]) -> None:
         super().__init__()
-        known = list(columns.values())
-        numbers = [i for i, column in enumerate(known) if "words" not in column]
-        flags = [i for i in numbers if known[i]["missing"]]
-        words = [i for i in range(len(known)) if "words" in known[i]]
+        known = list(enumerate(columns.values()))
+        numbers = [i for i, column in known if "mean" in column]
+        flags = [i for i, column in known if column.get("missing")]
+        words = [i for i, column in known if "words" in column]
+        self.num_numbers = len(numbers) + len(flags)
+        self.vocabulary_sizes = [len(column["words"]) + 1 for _, column in known if "words" in column]
         self.numbers, self.flags, self.words = (nn.Buffer(torch.tensor(of).long()) for of in (numbers, flags, words))
-        self.mean, self.std = (nn.Buffer(torch.tensor([known[i][of] for i in numbers])) for of in ("mean", "std"))
+        self.mean, self.std = (nn.Buffer(torch.tensor([known[i][1][of] for i in numbers])) for of in ("mean", "std"))
 
     def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers ``(B, num_numbers)`` float and words ``(B, W)`` int64."""
@@ -63,10 +69,8 @@ class TableNet(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        sizes = torch.tensor([0, *vocabulary_sizes])
-        self.first_words = nn.Buffer(
-            sizes.cumsum(0)[:-1].clone(), persistent=False
-        )  # of each column, in the one embedding
+        first_words = torch.tensor([0, *vocabulary_sizes[:-1]]).cumsum(0)[: len(vocabulary_sizes)]
+        self.first_words = nn.Buffer(first_words, persistent=False)  # of each column, in the one embedding
         self.embedding = nn.Embedding(sum(vocabulary_sizes), embedding_size) if vocabulary_sizes else None
         num_features = num_numbers + embedding_size * len(vocabulary_sizes)
         self.linear = nn.Linear(num_features, num_outputs)

@@ -1,4 +1,4 @@
-"""What the tests share: a working folder of their own, and one trained run."""
+"""What the tests share: a working folder of their own, and trained runs (`bundled.py` says of what)."""
 
 import os
 import shutil
@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bundled import OPTIONS, RUNS
 
 from {{ cookiecutter.__package }}.train import main
 
 PROJECT = Path(__file__).parents[1]
-# Whatever configs/default.yaml says, tests train on the bundled data in one process on the CPU, and log to a file.
+# Whatever configs/default.yaml says, tests train on bundled data in one process on the CPU, and log to a file.
 ON_CPU = {
-    "data.dataset": "digits",
+    **OPTIONS,
     "logger": "csv",
     "trainer.accelerator": "cpu",
     "trainer.devices": "1",
@@ -21,6 +22,7 @@ ON_CPU = {
 }
 # Lightning and the trainer script set these for processes that they start.
 SET_BY_TRAINING = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS", "PYTORCH_NVML_BASED_CUDA_CHECK"}
+SET_BY_TRAINING |= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}  # by scikit-learn, when it is imported
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,9 +65,9 @@ def run(tmp_path: Path) -> Callable[..., int]:
     return run
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run trained for eight epochs; copy it before changing it."""
+@pytest.fixture(scope="session", params=RUNS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a trained run; copy it before changing it."""
     root = tmp_path_factory.mktemp("runs")
-    assert run_on_cpu(root, "fit", "--run", "trained", "--trainer.max_epochs", "8") == 0
-    return root / "trained"
+    assert run_on_cpu(root, "fit", "--run", request.param, *RUNS[request.param]) == 0
+    return root / request.param
