@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import changes, checkpoints, hardware, loggers, runs
-from .callbacks import CheckCallbacks, Throughput
+from .callbacks import CheckCallbacks, Throughput, named
 from .errors import UserError
 from .loaders import ExactLoaders
 from .resume import ExactResume
@@ -54,7 +54,7 @@ def refuse_pruning(trainer: Any) -> None:
 def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     """Add the callbacks that every run has, leave out those that have nothing to do, and set what a resume needs."""
     run = cli.run
-    chosen = [*listed(trainer.callbacks), *cli.extra_callbacks]
+    chosen = [*named(options, listed(trainer.callbacks)), *listed(trainer.callbacks), *cli.extra_callbacks]
     idle = (
         # without a logger or a run's folder these would fail, or write beside the runs
         *(() if trainer.logger else (LearningRateMonitor,)),
@@ -72,8 +72,6 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
         chosen.insert(0, cli.exact_resume)  # before others log or count the batch that is to come
     if fit and run is not None:
         chosen.append(Throughput(run))
-        if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
-            chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
     for callback in chosen:
         if isinstance(callback, ModelCheckpoint) and run is not None:
             if callback.dirpath is None:

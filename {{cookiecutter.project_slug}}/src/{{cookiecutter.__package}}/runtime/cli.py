@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins import DoublePrecision
 
-from . import assembly, changes, checkpoints, contract, hardware, loggers, ranks, runs, speed
+from . import assembly, callbacks, changes, checkpoints, contract, hardware, loggers, ranks, runs, speed
 from .checkpoints import Position, flat
 from .commands import PACKAGE, PROGRAM
 from .contract import Contract
@@ -99,6 +99,7 @@ class RunCLI(LightningCLI):
         parser.add_argument("--logger", type=loggers.LoggerName, default="csv", help="Logger; csv is on beside it.")
         parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
         parser.add_class_arguments(speed.SpeedOptions, "speed")
+        callbacks.add_named(parser)
         parser.add_argument(
             "--save_every_n_steps",
             type=int,
@@ -146,7 +147,7 @@ class RunCLI(LightningCLI):
         fit = self._command == "fit"
         before = changes.options_of(run, self._checkpoint if fit else None)
         at = args.index(self.config.subcommand) + 1
-        args = [*args[:at], "-c", str(run.config_file), *args[at:]]
+        args = [*args[:at], *changes.WITHOUT_NAMED, "-c", str(run.config_file), *args[at:]]
         self.config = parser.parse_args(args)
         if fit:
             if repeated := changes.repeated(args, before, flat(self._plain())):

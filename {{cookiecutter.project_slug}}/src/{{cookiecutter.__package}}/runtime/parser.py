@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
-from .commands import PROGRAM
+from .commands import NAMED, PROGRAM
 from .errors import reason
 
 
@@ -110,6 +111,13 @@ class Parser(LightningArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         # else `--trainer.max_epoch 3` would be taken for `--trainer.max_epochs 3`, and any new option could break it
         super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:
+        config = super().parse_args(*args, **kwargs)
+        for name in NAMED if "subcommand" in config else ():
+            if config[config.subcommand][name] is None:  # `early_stopping: null` in a file
+                config[config.subcommand][name] = Namespace(monitor=None)
+        return config
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
         self.check_config(Path(path))

@@ -19,6 +19,7 @@ from ..errors import message
 PACKAGE = __name__.partition(".")[0]
 PROGRAM = f"python -m {PACKAGE}"
 TRAINER = ("fit", "validate", "test", "predict")  # Lightning's own commands
+NAMED = ("checkpoint", "early_stopping")  # callbacks with options of their own
 ONE_PROCESS = ("--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto")  # whatever a run had
 COMMANDS = {
     "fit": "Train, then test the best checkpoint.",
