@@ -51,6 +51,7 @@ class RunCLI(LightningCLI):
     run: runs.Run | None = None
     ckpt_path: str | Path | None = None
     created = False
+    is_kept = True  # whether a training has a run's folder
 
     def __init__(
         self,
@@ -253,7 +254,7 @@ class RunCLI(LightningCLI):
         options = self.config_init[str(self.subcommand)]
         trainer = options.trainer
         fit = self.subcommand == "fit"
-        new = fit and not trainer.fast_dev_run
+        new = fit and self.is_kept and not trainer.fast_dev_run
         if fit:
             assembly.refuse_pruning(trainer)
         self.position, checkpoint, self._checkpoint = Position(), self._checkpoint, None

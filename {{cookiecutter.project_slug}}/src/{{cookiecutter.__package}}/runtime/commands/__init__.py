@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": "Write predictions for the test data, or for new files: predict PATH …",
     "runs": "Show a table of all runs.",
     "report": "Write an HTML page that shows a run, or compares several.",
+    "lr_find": "Suggest a learning rate, from a few steps.",
     "sweep": "Search for better options.",
     "export": "Write a trained model as ONNX and torch.export files.",
 }
