@@ -110,7 +110,7 @@ def test_what_has_no_rate_to_be_found_is_told(module, text, run, capsys) -> None
 
 def test_an_option_of_a_run_is_refused(run, capsys) -> None:
     assert run("lr_find", "--run", "a") == 1
-    assert "error: --run is no option here: a few steps of a new model are tried, and no run is made." in capsys.readouterr().err
+    assert "error: --run is no option of lr_find, which tries a few steps of a new model" in capsys.readouterr().err
 
 
 class HiddenRate(pl.LightningModule):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
     LambdaCallback,
+    LearningRateFinder,
     LearningRateMonitor,
     ModelCheckpoint,
     ModelPruning,
@@ -42,12 +43,17 @@ def outputs(cli: RunCLI, trainer: Any, options: Any, new: bool) -> None:
         trainer.logger = loggers.build(options.logger, options.logger_options, cli.run, cli.position.step)
 
 
-def refuse_pruning(trainer: Any) -> None:
-    """Refuse a callback by which no run could be resumed."""
+def refuse_callbacks(trainer: Any) -> None:
+    """Refuse callbacks by which no run could be resumed."""
     if any(isinstance(callback, ModelPruning) for callback in listed(trainer.callbacks)):
         raise UserError(
             "ModelPruning writes pruned weights into checkpoints and leaves out what is pruned, so that a run could not"
             " be resumed. Train without it, and prune the trained model with torch.nn.utils.prune."
+        )
+    if any(isinstance(callback, LearningRateFinder) for callback in listed(trainer.callbacks)):
+        raise UserError(
+            "LearningRateFinder changes the rate after config.yaml is written, so that the run could not be repeated."
+            " Train without it, with the rate that the command lr_find suggests."
         )
 
 

@@ -256,7 +256,7 @@ class RunCLI(LightningCLI):
         fit = self.subcommand == "fit"
         new = fit and self.is_kept and not trainer.fast_dev_run
         if fit:
-            assembly.refuse_pruning(trainer)
+            assembly.refuse_callbacks(trainer)
         self.position, checkpoint, self._checkpoint = Position(), self._checkpoint, None
         if checkpoint is not None:
             checkpoints.check_model(str(self.ckpt_path), checkpoint, self.model)

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 from .cli import RunCLI
 from .commands import ONE_PROCESS
-from .errors import DivergedError, UserError
+from .errors import DivergedError
 
 # Whatever the configuration has: nothing is written, and the training goes on until the steps are done.
 _OFF = ("callbacks=[]", "enable_checkpointing=false", "enable_progress_bar=false", "enable_model_summary=false")
@@ -27,9 +27,6 @@ class Rehearsal(RunCLI):
         args: Options of `fit`.
         callback: What looks at the steps.
         limits: Options that end the training.
-
-    Raises:
-        UserError: An option names a run.
     """
 
     is_kept = False
@@ -37,10 +34,6 @@ class Rehearsal(RunCLI):
     def __init__(
         self, module_class: type, data_class: type | None, args: list[str], callback: Callback, *limits: str
     ) -> None:
-        if of_a_run := {argument.split("=")[0] for argument in args} & {"--run", "--resume", "--ckpt_path"}:
-            raise UserError(
-                f"{min(of_a_run)} is no option here: a few steps of a new model are tried, and no run is made."
-            )
         super().__init__(module_class, data_class, ["fit", *args, *_OPTIONS, *limits], callbacks=[callback])
 
     def fit(self, **kwargs: Any) -> None:

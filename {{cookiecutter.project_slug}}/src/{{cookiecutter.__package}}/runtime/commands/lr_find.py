@@ -117,11 +117,15 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Find a learning rate, write a chart, and print the command that uses the rate.
 
     Raises:
-        UserError: There is no rate to be found.
+        UserError: There is no rate to be found, or an option names a run.
     """
     if {"-h", "--help"} & set(args):
         print(f"{__doc__}\nIts options are those of fit: {PROGRAM} fit --help")
         return 0
+    if of_a_run := {argument.split("=")[0] for argument in args} & {"--run", "--resume", "--ckpt_path"}:
+        raise UserError(
+            f"{min(of_a_run)} is no option of lr_find, which tries a few steps of a new model and keeps no run."
+        )
     test = RangeTest()
     with signals.handled():
         cli = Rehearsal(
