@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins import DoublePrecision
 
-from . import assembly, callbacks, changes, checkpoints, contract, hardware, loggers, ranks, runs, speed
+from . import assembly, callbacks, changes, checkpoints, contract, hardware, interpolation, loggers, ranks, runs, speed
 from .checkpoints import Position, flat
 from .commands import PACKAGE, PROGRAM
 from .contract import Contract
@@ -157,7 +157,8 @@ class RunCLI(LightningCLI):
 
     def _plain(self) -> dict[str, Any]:
         options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config.subcommand]
-        return {key: value for key, value in options.items() if key not in CALL_OPTIONS}
+        options = {key: value for key, value in options.items() if key not in CALL_OPTIONS}
+        return interpolation.as_written(options, self.parser.texts)
 
     def options(self) -> dict[str, Any]:
         """All options as plain values, as they were given; of a batch size, as it was found."""
