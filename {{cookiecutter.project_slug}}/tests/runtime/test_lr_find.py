@@ -1,11 +1,12 @@
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from toy import Toy, ToyData
 from torch.utils.data import DataLoader
+from toy import Toy, ToyData
 
 lr_find = pytest.importorskip("{{ cookiecutter.__package }}.runtime.commands.lr_find")  # a command may be deleted
 
@@ -20,7 +21,8 @@ def test_a_rate_is_suggested_with_a_chart_and_the_command_that_uses_it(run, caps
     output = capsys.readouterr().out
     rate = suggested(output)
     assert 0.001 < rate < 1
-    assert output.endswith(f"Chart: runs/lr_find_1.html\nNext: {lr_find.PROGRAM} fit --data.batch_size=16 --model.lr={rate:.2g}\n")
+    command = f"{lr_find.PROGRAM} fit --data.batch_size=16 --model.lr={rate:.2g}"
+    assert output.endswith(f"Chart: runs/lr_find_1.html\nNext: {command}\n")
     assert sorted(Path("runs").iterdir()) == [Path("runs/lr_find_1.html")]
     assert "<svg" in Path("runs/lr_find_1.html").read_text()
     assert run("fit", "--data.batch_size=16", f"--model.lr={rate}") == 0
@@ -36,7 +38,7 @@ def test_what_is_configured_does_not_change_the_suggestion_and_nothing_is_overwr
 
 
 class Groups(Toy):
-    seen: list[tuple[float, float]] = []
+    seen: ClassVar[list[tuple[float, float]]] = []
 
     def configure_optimizers(self) -> Any:
         groups = [{"params": [self.layer.weight]}, {"params": [self.layer.bias], "lr": self.lr / 10}]
@@ -54,7 +56,7 @@ def test_groups_of_parameters_keep_their_ratio_and_a_warm_up_changes_no_rate(run
     assert run("lr_find", module=Groups) == 0
     first, second = zip(*Groups.seen, strict=True)
     assert first[0] == 1e-7
-    assert [b / a for a, b in zip(first, first[1:], strict=False)] == pytest.approx([1e8 ** (1 / 159)] * (len(first) - 1))
+    assert [b / a for a, b in pairwise(first)] == pytest.approx([1e8 ** (1 / 159)] * (len(first) - 1))
     assert second == pytest.approx([rate / 10 for rate in first])
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from toy import Toy, ToyData
 from torch.utils.data import DataLoader
+from toy import Toy, ToyData
 from written import record
 
 from {{ cookiecutter.__package }}.runtime import memory

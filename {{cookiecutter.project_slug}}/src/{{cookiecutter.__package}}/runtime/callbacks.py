@@ -20,7 +20,6 @@ from .errors import UserError
 from .runs import Run
 from .schedule import WarmupCosine
 
-
 # Not those of ModelCheckpoint by which a checkpoint would be elsewhere than a resume, or a test, looks for it.
 NO_OPTIONS = {"dirpath", "save_last", "enable_version_counter"}
 
@@ -60,8 +59,9 @@ def named(options: Any, listed: list[Any]) -> list[Any]:
         if callback.state_key in (other.state_key for other in listed):
             option = "checkpoint" if callback is checkpoint else "early_stopping"
             raise UserError(
-                f"{type(callback).__name__} on {callback.monitor} is given twice: by --{option}.monitor, and in the list"
-                f" trainer.callbacks. Remove the one of the list, or turn the other one off: --{option}.monitor null"
+                f"{type(callback).__name__} on {callback.monitor} is given twice: by --{option}.monitor, and in the"
+                f" list trainer.callbacks. Remove the one of the list, or turn the other one off:"
+                f" --{option}.monitor null"
             )
     return found
 

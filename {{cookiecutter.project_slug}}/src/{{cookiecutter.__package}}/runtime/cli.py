@@ -47,6 +47,7 @@ class RunCLI(LightningCLI):
     """
 
     trainer: Any  # Lightning gives it attributes that a type checker can't see
+    parser: Any
     exact_resume: ExactResume
     run: runs.Run | None = None
     ckpt_path: str | Path | None = None

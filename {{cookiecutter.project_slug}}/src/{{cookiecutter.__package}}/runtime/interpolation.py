@@ -1,4 +1,4 @@
-"""``${oc.env:NAME}`` and ``${data.batch_size}`` in configuration files: OmegaConf fills them in, and no file records it.
+"""``${oc.env:NAME}`` and ``${data.batch_size}`` in configuration files: OmegaConf fills them in, for the run alone.
 
 A run's ``config.yaml``, its checkpoints and its loggers have the text as it was written, so that no secret is kept.
 """
@@ -47,7 +47,7 @@ def as_written(options: dict[str, Any], texts: Mapping[Path, str]) -> dict[str, 
     there = {path: text for path, text in texts.items() if _get(options, path) is not None}
     if not there:
         return options
-    from omegaconf import OmegaConf  # of the extra `interpolate`
+    from omegaconf import OmegaConf  # pyright: ignore[reportMissingImports]
 
     written = deepcopy(options)
     for path, text in there.items():

@@ -157,7 +157,7 @@ class Parser(LightningArgumentParser):
             try:
                 interpolation.turn_on()
             except UserError as error:
-                self.error(f"{[*texts.values()][0]} in a configuration file: {error}")
+                self.error(f"{next(iter(texts.values()))} in a configuration file: {error}")
             self.parser_mode = "omegaconf+"
             self.texts.update(texts)
 

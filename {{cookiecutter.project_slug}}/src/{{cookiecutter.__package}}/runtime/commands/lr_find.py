@@ -138,8 +138,9 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     }
     print(f"Suggested learning rate: {rate:.2g}, of {len(test.losses)} from {LOW:g} to {max(test.losses):.2g}.")
     print(f"Chart: {relative_path(file.absolute())}")
-    if len(options) == 1 and isinstance((configured := [*options.values()][0]), int | float):
-        option = f"--{[*options][0]}={rate * configured / max(test.base):.2g}"  # which the module may multiply
+    if [type(configured) for configured in options.values()] in ([float], [int]):
+        ((name, configured),) = options.items()
+        option = f"--{name}={rate * configured / max(test.base):.2g}"  # which the module may multiply
         print(f"Next: {PROGRAM} {shlex.join(['fit', *args, option])}")
     else:
         print(f"Next: give it to the optimizer in {module_class.__name__}.configure_optimizers.")
