@@ -59,19 +59,15 @@ def _swap_names(train: Path, module: str, data: str | None) -> None:
 
 
 def _configuration(monitor: str | None) -> dict[str, Any]:
-    checkpoint = {
-        "class_path": "pytorch_lightning.callbacks.ModelCheckpoint",
-        "init_args": {"monitor": monitor},
-    }
     return {
         "seed_everything": 42,
         "logger": "csv",
+        **({"checkpoint": {"monitor": monitor}} if monitor else {}),
         "trainer": {
             "max_epochs": 3,
             "accelerator": "cpu",
             "devices": 1,
             "default_root_dir": "runs",
             "log_every_n_steps": 5,
-            **({"callbacks": [checkpoint]} if monitor else {}),
         },
     }

@@ -178,7 +178,7 @@ def test_the_exercises_of_a_course_work_as_the_page_says(tmp_path):
     options, monitor = blocks(section, "yaml")
     (train,) = blocks(section, "python")
     swap_classes(project, train, options, monitor)
-    change(project / "configs" / "default.yaml", "        monitor: val/loss\n", "        monitor: val_loss\n")
+    change(project / "configs" / "default.yaml", "  monitor: val/loss #", "  monitor: val_loss #")
     [(code, output)] = run(
         project, [*fit_in(section), "--run=mine", *SHORT], own=True, environment={"WANDB_MODE": "offline"}
     )

@@ -23,7 +23,7 @@ WRITTEN = {"config.yaml", "run.json", "test.json", "validate.json", "best.yaml",
 # what the recipes have the user write
 RECIPES = {
     *(name for stem in ("course", "mine", "sign") for name in (f"src/{PACKAGE}/{stem}.py", f"{stem}.py")),
-    *("exercise.py", "stripes.py"),
+    *("exercise.py", "stripes.py", "configs/experiments/NAME.yaml"),
 }
 PROMPTS = {
     name: value

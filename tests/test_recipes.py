@@ -117,7 +117,8 @@ def swap_classes(project: Path, train: str, options: str, monitor: str = "") -> 
     assert replaced == 1
     default.write_text(text, encoding="utf-8")
     if monitor:
-        change(default, "        monitor: val/accuracy\n        mode: max\n", monitor)
+        (of_checkpoint,) = re.findall(r"^checkpoint:\n((?:  .*\n)+)", monitor, flags=re.MULTILINE)
+        change(default, "  monitor: val/accuracy\n  mode: max\n", of_checkpoint)
 
 
 def test_classes_of_ones_own_need_their_two_names_and_their_options(project):
@@ -126,7 +127,7 @@ def test_classes_of_ones_own_need_their_two_names_and_their_options(project):
     options, monitor = blocks(text, "yaml")
     readme = recipe(project, "README.md", "Classes of your own")
     assert [train] == blocks(readme, "python")
-    assert options.replace("\n\n", "\n") == blocks(readme, "yaml")[0]
+    assert monitor + options.replace("\n\n", "\n") == blocks(readme, "yaml")[0]
     (project / "src" / PACKAGE / "mine.py").write_text(classes)
     swap_classes(project, train, options, monitor)
 

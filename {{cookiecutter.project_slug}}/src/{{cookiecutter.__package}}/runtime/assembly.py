@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
     LambdaCallback,
+    LearningRateFinder,
     LearningRateMonitor,
     ModelCheckpoint,
     ModelPruning,
@@ -17,7 +18,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import changes, checkpoints, hardware, loggers, runs
-from .callbacks import CheckCallbacks, Throughput
+from .callbacks import CheckCallbacks, Throughput, named
 from .errors import UserError
 from .loaders import ExactLoaders
 from .resume import ExactResume
@@ -42,19 +43,24 @@ def outputs(cli: RunCLI, trainer: Any, options: Any, new: bool) -> None:
         trainer.logger = loggers.build(options.logger, options.logger_options, cli.run, cli.position.step)
 
 
-def refuse_pruning(trainer: Any) -> None:
-    """Refuse a callback by which no run could be resumed."""
+def refuse_callbacks(trainer: Any) -> None:
+    """Refuse callbacks by which no run could be resumed."""
     if any(isinstance(callback, ModelPruning) for callback in listed(trainer.callbacks)):
         raise UserError(
             "ModelPruning writes pruned weights into checkpoints and leaves out what is pruned, so that a run could not"
             " be resumed. Train without it, and prune the trained model with torch.nn.utils.prune."
+        )
+    if any(isinstance(callback, LearningRateFinder) for callback in listed(trainer.callbacks)):
+        raise UserError(
+            "LearningRateFinder changes the rate after config.yaml is written, so that the run could not be repeated."
+            " Train without it, with the rate that the command lr_find suggests."
         )
 
 
 def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     """Add the callbacks that every run has, leave out those that have nothing to do, and set what a resume needs."""
     run = cli.run
-    chosen = [*listed(trainer.callbacks), *cli.extra_callbacks]
+    chosen = [*named(options, listed(trainer.callbacks)), *listed(trainer.callbacks), *cli.extra_callbacks]
     idle = (
         # without a logger or a run's folder these would fail, or write beside the runs
         *(() if trainer.logger else (LearningRateMonitor,)),
@@ -72,8 +78,6 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
         chosen.insert(0, cli.exact_resume)  # before others log or count the batch that is to come
     if fit and run is not None:
         chosen.append(Throughput(run))
-        if trainer.enable_checkpointing is not False and not any(isinstance(c, ModelCheckpoint) for c in chosen):
-            chosen.append(ModelCheckpoint(filename="epoch={epoch:03d}-step={step}", auto_insert_metric_name=False))
     for callback in chosen:
         if isinstance(callback, ModelCheckpoint) and run is not None:
             if callback.dirpath is None:

@@ -1,4 +1,4 @@
-"""Callbacks that every run has, and two that ``configs/default.yaml`` names: the progress bar and the pictures."""
+"""Callbacks that every run has, those with options of their own, and two that ``configs/default.yaml`` lists."""
 
 from __future__ import annotations
 
@@ -11,13 +11,59 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, TQDMProgressBar, WeightAveraging
+from pytorch_lightning import callbacks
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from torch import Tensor
 
 from . import contract, loggers
 from .errors import UserError
 from .runs import Run
 from .schedule import WarmupCosine
+
+# Not those of ModelCheckpoint by which a checkpoint would be elsewhere than a resume, or a test, looks for it.
+NO_OPTIONS = {"dirpath", "save_last", "enable_version_counter"}
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """End the training when a metric has not improved for some time.
+
+    Args:
+        monitor: Name of the metric; null turns early stopping off.
+    """
+
+    def __init__(self, monitor: str | None = None, **options: Any) -> None:
+        super().__init__(monitor, **options)  # type: ignore[arg-type]
+
+
+def add_named(parser: Any) -> None:
+    """Add the options of the callbacks that each run has once: ``--checkpoint.…`` and ``--early_stopping.…``."""
+    parser.add_class_arguments(ModelCheckpoint, "checkpoint", fail_untyped=False, skip=NO_OPTIONS)
+    parser.add_class_arguments(EarlyStopping, "early_stopping", fail_untyped=False)
+    filename = {"filename": "epoch={epoch:03d}-step={step}", "auto_insert_metric_name": False}
+    parser.set_defaults({f"checkpoint.{name}": value for name, value in filename.items()})
+
+
+def named(options: Any, listed: list[Any]) -> list[Any]:
+    """The callbacks with options of their own, which come before those of the list ``trainer.callbacks``.
+
+    Without a monitor, early stopping is off, and a ModelCheckpoint of the list takes the place of the one with options.
+
+    Raises:
+        UserError: The list has the same callback once more.
+    """
+    found = [options.early_stopping] if options.early_stopping.monitor else []
+    checkpoint, others = options.checkpoint, any(isinstance(callback, ModelCheckpoint) for callback in listed)
+    if options.trainer.enable_checkpointing is not False and (checkpoint.monitor or not others):
+        found = [checkpoint, *found]
+    for callback in found:
+        if callback.state_key in (other.state_key for other in listed):
+            option = "checkpoint" if callback is checkpoint else "early_stopping"
+            raise UserError(
+                f"{type(callback).__name__} on {callback.monitor} is given twice: by --{option}.monitor, and in the"
+                f" list trainer.callbacks. Remove the one of the list, or turn the other one off:"
+                f" --{option}.monitor null"
+            )
+    return found
 
 
 class CheckCallbacks(Callback):
@@ -49,7 +95,7 @@ class CheckCallbacks(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         for callback in trainer.callbacks:
             if (
-                isinstance(callback, EarlyStopping)
+                isinstance(callback, callbacks.EarlyStopping)
                 and math.isinf(trainer.val_check_batch)
                 and callback.monitor not in trainer.callback_metrics
             ):

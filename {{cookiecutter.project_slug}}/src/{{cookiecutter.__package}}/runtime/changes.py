@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from .checkpoints import flat
-from .commands import PROGRAM
+from .commands import NAMED, PROGRAM
 from .errors import UserError
 from .randomness import Order
 from .runs import Run
@@ -25,6 +25,8 @@ from .runs import Run
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
 # … and what changes nothing in the result.
 CHANGEABLE = {*LIMITS, "save_every_n_steps", "speed.short_loop", "speed.keep_freed_memory"}
+# For a run from before these callbacks had options of their own: its list trainer.callbacks has them.
+WITHOUT_NAMED = tuple(f"--{name}.monitor=null" for name in NAMED)
 _ITEMS = 16  # that a fingerprint is made of
 
 
@@ -58,7 +60,7 @@ def options_of(run: Run, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]
             f" trained with: git worktree add ../before {commit}"
         )
     saved = (checkpoint or {}).get("callbacks", {}).get("ExactResume", {}).get("options")
-    return json.loads(saved) if saved else flat(config)
+    return {f"{name}.monitor": None for name in NAMED} | (json.loads(saved) if saved else flat(config))
 
 
 def repeated(args: list[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -78,6 +80,7 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
         UserError: Something has changed that may not.
     """
     names = {name for name in {*before, *now} - CHANGEABLE if not name.endswith("num_workers")}
+    names = {name for name in names if name in before or name.partition(".")[0] not in NAMED}
     changed = sorted(name for name in names if before.get(name) != now.get(name))
     if changed and not accept:
         differences = ", ".join(f"{name} is {now.get(name)} and was {before.get(name)}" for name in changed)

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins import DoublePrecision
 
-from . import assembly, changes, checkpoints, contract, hardware, loggers, ranks, runs, speed
+from . import assembly, callbacks, changes, checkpoints, contract, hardware, interpolation, loggers, ranks, runs, speed
 from .checkpoints import Position, flat
 from .commands import PACKAGE, PROGRAM
 from .contract import Contract
@@ -47,10 +47,12 @@ class RunCLI(LightningCLI):
     """
 
     trainer: Any  # Lightning gives it attributes that a type checker can't see
+    parser: Any
     exact_resume: ExactResume
     run: runs.Run | None = None
     ckpt_path: str | Path | None = None
     created = False
+    is_kept = True  # whether a training has a run's folder
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class RunCLI(LightningCLI):
         parser.add_argument("--logger", type=loggers.LoggerName, default="csv", help="Logger; csv is on beside it.")
         parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
         parser.add_class_arguments(speed.SpeedOptions, "speed")
+        callbacks.add_named(parser)
         parser.add_argument(
             "--save_every_n_steps",
             type=int,
@@ -146,7 +149,7 @@ class RunCLI(LightningCLI):
         fit = self._command == "fit"
         before = changes.options_of(run, self._checkpoint if fit else None)
         at = args.index(self.config.subcommand) + 1
-        args = [*args[:at], "-c", str(run.config_file), *args[at:]]
+        args = [*args[:at], *changes.WITHOUT_NAMED, "-c", str(run.config_file), *args[at:]]
         self.config = parser.parse_args(args)
         if fit:
             if repeated := changes.repeated(args, before, flat(self._plain())):
@@ -155,7 +158,8 @@ class RunCLI(LightningCLI):
 
     def _plain(self) -> dict[str, Any]:
         options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config.subcommand]
-        return {key: value for key, value in options.items() if key not in CALL_OPTIONS}
+        options = {key: value for key, value in options.items() if key not in CALL_OPTIONS}
+        return interpolation.as_written(options, self.parser.texts)
 
     def options(self) -> dict[str, Any]:
         """All options as plain values, as they were given; of a batch size, as it was found."""
@@ -252,9 +256,9 @@ class RunCLI(LightningCLI):
         options = self.config_init[str(self.subcommand)]
         trainer = options.trainer
         fit = self.subcommand == "fit"
-        new = fit and not trainer.fast_dev_run
+        new = fit and self.is_kept and not trainer.fast_dev_run
         if fit:
-            assembly.refuse_pruning(trainer)
+            assembly.refuse_callbacks(trainer)
         self.position, checkpoint, self._checkpoint = Position(), self._checkpoint, None
         if checkpoint is not None:
             checkpoints.check_model(str(self.ckpt_path), checkpoint, self.model)

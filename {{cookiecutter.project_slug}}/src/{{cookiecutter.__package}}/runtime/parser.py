@@ -8,18 +8,21 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
-from .commands import PROGRAM
-from .errors import reason
+from . import interpolation
+from .commands import NAMED, PROGRAM
+from .errors import UserError, reason
 
 
 def parser_message(message: str, options: Iterable[str]) -> str:
@@ -110,6 +113,23 @@ class Parser(LightningArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         # else `--trainer.max_epoch 3` would be taken for `--trainer.max_epochs 3`, and any new option could break it
         super().__init__(allow_abbrev=False, **kwargs)
+        self.texts: dict[interpolation.Path, str] = {}  # with ${, by the places of their options
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> Namespace:
+        for option, value in pairwise(["", *(args or ())]):
+            file = value if option in ("-c", "--config") else value.partition("--config=")[2]
+            with suppress(OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):  # which are told below
+                self._prepare(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
+        try:
+            config = super().parse_args(args, *more, **kwargs)
+        except Exception as error:
+            if not type(error).__module__.startswith("omegaconf"):
+                raise
+            self.error(f"a value of a configuration file can't be filled in: {reason(error)}.")
+        for name in NAMED if "subcommand" in config else ():
+            if config[config.subcommand][name] is None:  # `early_stopping: null` in a file
+                config[config.subcommand][name] = Namespace(monitor=None)
+        return config
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
         self.check_config(Path(path))
@@ -125,10 +145,21 @@ class Parser(LightningArgumentParser):
             self.error(f"{file} is not YAML: {getattr(error, 'problem', None) or reason(error)}{line}.")
         if not isinstance(options, dict):
             self.error(f"{file} holds no options. Write them as in configs/default.yaml.")
+        self._prepare(options)
         for name, value in options.items():
             group = any(option.startswith(f"--{name}.") for option in self._options())
             if group and not isinstance(value, dict | str | None):  # a string is the path of a file with the options
                 self.error(f"{name} is {value!r} in {file}; it must hold options, as in configs/default.yaml.")
+
+    def _prepare(self, options: Any) -> None:
+        """Have OmegaConf fill in references of a configuration file, if it has any."""
+        if texts := dict(interpolation.references(options)):
+            try:
+                interpolation.turn_on()
+            except UserError as error:
+                self.error(f"{next(iter(texts.values()))} in a configuration file: {error}")
+            self.parser_mode = "omegaconf+"
+            self.texts.update(texts)
 
     def _options(self) -> list[str]:
         return [option for action in self._actions for option in action.option_strings]

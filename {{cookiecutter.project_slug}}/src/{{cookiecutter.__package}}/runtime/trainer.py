@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from . import changes, commands, contract, loggers, predictions, ranks, runs, signals
+from . import changes, commands, contract, loggers, memory, predictions, ranks, runs, signals
 from .cli import RunCLI
 from .errors import UserError, message
 from .parser import quiet
@@ -29,7 +29,7 @@ class TrainerCLI(RunCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, then test the best checkpoint."""
         self.say(f"Training on {self.where()}.")
-        with self.recorded():
+        with self.recorded(), memory.explained(self.options(), training=True):
             self.trainer.fit(**kwargs)
             self.keep_last_and_best()
             if untested := self.missing("test"):
@@ -56,7 +56,8 @@ class TrainerCLI(RunCLI):
         """Predict the test data: ``predictions.csv`` has a row for each item."""
         if lacking := self.missing("predict"):
             raise UserError(lacking)
-        columns = predictions.compute(self)
+        with memory.explained(self.options()):
+            columns = predictions.compute(self)
         if self.trainer.is_global_zero:
             file = Path(self.trainer.default_root_dir) / "predictions.csv"
             predictions.write_csv(file, *predictions.rows(self, columns))
@@ -141,7 +142,8 @@ class TrainerCLI(RunCLI):
         if lacking := self.missing(command):
             raise UserError(lacking)
         # this takes the place of Lightning's table
-        results = getattr(self.trainer, command)(**options | {"verbose": False})
+        with memory.explained(self.options()):
+            results = getattr(self.trainer, command)(**options | {"verbose": False})
         metrics = self._of_all_ranks({name: value for of_loader in results for name, value in of_loader.items()})
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.say(values + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
@@ -201,6 +203,7 @@ def run(module_class: type, data_class: type | None, args: list[str], callbacks:
     """
     try:
         with signals.handled(), quiet():
+            args = memory.with_batch_size(module_class, data_class, args)
             return TrainerCLI(module_class, data_class, args, callbacks=callbacks)
     finally:
         os.environ.pop(ranks.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own

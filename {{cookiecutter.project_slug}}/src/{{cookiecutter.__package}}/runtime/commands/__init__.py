@@ -19,6 +19,7 @@ from ..errors import message
 PACKAGE = __name__.partition(".")[0]
 PROGRAM = f"python -m {PACKAGE}"
 TRAINER = ("fit", "validate", "test", "predict")  # Lightning's own commands
+NAMED = ("checkpoint", "early_stopping")  # callbacks with options of their own
 ONE_PROCESS = ("--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto")  # whatever a run had
 COMMANDS = {
     "fit": "Train, then test the best checkpoint.",
@@ -27,6 +28,7 @@ COMMANDS = {
     "predict": "Write predictions for the test data, or for new files: predict PATH …",
     "runs": "Show a table of all runs.",
     "report": "Write an HTML page that shows a run, or compares several.",
+    "lr_find": "Suggest a learning rate, from a few steps.",
     "sweep": "Search for better options.",
     "export": "Write a trained model as ONNX and torch.export files.",
 }
