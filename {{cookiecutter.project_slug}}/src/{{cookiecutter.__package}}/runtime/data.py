@@ -1,8 +1,8 @@
-"""What several kinds of data need: batches gathered by index."""
+"""What several kinds of data need: items shared out to parts, and batches gathered by index."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from .errors import UserError
+
+
+def shuffled(count: int, seed: int, labels: Sequence[Any] | None = None) -> np.ndarray:
+    """Shuffle items, ``(count,)`` int64; with labels, those of a class stand together, and `held_out` is stratified."""
+    order = np.random.default_rng(seed).permutation(count)
+    return order if labels is None else order[np.argsort(np.asarray(labels)[order], kind="stable")]
+
+
+def held_out(count: int, fraction: float, fold: int | None = 0, num_folds: int | None = None) -> np.ndarray:
+    """Mark the items of a shuffled order that are held out, evenly spread over it, ``(count,)`` bool.
+
+    Args:
+        count: Number of items.
+        fraction: The share of them that is held out, 0 to 1, where there are no folds.
+        fold: With ``num_folds``, which of so many parts is held out, from 0; None holds out nothing.
+        num_folds: Number of parts, each of which is held out once; None takes the fraction.
+    """
+    if num_folds:
+        return np.arange(count) % num_folds == (-1 if fold is None else fold)
+    return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0
 
 
 class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[reportIncompatibleVariableOverride]

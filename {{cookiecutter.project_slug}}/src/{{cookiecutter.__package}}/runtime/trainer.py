@@ -27,22 +27,25 @@ class TrainerCLI(RunCLI):
     """Lightning's four commands; every option has its value in ``configs/default.yaml`` and is listed by ``--help``."""
 
     def fit(self, **kwargs: Any) -> None:
-        """Train, then test the best checkpoint."""
+        """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it."""
         self.say(f"Training on {self.where()}.")
         with self.recorded():
             self.trainer.fit(**kwargs)
             self.keep_last_and_best()
-            if untested := self.missing("test"):
-                self.say(f"There was no test: {untested}")
+            tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
+            last = "test" if tested else "validate"
+            if unmeasured := self.missing(last):
+                self.say(f"There was no {last}: {unmeasured}")
             else:
-                self.test(**kwargs | {"ckpt_path": self.ckpt_path})
+                self.measure(last, kwargs | {"ckpt_path": self.ckpt_path})
         if self.run is not None:
             self.say(
                 f"Run folder: {relative_path(self.run.folder)}\n"
                 f"Next: {commands.PROGRAM} runs             a table of all runs\n"
                 f"      {commands.PROGRAM} fit --help       every option"
             )
-            commands.after_fit(self)
+            if tested:
+                commands.after_fit(self)
 
     def validate(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation data."""

@@ -57,7 +57,8 @@ class DataModule(pl.LightningDataModule):
         val_fraction: Fraction of the training rows used for validation, between 0 and 1.
         test_fraction: Fraction of all rows that are tested, between 0 and 1.
         split_seed: Which rows those are; apart from the seed of a run, so that runs can be compared.
-        fold: Which of ``num_folds`` parts of the rows that are not tested is for validation, from 0.
+        fold: Which of ``num_folds`` parts of the rows that are not tested is for validation, from 0, and is predicted;
+            null trains on all of them.
         num_folds: Parts for cross-validation; null takes ``val_fraction``.
         seed: Seed of the order; follows ``seed_everything``.
         predict_paths: CSV files, and folders of them, that ``predict`` takes in the place of the test rows.
@@ -78,7 +79,7 @@ class DataModule(pl.LightningDataModule):
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
         split_seed: int = 0,
-        fold: int = 0,
+        fold: int | None = 0,
         num_folds: int | None = None,
         seed: int = 0,
         predict_paths: list[str] | None = None,
@@ -89,7 +90,7 @@ class DataModule(pl.LightningDataModule):
         for name, fraction in (("val", val_fraction), ("test", test_fraction)):
             if not 0 < fraction < 1:
                 raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
-        if num_folds is not None and not (num_folds > 1 and 0 <= fold < num_folds):
+        if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
             raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
         file, known_target, text = SOURCES[dataset]
         self.file = Path(__file__).with_name(file) if file else Path(root)
@@ -155,7 +156,7 @@ class DataModule(pl.LightningDataModule):
         groups = table.columns[self.group] if self.group else None
         parts = split(len(table.lines), labels, groups, self.fractions, self.split_seed, self.fold, self.num_folds)
         for part, of in parts.items():
-            if len(of) < 2:
+            if len(of) < 2 and not (part == "val" and self.fold is None):
                 raise UserError(
                     f"the part {part} has {len(of)} of {len(table.lines)} rows of {table.file}; it needs two."
                 )
@@ -165,7 +166,8 @@ class DataModule(pl.LightningDataModule):
         standardized, index = Standardize(self.known["columns"])(columns), torch.arange(len(columns))
         rows = Rows(*standardized, self._targets(table))
         self.splits = {part: (rows, torch.from_numpy(of)) for part, of in parts.items()}
-        self.splits["predict"] = (Rows(columns, index, *standardized), self.splits["test"][1])
+        predicted = "val" if self.num_folds and self.fold is not None else "test"
+        self.splits["predict"] = (Rows(columns, index, *standardized), self.splits[predicted][1])
         self.row_names = [f"{table.file.name}:{line}" for line in table.lines]
 
     def _table(self) -> Table:

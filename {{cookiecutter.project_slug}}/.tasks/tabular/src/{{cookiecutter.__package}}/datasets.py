@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .inputs import Table
+from .runtime.data import held_out, shuffled
 from .runtime.errors import UserError
 
 _PENGUINS = (
@@ -75,7 +76,7 @@ def split(
     groups: Sequence[str] | None,
     fractions: tuple[float, float],
     seed: int,
-    fold: int,
+    fold: int | None,
     num_folds: int | None,
 ) -> dict[str, np.ndarray]:
     """Share out rows to ``train``, ``val`` and ``test``.
@@ -86,32 +87,26 @@ def split(
         groups: A group for each row; the rows of a group stay together, and groups are shared out instead of rows.
         fractions: The share of the test rows in all, and of the validation rows in what is left.
         seed: Chooses the rows.
-        fold: With ``num_folds``, which of so many parts of what is left is for validation.
+        fold: With ``num_folds``, which of so many parts of what is left is for validation; None is none of them.
         num_folds: Number of parts, each of which is for validation once; None takes the fraction.
     """
-    unit_of_row = np.arange(count)
-    if groups:
-        unit_of_row = np.unique(np.array(groups), return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(unit_of_row.max() + 1)
-    if labels and not groups:  # the rows of one class after the other, so that each class is dealt out evenly
-        order = order[np.argsort(np.array(labels)[order], kind="stable")]
-    of_test = _every(len(order), fractions[0])
+    unit_of_row = np.unique(np.array(groups), return_inverse=True)[1] if groups else np.arange(count)
+    order = shuffled(unit_of_row.max() + 1, seed, None if groups else labels)
+    of_test = held_out(len(order), fractions[0])
     rest = order[~of_test]
-    of_val = np.arange(len(rest)) % num_folds == fold if num_folds else _every(len(rest), fractions[1])
+    of_val = held_out(len(rest), fractions[1], fold, num_folds)
     units = {"train": rest[~of_val], "val": rest[of_val], "test": order[of_test]}
     parts = {part: np.flatnonzero(np.isin(unit_of_row, of)) for part, of in units.items()}
-    if labels and (rare := set(labels) - {labels[i] for i in parts["train"].tolist()}):
-        if groups:
-            raise UserError(f"no group of the training part has the class {min(rare)}. Try another --data.split_seed.")
-        is_rare = np.array([label in rare for label in labels])
-        parts = {part: rows[~is_rare[rows]] for part, rows in parts.items()}
-        parts["train"] = np.sort(np.concatenate([parts["train"], np.flatnonzero(is_rare)]))
+    # each class needs training rows; which rows are tested is the same in every fold
+    for part, others in (("test", ("train", "val")), ("val", ("train",))) if labels else ():
+        known = {labels[i] for other in others for i in parts[other]}
+        is_rare = np.array([labels[i] not in known for i in parts[part]], bool)
+        if groups and is_rare.any():
+            rare = min(labels[i] for i in parts[part][is_rare])
+            raise UserError(f"no group of the training part has the class {rare}. Try another --data.split_seed.")
+        parts["train"] = np.sort(np.concatenate([parts["train"], parts[part][is_rare]]))
+        parts[part] = parts[part][~is_rare]
     return parts
-
-
-def _every(count: int, fraction: float) -> np.ndarray:
-    """Mark a fraction of so many places, evenly spread."""
-    return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0
 
 
 def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, Any], dict[str, str]]:

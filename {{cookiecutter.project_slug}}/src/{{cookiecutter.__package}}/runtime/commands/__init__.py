@@ -28,6 +28,7 @@ COMMANDS = {
     "runs": "Show a table of all runs.",
     "report": "Write an HTML page that shows a run, or compares several.",
     "sweep": "Search for better options.",
+    "repeat": "Train over several seeds or folds: mean, spread and interval of each metric.",
     "export": "Write a trained model as ONNX and torch.export files.",
 }
 
