@@ -6,6 +6,7 @@ Each of them is a run like any other, ``NAME-seed-42`` or ``NAME-fold-0``, held 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shlex
 import sys
@@ -20,10 +21,10 @@ from filelock import FileLock, Timeout
 from .. import charts, signals
 from ..contract import Contract
 from ..errors import UserError, message
+from ..runs import Run, check_name, write_whole
 from . import PROGRAM, as_text, available, brief, trials
 from .folds import Ends
 from .intervals import summarize
-from .results import Results
 
 FINAL = ("ensemble", "refit", "none")
 
@@ -35,6 +36,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         UserError: An option or the folder can't be used, or a run fails.
     """
     name, options, fit = _parse(args)
+    check_name("NAME", name)
     trials.refuse("repeat", fit, trials.OF_A_RUN, f"it names its runs itself, {name}-seed-0 and so on")
     if options.folds:
         trials.refuse("repeat", fit, {"--data.fold", "--data.num_folds"}, "it gives each run a fold of its own")
@@ -100,6 +102,44 @@ def _parse(args: list[str]) -> tuple[str, argparse.Namespace, list[str]]:
     return (args[0] if named else "repeat"), options, fit
 
 
+class Results:
+    """What the folder of a repeat holds, and its runs beside it.
+
+    Args:
+        folder: The folder, ``runs/NAME``.
+
+    Attributes:
+        record: What ``repeat.json`` holds: ``begun``, the options; ``items``, a hash of those that each fold has
+            predicted; ``runs``, the ends of their names, once all are finished. Empty where it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._file = folder, folder / "repeat.json"
+        self.record: dict[str, Any] = json.loads(self._file.read_text("utf-8")) if self._file.is_file() else {}
+
+    def update(self, **values: Any) -> None:
+        """Change values of the record and write it."""
+        self.record |= values
+        write_whole(self._file, json.dumps(self.record, indent=2) + "\n")
+
+    def run(self, stem: str) -> Run:
+        """The run whose name ends so."""
+        return Run(self.folder.with_name(f"{self.folder.name}-{stem}"))
+
+    def measured(self, stem: str) -> dict[str, float]:
+        """The metrics of a run, the headline first: of a fold on its part for validation, else on the test data."""
+        run = self.run(stem)
+        file = run.folder / ("validate.json" if stem.startswith("fold") else "test.json")
+        found = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        headline = (run.record.get("headline") or [""])[0]
+        names = sorted(found.keys() - {"checkpoint"}, key=lambda name: (name.partition("/")[2] != headline, name))
+        return {name: found[name] for name in names}
+
+    def data_of(self, stem: str) -> tuple[Any, Any]:
+        """The fingerprint of a run's data, and which of the items a fold has predicted."""
+        return self.run(stem).record.get("fingerprint"), self.record.get("items", {}).get(stem)
+
+
 class Repeat(Results):
     """The runs of a repeat, and this process's work on them.
 
@@ -119,7 +159,7 @@ class Repeat(Results):
 
     def __init__(self, folder: Path, options: argparse.Namespace, base: dict[str, Any], fit: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._fit, self.tables = fit, list[tuple[str, str]]()
+        self._fit, self.folds, self.tables = fit, options.folds, list[tuple[str, str]]()
         self.runs: dict[str, list[str]] = {}
         first = base["seed_everything"] if type(base["seed_everything"]) is int else 0
         for i in range(options.folds or 0):
@@ -147,18 +187,21 @@ class Repeat(Results):
         Raises:
             UserError: One has failed.
         """
-        while missing := [stem for stem in runs if not self.is_finished(stem)]:
+        while missing := [stem for stem in runs if not self._is_finished(stem)]:
             for stem in missing:
                 try:
                     claim = trials.claim(self.folder, stem)
                 except Timeout:  # another process trains it
                     continue
                 with claim:
-                    if not self.is_finished(stem):
+                    if not self._is_finished(stem):
                         self._train(stem, runs[stem])
                 break
             else:
                 time.sleep(0.5)
+
+    def _is_finished(self, stem: str) -> bool:
+        return self.run(stem).record.get("status") == "finished"
 
     def _train(self, stem: str, options: list[str]) -> None:
         run = self.run(stem)
@@ -222,10 +265,10 @@ class Repeat(Results):
             UserError: The two had other data, or other folds of them.
         """
         for stem in self.runs:
-            if self.data_of(stem) != other.data_of(stem):
+            if (data := self.data_of(stem)) != other.data_of(stem) or (self.folds and data[1] is None):
                 raise UserError(
-                    f"{self.run(stem).name} and {other.run(stem).name} had other data, or other folds of them (see"
-                    " fingerprint in their run.json), so they can't be compared one by one."
+                    f"{self.run(stem).name} and {other.run(stem).name} had other data (see fingerprint in run.json), or"
+                    " other folds of them, or predict_step returns no index that tells: they can't be compared."
                 )
         rows = []
         for name in self.measured(next(iter(self.runs))):

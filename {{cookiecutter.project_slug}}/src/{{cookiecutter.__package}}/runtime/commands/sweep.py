@@ -29,7 +29,7 @@ from pytorch_lightning.callbacks import Callback
 from .. import signals, trainer
 from ..contract import Contract
 from ..errors import DivergedError, UserError, reason
-from ..runs import Run, write_whole
+from ..runs import Run, check_name, write_whole
 from . import PROGRAM, available, brief, trials
 from .sweep_space import Space, optuna, read_space
 
@@ -49,6 +49,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         UserError: The search space, an option or the folder can't be used, or trials fail.
     """
     name, options, fit = _parse(args)
+    check_name("NAME", name)
     if options.trials < 1:
         raise UserError(f"--trials is {options.trials}; it must be at least 1.")
     trials.refuse("sweep", fit, trials.OF_A_RUN, f"it names its runs itself, {name}-000 and so on")
