@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sequential
 from .errors import UserError
 
 
-def shuffled(count: int, seed: int, labels: Sequence[Any] | None = None) -> np.ndarray:
+def shuffled(count: int, seed: int, labels: Any = None) -> np.ndarray:
     """Shuffle items, ``(count,)`` int64; with labels, those of a class stand together, and `held_out` is stratified."""
     order = np.random.default_rng(seed).permutation(count)
     return order if labels is None else order[np.argsort(np.asarray(labels)[order], kind="stable")]

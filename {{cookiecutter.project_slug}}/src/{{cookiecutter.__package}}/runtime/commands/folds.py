@@ -123,12 +123,14 @@ class Mean:
     def __init__(self, columns: list[predictions.Columns], model: Any) -> None:
         self.name, self.count = type(model).__name__, 0  # of items so far
         self.logits = "probabilities" in columns[0]
-        parts, index = (
-            [of.get(n) for of in columns] for n in ("probabilities" if self.logits else "prediction", "index")
-        )
-        self.check(all(isinstance(part, Tensor) and part.shape == parts[0].shape for part in parts))
+        names = ("probabilities" if self.logits else "prediction", "index")
+        parts, index = ([of.get(name) for of in columns] for name in names)
+        tensors = [
+            part for part in parts if isinstance(part, Tensor) and part.shape == getattr(parts[0], "shape", None)
+        ]
+        self.check(len(tensors) == len(columns))
         self.check(all(i is None or torch.equal(torch.as_tensor(i), torch.as_tensor(index[0])) for i in index))
-        self.own, self.mean = parts[0].double(), torch.stack(parts).double().mean(dim=0)
+        self.own, self.mean = tensors[0].double(), torch.stack(tensors).double().mean(dim=0)
         self.unit: tuple[Tensor, Tensor] | None = None  # size and zero of the output's unit, of numbers
         model.register_forward_hook(self)
 
