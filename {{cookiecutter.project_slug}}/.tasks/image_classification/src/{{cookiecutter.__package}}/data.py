@@ -39,8 +39,7 @@ class DataModule(pl.LightningDataModule):
         num_workers: Processes that load batches; null takes none for data in memory, else one per CPU core, at most 8.
         val_fraction: Fraction of the training images of each class used for validation, between 0 and 1.
         split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
-        fold: Which of ``num_folds`` parts of the training images is for validation, from 0, and is predicted; null
-            trains on all of them.
+        fold: Which of ``num_folds`` parts of the training images is for validation, from 0; null is none of them.
         num_folds: Parts for cross-validation; null takes ``val_fraction``.
         augment: Move (and, where the class stays the same, mirror) training images at random.
         image_size: Height and width that the images of image_folder are brought to, in pixels.
