@@ -133,9 +133,8 @@ class DataModule(pl.LightningDataModule):
             parts["val"], labels = parts["train"], parts["train"].labels
             order = shuffled(len(labels), self.split_seed, labels)
             of_val = held_out(len(order), max(self.val_fraction, 1 / len(order)), self.fold, self.num_folds)
-            indices |= {
-                part: torch.from_numpy(order[of]).sort().values for part, of in (("val", of_val), ("train", ~of_val))
-            }
+            for part, of in (("val", of_val), ("train", ~of_val)):
+                indices[part] = torch.from_numpy(order[of]).sort().values
         self.splits = {part: (parts[part], indices[part]) for part in parts}
         predicted = "test" if self.predict_paths is not None else self.predicted
         predict = copy(parts[predicted])
