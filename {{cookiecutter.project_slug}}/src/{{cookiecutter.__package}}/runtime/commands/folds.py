@@ -80,12 +80,12 @@ class Ends:
             file, title = self.repeat.folder / "test.json", f"Test of the ensemble of {len(self.repeat.runs)} folds"
             if not file.is_file():
                 write_whole(file, json.dumps(self._ensemble(), indent=2) + "\n")
-            self.repeat.print(title, ["metric", "value"], [*json.loads(file.read_text("utf-8")).items()])
+            self.repeat.tabulate(title, ["metric", "value"], [*json.loads(file.read_text("utf-8")).items()])
         elif final == "refit":
             epochs, options = self._refit()
             self.repeat.work({"final": options})
             title = f"Test of {self.repeat.run('final').name}, trained on all training data, epochs: {epochs}"
-            self.repeat.print(title, ["metric", "value"], [*self.repeat.measured("final").items()])
+            self.repeat.tabulate(title, ["metric", "value"], [*self.repeat.measured("final").items()])
 
     def _ensemble(self) -> dict[str, float]:
         """Measure the mean of the folds' predictions by the ``test_step`` of the first one."""
@@ -101,7 +101,9 @@ class Ends:
         """Options of one training on all data, without a part for validation: it ends after the folds' median epoch."""
         best = [checkpoints.read(self.repeat.run(stem).best_checkpoint())["epoch"] + 1 for stem in self.repeat.runs]
         epochs, of_validation = round(median(best)), ("EarlyStopping", "Checkpoint")
-        callbacks = [of for of in self.base["trainer.callbacks"] or [] if not of["class_path"].endswith(of_validation)]
+        callbacks = [
+            of for of in self.base.get("trainer.callbacks") or [] if not of["class_path"].endswith(of_validation)
+        ]
         options = {"data.fold": None, "data.num_folds": len(best), "trainer.callbacks": callbacks}
         return epochs, trials.arguments({**options, "trainer.max_epochs": epochs, "trainer.limit_val_batches": 0})
 

@@ -213,8 +213,7 @@ class Repeat(Results):
             if message(error) is None:
                 raise
             raise UserError(f"{run.name} failed: {brief(error)} What is finished is kept.") from error
-        metrics = "  ".join(f"{name} {value:.4f}" for name, value in self.measured(stem).items())
-        print(f"{run.name}: {metrics}", flush=True)
+        print(f"{run.name}:", *(f"{n} {value:.4f} " for n, value in self.measured(stem).items()), flush=True)
 
     def show(self) -> None:
         """Print a table: a row for each run, then mean, standard deviation and interval.
@@ -231,11 +230,11 @@ class Repeat(Results):
         summaries = [summarize([of[name] for of in measured.values()], self.folds) for name in names]
         labels = ("mean", "standard deviation", "95 % from", "95 % to")
         rows += [[label, *values] for label, values in zip(labels, zip(*summaries, strict=True), strict=True)]
-        self.print("Each run, and all of them", ["run", *names], rows)
+        self.tabulate("Each run, and all of them", ["run", *names], rows)
         how = ", corrected for the training data that folds share (Nadeau and Bengio, 2003)" if self.folds else ""
         print(f"The interval is that of the mean, by Student's t over {len(rows) - 4} runs{how}.", flush=True)
 
-    def print(self, title: str, header: list[str], rows: list[list[Any]]) -> None:
+    def tabulate(self, title: str, header: list[str], rows: list[list[Any]]) -> None:
         """Print a table, and keep it for the page."""
         self.tables.append((title, charts.Markup(charts.table(header, rows, "numbers"))))
         print(f"\n{title}\n{as_text(header, rows)}", flush=True)
@@ -259,7 +258,7 @@ class Repeat(Results):
         return other
 
     def compare(self, other: Results) -> None:
-        """Print how much better or worse the metrics are than those of another repeat.
+        """Print how the metrics differ from those of another repeat.
 
         Raises:
             UserError: The two had other data, or other folds of them.
@@ -270,14 +269,11 @@ class Repeat(Results):
                     f"{self.run(stem).name} and {other.run(stem).name} had other data (see fingerprint in run.json), or"
                     " other folds of them, or predict_step returns no index that tells: they can't be compared."
                 )
-        rows = []
-        for name in self.measured(next(iter(self.runs))):
-            pairs = [(self.measured(stem).get(name), other.measured(stem).get(name)) for stem in self.runs]
-            differences = [a - b for a, b in pairs if a is not None and b is not None]
-            if len(differences) == len(pairs):
-                rows.append([name, *summarize(differences, self.folds)])
+        pairs = [(self.measured(stem), other.measured(stem)) for stem in self.runs]
+        names = [name for name in pairs[0][0] if all(name in of for pair in pairs for of in pair)]
+        rows = [[name, *summarize([a[name] - b[name] for a, b in pairs], self.folds)] for name in names]
         header = ["metric", "mean difference", "standard deviation", "95 % from", "95 % to"]
-        self.print(f"{self.folder.name} less {other.folder.name}, run by run", header, rows)
+        self.tabulate(f"{self.folder.name} less {other.folder.name}, run by run", header, rows)
 
     def write_page(self) -> None:
         """Write the tables and the runs' curves as a page, if the command `report` is there."""
