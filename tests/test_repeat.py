@@ -220,7 +220,6 @@ def test_folds_of_two_processes_that_are_killed_are_all_there_once(project):
     command = ["repeat", "killed", "--folds=3", *SMALL]
     first, second = (shared(own=True).start(project, [command]) for _ in range(2))
 
-
     def is_under_way() -> bool:
         begun = re.findall(r"^(\S+) begins", first.output(), re.MULTILINE)
         folder = project / "runs" / (begun[-1] if begun else "none")
@@ -302,8 +301,8 @@ def test_a_module_whose_test_step_does_not_call_forward_has_no_ensemble(tmp_path
     [(code, output), (none, without)] = run(copy, options, [*options, "--final=none"], own=True)
     assert (code, none) == (1, 0), output + without
     assert told(output) == [
-        "error: the ensemble can't be tested by TableModel.test_step: it must call self(inputs) once for each batch, and"
-        " TableModel.predict_step must return what that gives as probabilities or prediction, of the same items in the"
+        "error: the ensemble can't be tested by TableModel.test_step: it must call self(inputs) once for each batch,"
+        " and TableModel.predict_step must return what that gives as probabilities or prediction, of the same items in the"
         " same order. Add that, or choose --final refit or --final none."
     ]
     assert not (copy / "runs" / "repeat" / "test.json").exists()
