@@ -302,8 +302,8 @@ def test_a_module_whose_test_step_does_not_call_forward_has_no_ensemble(tmp_path
     assert (code, none) == (1, 0), output + without
     assert told(output) == [
         "error: the ensemble can't be tested by TableModel.test_step: it must call self(inputs) once for each batch,"
-        " and TableModel.predict_step must return what that gives as probabilities or prediction, of the same items in the"
-        " same order. Add that, or choose --final refit or --final none."
+        " and TableModel.predict_step must return what that gives as probabilities or prediction, of the same items in"
+        " the same order. Add that, or choose --final refit or --final none."
     ]
     assert not (copy / "runs" / "repeat" / "test.json").exists()
 
@@ -355,6 +355,9 @@ def test_wrong_options_are_refused_in_one_sentence_each_before_a_run(folds):
         "repeat takes either --seeds N or --folds K, such as: repeat --seeds 5 ": ["a", "--seeds=2", "--folds=2"],
         "--final is 'mean'; it must be one of ensemble, refit, none.": ["a", "--folds=2", "--final=mean"],
         "--final is an option of --folds; with --seeds each run is tested itself.": ["a", "--seeds=2", "--final=none"],
+        "--against is 'runs/b'; a run's name is made of letters, digits and . _ + = , - alone.": [
+            *("b", "--folds=2", "--against=runs/b")
+        ],
         "there is no repeat nowhere in runs to compare with.": ["b", "--folds=2", "--against=nowhere"],
         "NAME is 'a/b'; a run's name is made of letters, digits and . _ + = , - alone.": ["a/b", "--seeds=2"],
         "--run is no option of repeat: it names its runs itself, a-seed-0 and so on.": ["a", "--seeds=2", "--run=x"],

@@ -97,12 +97,14 @@ def split(
     of_val = held_out(len(rest), fractions[1], fold, num_folds)
     units = {"train": rest[~of_val], "val": rest[of_val], "test": order[of_test]}
     parts = {part: np.flatnonzero(np.isin(unit_of_row, of)) for part, of in units.items()}
+    if not labels:
+        return parts
     # each class needs training rows; which rows are tested is the same in every fold
-    for part, others in (("test", ("train", "val")), ("val", ("train",))) if labels else ():
-        known = {labels[i] for other in others for i in parts[other]}
-        is_rare = np.array([labels[i] not in known for i in parts[part]], bool)
+    for part, others in (("test", ("train", "val")), ("val", ("train",))):
+        known = {labels[i] for other in others for i in parts[other].tolist()}
+        is_rare = np.array([labels[i] not in known for i in parts[part].tolist()], bool)
         if groups and is_rare.any():
-            rare = min(labels[i] for i in parts[part][is_rare])
+            rare = min(labels[i] for i in parts[part][is_rare].tolist())
             raise UserError(f"no group of the training part has the class {rare}. Try another --data.split_seed.")
         parts["train"] = np.sort(np.concatenate([parts["train"], parts[part][is_rare]]))
         parts[part] = parts[part][~is_rare]

@@ -245,6 +245,7 @@ class Repeat(Results):
         Raises:
             UserError: There is none of that name, it is not finished, or it has other runs.
         """
+        check_name("--against", name)
         other = Results(self.folder.with_name(name))
         if not other.record:
             raise UserError(f"there is no repeat {name} in {self.folder.parent} to compare with.")
