@@ -104,7 +104,7 @@ def split(
         known = {labels[i] for other in others for i in parts[other].tolist()}
         is_rare = np.array([labels[i] not in known for i in parts[part].tolist()], bool)
         if groups and is_rare.any():
-            rare = min(labels[i] for i in parts[part][is_rare].tolist())
+            rare = min(labels[int(i)] for i in parts[part][is_rare])
             raise UserError(f"no group of the training part has the class {rare}. Try another --data.split_seed.")
         parts["train"] = np.sort(np.concatenate([parts["train"], parts[part][is_rare]]))
         parts[part] = parts[part][~is_rare]
