@@ -159,6 +159,11 @@ def test_no_fold_reads_the_test_data_and_their_ensemble_is_tested_once(folds):
         assert read_json(folder / "run.json")["status"] == "finished"
         assert not (folder / "test.json").exists()
         assert not (folder / "report.html").exists()
+    [(code, refused)] = run(project, ["test", "--run=base-fold-0"], own=True)
+    assert code == 1
+    assert told(refused) == [
+        "error: trainer.limit_test_batches is 0, so none of these data are read. Give --trainer.limit_test_batches 1.0"
+    ]
     values = [read_json(project / "runs" / name / "validate.json")["val/accuracy"] for name in names]
     check_interval(values, output, 0, 1 / 3 + 1 / 2)
     title = "Test of the ensemble of 3 folds"

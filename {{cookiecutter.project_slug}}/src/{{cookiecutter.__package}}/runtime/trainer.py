@@ -71,6 +71,9 @@ class TrainerCLI(RunCLI):
         """What the user's classes lack for a command, in a sentence; empty if nothing."""
         module, data = type(self.model).__name__, type(self.datamodule).__name__ if self.datamodule else None
         step, loader = STEPS[command], LOADERS[command]
+        limit = f"limit_{'val' if command == 'validate' else command}_batches"
+        if getattr(self.trainer, limit) == 0:  # as in a fold of a cross-validation
+            return f"trainer.{limit} is 0, so none of these data are read. Give --trainer.{limit} 1.0"
         steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
         if not any(is_overridden(name, self.model) for name in steps):
             return f"{module} has no {step}. Add it to {module}; docs/own-code.md shows one."
