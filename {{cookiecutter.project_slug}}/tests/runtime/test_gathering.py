@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from {{ cookiecutter.__package }}.runtime.data import BatchSampler
+from {{ cookiecutter.__package }}.runtime.data import BatchSampler, held_out, shuffled
 
 
 def order(epoch: int = 0, **options) -> list[int]:
@@ -35,3 +36,39 @@ def test_ranks_train_on_equally_many_whole_batches(world_size) -> None:
         assert [len(batch) for batch in batches] == [8] * (100 // (8 * world_size))
         seen += torch.cat(list(batches)).tolist()
     assert len(set(seen)) == len(seen)
+
+
+LABELS = np.array([0] * 70 + [1] * 20 + [2] * 10)
+
+
+def test_a_shuffled_order_has_each_item_once_and_follows_its_seed() -> None:
+    first = shuffled(100, 0)
+    assert sorted(first.tolist()) == list(range(100))
+    assert (shuffled(100, 0) == first).all()
+    assert (shuffled(100, 1) != first).any()
+    assert first.tolist() != sorted(first.tolist())
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
+def test_each_class_has_its_share_of_what_is_held_out(fraction) -> None:
+    order = shuffled(100, 0, LABELS)
+    counts = np.bincount(LABELS[order[held_out(100, fraction)]], minlength=3)
+    assert (np.abs(counts - fraction * np.bincount(LABELS)) < 1).all()
+    assert counts.sum() == 100 * fraction
+
+
+def test_which_items_of_a_class_are_held_out_follows_the_seed() -> None:
+    first, second = (set(shuffled(100, seed, LABELS)[held_out(100, 0.2)].tolist()) for seed in (0, 1))
+    assert first != second
+
+
+def test_each_item_is_held_out_in_one_fold_and_each_class_has_its_share_of_each_fold() -> None:
+    order = shuffled(100, 0, LABELS)
+    folds = [order[held_out(100, 0.1, fold, 3)] for fold in range(3)]
+    assert sorted(np.concatenate(folds).tolist()) == list(range(100))
+    for fold in folds:
+        assert (np.abs(np.bincount(LABELS[fold], minlength=3) - np.bincount(LABELS) / 3) < 1).all()
+
+
+def test_without_a_fold_of_them_nothing_is_held_out() -> None:
+    assert not held_out(100, 0.1, None, 3).any()

@@ -111,6 +111,23 @@ def test_training_and_validation_images_share_out_the_training_part() -> None:
     assert splits["val"][0] is not splits["test"][0]
 
 
+def test_each_class_has_its_share_of_the_validation_images() -> None:
+    images, val = digits(val_fraction=0.2).splits["val"]
+    counts, every = (images.labels[of].bincount() for of in (val, torch.arange(1437)))
+    assert bool(((counts - 0.2 * every).abs() < 1).all())
+
+
+def test_every_training_image_is_for_validation_in_one_fold_which_is_predicted() -> None:
+    folds = [digits(fold=fold, num_folds=3) for fold in range(3)]
+    assert torch.cat([data.splits["val"][1] for data in folds]).sort().values.equal(torch.arange(1437))
+    for data in folds:
+        index = torch.cat([batch[1] for batch in data.predict_dataloader()])
+        assert index.equal(data.splits["val"][1])
+        assert not set(index.tolist()) & set(data.splits["train"][1].tolist())
+    whole = digits(fold=None, num_folds=3)
+    assert [len(whole.splits[part][1]) for part in ("train", "val", "predict")] == [1437, 0, 360]
+
+
 def test_split_depends_on_its_own_seed_and_not_on_that_of_the_run() -> None:
     val = digits(seed=0).splits["val"][1]
     assert digits(seed=1).splits["val"][1].equal(val)
@@ -194,6 +211,7 @@ def refused(text: str):
         ("batch_size", 0, "data.batch_size is 0; it must be at least 1"),
         ("val_fraction", 1.0, "data.val_fraction is 1.0; it must lie between 0 and 1"),
         ("val_fraction", 0.0, "data.val_fraction is 0.0; it must lie between 0 and 1"),
+        ("num_folds", 1, "data.fold is 0 of data.num_folds 1; of at least 2 folds, the first is 0."),
         ("num_workers", -1, "data.num_workers is -1; it must be 0 or more"),
         ("image_size", 3, "data.image_size is 3; it must be at least 4"),
     ],
@@ -277,6 +295,8 @@ def test_image_folder_with_a_val_folder_trains_on_all_of_train(tmp_path) -> None
     assert data.class_names == ["cat", "dog"]
     assert [len(data.splits[split][1]) for split in ("train", "val", "test")] == [20, 20, 20]
     assert data.predicted_files[0] == str(tmp_path / "test" / "cat" / "0.png")
+    with refused(f"{tmp_path / 'val'} has the images for validation; for folds, move them to train."):
+        DataModule("image_folder", root=str(tmp_path), num_folds=2).setup("fit")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "I;16"])

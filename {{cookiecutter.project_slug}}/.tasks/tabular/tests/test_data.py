@@ -98,6 +98,31 @@ def test_every_row_that_is_not_tested_is_for_validation_in_one_of_the_folds() ->
     assert max(map(len, of_val)) - min(map(len, of_val)) <= 1
 
 
+def test_a_fold_predicts_its_part_for_validation_and_without_a_fold_all_rows_are_trained() -> None:
+    data, whole = bundled(num_folds=3, fold=1), bundled(num_folds=3, fold=None)
+    index = torch.cat([batch[1] for batch in data.predict_dataloader()])
+    assert index.equal(data.splits["val"][1])
+    assert [len(whole.splits[part][1]) for part in ("train", "val", "test")] == [275, 0, 69]
+    assert whole.splits["predict"][1].equal(whole.splits["test"][1])
+
+
+def test_the_test_rows_are_the_same_in_every_fold_though_a_class_is_rare(tmp_path) -> None:
+    file = written(tmp_path / "a.csv", lines_with(3, "rare", slice(5, 7)))
+    for seed in range(8):
+        folds = [table(file, num_folds=3, fold=fold, split_seed=seed) for fold in (0, 1, 2, None)]
+        assert all(data.splits["test"][1].equal(folds[0].splits["test"][1]) for data in folds)
+        assert all(data.class_names == ["large", "rare", "small"] for data in folds)
+        of_val = torch.cat([data.splits["val"][1] for data in folds])
+        assert len(set(of_val.tolist())) == len(of_val)
+
+
+def test_each_class_has_its_share_of_the_validation_rows() -> None:
+    data = bundled(val_fraction=0.25)
+    targets = data.splits["val"][0].tensors[2]
+    rest, val = torch.cat([data.splits["train"][1], data.splits["val"][1]]), data.splits["val"][1]
+    assert bool(((targets[val].bincount() - 0.25 * targets[rest].bincount()).abs() < 1).all())
+
+
 def test_rows_of_a_group_stay_in_one_part(tmp_path) -> None:
     lines = [[*line, f"patient {i % 12}" if i else "patient"] for i, line in enumerate(rows())]
     data = table(written(tmp_path / "a.csv", lines), group="patient")

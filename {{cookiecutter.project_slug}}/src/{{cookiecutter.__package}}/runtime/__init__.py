@@ -14,7 +14,9 @@ On the LightningDataModule:
   ``predict_dataloader`` then yields what is in them.
 - ``fingerprint()``: a text that changes when the data change. Every run records it, and is not resumed on other data.
 - ``baseline()``: what a simple model reaches, ``{name: {metric: value}}``. The report shows it.
-- ``fold`` and ``num_folds``: arguments of ``__init__``, both or none. They choose a part for cross-validation.
+- ``fold`` and ``num_folds``: arguments of ``__init__``, both or none. Of ``num_folds`` parts of what is not tested, the
+  part ``fold``, from 0, is for validation, and ``predict_dataloader`` yields it in the place of the test data. Where
+  ``fold`` is None, all of it is for training. Where ``num_folds`` is None, there are no parts. `repeat` sets both.
 
 On the LightningModule:
 

@@ -1,4 +1,4 @@
-"""What several kinds of data need: batches gathered by index, and the split of a data set that comes in one part."""
+"""What several kinds of data need: items shared out to parts, and batches gathered by index."""
 
 from __future__ import annotations
 
@@ -11,6 +11,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from .errors import UserError
+
+
+def shuffled(count: int, seed: int, labels: Any = None) -> np.ndarray:
+    """Shuffle items, ``(count,)`` int64; with labels, those of a class stand together, and `held_out` is stratified."""
+    order = np.random.default_rng(seed).permutation(count)
+    return order if labels is None else order[np.argsort(np.asarray(labels)[order], kind="stable")]
+
+
+def held_out(count: int, fraction: float, fold: int | None = 0, num_folds: int | None = None) -> np.ndarray:
+    """Mark the items of a shuffled order that are held out, evenly spread over it, ``(count,)`` bool.
+
+    Args:
+        count: Number of items.
+        fraction: The share of them that is held out, 0 to 1, where there are no folds.
+        fold: With ``num_folds``, which of so many parts is held out, from 0; None holds out nothing.
+        num_folds: Number of parts, each of which is held out once; None takes the fraction.
+    """
+    if num_folds:
+        return np.arange(count) % num_folds == (-1 if fold is None else fold)
+    return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0
 
 
 class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -122,7 +142,7 @@ def split(
     test_fraction: float,
     val_fraction: float,
     seed: int,
-    fold: int = 0,
+    fold: int | None = 0,
     num_folds: int | None = None,
 ) -> dict[str, Tensor]:
     """Share out items to ``train``, ``val`` and ``test``; return the indices of each part, ``(N,)`` int64.
@@ -134,29 +154,24 @@ def split(
         test_fraction: The share of the test items in all.
         val_fraction: The share of the validation items in what is left.
         seed: Chooses the items.
-        fold: Which of ``num_folds`` parts of what is left is for validation, in the place of ``val_fraction``.
+        fold: As of `held_out`, of what is not tested.
+        num_folds: As of `held_out`.
 
     Raises:
         UserError: All groups that have a class are outside of the training part.
     """
     unit_of_item = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(unit_of_item.max() + 1)
-    if labels is not None and groups is None:  # one class after the other, so that each is dealt out evenly
-        order = order[np.argsort(labels[order], kind="stable")]
-    part_of_unit = np.full(len(order), "train")
-    is_test = _every(len(order), test_fraction)
+    order = shuffled(unit_of_item.max() + 1, seed, labels if groups is None else None)
+    part_of_unit, is_test = np.full(len(order), "train"), held_out(len(order), test_fraction)
     part_of_unit[order[is_test]] = "test"
     rest = order[~is_test]
-    is_val = np.arange(len(rest)) % num_folds == fold if num_folds else _every(len(rest), val_fraction)
-    part_of_unit[rest[is_val]] = "val"
-    part_of_item = part_of_unit[unit_of_item]
-    if labels is not None and (rare := sorted(set(labels) - set(labels[part_of_item == "train"]))):
-        if groups is not None:
-            raise UserError(f"no group of the training part has the class {rare[0]}. Try another --data.split_seed.")
-        part_of_item[np.isin(labels, rare)] = "train"
-    return {part: torch.from_numpy(np.flatnonzero(part_of_item == part)) for part in ("train", "val", "test")}
-
-
-def _every(count: int, fraction: float) -> np.ndarray:
-    """Mark a fraction of so many places, evenly spread, ``(count,)`` bool."""
-    return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0
+    part_of_unit[rest[held_out(len(rest), val_fraction, fold, num_folds)]] = "val"
+    parts = part_of_unit[unit_of_item]
+    # each class needs items to train; which items are tested is the same in every fold
+    for part, others in (("test", ("train", "val")), ("val", ("train",))) if labels is not None else ():
+        is_rare = (parts == part) & ~np.isin(labels, labels[np.isin(parts, others)])
+        if groups is not None and is_rare.any():
+            name = min(labels[is_rare])
+            raise UserError(f"no group of the training part has the class {name}. Try another --data.split_seed.")
+        parts[is_rare] = "train"
+    return {part: torch.from_numpy(np.flatnonzero(parts == part)) for part in ("train", "val", "test")}

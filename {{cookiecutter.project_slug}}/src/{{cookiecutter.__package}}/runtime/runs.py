@@ -160,6 +160,12 @@ class Run:
         return file
 
 
+def check_name(option: str, name: str | None) -> None:
+    """Refuse a name that is no folder's; ``option`` is where it was given."""
+    if name is not None and (not re.fullmatch(r"[\w.+=,-]+", name) or name.strip(".") == ""):
+        raise UserError(f"{option} is {name!r}; a run's name is made of letters, digits and . _ + = , - alone.")
+
+
 def make_folder(root: Path, name: str | None, config: str) -> Path:
     """Make the folder of a new run.
 
@@ -171,8 +177,7 @@ def make_folder(root: Path, name: str | None, config: str) -> Path:
     Raises:
         UserError: The name is taken or no folder's name, or the folder can't be written.
     """
-    if name is not None and (not re.fullmatch(r"[\w.+=,-]+", name) or name.strip(".") == ""):
-        raise UserError(f"--run is {name!r}; a run's name is made of letters, digits and . _ + = , - alone.")
+    check_name("--run", name)
     # It is filled under another name first: whatever kills this process, a run that is there can be resumed.
     root = root.absolute()
     made = root / f".{secrets.token_hex(6)}.tmp"

@@ -27,22 +27,25 @@ class TrainerCLI(RunCLI):
     """Lightning's four commands; every option has its value in ``configs/default.yaml`` and is listed by ``--help``."""
 
     def fit(self, **kwargs: Any) -> None:
-        """Train, then test the best checkpoint."""
+        """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it."""
         self.say(f"Training on {self.where()}.")
         with self.recorded(), memory.explained(self.options(), training=True):
             self.trainer.fit(**kwargs)
             self.keep_last_and_best()
-            if untested := self.missing("test"):
-                self.say(f"There was no test: {untested}")
+            tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
+            last = "test" if tested else "validate"
+            if unmeasured := self.missing(last):
+                self.say(f"There was no {last}: {unmeasured}")
             else:
-                self.test(**kwargs | {"ckpt_path": self.ckpt_path})
+                self.measure(last, kwargs | {"ckpt_path": self.ckpt_path})
         if self.run is not None:
             self.say(
                 f"Run folder: {relative_path(self.run.folder)}\n"
                 f"Next: {commands.PROGRAM} runs             a table of all runs\n"
                 f"      {commands.PROGRAM} fit --help       every option"
             )
-            commands.after_fit(self)
+            if tested:
+                commands.after_fit(self)
 
     def validate(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation data."""
@@ -69,6 +72,9 @@ class TrainerCLI(RunCLI):
         """What the user's classes lack for a command, in a sentence; empty if nothing."""
         module, data = type(self.model).__name__, type(self.datamodule).__name__ if self.datamodule else None
         step, loader = STEPS[command], LOADERS[command]
+        limit = f"limit_{'val' if command == 'validate' else command}_batches"
+        if getattr(self.trainer, limit) == 0:  # as in a fold of a cross-validation
+            return f"trainer.{limit} is 0, so none of these data are read. Give --trainer.{limit} 1.0"
         steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
         if not any(is_overridden(name, self.model) for name in steps):
             return f"{module} has no {step}. Add it to {module}; docs/own-code.md shows one."

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from .datasets import FACTS, DatasetName, Facts, ImageFiles, load_tensors, open_torchvision
 from .inputs import IMAGE_SUFFIXES
 from .runtime import folders
-from .runtime.data import gathered
+from .runtime.data import gathered, held_out, shuffled
 from .runtime.errors import UserError
 
 
@@ -37,8 +37,10 @@ class DataModule(pl.LightningDataModule):
         root: Folder with the files. For corrupt_mnist and image_folder it is the folder described above.
         batch_size: Images per step per device.
         num_workers: Processes that load batches; null takes none for data in memory, else one per CPU core, at most 8.
-        val_fraction: Fraction of the training images used for validation, between 0 and 1.
+        val_fraction: Fraction of the training images of each class used for validation, between 0 and 1.
         split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
+        fold: Which of ``num_folds`` parts of the training images is for validation, from 0; null is none of them.
+        num_folds: Parts for cross-validation; null takes ``val_fraction``.
         augment: Move (and, where the class stays the same, mirror) training images at random.
         image_size: Height and width that the images of image_folder are brought to, in pixels.
         skip_corrupt: Name images of image_folder that can't be read and leave them out; otherwise one ends the run.
@@ -58,6 +60,8 @@ class DataModule(pl.LightningDataModule):
         num_workers: int | None = None,
         val_fraction: float = 0.1,
         split_seed: int = 0,
+        fold: int | None = 0,
+        num_folds: int | None = None,
         augment: bool = True,
         image_size: int = 64,
         skip_corrupt: bool = False,
@@ -70,6 +74,8 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.batch_size is {batch_size}; it must be at least 1 image per step.")
         if not 0 < val_fraction < 1:
             raise UserError(f"data.val_fraction is {val_fraction}; it must lie between 0 and 1, such as 0.1.")
+        if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
+            raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
         if num_workers is not None and num_workers < 0:
             raise UserError(f"data.num_workers is {num_workers}; it must be 0 or more processes.")
         if image_size < 4:
@@ -78,6 +84,8 @@ class DataModule(pl.LightningDataModule):
         self.root = Path(root)
         self.batch_size, self.num_workers = batch_size, num_workers
         self.val_fraction, self.split_seed = val_fraction, split_seed
+        self.fold, self.num_folds = fold, num_folds
+        self.predicted = "test" if num_folds is None or fold is None else "val"  # the part that `predict` takes
         self.augment, self.image_size = augment, image_size
         self.skip_corrupt, self.cache_images = skip_corrupt, cache_images
         self.seed, self.predict_paths = seed, predict_paths
@@ -122,14 +130,16 @@ class DataModule(pl.LightningDataModule):
         parts = self._read()
         indices = {part: torch.arange(len(images)) for part, images in parts.items()}
         if "train" in parts and "val" not in parts:
-            order = torch.randperm(len(parts["train"]), generator=torch.Generator().manual_seed(self.split_seed))
-            num_val = max(1, round(self.val_fraction * len(order)))
-            parts["val"] = parts["train"]
-            indices |= {"val": order[:num_val].sort().values, "train": order[num_val:].sort().values}
+            parts["val"], labels = parts["train"], parts["train"].labels
+            order = shuffled(len(labels), self.split_seed, labels)
+            of_val = held_out(len(order), max(self.val_fraction, 1 / len(order)), self.fold, self.num_folds)
+            for part, of in (("val", of_val), ("train", ~of_val)):
+                indices[part] = torch.from_numpy(order[of]).sort().values
         self.splits = {part: (parts[part], indices[part]) for part in parts}
-        predict = copy(parts["test"])
-        predict.labels = indices["test"]  # which image a prediction is of
-        self.splits["predict"] = (predict, indices["test"])
+        predicted = "test" if self.predict_paths is not None else self.predicted
+        predict = copy(parts[predicted])
+        predict.labels = torch.arange(len(predict))  # which image a prediction is of
+        self.splits["predict"] = (predict, indices[predicted])
 
     def _read(self) -> dict[str, Any]:
         """Read the parts ``train``, ``test`` and, where you have chosen the images for validation, ``val``."""
@@ -141,6 +151,8 @@ class DataModule(pl.LightningDataModule):
         if self.dataset != "image_folder":
             return load_tensors(self.dataset, self.root)
         for part in ("train", "val", "test"):
+            if part == "val" and self.num_folds and (self.root / part).is_dir():
+                raise UserError(f"{self.root / part} has the images for validation; for folds, move them to train.")
             if part != "val" or (self.root / part).is_dir():
                 files, labels = folders.labelled_files(self.root / part, self.class_names, IMAGE_SUFFIXES)
                 small = len(files) * math.prod(shape) < 2**30  # bytes

@@ -61,10 +61,10 @@ def draw(image: Tensor, size: int) -> Image.Image:
 def sections(index: Tensor, probabilities: Tensor, data: DataModule) -> list[tuple[str, Callable[[], str]]]:
     """Return sections of the report: titles, with functions that write the HTML, so that one may fail alone.
 
-    ``index`` are the positions of the predicted images in the test set, ``(N,)``, and ``probabilities`` are ``(N, C)``.
+    ``index`` are the positions of the predicted images in their part, ``(N,)``, and ``probabilities`` are ``(N, C)``.
     """
     data.setup("test")
-    labels = data.splits["test"][0].labels[index]  # (N,)
+    labels = data.splits[data.predicted][0].labels[index]  # (N,)
     confidence, predicted = probabilities.max(dim=1)
     return [
         ("Test result", partial(test_result, labels, probabilities)),
@@ -134,7 +134,7 @@ def mistakes(index: Tensor, labels: Tensor, predicted: Tensor, confidence: Tenso
     captions = [
         f"is <b>{names[labels[i]]}</b>, taken for <b>{names[predicted[i]]}</b><br>{confidence[i]:.1%}" for i in first
     ]
-    cards = gallery(data.splits["test"][0][index[first]][0], captions)
+    cards = gallery(data.splits[data.predicted][0][index[first]][0], captions)
     return f"<p>{len(first)} of {len(wrong)}, the surest first.</p>{cards}"
 
 

@@ -57,7 +57,8 @@ class DataModule(pl.LightningDataModule):
         val_fraction: Fraction of the training rows used for validation, between 0 and 1.
         test_fraction: Fraction of all rows that are tested, between 0 and 1.
         split_seed: Which rows those are; apart from the seed of a run, so that runs can be compared.
-        fold: Which of ``num_folds`` parts of the rows that are not tested is for validation, from 0.
+        fold: Which of ``num_folds`` parts of the rows that are not tested is for validation, from 0, and is predicted;
+            null trains on all of them.
         num_folds: Parts for cross-validation; null takes ``val_fraction``.
         seed: Seed of the order; follows ``seed_everything``.
         predict_paths: CSV files, and folders of them, that ``predict`` takes in the place of the test rows.
@@ -78,7 +79,7 @@ class DataModule(pl.LightningDataModule):
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
         split_seed: int = 0,
-        fold: int = 0,
+        fold: int | None = 0,
         num_folds: int | None = None,
         seed: int = 0,
         predict_paths: list[str] | None = None,
@@ -89,14 +90,15 @@ class DataModule(pl.LightningDataModule):
         for name, fraction in (("val", val_fraction), ("test", test_fraction)):
             if not 0 < fraction < 1:
                 raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
-        if num_folds is not None and not (num_folds > 1 and 0 <= fold < num_folds):
+        if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
             raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
         file, known_target, text = SOURCES[dataset]
         self.file = Path(__file__).with_name(file) if file else Path(root)
         self.source, self.target = f"{dataset}: {text}", target or known_target
         self.kind, self.ignore, self.group = kind, ignore or [], group
         self.batch_size, self.seed, self.predict_paths = batch_size, seed, predict_paths
-        self.shares = (test_fraction, val_fraction, split_seed, fold, num_folds)
+        self.shares = (test_fraction, val_fraction, split_seed)
+        self.fold, self.num_folds = fold, num_folds
         self.known: dict[str, Any] = {}  # of columns and target, from the training rows alone
         self.row_names: list[str] = []
         self.splits: dict[str, tuple[Rows, Tensor]] = {}  # the rows, and which of them belong to the split
@@ -134,9 +136,9 @@ class DataModule(pl.LightningDataModule):
         as_class = "class_names" in self.known["target"] if self.known else is_class(table, self.target, self.kind)
         labels = table.columns[self.target].astype(str) if as_class else None
         groups = table.columns[self.group].astype(str) if self.group else None
-        parts = split(len(table.rows), labels, groups, *self.shares)
+        parts = split(len(table.rows), labels, groups, *self.shares, self.fold, self.num_folds)
         for part, rows in parts.items():
-            if len(rows) < 2:
+            if len(rows) < 2 and not (part == "val" and self.fold is None):
                 few = f"{len(rows)} of {len(table.rows)} rows of {table.file}"
                 raise UserError(f"the part {part} has {few}; it needs two.")
         if not self.known:
@@ -146,7 +148,7 @@ class DataModule(pl.LightningDataModule):
         self.row_names = [name[folder:] for name in self.row_names]
         rows = Rows(*encoded.tensors[2:], self._targets(table))
         self.splits = {part: (rows, indices) for part, indices in parts.items()}
-        self.splits["predict"] = (encoded, parts["test"])
+        self.splits["predict"] = (encoded, parts["val" if self.num_folds and self.fold is not None else "test"])
 
     def _table(self) -> Table:
         """Read the table without the rows that have no target."""

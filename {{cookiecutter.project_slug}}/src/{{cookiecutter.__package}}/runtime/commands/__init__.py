@@ -30,6 +30,7 @@ COMMANDS = {
     "report": "Write an HTML page that shows a run, or compares several.",
     "lr_find": "Suggest a learning rate, from a few steps.",
     "sweep": "Search for better options.",
+    "repeat": "Train over several seeds or folds: mean, spread and interval of each metric.",
     "export": "Write a trained model as ONNX and torch.export files.",
 }
 

@@ -1,8 +1,8 @@
 """``sweep``: search for better options with Optuna, by any number of processes, killed or not.
 
-Trial 7 is the run ``NAME-007``, which the command `fit` trains. A process has a trial while it holds the lock on it,
-which the system frees when the process dies. Another process then goes on with the trial from its run's checkpoint. It
-has no `Trial` of Optuna's, but a `FrozenTrial`, which can be told a result, and is never pruned.
+Trial 7 is the run ``NAME-007``, which the command `fit` trains. A process has a trial while it holds the lock on it.
+When it dies, another process goes on with the trial. It has no `Trial` of Optuna's, but a `FrozenTrial`, which can be
+told a result, and is never pruned.
 """
 
 from __future__ import annotations
@@ -21,21 +21,16 @@ from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import torch
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from .. import signals, trainer
-from ..changes import CHANGEABLE, LIMITS
-from ..checkpoints import flat
-from ..cli import RunCLI
 from ..contract import Contract
 from ..errors import DivergedError, UserError, reason
-from ..runs import Run, write_whole
-from . import PROGRAM, available, brief
+from ..runs import Run, check_name, write_whole
+from . import PROGRAM, available, brief, trials
 from .sweep_space import Space, optuna, read_space
 
 from optuna.storages import JournalStorage  # isort: skip
@@ -54,10 +49,10 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         UserError: The search space, an option or the folder can't be used, or trials fail.
     """
     name, options, fit = _parse(args)
+    check_name("NAME", name)
     if options.trials < 1:
         raise UserError(f"--trials is {options.trials}; it must be at least 1.")
-    if taken := {argument.split("=")[0] for argument in fit} & {"--run", "--resume", "--ckpt_path"}:
-        raise UserError(f"{min(taken)} is no option of sweep: it names its runs itself, {name}-000 and so on.")
+    trials.refuse("sweep", fit, trials.OF_A_RUN, f"it names its runs itself, {name}-000 and so on")
     optuna.logging.set_verbosity(logging.WARNING)
     # a line for each trial takes the place of a summary of its model
     logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.WARNING)
@@ -65,11 +60,10 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     space = read_space(options.space, Contract(module_class, data_class).headline)
     base: dict[str, Any] = {}
     for values in (*space.samples(), {}):  # a wrong option ends the process with 2
-        base = flat(RunCLI(module_class, data_class, ["fit", *fit, *arguments(values)], execute=False).options())
+        base = trials.options(module_class, data_class, [*fit, *trials.arguments(values)])
     try:
         folder = Path(base["trainer.default_root_dir"] or "runs") / name
-        fixed = {key: base[key] for key in base if key not in CHANGEABLE - LIMITS}
-        sweep = Sweep(folder, space, fixed, partial(train, module_class, data_class, fit))
+        sweep = Sweep(folder, space, base, partial(trials.train, module_class, data_class, fit))
         sweep.work(options.trials)
         sweep.conclude()
     except (optuna.exceptions.OptunaError, OSError) as error:
@@ -103,8 +97,7 @@ class Sweep:
         folder: The sweep's folder, ``runs/NAME``.
         space: What is searched.
         options: Options of `fit` that are the same for all trials, by their dotted names.
-        fit: Runs `fit` with more options and a callback in this process. A process for each trial would import torch
-            and Lightning each time, and a forked one can't use a GPU that its parent has used.
+        fit: Runs `fit` with more options and callbacks in this process.
 
     Raises:
         UserError: Another sweep of this name was begun, or runs of its trials' names are there already.
@@ -114,8 +107,7 @@ class Sweep:
         self.folder, self.space, self._fit = folder, space, fit
         folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(folder / "sweep.lock")  # held while the journal is written, and while a trial is taken
-        now = {**options, **space.space, "metric": space.metric, "direction": space.direction}
-        now = json.loads(json.dumps(now, default=str))
+        now = trials.fixed(options, **space.space, metric=space.metric, direction=space.direction)
         with self.lock:
             file = folder / "trials.log"
             file.touch()
@@ -133,12 +125,7 @@ class Sweep:
             if begun is None and runs:
                 raise UserError(f"{runs[0]} is there, and is no trial of this sweep. Choose another name: sweep NAME")
             self.study.set_user_attr("begun", begun := begun or now)
-        for key in sorted(now | begun):
-            if now.get(key) != begun.get(key):
-                raise UserError(
-                    f"the sweep {folder.name} was begun with {key} {json.dumps(begun.get(key))}, and now it is"
-                    f" {json.dumps(now.get(key))}. Begin another one under a name of its own: sweep NAME"
-                )
+        trials.compare("sweep", folder.name, begun, now)
 
     def work(self, wanted: int) -> None:
         """Train trials until so many are complete or pruned, here or elsewhere.
@@ -164,20 +151,16 @@ class Sweep:
             with self.lock:
                 for trial in self._trials(State.RUNNING):
                     with suppress(Timeout):
-                        claim = self._claim(trial.number)
+                        claim = trials.claim(self.folder, f"{trial.number:03d}")
                         if trial.params.keys() == self.space.space.keys():
                             return trial, claim
                         with claim:  # its process died before all values were chosen
                             self.study.tell(trial.number, state=State.FAIL)
                 if len(self._trials(State.COMPLETE, State.PRUNED, State.RUNNING)) < wanted:
                     trial = self.study.ask(self.space.distributions)
-                    return trial, self._claim(trial.number)
+                    return trial, trials.claim(self.folder, f"{trial.number:03d}")
             time.sleep(1)  # other processes train what is still wanted
         return None
-
-    def _claim(self, number: int) -> AcquireReturnProxy:
-        """Take the lock of a trial; it is a `Timeout` if another process has it."""
-        return FileLock(self.folder / f"{number:03d}.lock").acquire(blocking=False)
 
     def _train(self, trial: Trial | FrozenTrial) -> str | None:
         """Train a trial, or go on with it; return why it failed, if it did."""
@@ -189,7 +172,7 @@ class Sweep:
         reports, failed = Reports(trial, str(self.space.metric), self.folder / f"{stem}.json"), None
         try:
             with (self.folder / f"{stem}.txt").open("a", encoding="utf-8") as file, redirect_stdout(file):
-                self._fit([*arguments(chosen), f"--run={self.folder.name}-{stem}", "--resume"], reports)
+                self._fit([*trials.arguments(chosen), f"--run={self.folder.name}-{stem}", "--resume"], [reports])
         except DivergedError as error:  # this is no failure: Optuna learns to avoid such values
             reports.pruned = True
             print(f"{title}: {error}", file=sys.stderr)
@@ -264,21 +247,6 @@ class Reports(Callback):
             self.trial.report(value, epoch)
         if epoch + 1 != trainer.max_epochs and trainer.world_size == 1 and self.trial.should_prune():
             self.pruned = trainer.should_stop = True
-
-
-def train(module_class: type, data_class: type | None, fit: list[str], more: list[str], reports: Reports) -> None:
-    """Run `fit` with one more callback in this process, and restore what it changes there."""
-    # run.json records the command, and Lightning starts the processes of other devices by it
-    command = ["fit", *fit, *more]
-    with patch.object(sys, "argv", [sys.argv[0], *command]), patch.dict(os.environ):
-        trainer.run(module_class, data_class, command, callbacks=[reports])
-    if "torch._dynamo" in sys.modules:  # it compiles only the first eight networks of a process otherwise
-        torch.compiler.reset()
-
-
-def arguments(values: dict[str, Any]) -> list[str]:
-    """Options of the command line that set these values."""
-    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]
 
 
 def short(value: Any) -> str:
