@@ -105,6 +105,7 @@ class Ends:
             of for of in self.base.get("trainer.callbacks") or [] if not of["class_path"].endswith(of_validation)
         ]
         options = {"data.fold": None, "data.num_folds": len(best), "trainer.callbacks": callbacks}
+        options |= {"early_stopping.monitor": None, "checkpoint.monitor": None, "checkpoint.save_top_k": 1}  # the last
         return epochs, trials.arguments({**options, "trainer.max_epochs": epochs, "trainer.limit_val_batches": 0})
 
 
