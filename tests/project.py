@@ -39,6 +39,7 @@ FRONTS = {
         *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/data.md"),
         *("configs/finetune.yaml", "docs/pretrained.md"),
         *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
+        "tests/test_pretrained.py",
         "scripts/make_corrupt_mnist.py",
     },
     "own": {

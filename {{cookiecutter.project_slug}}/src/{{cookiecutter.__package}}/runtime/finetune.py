@@ -41,16 +41,18 @@ class Unfreezing(Callback):
         self.epochs = epochs
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        groups = layer_groups(pl_module)[::-1]
-        if len(self.epochs) > len(groups):
+        layers, parameters = layer_groups(pl_module), parameter_groups(pl_module)
+        if len(self.epochs) > len(layers):
             raise UserError(
-                f"Unfreezing has {len(self.epochs)} epochs, and {type(pl_module).__name__} has {len(groups)} groups of"
+                f"Unfreezing has {len(self.epochs)} epochs, and {type(pl_module).__name__} has {len(layers)} groups of"
                 " layers. Give at most as many epochs as there are groups."
             )
-        for i, group in enumerate(groups):
+        for i, group in enumerate(layers):
             trains = self.epochs[min(i, len(self.epochs) - 1)] <= trainer.current_epoch
             for layer in group:
-                layer.train(trains).requires_grad_(trains)
+                layer.train(trains)
+            for parameter in parameters[i]:
+                parameter.requires_grad = trains
 
     on_train_epoch_start = on_train_start  # the first is called too where a run goes on within an epoch
 
@@ -78,39 +80,42 @@ class WrapAgain(Callback):
         if trained != self._wrapped and isinstance(strategy.model, DistributedDataParallel):
             strategy.model = pl_module
             gc.collect()  # the old wrapper removes its hooks when it is deleted
-            modes = [(module, module.training) for module in pl_module.modules()]
             strategy.configure_ddp()
-            for module, mode in modes:
-                module.training = mode
         self._wrapped = trained
 
 
 def layer_groups(module: pl.LightningModule) -> list[list[nn.Module]]:
-    """Return the contract's ``layer_groups`` of a model, or else each child that has parameters as a group."""
+    """Return the contract's ``layer_groups`` from the output to the input; without it, each child is a group."""
     groups = contract.get("layer_groups", module)
-    return groups() if groups else [[child] for child in module.children() if any(True for _ in child.parameters())]
+    return (groups() if groups else [[child] for child in module.children()])[::-1]
+
+
+def parameter_groups(module: pl.LightningModule) -> list[list[nn.Parameter]]:
+    """Return the parameters of each group of `layer_groups`; those that are in none are in the input's group."""
+    left = {id(parameter): parameter for parameter in module.parameters()}
+    groups = [
+        [left.pop(id(p)) for layer in group for p in layer.parameters() if id(p) in left]
+        for group in layer_groups(module)
+    ]
+    groups[-1] += left.values()
+    return groups
 
 
 def optimizer(make: Callable[[Any], Optimizer], module: pl.LightningModule, rate_decay: float = 1.0) -> Optimizer:
-    """Make an optimizer of the parameters that are not frozen, whose rate falls from each group of layers to the next.
+    """Make an optimizer of the parameters that are not frozen.
 
     Args:
         make: Called with parameters, or with dicts of them, returns the optimizer.
-        module: The model. Parameters that are in none of its `layer_groups` have the rate of the input's group.
-        rate_decay: The learning rate of a group as a fraction of that of the next one towards the output, above 0 to 1.
+        module: The model.
+        rate_decay: Learning rate of a group of layers as a fraction of the next one's towards the output, up to 1.
     """
     if not 0 < rate_decay <= 1:
-        raise UserError(f"the rate decay is {rate_decay}; it must be above 0 and at most 1, such as 0.5.")
-    left = {id(parameter): parameter for parameter in module.parameters() if parameter.requires_grad}
+        raise UserError(f"the rate decay is {rate_decay}; it must be above 0 and at most 1, such as 0.7.")
     if rate_decay == 1:
-        return make(list(left.values()))
-    groups = [
-        [left.pop(id(p)) for layer in group for p in layer.parameters() if id(p) in left]
-        for group in layer_groups(module)[::-1]
-    ]
-    groups[-1] += left.values()
-    rated = [(i, group) for i, group in enumerate(groups) if group]
+        return make([parameter for parameter in module.parameters() if parameter.requires_grad])
+    groups = [[p for p in group if p.requires_grad] for group in parameter_groups(module)]
+    rated = [(rate_decay**i, group) for i, group in enumerate(groups) if group]
     made = make([{"params": group} for _, group in rated])
-    for (i, _), options in zip(rated, made.param_groups, strict=True):
-        options["lr"] *= rate_decay**i
+    for (factor, _), options in zip(rated, made.param_groups, strict=True):
+        options["lr"] *= factor
     return made

@@ -96,8 +96,8 @@ class ImageClassifier(pl.LightningModule):
         made = getattr(self.network, "layer_groups", None)
         return made() if made else [[layer] for layer in self.network.children()]
 
-    def setup(self, stage: str) -> None:
-        if stage == "fit" and self.trainer.ckpt_path is None and isinstance(self.network, Pretrained):
+    def on_fit_start(self) -> None:
+        if self.trainer.ckpt_path is None and isinstance(self.network, Pretrained):
             self.network.load_weights()  # a run that goes on has them in its checkpoint
 
     def forward(self, images: Tensor) -> Tensor:

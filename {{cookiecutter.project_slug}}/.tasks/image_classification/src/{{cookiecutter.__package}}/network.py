@@ -216,7 +216,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
             for wrapper in ("state_dict", "model"):
-                state = state.get(wrapper, state)
+                state = state.get(wrapper, state) if isinstance(state, dict) else {}
         state = {re.sub(r"^(module\.|network\.)*(backbone\.)?", "", k): v for k, v in state.items()}
         if not state or not all(isinstance(value, Tensor) for value in state.values()):
             raise TypeError("it holds no weights by their names")
