@@ -77,7 +77,7 @@ def test_two_processes_have_equal_weights_after_the_unfreezing_and_are_resumed_e
 
 
 def test_a_pretrained_network_needs_its_weights_when_a_run_begins_and_never_again(tmp_path):
-    """``fit`` with BackboneFinetuning, SIGKILL in the second epoch; the file of weights is gone for all that follows."""
+    """``fit`` with BackboneFinetuning, SIGKILL in the second epoch; the file of weights is then gone."""
     project = bake(tmp_path)
     options = [*PRETRAINED, "--model.network.init_args.weights=weights.pth", "--model.scheduler=null"]
     options += [*SAVED, *callback("BackboneFinetuning", unfreeze_backbone_at_epoch=1, backbone_initial_lr=0.001)]
@@ -105,13 +105,13 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("epochs", "said"), MISTAKES.values(), ids=MISTAKES)
-def test_epochs_that_can_not_be_are_refused_in_a_sentence(tmp_path, epochs, said):
+@pytest.mark.parametrize(("epochs", "text"), MISTAKES.values(), ids=MISTAKES)
+def test_epochs_that_can_not_be_are_refused_in_a_sentence(tmp_path, epochs, text):
     """``fit`` with Unfreezing and epochs that do not begin with 0, or are more than there are groups."""
     options = [UNFREEZING[0], f"--trainer.callbacks.epochs={epochs}"]
 
     [(code, output)] = run(bake(tmp_path), ["fit", *SMALL, *options])
 
     assert code != 0
-    assert re.search(re.escape(said), " ".join(output.split())), output
+    assert re.search(re.escape(text), " ".join(output.split())), output
     assert "Traceback" not in output

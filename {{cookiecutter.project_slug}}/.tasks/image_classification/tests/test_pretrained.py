@@ -47,7 +47,7 @@ def test_a_file_of_weights_is_read_into_all_but_the_output_layer(tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "text"),
     [
         (torch.nn.Linear(2, 2), "can't be read: it holds torch.nn.modules.linear.Linear, and code in a file is never"),
         ([1, 2], "can't be read: it holds no weights by their names."),
@@ -55,11 +55,11 @@ def test_a_file_of_weights_is_read_into_all_but_the_output_layer(tmp_path, capsy
         (None, "can't be read: No such file or directory."),
     ],
 )
-def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, said) -> None:
+def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text) -> None:
     file = tmp_path / "weights.pth"
     if content is not None:
         torch.save(content, file)
-    with pytest.raises(UserError, match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(text)):
         pretrained(weights=str(file)).load_weights()
 
 
@@ -73,8 +73,8 @@ def test_a_name_that_is_not_known_and_another_kind_of_network_are_refused() -> N
 def test_without_timm_the_command_that_installs_it_is_named(monkeypatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "timm" else find(name))
-    said = "timm is not installed. Install with: pip install -e '.[pretrained]'"
-    with pytest.raises(UserError, match=re.escape(said)):
+    text = "timm is not installed. Install with: pip install -e '.[pretrained]'"
+    with pytest.raises(UserError, match=re.escape(text)):
         pretrained(name="resnet18")
 
 
@@ -90,5 +90,5 @@ def test_without_a_network_the_weights_are_refused_within_seconds(monkeypatch, t
         pytest.importorskip("timm")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="can't be downloaded .* Name a file with --model.network.init_args.weights"):
+    with pytest.raises(UserError, match=r"can't be downloaded .* Name a file with --model.network.init_args.weights"):
         pretrained(name=name, weights="default").load_weights()

@@ -87,7 +87,7 @@ class ImageClassifier(pl.LightningModule):
         self.train_loss = SumMetric()  # of an epoch's batches; it is saved in the midst of an epoch too
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Any:
         """The pretrained part of the network, as Lightning's BackboneFinetuning wants it."""
         return self.network.backbone
 

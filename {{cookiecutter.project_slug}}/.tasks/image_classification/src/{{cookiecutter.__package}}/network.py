@@ -122,7 +122,7 @@ class Pretrained(nn.Module):
         if self.name.startswith("torchvision/"):
             return self._build_torchvision(self.name.removeprefix("torchvision/"), pretrained)
         require("pretrained", "timm")
-        import timm
+        import timm  # pyright: ignore[reportMissingImports]
 
         if not timm.is_model(self.name):
             found = timm.list_models(f"*{re.split(r'[._/]', self.name)[0]}*")[:5] or ["resnet18"]
@@ -144,7 +144,7 @@ class Pretrained(nn.Module):
         if not linear or hasattr(network, "aux_logits"):
             raise UserError(f"torchvision/{name} has another kind of output layer. Choose one such as resnet18.")
         network.set_submodule(linear[-1], nn.Identity())
-        path, first = next((path, of) for path, of in network.named_modules() if isinstance(of, nn.Conv2d))
+        first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
         if self.channels != first.in_channels:
             weight = adapted(first.weight.data, self.channels)
             first.in_channels, first.weight = self.channels, nn.Parameter(weight)
@@ -168,10 +168,8 @@ class Pretrained(nn.Module):
         """
         if not self.weights:
             return
-        if self.weights in (True, "default"):
-            state = _downloaded(self)
-        else:
-            state = _read_weights(Path(str(self.weights)))
+        hub = self.weights in (True, "default")
+        state = _downloaded(self) if hub else _read_weights(Path(str(self.weights)))
         needed, fitting = self.backbone.state_dict(), {}
         for key, value in state.items():
             if key in needed and value.ndim == 4 and value.shape[1] == 3 != needed[key].shape[1] == self.channels:
@@ -210,7 +208,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             require("pretrained", "safetensors")
-            from safetensors.torch import load_file
+            from safetensors.torch import load_file  # pyright: ignore[reportMissingImports]
 
             state: Any = load_file(file)
         else:
@@ -234,7 +232,7 @@ def _downloaded(network: Pretrained) -> dict[str, Tensor]:
     try:
         if not network.name.startswith("torchvision/"):
             require("pretrained", "timm")
-            from huggingface_hub import constants
+            from huggingface_hub import constants  # pyright: ignore[reportMissingImports]
 
             try:
                 urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
