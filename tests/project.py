@@ -21,8 +21,8 @@ SHARED = {
     "scripts/train.sbatch",
     *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "folders")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("hardware", "interpolation", "loaders", "loggers")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "finetune")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("folders", "hardware", "interpolation", "loaders", "loggers")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("memory", "parser", "predictions", "rehearsal")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "trainer")),
@@ -38,8 +38,9 @@ FRONTS = {
     "image_classification": {
         *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
         *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz"),
-        "docs/data.md",
-        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
+        *("configs/finetune.yaml", "docs/data.md", "docs/pretrained.md"),
+        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_pretrained")),
+        "tests/test_train.py",
         "scripts/make_corrupt_mnist.py",
     },
     "own": {

@@ -20,6 +20,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from . import changes, checkpoints, hardware, loggers, runs
 from .callbacks import CheckCallbacks, Throughput, named
 from .errors import UserError
+from .finetune import WrapAgain
 from .loaders import ExactLoaders
 from .resume import ExactResume
 
@@ -75,6 +76,7 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     if fit:
         every_n_steps, accept = options.save_every_n_steps, options.accept_changes
         cli.exact_resume = ExactResume(run, every_n_steps, cli.options(), cli.created, accept)
+        chosen.append(WrapAgain())
         chosen.insert(0, cli.exact_resume)  # before others log or count the batch that is to come
     if fit and run is not None:
         chosen.append(Throughput(run))

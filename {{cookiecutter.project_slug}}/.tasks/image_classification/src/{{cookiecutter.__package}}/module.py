@@ -14,6 +14,8 @@ from torchmetrics import SumMetric
 
 from . import evaluation
 from .data import DataModule
+from .network import Pretrained
+from .runtime import finetune
 from .runtime.errors import UserError
 from .runtime.predictions import table
 from .runtime.schedule import configured
@@ -35,6 +37,8 @@ class ImageClassifier(pl.LightningModule):
         scheduler: Called with the optimizer, returns the learning-rate schedule; null keeps the rate constant.
         scheduler_interval: Whether the schedule advances after every optimizer step or after every epoch.
         label_smoothing: Fraction of the target spread evenly over all classes in training, 0 to 1.
+        layer_rate_decay: Learning rate of each group of layers as a fraction of the next one's towards the output; 1
+            gives all the same.
         compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
         facts: What an exported model has to know, ``mean`` and ``std`` of the images among it; taken from the data.
 
@@ -53,6 +57,7 @@ class ImageClassifier(pl.LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["step", "epoch"] = "step",
         label_smoothing: float = 0.0,
+        layer_rate_decay: float = 1.0,
         compile: bool = False,
         facts: dict[str, Any] | None = None,
     ) -> None:
@@ -74,10 +79,27 @@ class ImageClassifier(pl.LightningModule):
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.label_smoothing = label_smoothing
+        self.layer_rate_decay = layer_rate_decay
+        if isinstance(self.network, Pretrained):
+            self.network.set_pixels(self.facts["mean"], self.facts["std"])
         if compile:
             # In place, unlike `torch.compile(network)`, which would put "_orig_mod." into every checkpoint key.
             self.network.compile()
         self.train_loss = SumMetric()  # of an epoch's batches; it is saved in the midst of an epoch too
+
+    @property
+    def backbone(self) -> Any:
+        """The pretrained part of the network, as Lightning's BackboneFinetuning wants it."""
+        return self.network.backbone
+
+    def layer_groups(self) -> list[list[nn.Module]]:
+        """Return the layers from the input to the output, in the groups that fine-tuning unfreezes one by one."""
+        made = getattr(self.network, "layer_groups", None)
+        return made() if made else [[layer] for layer in self.network.children()]
+
+    def on_fit_start(self) -> None:
+        if self.trainer.ckpt_path is None and isinstance(self.network, Pretrained):
+            self.network.load_weights()  # a run that goes on has them in its checkpoint
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)``, float, normalised, to logits ``(B, num_classes)``."""
@@ -143,4 +165,5 @@ class ImageClassifier(pl.LightningModule):
         return evaluation.Classifier(self.network, self.facts)
 
     def configure_optimizers(self) -> Any:
-        return configured(self.optimizer(self.parameters()), self.scheduler, self.scheduler_interval)
+        optimizer = finetune.optimizer(self.optimizer, self, self.layer_rate_decay)
+        return configured(optimizer, self.scheduler, self.scheduler_interval)
