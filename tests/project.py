@@ -37,7 +37,8 @@ SHARED = {
 FRONTS = {
     "image_classification": {
         *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
-        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz"),
+        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/pretrained.py", f"src/{PACKAGE}/train.py"),
+        f"src/{PACKAGE}/digits.npz",
         *("configs/finetune.yaml", "docs/data.md", "docs/pretrained.md"),
         *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_pretrained")),
         "tests/test_train.py",

@@ -14,7 +14,7 @@ from warm import run, shared
 UNFREEZING = [f"--trainer.callbacks+={PACKAGE}.runtime.finetune.Unfreezing", "--trainer.callbacks.epochs=[0,1]"]
 BY_LAYER = [*UNFREEZING, "--model.layer_rate_decay=0.5"]
 PRETRAINED = [
-    f"--model.network={PACKAGE}.network.Pretrained",
+    f"--model.network={PACKAGE}.pretrained.Pretrained",
     "--model.network.init_args.name=torchvision/shufflenet_v2_x0_5",
     "--model.network.init_args.image_size=32",
 ]
@@ -29,7 +29,7 @@ ImageClassifier.on_train_end = on_train_end
 """
 WRITE_WEIGHTS = f"""
 import torch
-from {PACKAGE}.network import Pretrained
+from {PACKAGE}.pretrained import Pretrained
 made = Pretrained((1, 8, 8), 10, "torchvision/shufflenet_v2_x0_5", None, 32)
 torch.save(made.backbone.state_dict(), "weights.pth")
 """

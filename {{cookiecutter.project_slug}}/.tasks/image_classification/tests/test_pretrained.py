@@ -5,7 +5,7 @@ import urllib.request
 import pytest
 import torch
 
-from {{ cookiecutter.__package }}.network import Pretrained
+from {{ cookiecutter.__package }}.pretrained import Pretrained
 from {{ cookiecutter.__package }}.runtime import errors
 from {{ cookiecutter.__package }}.runtime.errors import UserError
 

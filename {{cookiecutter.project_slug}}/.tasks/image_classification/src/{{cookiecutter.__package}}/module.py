@@ -14,7 +14,7 @@ from torchmetrics import SumMetric
 
 from . import evaluation
 from .data import DataModule
-from .network import Pretrained
+from .pretrained import Pretrained
 from .runtime import finetune
 from .runtime.errors import UserError
 from .runtime.predictions import table
