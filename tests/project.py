@@ -16,7 +16,7 @@ SHARED = {
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
     *(f"docs/{page}.md" for page in ("clusters", "evaluate", "export", "how-it-works", "loggers", "own-code")),
     *(f"docs/{page}.md" for page in ("resume", "search", "tested", "update")),
-    *(f"configs/{name}.yaml" for name in ("ddp", "default", "fsdp", "gpu", "profile", "quick")),
+    *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "gpu", "profile", "quick", "swa")),
     "scripts/train.sbatch",
     f"src/{PACKAGE}/__init__.py",
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
@@ -35,7 +35,8 @@ FRONTS = {
     "image_classification": {
         *(f"src/{PACKAGE}/{name}.py" for name in ("__main__", "data", "datasets", "evaluation", "inputs", "module")),
         *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz"),
-        *("configs/overfit.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "docs/data.md"),
+        *(f"configs/{name}.yaml" for name in ("gpu", "overfit", "sweep", "wandb_sweep")),
+        "docs/data.md",
         *(f"tests/{name}.py" for name in ("conftest", "test_data", "test_evaluation", "test_module", "test_train")),
         "scripts/make_corrupt_mnist.py",
     },
