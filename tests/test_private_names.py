@@ -42,7 +42,7 @@ PRIVATE = {
         *("_callback_metrics", "_logged_metrics", "_progress_bar_metrics"),
         *("_current_fx", "_first_loop_iter"),
     ],
-    "… its fit_loop": ["_combined_loader", "_restarting"],
+    "… its fit_loop": ["_combined_loader", "_restarting", "_skip_backward"],
     "… its validate_loop": ["_combined_loader"],
     "… its test_loop": ["_combined_loader"],
     "… its predict_loop": ["_combined_loader"],
