@@ -89,7 +89,8 @@ def test_every_command_speaks_of_the_averaged_weights(config, tmp_path):
     assert str(read_json(folder / "validate.json")["val/loss"]) in [row[names.index("val/loss")] for row in rows]
     names, *rows = read_csv(folder / "predictions.csv")
     with np.load(package_files()["digits.npz"]) as digits:
-        right = [row[names.index("label")] == str(label) for row, label in zip(rows, digits["test_labels"], strict=True)]
+        labels = digits["test_labels"]
+    right = [row[names.index("label")] == str(label) for row, label in zip(rows, labels, strict=True)]
     assert sum(right) / len(right) == pytest.approx(by_fit["test/accuracy"])
     reported = (folder / "report.html").read_text(encoding="utf-8")
     assert f"{by_fit['test/accuracy']:.2%}" in reported

@@ -37,7 +37,7 @@ class CheckCallbacks(Callback):
             if isinstance(config.scheduler, WarmupCosine) and config.scheduler.total_steps is None:
                 config.scheduler.set_total_steps(trainer.estimated_stepping_batches)
 
-    def on_validation_start(self, trainer: Any, pl_module: pl.LightningModule, *args: Any) -> None:
+    def on_validation_start(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: Any = None) -> None:
         for callback in trainer.callbacks:
             if isinstance(callback, WeightAveraging) and not callback._average_model.n_averaged:  # pyright: ignore
                 # an average that has not begun yet would be that of the untrained weights

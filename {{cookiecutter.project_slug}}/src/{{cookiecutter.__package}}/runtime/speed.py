@@ -44,8 +44,7 @@ class SpeedOptions:
             was compared with.
         keep_freed_memory: Have glibc keep freed memory for the next step instead of giving it back to the system, until
             the process ends.
-        matmul_precision: Of products of float32 matrices: highest, high (TF32 on GPUs) or medium (bfloat16), as
-            ``torch.set_float32_matmul_precision`` takes it; null leaves it as it is.
+        matmul_precision: For ``torch.set_float32_matmul_precision``: high is TF32 on GPUs. null leaves it as it is.
     """
 
     short_loop: bool = True

@@ -28,9 +28,9 @@ NUM_GROUPS = 8  # of images of a batch; "strong" draws its operations for each g
 class DataModule(pl.LightningDataModule):
     """Load a data set, split it and batch it; a batch is normalised, and augmented in training, on the device.
 
-    Training batches are images ``(B, C, H, W)``, float, normalised, with labels ``(B,)``, int64, or where they are mixed
-    ``(B, num_classes)``, float, each class's part. Validation images are taken from the training part alone; the test
-    set is the data set's own.
+    Training batches are images ``(B, C, H, W)``, float, normalised, with labels ``(B,)``, int64. Labels of mixed images
+    are ``(B, num_classes)``, float: the part of each class. Validation images are taken from the training part alone;
+    the test set is the data set's own.
 
     Args:
         dataset: Which data set. digits is part of this package; mnist, fashion_mnist and cifar10 are downloaded when
@@ -199,7 +199,7 @@ class DataModule(pl.LightningDataModule):
         return images if trainer is None else trainer.precision_plugin.convert_input(images), labels
 
     def augment_batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Move each image of ``(B, C, H, W)`` by up to an eighth of its height, and mirror half of them; more if strong.
+        """Move each image of ``(B, C, H, W)`` by up to an eighth of its height, and mirror half; see ``augment``.
 
         Labels that are images themselves, such as masks, have to be moved here too. Here labels are ``(B,)``.
         """
