@@ -146,7 +146,7 @@ def project(words: list[str], root: Path, batch_size: int, epochs: int, profile:
     ImageClassifier.training_step, _EvaluationLoop.run = timed_step, evaluate_left_out
     ImageClassifier.on_train_end = lambda self: timer.stop()
     options = {"logger": "csv", "data.dataset": "cifar10", "data.root": root, "data.batch_size": batch_size}
-    options |= {"data.augment": "false", "model.scheduler": "null", "model.network": "gpu.AirNet"}
+    options |= {"data.augment": "none", "model.scheduler": "null", "model.network": "gpu.AirNet"}
     options |= {"trainer.accelerator": "gpu", "trainer.devices": 1, "trainer.precision": "bf16-mixed"}
     options |= {"trainer.max_epochs": epochs, "trainer.benchmark": "true", "trainer.default_root_dir": root / "runs"}
     os.chdir(WORK / "my-lightning-project")

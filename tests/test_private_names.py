@@ -29,6 +29,7 @@ PRIVATE = {
         *("_run_subcommand", "_parse_ckpt_path", "_prepare_subcommand_kwargs", "_set_seed"),
     ],
     "pytorch_lightning.callbacks.BatchSizeFinder()": ["_batch_arg_name"],
+    "pytorch_lightning.callbacks.WeightAveraging()": ["_average_model"],
     "pytorch_lightning.callbacks.ModelCheckpoint()": ["_enable_version_counter"],
     "pytorch_lightning.loggers.csv_logs.ExperimentWriter": ["_check_log_dir_exists", "_rewrite_with_new_header"],
     "pytorch_lightning.loggers.CSVLogger()": ["_experiment"],
@@ -41,7 +42,7 @@ PRIVATE = {
         *("_callback_metrics", "_logged_metrics", "_progress_bar_metrics"),
         *("_current_fx", "_first_loop_iter"),
     ],
-    "… its fit_loop": ["_combined_loader", "_restarting"],
+    "… its fit_loop": ["_combined_loader", "_restarting", "_skip_backward"],
     "… its validate_loop": ["_combined_loader"],
     "… its test_loop": ["_combined_loader"],
     "… its predict_loop": ["_combined_loader"],
@@ -76,6 +77,7 @@ UNDOCUMENTED = {
     ],
     "pytorch_lightning.loggers.csv_logs.ExperimentWriter": ["log_hparams", "save", "log_metrics"],
     "… an ExperimentWriter": ["metrics_file_path", "metrics_keys"],
+    "pytorch_lightning.callbacks.StochasticWeightAveraging": ["swa_end", "pl_module_contains_batch_norm"],
     "pytorch_lightning.callbacks.TQDMProgressBar": ["get_metrics", "disable", "is_enabled"],
     "pytorch_lightning.plugins.precision.Precision": ["train_step_context", "convert_module"],
     "pytorch_lightning.plugins.environments.SLURMEnvironment": ["detect", "global_rank", "main_address", "main_port"],
@@ -156,6 +158,7 @@ def owner(label: str, folder: Path) -> Any:
         return found
     made = {
         "pytorch_lightning.callbacks.ModelCheckpoint()": pl.callbacks.ModelCheckpoint,
+        "pytorch_lightning.callbacks.WeightAveraging()": pl.callbacks.WeightAveraging,
         "pytorch_lightning.callbacks.BatchSizeFinder()": pl.callbacks.BatchSizeFinder,
         "pytorch_lightning.loggers.CSVLogger()": lambda: pl.loggers.CSVLogger(str(folder)),
         "pytorch_lightning.loggers.MLFlowLogger()": lambda: pl.loggers.MLFlowLogger(

@@ -6,6 +6,7 @@ from stress import NOT_STRESSED, VARIANTS, Tally, stress
 
 # These are read into memory like the digits, or a test of `promises` has a kill of them; `make stress` trains them too.
 ELSEWHERE = {"mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "64-true", "bf16-true", "bf16-mixed"}
+ELSEWHERE |= {"mixup", "cutmix"}  # which draw as strong augmentation does
 ELSEWHERE |= {name for name, (_, options) in VARIANTS.items() if any("callbacks+=" in option for option in options)}
 HERE = [name for name in VARIANTS if name not in ELSEWHERE - {"two best", "early stopping"}]
 # The others of the user's own are in test_own_classes.py.

@@ -21,7 +21,7 @@ def train(task: Task, watch: Stopwatch) -> None:
     _EvaluationLoop.run = watch.paused(_EvaluationLoop.run)
     ImageClassifier.on_train_end = lambda self: watch.stop()  # the test of the best checkpoint comes after it
     os.chdir(task.project)
-    more = {"data.augment": "false", "model.network": f"{PACKAGE}.network.{task.model}"}
+    more = {"data.augment": "none", "model.network": f"{PACKAGE}.network.{task.model}"}
     sys.argv = [PACKAGE, *fit_options(task, **more)]
     if code := command.main():
         raise SystemExit(f"the project ended with {code}")

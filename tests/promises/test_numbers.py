@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from project import PACKAGE, SMALL
-from trainings import bake, callback, is_one_sentence, prepared, read_json, told, write_images
+import torch
+from project import PACKAGE, SMALL, package_files
+from trainings import bake, callback, is_one_sentence, prepared, read_csv, read_json, told, write_images
 from warm import run
 
 # An epoch long enough for weights to move away from their average, and all images of the tests.
@@ -62,17 +63,75 @@ def steps(project: Path) -> list[list[Any]]:
     return [json.loads(line) for line in (project / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_fit_tests_the_weights_that_it_keeps(tmp_path):
-    """``fit --run=a --trainer.callbacks+=…EMAWeightAveraging`` and ``test --run=a``."""
+@pytest.mark.parametrize("config", ["ema", "swa"])
+def test_every_command_speaks_of_the_averaged_weights(config, tmp_path):
+    """``fit -c configs/ema.yaml --run=a``, and each other command on this run."""
     project = bake(tmp_path)
-    prepared(project, ["fit", "--run=a", *LONGER, *callback("EMAWeightAveraging")])
-    by_fit = read_json(project / "runs" / "a" / "test.json")
-    reported = (project / "runs" / "a" / "report.html").read_text(encoding="utf-8")
-    prepared(project, ["test", "--run=a"])
+    prepared(project, ["fit", f"-c=configs/{config}.yaml", "--run=a", *LONGER])
+    folder = project / "runs" / "a"
+    by_fit, record = read_json(folder / "test.json"), read_json(folder / "run.json")
+    file = folder / "checkpoints" / record["best_checkpoint"]
+    checkpoint = torch.load(file, weights_only=True)
+    prepared(project, *([command, "--run=a"] for command in ("test", "validate", "predict")), ["export", "a"])
 
+    # the weights that are kept are averaged, and not the latest ones
+    weights = checkpoint["state_dict"]
+    if config == "ema":
+        assert not weights["network.classifier.2.weight"].equal(
+            checkpoint["current_model_state"]["network.classifier.2.weight"]
+        )
+    else:
+        average = checkpoint["callbacks"]["StochasticWeightAveraging"]["average_model_state"]
+        assert record["best_checkpoint"] == "last.ckpt"
+        assert weights["network.classifier.2.weight"].equal(average["network.classifier.2.weight"])
+    # and each command's
+    assert by_fit == read_json(folder / "test.json")
+    names, *rows = read_csv(folder / "metrics.csv")
+    assert str(read_json(folder / "validate.json")["val/loss"]) in [row[names.index("val/loss")] for row in rows]
+    names, *rows = read_csv(folder / "predictions.csv")
+    with np.load(package_files()["digits.npz"]) as digits:
+        labels = digits["test_labels"]
+    right = [row[names.index("label")] == str(label) for row, label in zip(rows, labels, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(by_fit["test/accuracy"])
+    reported = (folder / "report.html").read_text(encoding="utf-8")
     assert f"{by_fit['test/accuracy']:.2%}" in reported
     assert "have changed since" not in reported
-    assert by_fit == read_json(project / "runs" / "a" / "test.json")
+    exported = torch.export.load(folder / "export" / "model.pt2").state_dict
+    names = [name for name in weights if name.startswith("network.")]
+    assert names
+    assert [name for name in names if not exported[name].equal(weights[name])] == []
+
+
+def test_an_average_that_begins_late_leaves_the_epochs_before_it_alone(tmp_path):
+    """``fit --trainer.callbacks+=….EMAWeightAveraging``, which begins after the last step."""
+    project = bake(tmp_path)
+    late = callback("EMAWeightAveraging", update_starting_at_step=1000)
+    prepared(project, ["fit", "--run=a", *SMALL], ["fit", "--run=b", *SMALL, *late])
+
+    assert read_csv(project / "runs" / "a" / "metrics.csv") == read_csv(project / "runs" / "b" / "metrics.csv")
+    a, b = (read_json(project / "runs" / name / "test.json") for name in "ab")
+    assert a == b
+
+
+def test_stochastic_averaging_that_came_to_no_end_says_so(tmp_path):
+    """``fit --trainer.callbacks+=….StochasticWeightAveraging --trainer.max_steps=4``, of six steps."""
+    project = bake(tmp_path)
+    swa = callback("StochasticWeightAveraging", swa_lrs=0.001, swa_epoch_start=1)
+    output = prepared(project, ["fit", "--run=a", *SMALL, *swa, "--trainer.max_steps=4"])
+
+    assert "StochasticWeightAveraging averaged nothing, for the training ended before trainer.max_epochs." in output
+    assert read_json(project / "runs" / "a" / "run.json")["best_checkpoint"] != "last.ckpt"
+
+
+def test_the_command_that_began_a_run_goes_on_with_it_though_its_file_adds_a_callback(tmp_path):
+    """``fit -c configs/ema.yaml --run=a --resume``, twice."""
+    project = bake(tmp_path)
+    command = ["fit", "-c=configs/ema.yaml", "--run=a", "--resume", *SMALL]
+    prepared(project, command)
+    [(code, output), (tested, told_by_test)] = run(project, command, ["test", "-c=configs/ema.yaml", "--run=a"])
+
+    assert code == 0, output
+    assert tested == 0, told_by_test
 
 
 def test_a_metric_that_is_not_a_number_leaves_the_run_its_test_and_its_report(tmp_path):

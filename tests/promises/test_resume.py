@@ -168,6 +168,13 @@ def test_a_run_with_a_callback_of_lightning_is_resumed_exactly(tmp_path, options
     assert unlike_when_resumed(bake(tmp_path), *SAVED, *options) == []
 
 
+def test_a_kill_while_averaged_weights_are_given_their_batch_statistics_loses_nothing(tmp_path):
+    """``fit --run=killed --trainer.callbacks+=….StochasticWeightAveraging``, SIGKILL in the epoch after the last."""
+    options = callback("StochasticWeightAveraging", swa_lrs=0.01, swa_epoch_start=1)
+    place = ("on_train_batch_end", "self.current_epoch == 3")  # of the epochs 0 to 2
+    assert unlike_when_resumed(bake(tmp_path), *SAVED, *options, place=place) == []
+
+
 def test_a_run_with_pruning_is_refused_before_it_begins(tmp_path):
     """``fit --run=a --trainer.callbacks+=….ModelPruning``: its checkpoints hold no masks, so no resume can be exact."""
     project = bake(tmp_path)

@@ -4,6 +4,7 @@ import re
 import runpy
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,6 +168,49 @@ def test_only_images_that_may_be_mirrored_are(dataset, mirrored) -> None:
     images[..., 0] = 255  # a line on the left, which a move brings no further than an eighth
     augmented, _ = data.augment_batch(images, torch.zeros(64))
     assert bool(augmented[..., -1].any()) is mirrored
+
+
+def in_training(**options) -> DataModule:
+    data = DataModule("digits", **options)
+    precision = SimpleNamespace(convert_input=lambda images: images)
+    data.trainer = SimpleNamespace(training=True, precision_plugin=precision)  # pyright: ignore
+    return data
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_labels_are_mixed_in_the_parts_of_their_images(mix) -> None:
+    data = in_training(augment="none", mix=mix)
+    black_and_white = torch.tensor([0, 255] * 4, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    seen = []
+    for seed in (0, 1, 1):
+        torch.manual_seed(seed)
+        images, labels = data.on_after_batch_transfer((black_and_white, torch.tensor([3, 5] * 4)), 0)
+        white = data.denormalize(images).float().mean(dim=(1, 2, 3)) / 255
+        assert labels.shape == (8, 10)
+        assert labels[:, 5].tolist() == pytest.approx(white.tolist(), abs=0.01)
+        assert labels[:, 3].tolist() == pytest.approx((1 - white).tolist(), abs=0.01)
+        seen.append(images)
+    assert not seen[0].equal(seen[1])
+    assert seen[1].equal(seen[2])
+
+
+def test_strong_augmentation_draws_for_each_group_of_a_batch() -> None:
+    torch.manual_seed(0)
+    data = in_training(augment="strong")
+    images = torch.full((64, 1, 8, 8), 100, dtype=torch.uint8)
+    changed, labels = data.augment_batch(images, torch.arange(64))
+    assert changed.dtype == torch.uint8
+    assert changed.shape == images.shape
+    assert labels.equal(torch.arange(64))
+    assert len(changed[:, 0, 4, 4].unique()) > 1  # which no move brings in from outside
+    groups: list[torch.Tensor] = []
+    data.transforms["strong"] = lambda group: groups.append(group) or group
+    data.augment_batch(images, labels)
+    assert [len(group) for group in groups] == [8] * 8
+
+
+def test_augmentation_may_be_named_as_it_was_before_it_had_three_values() -> None:
+    assert [DataModule(augment=augment).augment for augment in (True, False)] == ["light", "none"]
 
 
 def test_fingerprint_follows_the_images_and_the_labels() -> None:

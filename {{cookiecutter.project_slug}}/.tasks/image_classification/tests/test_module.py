@@ -54,3 +54,12 @@ def test_exported_module_maps_pixels_to_the_probabilities_of_the_model() -> None
 def test_compiling_leaves_the_names_of_the_weights_alone() -> None:
     plain, compiled = classifier(), classifier(compile=True)
     assert list(compiled.state_dict()) == list(plain.state_dict())
+
+
+def test_channels_last_changes_the_order_in_memory_alone() -> None:
+    plain, other = classifier().eval(), classifier(channels_last=True).eval()
+    other.load_state_dict(plain.state_dict())
+    images = torch.rand(5, 1, 8, 8)
+    weights = next(of for of in other.network.parameters() if of.ndim == 4 and of.shape[1] > 1)
+    assert weights.is_contiguous(memory_format=torch.channels_last)
+    assert (other(images) - plain(images)).abs().max() < 1e-5

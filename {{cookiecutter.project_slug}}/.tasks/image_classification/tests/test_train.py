@@ -87,6 +87,15 @@ def test_shipped_configuration_trains(config, run, tmp_path, capsys) -> None:
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []  # such a run leaves nothing
 
 
+@pytest.mark.parametrize(("mix", "augment"), [("mixup", "strong"), ("cutmix", "true")])
+def test_mixed_images_are_trained_on(mix, augment, run, tmp_path) -> None:
+    short = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.log_every_n_steps", "1")
+    options = ("--data.mix", mix, "--data.augment", augment, "--model.label_smoothing", "0.1")
+    assert run("fit", "--run", "mixed", *short, *options) == 0
+    logged = [row["train/accuracy_step"] for row in read_rows(tmp_path / "mixed" / "metrics.csv")]
+    assert len([accuracy for accuracy in logged if accuracy]) == 2
+
+
 def test_quick_look_works_with_twenty_images_and_is_marked(run, tmp_path) -> None:
     for part, count in (("train", 10), ("test", 2)):
         for name in ("cat", "dog"):

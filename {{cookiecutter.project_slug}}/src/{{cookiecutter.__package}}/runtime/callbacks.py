@@ -83,6 +83,14 @@ class CheckCallbacks(Callback):
             if isinstance(config.scheduler, WarmupCosine) and config.scheduler.total_steps is None:
                 config.scheduler.set_total_steps(trainer.estimated_stepping_batches)
 
+    def on_validation_start(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: Any = None) -> None:
+        for callback in trainer.callbacks:
+            if isinstance(callback, WeightAveraging) and not callback._average_model.n_averaged:  # pyright: ignore
+                # an average that has not begun yet would be that of the untrained weights
+                callback._average_model.module.load_state_dict(pl_module.state_dict())  # pyright: ignore
+
+    on_save_checkpoint = on_validation_start
+
     def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         logged = trainer.callback_metrics
         monitors = [(callback, getattr(callback, "monitor", None)) for callback in trainer.callbacks]

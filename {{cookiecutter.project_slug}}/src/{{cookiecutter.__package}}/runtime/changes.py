@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -63,14 +62,10 @@ def options_of(run: Run, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]
     return {f"{name}.monitor": None for name in NAMED} | (json.loads(saved) if saved else flat(config))
 
 
-def repeated(args: list[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The options ``--list+=item`` whose item is in the run's own list: the command that began it was repeated."""
-    appended = {argument: match[1] for argument in args if (match := re.match(r"--([\w.]+)\+=", argument))}
-    return [
-        argument
-        for argument, name in appended.items()
-        if before.get(name) and all(item in before[name] for item in now[name])
-    ]
+def repeated(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The lists that a run's own items were appended to once more: the command that began it was repeated."""
+    lists = {name: (before.get(name), items) for name, items in now.items() if isinstance(items, list)}
+    return [n for n, (own, items) in lists.items() if own and len(items) > len(own) and all(i in own for i in items)]
 
 
 def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: bool) -> None:

@@ -151,9 +151,10 @@ class RunCLI(LightningCLI):
         at = args.index(self.config.subcommand) + 1
         args = [*args[:at], *changes.WITHOUT_NAMED, "-c", str(run.config_file), *args[at:]]
         self.config = parser.parse_args(args)
+        options = self.config[self.config.subcommand]
+        for name in changes.repeated(before, flat(self._plain())):
+            options[name] = options[name][: len(before[name])]
         if fit:
-            if repeated := changes.repeated(args, before, flat(self._plain())):
-                self.config = parser.parse_args([argument for argument in args if argument not in repeated])
             changes.refuse(run, before, flat(self._plain()), bool(self.config.fit.accept_changes))
 
     def _plain(self) -> dict[str, Any]:

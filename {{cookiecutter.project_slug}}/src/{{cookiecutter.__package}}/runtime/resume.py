@@ -67,8 +67,8 @@ class ExactResume(Callback):
         loop = trainer.fit_loop.epoch_loop
         if "step" in self._restored:
             self._correct_progress(trainer, pl_module)
-        if batch_idx % trainer.accumulate_grad_batches:
-            return  # gradients that are still being summed are in no checkpoint
+        if batch_idx % trainer.accumulate_grad_batches or trainer.fit_loop._skip_backward:
+            return  # gradients that are still being summed are in no checkpoint, nor is SWA's pass for batch statistics
         signum = self._requested()
         steps = trainer.global_step
         if signum or self.saved_at is None or steps - self.saved_at >= self.every_n_steps:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -37,17 +37,19 @@ STEP_METHODS = (*STEP_HOOKS, "optimizer_step", "optimizer_zero_grad", "backward"
 
 @dataclass
 class SpeedOptions:
-    """What makes a training faster and leaves its numbers alone.
+    """What makes a training faster; all but ``matmul_precision`` leaves its numbers alone.
 
     Args:
         short_loop: Run ordinary steps by a loop that is shorter than Lightning's, for the releases of Lightning that it
             was compared with.
         keep_freed_memory: Have glibc keep freed memory for the next step instead of giving it back to the system, until
             the process ends.
+        matmul_precision: For ``torch.set_float32_matmul_precision``: high is TF32 on GPUs. null leaves it as it is.
     """
 
     short_loop: bool = True
     keep_freed_memory: bool = True
+    matmul_precision: Literal["highest", "high", "medium"] | None = None
 
 
 def apply(options: SpeedOptions, trainer: Any) -> None:
@@ -57,6 +59,7 @@ def apply(options: SpeedOptions, trainer: Any) -> None:
         options: What is to be done.
         trainer: The trainer, before `fit` is called.
     """
+    torch.set_float32_matmul_precision(options.matmul_precision or torch.get_float32_matmul_precision())
     loop = trainer.fit_loop.epoch_loop
     if options.short_loop and pl.__version__ in COMPARED and type(loop) is _TrainingEpochLoop:
         loop.__class__ = ShortLoop

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from . import changes, commands, contract, loggers, memory, predictions, ranks, runs, signals
@@ -137,9 +137,14 @@ class TrainerCLI(RunCLI):
         else:  # a resumed run that had nothing left to train
             self.exact_resume.compare_data(self.trainer, self.model)
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        swa = [callback for callback in self.trainer.callbacks if isinstance(callback, StochasticWeightAveraging)]
+        if swa and self.trainer.current_epoch > swa[0].swa_end + swa[0].pl_module_contains_batch_norm(self.model):
+            best = ""  # the averaged weights are those of the end alone
+        elif swa:
+            self.say(f"{type(swa[0]).__name__} averaged nothing, for the training ended before trainer.max_epochs.")
         self.ckpt_path = best or str(self.run.checkpoints / "last.ckpt")
         if self.trainer.is_global_zero:
-            score = getattr(self.trainer.checkpoint_callback, "best_model_score", None)
+            score = getattr(self.trainer.checkpoint_callback, "best_model_score", None) if best else None
             best_score = None if score is None else float(score)
             self.run.update(best_checkpoint=Path(str(self.ckpt_path)).name, best_score=best_score)
 

@@ -8,7 +8,7 @@ import os
 from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -22,12 +22,15 @@ from .runtime import folders
 from .runtime.data import gathered, held_out, shuffled
 from .runtime.errors import UserError
 
+NUM_GROUPS = 8  # of images of a batch; "strong" draws its operations for each group
+
 
 class DataModule(pl.LightningDataModule):
     """Load a data set, split it and batch it; a batch is normalised, and augmented in training, on the device.
 
-    Training batches are images ``(B, C, H, W)``, float, normalised, with labels ``(B,)``, int64. Validation images are
-    taken from the training part alone; the test set is the data set's own.
+    Training batches are images ``(B, C, H, W)``, float, normalised, with labels ``(B,)``, int64. Labels of mixed images
+    are ``(B, num_classes)``, float: the part of each class. Validation images are taken from the training part alone;
+    the test set is the data set's own.
 
     Args:
         dataset: Which data set. digits is part of this package; mnist, fashion_mnist and cifar10 are downloaded when
@@ -41,7 +44,11 @@ class DataModule(pl.LightningDataModule):
         split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
         fold: Which of ``num_folds`` parts of the training images is for validation, from 0; null is none of them.
         num_folds: Parts for cross-validation; null takes ``val_fraction``.
-        augment: Move (and, where the class stays the same, mirror) training images at random.
+        augment: Change training images at random. light moves them and, where the class stays the same, mirrors them;
+            strong also applies two operations of RandAugment, such as rotation, shear and contrast. true and false
+            stand for light and none.
+        mix: Mix each training image, and its label, with another one of the batch. mixup blends the two, cutmix pastes
+            a rectangle of the other one; the part of each is drawn anew for each batch.
         image_size: Height and width that the images of image_folder are brought to, in pixels.
         skip_corrupt: Name images of image_folder that can't be read and leave them out; otherwise one ends the run.
         cache_images: Keep the images of image_folder in memory once they are read; null does so if that is below 1 GB.
@@ -62,7 +69,8 @@ class DataModule(pl.LightningDataModule):
         split_seed: int = 0,
         fold: int | None = 0,
         num_folds: int | None = None,
-        augment: bool = True,
+        augment: Literal["none", "light", "strong"] | bool = "light",
+        mix: Literal["none", "mixup", "cutmix"] = "none",
         image_size: int = 64,
         skip_corrupt: bool = False,
         cache_images: bool | None = None,
@@ -86,7 +94,8 @@ class DataModule(pl.LightningDataModule):
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.fold, self.num_folds = fold, num_folds
         self.predicted = "test" if num_folds is None or fold is None else "val"  # the part that `predict` takes
-        self.augment, self.image_size = augment, image_size
+        self.augment = ("none", "light")[augment] if isinstance(augment, bool) else augment
+        self.mix, self.image_size = mix, image_size
         self.skip_corrupt, self.cache_images = skip_corrupt, cache_images
         self.seed, self.predict_paths = seed, predict_paths
         self.splits: dict[str, tuple[Any, Tensor]] = {}  # the images, and which of them belong to the split
@@ -193,13 +202,16 @@ class DataModule(pl.LightningDataModule):
         """Normalise a batch of uint8 images on the device, and augment it in training."""
         images, labels = batch
         trainer = self.trainer
-        if trainer is not None and trainer.training and self.augment:
+        train = trainer is not None and trainer.training
+        if train and self.augment != "none":
             images, labels = self.augment_batch(images, labels)
         images = self.normalize(images)
+        if train and self.mix != "none":
+            images, labels = self.transforms[self.mix](images, labels)
         return images if trainer is None else trainer.precision_plugin.convert_input(images), labels
 
     def augment_batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Move each image of ``(B, C, H, W)`` by up to an eighth of its height, and mirror half of them.
+        """Move each image of ``(B, C, H, W)`` by up to an eighth of its height, and mirror half; see ``augment``.
 
         Labels that are images themselves, such as masks, have to be moved here too. Here labels are ``(B,)``.
         """
@@ -212,7 +224,19 @@ class DataModule(pl.LightningDataModule):
         columns = torch.where(mirrored, columns.flip(1), columns) + right  # (B, W)
         padded = F.pad(images, (shift, shift, shift, shift))
         moved = padded.gather(2, rows[:, None, :, None].expand(-1, channels, -1, padded.shape[3]))
-        return moved.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1)), labels
+        images = moved.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1))
+        if self.augment == "strong":
+            # RandAugment draws once for all images that it is given, and image by image it takes ten times as long
+            images = torch.cat([self.transforms["strong"](group) for group in images.chunk(NUM_GROUPS)])
+        return images, labels
+
+    @cached_property
+    def transforms(self) -> dict[str, Any]:
+        """Random changes of a batch; all draw from torch's generator on the CPU, which each step seeds."""
+        from torchvision.transforms import v2
+
+        mixing = {"mixup": v2.MixUp(num_classes=self.num_classes), "cutmix": v2.CutMix(num_classes=self.num_classes)}
+        return {"strong": v2.RandAugment(num_ops=2, magnitude=9), **mixing}
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map uint8 images ``(B, C, H, W)`` to float with mean 0 and standard deviation 1 over the training images."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +28,7 @@ class ImageClassifier(pl.LightningModule):
     Logs ``train/loss_step`` and ``train/accuracy_step`` of single batches, every ``trainer.log_every_n_steps`` steps;
     ``train/loss``, the mean over all batches of an epoch; and ``val/loss``, ``val/accuracy``, ``test/loss`` and
     ``test/accuracy`` over the whole split. Accuracy is the fraction of all images that are classified correctly (micro
-    average); loss is the mean cross-entropy per image, in nats.
+    average); loss is the mean cross-entropy per image, in nats. Of a mixed image the larger part counts as its class.
 
     Args:
         input_shape: Channels, height and width of an image; taken from the data.
@@ -40,6 +41,8 @@ class ImageClassifier(pl.LightningModule):
         layer_rate_decay: Learning rate of each group of layers as a fraction of the next one's towards the output; 1
             gives all the same.
         compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
+        channels_last: Keep images and the weights of convolutions in memory with the channels last, as tensor cores of
+            GPUs take them.
         facts: What an exported model has to know, ``mean`` and ``std`` of the images among it; taken from the data.
 
     Raises:
@@ -59,6 +62,7 @@ class ImageClassifier(pl.LightningModule):
         label_smoothing: float = 0.0,
         layer_rate_decay: float = 1.0,
         compile: bool = False,
+        channels_last: bool = False,
         facts: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -82,6 +86,9 @@ class ImageClassifier(pl.LightningModule):
         self.layer_rate_decay = layer_rate_decay
         if isinstance(self.network, Pretrained):
             self.network.set_pixels(self.facts["mean"], self.facts["std"])
+        self.channels_last = channels_last
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)
         if compile:
             # In place, unlike `torch.compile(network)`, which would put "_orig_mod." into every checkpoint key.
             self.network.compile()
@@ -103,6 +110,8 @@ class ImageClassifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)``, float, normalised, to logits ``(B, num_classes)``."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
         logits = self.network(images)
         if logits.shape[1:] != (self.num_classes,):
             raise UserError(
@@ -112,7 +121,7 @@ class ImageClassifier(pl.LightningModule):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch  # (B, C, H, W) float, (B,) int64
+        images, labels = batch  # (B, C, H, W) float; (B,) int64, or (B, num_classes) float where they are mixed
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         # `self.log`, and `update` of a metric, take as long as a small network's step.
@@ -123,7 +132,8 @@ class ImageClassifier(pl.LightningModule):
             self.train_loss.reset()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self.log("train/loss_step", loss)
-            self.log("train/accuracy_step", (logits.argmax(dim=1) == labels).float().mean())
+            largest = labels if labels.ndim == 1 else labels.argmax(dim=1)
+            self.log("train/accuracy_step", (logits.argmax(dim=1) == largest).float().mean())
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
