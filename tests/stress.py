@@ -36,8 +36,8 @@ PLATEAU = (
 )
 TWO_BEST = (
     "--trainer.callbacks+=pytorch_lightning.callbacks.ModelCheckpoint",
-    *("--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.save_top_k=2"),
-    "--trainer.callbacks.filename=low-{epoch}",
+    *("--trainer.callbacks.monitor=val/accuracy", "--trainer.callbacks.mode=max", "--trainer.callbacks.save_top_k=2"),
+    "--trainer.callbacks.filename=high-{epoch}",
 )
 DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
 PRECISIONS = ("64-true", "bf16-mixed", "bf16-true")  # the others that a CPU has: it refuses those of 16 bits

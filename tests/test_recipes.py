@@ -118,18 +118,18 @@ def swap_classes(project: Path, train: str, options: str, monitor: str = "") -> 
     default.write_text(text, encoding="utf-8")
     if monitor:
         (of_checkpoint,) = re.findall(r"^checkpoint:\n((?:  .*\n)+)", monitor, flags=re.MULTILINE)
-        change(default, "  monitor: val/accuracy\n  mode: max\n", of_checkpoint)
+        change(default, "  monitor: val/loss\n  mode: min\n", of_checkpoint)
 
 
 def test_classes_of_ones_own_need_their_two_names_and_their_options(project):
     text = recipe(project, "docs/own-code.md", "An example from beginning to end")
     classes, train = blocks(text, "python")
-    options, monitor = blocks(text, "yaml")
+    (options,) = blocks(text, "yaml")
     readme = recipe(project, "README.md", "Classes of your own")
     assert [train] == blocks(readme, "python")
-    assert monitor + options.replace("\n\n", "\n") == blocks(readme, "yaml")[0]
+    assert options.replace("\n\n", "\n") == blocks(readme, "yaml")[0]
     (project / "src" / PACKAGE / "mine.py").write_text(classes)
-    swap_classes(project, train, options, monitor)
+    swap_classes(project, train, options)
 
     follow(project, *fit_in(text), refused={"export": "Add to WaveModel a method exported()"})
 

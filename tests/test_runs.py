@@ -83,8 +83,8 @@ def test_the_best_value_and_the_epochs_are_those_of_the_metrics(project):
 
     row = rows(project)["a"]
     with (project / "runs" / "a" / "metrics.csv").open(newline="") as file:
-        values = [float(line["val/accuracy"]) for line in csv.DictReader(file) if line["val/accuracy"]]
-    assert (row["status"], row["metric"], float(row["best"])) == ("finished", "val/accuracy", max(values))
+        values = [float(line["val/loss"]) for line in csv.DictReader(file) if line["val/loss"]]
+    assert (row["status"], row["metric"], float(row["best"])) == ("finished", "val/loss", min(values))
     assert row["epochs"] == "2"
     assert float(row["test"]) == json.loads((project / "runs" / "a" / "test.json").read_text())["test/accuracy"]
     assert float(row["time"]) > 0

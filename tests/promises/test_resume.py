@@ -28,7 +28,7 @@ IN_THE_TEST = ("on_test_start", "True")
 BEST_FIRST = f"""
 from {PACKAGE}.module import ImageClassifier
 def log(self):
-    self.log_dict(dict([("val/loss", 1.0), ("val/accuracy", 0.1 * self.current_epoch or 0.9)]))
+    self.log_dict(dict([("val/loss", 0.1 * self.current_epoch), ("val/accuracy", 0.5)]))
 ImageClassifier.on_validation_epoch_end = log
 """
 # Each process has a value of its own, and the best of the second process is its first one.
@@ -36,7 +36,7 @@ OF_EACH_PROCESS = f"""
 from {PACKAGE}.module import ImageClassifier
 def log(self):
     later = self.current_epoch / 10
-    self.log_dict(dict([("val/loss", 1.0), ("val/accuracy", 0.9 - later if self.global_rank else 0.1 + later)]))
+    self.log_dict(dict([("val/loss", 0.1 + later if self.global_rank else 0.9 - later), ("val/accuracy", 0.5)]))
 ImageClassifier.on_validation_epoch_end = log
 """
 # As Lightning's page on fine-tuning has it: a backbone, and an optimizer of what is not frozen.
@@ -197,7 +197,7 @@ def test_more_model_checkpoints_leave_the_files_that_they_should(tmp_path):
     """``fit --run=killed`` with three ModelCheckpoints more, SIGKILL in the third epoch, ``fit --resume=killed``."""
     added = [
         *callback("ModelCheckpoint", every_n_train_steps=3, save_top_k=-1, filename="step-{step}"),
-        *callback("ModelCheckpoint", monitor="val/loss", filename="low-{epoch}"),
+        *callback("ModelCheckpoint", monitor="val/accuracy", mode="max", filename="high-{epoch}"),
         *callback("ModelCheckpoint", save_last="true", filename="new-{epoch}"),
     ]
     assert unlike_when_resumed(bake(tmp_path), *SAVED_SELDOM, *added, place=THIRD_EPOCH) == []

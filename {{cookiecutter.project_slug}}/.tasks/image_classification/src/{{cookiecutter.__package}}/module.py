@@ -80,10 +80,8 @@ class ImageClassifier(pl.LightningModule):
         self.num_classes = num_classes
         self.facts = facts or {}
         self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval
-        self.label_smoothing = label_smoothing
-        self.layer_rate_decay = layer_rate_decay
+        self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
+        self.label_smoothing, self.layer_rate_decay = label_smoothing, layer_rate_decay
         if isinstance(self.network, Pretrained):
             self.network.set_pixels(self.facts["mean"], self.facts["std"])
         self.channels_last = channels_last
