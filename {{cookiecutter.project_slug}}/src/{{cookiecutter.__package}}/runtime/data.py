@@ -167,8 +167,10 @@ def split(
     rest = order[~is_test]
     part_of_unit[rest[held_out(len(rest), val_fraction, fold, num_folds)]] = "val"
     parts = part_of_unit[unit_of_item]
-    # each class needs items to train; which items are tested is the same in every fold
-    for part, others in (("test", ("train", "val")), ("val", ("train",))) if labels is not None else ():
+    for part, others in (("test", ("train", "val")), ("val", ("train",))):
+        if labels is None:
+            break
+        # each class needs items to train; which items are tested is the same in every fold
         is_rare = (parts == part) & ~np.isin(labels, labels[np.isin(parts, others)])
         if groups is not None and is_rare.any():
             name = min(labels[is_rare])

@@ -62,6 +62,7 @@ class Pretrained(nn.Module):
             return self._build_torchvision(self.name.removeprefix("torchvision/"), pretrained)
         require("pretrained", "timm")
         import timm  # pyright: ignore[reportMissingImports]
+        from timm.data import resolve_data_config  # pyright: ignore[reportMissingImports]
 
         if not timm.is_model(self.name):
             found = timm.list_models(f"*{re.split(r'[._/]', self.name)[0]}*")[:5] or ["resnet18"]
@@ -69,7 +70,7 @@ class Pretrained(nn.Module):
                 f"timm has no model {self.name!r}. It has {', '.join(found)} and others: timm.list_models()"
             )
         network = timm.create_model(self.name, pretrained=pretrained, in_chans=self.channels, num_classes=0)
-        known = timm.data.resolve_data_config({}, model=network)
+        known = resolve_data_config({}, model=network)
         return network, known["input_size"][1], known["mean"], known["std"]
 
     def _build_torchvision(self, name: str, pretrained: bool) -> tuple[nn.Module, int, Any, Any]:
