@@ -1,10 +1,14 @@
 import importlib.util
 import re
 import urllib.request
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 
+from {{ cookiecutter.__package }}.module import ImageClassifier
 from {{ cookiecutter.__package }}.pretrained import Pretrained
 from {{ cookiecutter.__package }}.runtime import errors
 from {{ cookiecutter.__package }}.runtime.errors import UserError
@@ -68,6 +72,13 @@ def test_a_name_that_is_not_known_and_another_kind_of_network_are_refused() -> N
         pretrained(name="torchvision/resnet0")
     with pytest.raises(UserError, match="torchvision/squeezenet1_0 has another kind of output layer"):
         pretrained(name="torchvision/squeezenet1_0")
+
+
+def test_weights_are_not_read_into_layers_that_are_cut_up() -> None:
+    trainer = SimpleNamespace(ckpt_path=None, strategy=FSDPStrategy())
+    module: Any = SimpleNamespace(trainer=trainer, network=pretrained(weights="weights.pth"))
+    with pytest.raises(UserError, match="can't be read with the strategy fsdp"):
+        ImageClassifier.on_fit_start(module)
 
 
 def test_without_timm_the_command_that_installs_it_is_named(monkeypatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import SumMetric
@@ -103,7 +104,12 @@ class ImageClassifier(pl.LightningModule):
         return made() if made else [[layer] for layer in self.network.children()]
 
     def on_fit_start(self) -> None:
-        if self.trainer.ckpt_path is None and isinstance(self.network, Pretrained):
+        if self.trainer.ckpt_path is None and isinstance(self.network, Pretrained) and self.network.weights:
+            if isinstance(self.trainer.strategy, FSDPStrategy):  # which has cut the layers up by now
+                raise UserError(
+                    "pretrained weights can't be read with the strategy fsdp. Choose --trainer.strategy ddp, or begin"
+                    " at random with --model.network.init_args.weights null."
+                )
             self.network.load_weights()  # a run that goes on has them in its checkpoint
 
     def forward(self, images: Tensor) -> Tensor:
