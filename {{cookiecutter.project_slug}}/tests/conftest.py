@@ -19,7 +19,6 @@ ON_CPU = {
     "trainer.devices": "1",
     "trainer.strategy": "auto",
     "trainer.precision": "32-true",
-    "model.compile": "false",  # which configs/gpu.yaml asks for, and takes a minute
 }
 # Lightning and the trainer script set these for processes that they start.
 SET_BY_TRAINING = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS", "PYTORCH_NVML_BASED_CUDA_CHECK"}

@@ -1,4 +1,4 @@
 """What the tests train on: options of every command, and those of each run that is trained once."""
 
-OPTIONS = {"data.dataset": "digits"}
+OPTIONS = {"data.dataset": "digits", "model.compile": "false"}  # configs/gpu.yaml compiles, which takes a minute
 RUNS = {"trained": ("--trainer.max_epochs", "8")}

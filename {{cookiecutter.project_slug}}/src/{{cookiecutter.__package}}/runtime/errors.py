@@ -44,9 +44,9 @@ def message(error: Exception) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     raised_in = frames[-1].f_code.co_filename if frames else ""
     if re.search(r"[\\/](pytorch_lightning|lightning_fabric|torch[\\/]optim)[\\/]", raised_in):
-        for owner in (type(frame.f_locals.get("self")) for frame in frames):
-            if owner.__module__.startswith("pytorch_lightning.callbacks"):
-                return f"{owner.__name__}: {text}"
+        for frame in frames:
+            if "self" in frame.f_locals and re.search(r"pytorch_lightning[\\/]callbacks", frame.f_code.co_filename):
+                return f"{type(frame.f_locals['self']).__name__}: {text}"
         options = re.search(r"connectors|plugins|accelerators", raised_in)
         if isinstance(error, (ValueError, ImportError, *((TypeError, RuntimeError) if options else ()))):
             return text
