@@ -149,13 +149,12 @@ def split(
 
     Args:
         count: Number of items.
-        labels: The class of each, ``(count,)``: each part gets its share, and the training part all of a rare one.
+        labels: The class of each, ``(count,)``: each part gets its share, but a rare one is for training alone.
         groups: The group of each, ``(count,)``: groups are shared out in the place of items.
         test_fraction: The share of the test items in all.
         val_fraction: The share of the validation items in what is left.
         seed: Chooses the items.
-        fold: As of `held_out`, of what is not tested.
-        num_folds: As of `held_out`.
+        fold: As of `held_out`, as is ``num_folds``, of what is not tested.
 
     Raises:
         UserError: All groups that have a class are outside of the training part.
@@ -170,10 +169,9 @@ def split(
     for part, others in (("test", ("train", "val")), ("val", ("train",))):
         if labels is None:
             break
-        # each class needs items to train; which items are tested is the same in every fold
         is_rare = (parts == part) & ~np.isin(labels, labels[np.isin(parts, others)])
         if groups is not None and is_rare.any():
-            name = min(labels[is_rare])
-            raise UserError(f"no group of the training part has the class {name}. Try another --data.split_seed.")
+            lacking = f"no group of the training part has the class {min(labels[is_rare])}."
+            raise UserError(f"{lacking} Try another --data.split_seed.")
         parts[is_rare] = "train"
     return {part: torch.from_numpy(np.flatnonzero(parts == part)) for part in ("train", "val", "test")}
