@@ -94,7 +94,7 @@ NEW = (
     Mutant(WING + "runs.py", "os.replace(file, keep)", "pass", RUNTIME_TESTS + "test_resume.py"),
     Mutant(WING + "checkpoints.py", "in_epoch = epochs[\"started\"] > epochs[\"processed\"]", "in_epoch = True", RUNTIME_TESTS + "test_resume.py"),
     Mutant(WING + "resume.py", "steps - self.saved_at >= self.every_n_steps", "steps - self.saved_at > self.every_n_steps", RUNTIME_TESTS + "test_resume.py"),
-    Mutant(WING + "resume.py", "if batch_idx % trainer.accumulate_grad_batches:", "if False:", RUNTIME_TESTS + "test_resume.py"),
+    Mutant(WING + "resume.py", "if batch_idx % trainer.accumulate_grad_batches or ", "if ", RUNTIME_TESTS + "test_resume.py"),
     Mutant(WING + "states.py", "result.cumulated_batch_size = before[\"cumulated_batch_size\"] + result.cumulated_batch_size", "pass", RUNTIME_TESTS + "test_resume.py"),
     Mutant(WING + "resume.py", "trainer.should_stop = True  # as early stopping had it", "pass", "tests/promises/test_resume.py -k early"),
     Mutant(WING + "resume.py", "if not math.isfinite(loss.item()):", "if False:", RUNTIME_TESTS + "test_training.py"),
