@@ -77,7 +77,7 @@ NEW = (
     Mutant(WING + "contract.py", "is_plain = ast.literal_eval(repr(value)) == value", "is_plain = True", RUNTIME_TESTS + "test_contract.py"),
     Mutant(WING + "contract.py", "inspect.signature(method).bind(*[None] * (count + 1))", "pass", RUNTIME_TESTS + "test_contract.py"),
     Mutant(WING + "contract.py", 'if self.has("fold") != self.has("num_folds"):', "if False:", RUNTIME_TESTS + "test_contract.py"),
-    Mutant(WING + "changes.py", "for name in {*before, *now} - CHANGEABLE", "for name in {*before} - CHANGEABLE", "tests/promises/test_changed.py"),
+    Mutant(WING + "changes.py", "for name in {*before, *now} - CHANGEABLE", "for name in {*before} - CHANGEABLE", RUNTIME_TESTS + "test_runs.py"),
     Mutant(WING + "changes.py", ' if not name.endswith("num_workers")', "", "tests/test_checkpoints.py"),
     Mutant(WING + "parser.py", "allow_abbrev=False", "allow_abbrev=True", RUNTIME_TESTS + "test_parser.py"),
     Mutant(WING + "parser.py", "cutoff=0.6", "cutoff=0.99", RUNTIME_TESTS + "test_parser.py"),

@@ -1,11 +1,12 @@
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from written import last_checkpoint, record
 
-from {{ cookiecutter.__package }}.runtime import runs
+from {{ cookiecutter.__package }}.runtime import changes, runs
 from {{ cookiecutter.__package }}.runtime.errors import UserError
 
 
@@ -30,6 +31,28 @@ def test_a_run_that_failed_makes_room_for_the_same_command(tmp_path, capsys) -> 
     assert runs.make_folder(tmp_path, "a", "") == tmp_path / "a"
     assert "The run a that failed is kept as a_failed." in capsys.readouterr().out
     assert runs.Run(tmp_path / "a_failed").record["status"] == "failed"
+    runs.Run(tmp_path / "a").update(status="failed")
+    runs.make_folder(tmp_path, "a", "")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a", "a_failed", "a_failed_2"]
+
+
+def test_an_option_that_is_new_is_a_change_too(tmp_path) -> None:
+    run = runs.Run(runs.make_folder(tmp_path, "a", ""))
+    with pytest.raises(UserError, match=r"but data\.shift is 2 and was None\. Only"):
+        changes.refuse(run, {"data.size": 1}, {"data.size": 1, "data.shift": 2}, accept=False)
+
+
+def test_the_commit_is_recorded_and_whether_the_code_was_changed_since(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert runs._git_state() == {"commit": None, "dirty": None}
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    state = runs._git_state()
+    assert len(state["commit"] or "") == 40
+    assert state["dirty"] is False
+    Path("changed.py").touch()
+    assert runs._git_state() == {**state, "dirty": True}
 
 
 def test_evaluation_without_a_run_is_refused(run, capsys) -> None:

@@ -343,6 +343,20 @@ def test_image_folder_with_a_val_folder_trains_on_all_of_train(tmp_path) -> None
         DataModule("image_folder", root=str(tmp_path), num_folds=2).setup("fit")
 
 
+def test_grey_levels_are_the_published_ones() -> None:
+    assert (FACTS["mnist"].mean, FACTS["mnist"].std) == ((0.1307,), (0.3081,))
+    assert FACTS["cifar10"].mean == (0.4914, 0.4822, 0.4465)  # red, green, blue
+
+
+def test_an_image_is_turned_as_its_camera_says(tmp_path) -> None:
+    image, exif = Image.new("L", (20, 20)), Image.Exif()
+    image.paste(255, (0, 0, 20, 10))  # white above
+    exif[0x0112] = 3  # taken upside down
+    image.save(tmp_path / "turned.png", exif=exif)
+    found = inputs.read_image(tmp_path / "turned.png", (1, 20, 20))[0]
+    assert (found[:10].max(), found[10:].min()) == (0, 255)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "I;16"])
 def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
     file = tmp_path / "grey.tiff"

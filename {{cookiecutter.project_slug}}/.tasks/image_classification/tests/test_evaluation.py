@@ -67,3 +67,11 @@ def test_examples_are_drawn_with_their_captions(data) -> None:
     picture = evaluation.draw_examples(images, labels, labels, data.class_names)
     assert picture.size == (4 * 128, 2 * 144)
     assert len(picture.getcolors(maxcolors=100000) or []) > 5
+
+
+def test_the_surest_mistake_comes_first(data) -> None:
+    labels = data.splits["test"][0].labels
+    predicted, confidence = labels.clone(), torch.ones(360)
+    predicted[:2], confidence[:2] = (labels[:2] + 1) % 10, torch.tensor([0.6, 0.9])
+    section = evaluation.mistakes(torch.arange(360), labels, predicted, confidence, data)
+    assert section.index("90.0%") < section.index("60.0%")

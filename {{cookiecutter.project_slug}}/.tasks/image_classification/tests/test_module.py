@@ -1,5 +1,9 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.module import ImageClassifier
@@ -49,6 +53,24 @@ def test_exported_module_maps_pixels_to_the_probabilities_of_the_model() -> None
         expected = model(data.normalize(pixels)).softmax(dim=1)
         assert (model.exported()(pixels) - expected).abs().max() < 1e-6
     assert model.exported().facts == data.facts
+
+
+def test_labels_are_smoothed_in_training() -> None:
+    model: Any = classifier(label_smoothing=0.2).eval()
+    model.trainer = SimpleNamespace(is_last_batch=False, log_every_n_steps=10, global_step=0)
+    images, labels = torch.rand(5, 1, 8, 8), torch.arange(5)
+    loss = model.training_step((images, labels), 0)
+    assert loss.item() == pytest.approx(F.cross_entropy(model(images), labels, label_smoothing=0.2).item())
+    assert loss.item() != pytest.approx(F.cross_entropy(model(images), labels).item())
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_the_schedule_advances_as_it_is_told(interval) -> None:
+    def halved(optimizer: Any) -> Any:
+        return torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+
+    made = classifier(scheduler=halved, scheduler_interval=interval).configure_optimizers()
+    assert made["lr_scheduler"]["interval"] == interval
 
 
 def test_compiling_leaves_the_names_of_the_weights_alone() -> None:
