@@ -29,10 +29,10 @@ from . import PROGRAM
 
 STEPS, LOW, HIGH = 160, 1e-7, 10.0  # 20 steps for each power of ten
 AROUND = 5  # steps before and after one, over which its loss is averaged
-STYLE = "".join(f".s{i}{{stroke:{c}}}.m{i}{{fill:{c}}}" for i, c in enumerate(("#0072b2", "#d55e00", "#009e73")))
 PAGE = (
-    f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>lr_find</title><style>{STYLE}.line,.axis{{fill:none}}'
-    ".axis,.grid{stroke:#999}.line{stroke-width:2}svg{font:14px system-ui;width:100%}</style>"
+    '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>lr_find</title><style>'
+    ".s0{stroke:#0072b2}.m0{fill:#0072b2}.s1{stroke:#d55e00}.m1{fill:#d55e00}.s2{stroke:#009e73}.m2{fill:#009e73}"
+    ".line,.axis{fill:none}.axis,.grid{stroke:#999}.line{stroke-width:2}svg{font:14px system-ui;width:100%}</style>"
 )
 
 
