@@ -389,21 +389,21 @@ _OPTIONS = [
     ),
     Mistake(
         "a checkpoint's monitor that is not logged",
-        _fit("--trainer.callbacks+=pytorch_lightning.callbacks.ModelCheckpoint", "--trainer.callbacks.monitor=val/f1"),
+        _fit("--trainer.callbacks+=pytorch_lightning.callbacks.ModelCheckpoint", "--trainer.callbacks.monitor=val/f2"),
         1,
-        "ModelCheckpoint monitors val/f1, which is not logged. Choose one of val/loss, val/accuracy.",
+        "ModelCheckpoint monitors val/f2, which is not logged. Choose one of val/loss, val/accuracy, val/f1.",
     ),
     Mistake(
         "early stopping's monitor that is not logged",
-        _fit("--trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping", "--trainer.callbacks.monitor=val/f1"),
+        _fit("--trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping", "--trainer.callbacks.monitor=val/f2"),
         1,
-        "EarlyStopping monitors val/f1, which is not logged. Choose one of val/loss, val/accuracy.",
+        "EarlyStopping monitors val/f2, which is not logged. Choose one of val/loss, val/accuracy, val/f1.",
     ),
     Mistake(
         "a schedule's monitor that is not logged",
-        _fit("--model.scheduler=pytorch_lightning.cli.ReduceLROnPlateau", "--model.scheduler.monitor=val/f1"),
+        _fit("--model.scheduler=pytorch_lightning.cli.ReduceLROnPlateau", "--model.scheduler.monitor=val/f2"),
         1,
-        "ReduceLROnPlateau monitors val/f1, which is not logged. Choose one of val/loss, val/accuracy.",
+        "ReduceLROnPlateau monitors val/f2, which is not logged. Choose one of val/loss, val/accuracy, val/f1.",
     ),
     Mistake(
         "no validation, and a monitor", _fit("--trainer.limit_val_batches=0"), 1, "val/loss` which is not available"

@@ -75,6 +75,8 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "stochastic averaging": ("digits", callback("StochasticWeightAveraging", "swa_lrs=0.01", "swa_epoch_start=1")),
     "mixup": ("digits", ("--data.mix=mixup", "--model.label_smoothing=0.1")),
     "cutmix": ("digits", ("--data.mix=cutmix",)),
+    "classes drawn as often, mixed": ("digits", ("--data.balance=sampling", "--data.mix=mixup")),
+    "classes weighted, folds": ("digits", ("--data.balance=weights", "--data.num_folds=3")),
     "strong augmentation": ("digits", ("--data.augment=strong",)),
     "averaged weights and mixup": ("digits", (*callback("EMAWeightAveraging", "decay=0.9"), "--data.mix=mixup")),
     "an average that begins late": ("digits", callback("EMAWeightAveraging", "update_starting_at_step=50")),

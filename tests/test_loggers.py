@@ -26,7 +26,8 @@ import yaml
 from project import PACKAGE, SMALL, clean_environment
 from warm import run
 
-METRICS = {"train/loss_step", "train/accuracy_step", "val/loss", "val/accuracy", "test/loss", "test/accuracy"}
+METRICS = {"train/loss_step", "train/accuracy_step", "val/loss", "val/accuracy", "val/f1"}
+METRICS |= {"test/loss", "test/accuracy", "test/f1"}
 # By metric and optimizer step.
 Values = dict[str, dict[int, float]]
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
-from {{ cookiecutter.__package }}.runtime.data import BatchSampler, held_out, shuffled
+from {{ cookiecutter.__package }}.runtime.data import BatchSampler, class_weights, gathered, held_out, shuffled
 
 
 def order(epoch: int = 0, **options) -> list[int]:
@@ -39,6 +40,31 @@ def test_ranks_train_on_equally_many_whole_batches(world_size) -> None:
 
 
 LABELS = np.array([0] * 70 + [1] * 20 + [2] * 10)
+
+
+def test_weights_give_each_class_the_same_part_and_leave_the_mean_as_it_is() -> None:
+    labels = torch.from_numpy(LABELS)
+    weights = class_weights(labels, 4)
+    assert [weights[labels[labels == i]].sum().item() for i in range(3)] == pytest.approx([100 / 3] * 3)
+    assert weights[labels].mean().item() == pytest.approx(1)
+    assert weights.isfinite().all()
+
+
+def test_each_class_is_drawn_as_often_in_training_alone() -> None:
+    dataset, labels = TensorDataset(torch.arange(100)), torch.from_numpy(LABELS)
+
+    def drawn(epoch: int, **options) -> torch.Tensor:
+        loader = gathered(dataset, torch.arange(100), 10, seed=1, classes=labels, **options)
+        loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
+        return torch.cat([indices for (indices,) in loader])
+
+    epochs = [drawn(epoch, train=True) for epoch in range(60)]
+    assert all(len(epoch) == 100 for epoch in epochs)
+    shares = labels[torch.cat(epochs)].bincount() / 6000
+    assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert epochs[0].equal(drawn(0, train=True))
+    assert not epochs[0].equal(epochs[1])
+    assert drawn(0).equal(torch.arange(100))
 
 
 def test_a_shuffled_order_has_each_item_once_and_follows_its_seed() -> None:

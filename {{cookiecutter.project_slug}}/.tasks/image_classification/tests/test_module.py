@@ -1,5 +1,5 @@
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -62,6 +62,23 @@ def test_labels_are_smoothed_in_training() -> None:
     loss = model.training_step((images, labels), 0)
     assert loss.item() == pytest.approx(F.cross_entropy(model(images), labels, label_smoothing=0.2).item())
     assert loss.item() != pytest.approx(F.cross_entropy(model(images), labels).item())
+
+
+def test_weights_of_the_classes_are_in_the_loss_of_training_alone() -> None:
+    data, model = DataModule("digits", balance="weights"), cast(Any, classifier().eval())
+    data.setup("fit")
+    model.trainer = SimpleNamespace(is_last_batch=False, log_every_n_steps=10, global_step=0, datamodule=data)
+    model.trainer.ckpt_path = "last.ckpt"
+    model.on_fit_start()
+    images, labels = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 8, 8, 9])
+    loss = model.training_step((images, labels), 0).item()
+    assert loss == pytest.approx(F.cross_entropy(model(images), labels, weight=data.loss_weights).item())
+    plain = F.cross_entropy(model(images), labels).item()
+    assert loss != pytest.approx(plain)
+    kept: dict[str, Any] = {}
+    model.log_dict = lambda metrics, **_: kept.update(metrics)
+    model.validation_step((images, labels), 0)
+    assert kept["val/loss"].item() == pytest.approx(plain)
 
 
 @pytest.mark.parametrize("interval", ["step", "epoch"])

@@ -34,7 +34,7 @@ def test_training_learns(trained) -> None:
 
 def test_logged_names_are_the_documented_ones(trained) -> None:
     logged = {name for name in read_rows(trained / "metrics.csv")[0] if "/" in name}
-    whole = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "accuracy")}
+    whole = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "accuracy", "f1")}
     assert logged == whole | {"train/loss", "train/loss_step", "train/accuracy_step"}
 
 
@@ -66,7 +66,7 @@ def test_newest_run_is_the_one_that_is_evaluated(trained, run, tmp_path) -> None
     assert [run("validate"), run("test"), run("predict")] == [0, 0, 0]
     accuracy = read_json(copy / "test.json")["test/accuracy"]
     assert accuracy == read_json(trained / "test.json")["test/accuracy"]
-    assert set(read_json(copy / "validate.json")) == {"checkpoint", "val/loss", "val/accuracy"}
+    assert set(read_json(copy / "validate.json")) == {"checkpoint", "val/loss", "val/accuracy", "val/f1"}
 
     predictions = read_rows(copy / "predictions.csv")
     assert list(predictions[0]) == ["index", "label", "probability", *(f"p({digit})" for digit in range(10))]

@@ -123,6 +123,19 @@ def test_each_class_has_its_share_of_the_validation_rows() -> None:
     assert bool(((targets[val].bincount() - 0.25 * targets[rest].bincount()).abs() < 1).all())
 
 
+def test_rare_species_are_drawn_as_often_and_weigh_more() -> None:
+    data = bundled(dataset="penguins", balance="sampling")
+    drawn = torch.cat([batch[-1] for _ in range(20) for batch in data.train_dataloader()]).bincount() / (20 * 13 * 16)
+    assert drawn.tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
+    assert data.loss_weights is None
+
+    weights = bundled(dataset="penguins", balance="weights").loss_weights
+    assert weights is not None
+    rows, indices = data.splits["train"]
+    counts = rows.tensors[-1][indices].bincount()
+    assert (weights * counts).tolist() == pytest.approx([len(indices) / 3] * 3)
+
+
 def test_rows_of_a_group_stay_in_one_part(tmp_path) -> None:
     lines = [[*line, f"patient {i % 12}" if i else "patient"] for i, line in enumerate(rows())]
     data = table(written(tmp_path / "a.csv", lines), group="patient")
@@ -361,8 +374,9 @@ def test_another_table_has_another_fingerprint(tmp_path) -> None:
         ({"val_fraction": 1.0}, "data.val_fraction is 1.0; it must lie between 0 and 1"),
         ({"test_fraction": 0.0}, "data.test_fraction is 0.0; it must lie between 0 and 1"),
         ({"num_folds": 5, "fold": 5}, "data.fold is 5 of data.num_folds 5"),
+        ({"dataset": "penguin_mass", "balance": "weights"}, "data.balance is weights, but body_mass_g is a number"),
     ],
 )
 def test_values_out_of_bounds_are_refused(options, text) -> None:
     with refused(text):
-        DataModule(**options)
+        bundled(**options)

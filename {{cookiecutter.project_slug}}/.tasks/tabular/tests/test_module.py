@@ -1,5 +1,9 @@
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.module import TableModel
@@ -26,6 +30,21 @@ def test_network_maps_numbers_and_words_of_any_count(num_numbers, sizes, num_out
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.count_nonzero() > 0, name
+
+
+def test_weights_of_the_classes_are_in_the_loss_of_training_alone() -> None:
+    built_model, data = built("penguins")
+    data.balance, model = "weights", cast(Any, built_model)
+    model.trainer, model.log = SimpleNamespace(datamodule=data), lambda *_, **__: None
+    model.on_fit_start()
+    batch = next(iter(data.train_dataloader()))
+    outputs = model(*batch[:2])
+    loss = model.training_step(batch, 0).item()
+    assert loss == pytest.approx(F.cross_entropy(outputs, batch[2], data.loss_weights).item())
+    plain = F.cross_entropy(outputs, batch[2]).item()
+    assert loss != pytest.approx(plain)
+    model.validation_step(batch, 0)
+    assert model.val_metrics["loss"].compute().item() == pytest.approx(plain)
 
 
 @pytest.mark.parametrize("dataset", BUNDLED)

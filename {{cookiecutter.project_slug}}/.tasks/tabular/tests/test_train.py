@@ -35,7 +35,7 @@ def test_training_learns(trained) -> None:
 
 def test_logged_names_are_the_documented_ones(trained) -> None:
     logged = {name for name in read_rows(trained / "metrics.csv")[0] if "/" in name}
-    names = ("loss", "accuracy") if trained.name == "penguins" else ("loss", "rmse", "r2")
+    names = ("loss", "accuracy", "f1") if trained.name == "penguins" else ("loss", "rmse", "r2")
     assert logged == {"train/loss", *(f"{split}/{name}" for split in ("val", "test") for name in names)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,18 @@ def held_out(count: int, fraction: float, fold: int | None = 0, num_folds: int |
     return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0
 
 
+def class_weights(labels: Tensor, num_classes: int = 0) -> Tensor:
+    """Weigh each class, ``(num_classes,)`` float, so that all have the same sum over their items. The items' mean is 1.
+
+    Args:
+        labels: The class of each item, ``(N,)`` int64.
+        num_classes: Number of classes, if the last ones may have no item.
+    """
+    counts = labels.bincount(minlength=num_classes)
+    return len(labels) / (counts.clamp(min=1) * (counts > 0).sum())
+
+
+@dataclass(eq=False)
 class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Yield the batches of an epoch as tensors of indices; the order is a function of seed and epoch alone.
 
@@ -48,34 +61,29 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
         seed: Seed of the order.
         rank: Number of this process.
         world_size: Number of processes.
+        weights: Shuffled indices are drawn anew, each as often on average as its weight says, ``(N,)`` float; None
+            takes each once.
 
     Raises:
         UserError: There are not enough items for a whole batch of equal shares.
     """
 
-    def __init__(
-        self,
-        indices: Tensor,
-        batch_size: int,
-        shuffle: bool = False,
-        equal_shares: bool = False,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.indices = indices
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.equal_shares = equal_shares
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        if equal_shares and len(self) == 0:
-            share = f" on each of {world_size} devices" if world_size > 1 else ""
+    indices: Tensor
+    batch_size: int
+    shuffle: bool = False
+    equal_shares: bool = False
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    weights: Tensor | None = None
+    epoch: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.equal_shares and len(self) == 0:
+            share = f" on each of {self.world_size} devices" if self.world_size > 1 else ""
             raise UserError(
-                f"data.batch_size is {batch_size}{share}, but there are only {len(indices)} items for training. Choose"
-                " a smaller --data.batch_size."
+                f"data.batch_size is {self.batch_size}{share}, but there are only {len(self.indices)} items for"
+                " training. Choose a smaller --data.batch_size."
             )
 
     def set_epoch(self, epoch: int) -> None:
@@ -92,7 +100,10 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
         if self.shuffle:
             entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
             generator = torch.Generator().manual_seed(int(entropy) >> 1)
-            order = order[torch.randperm(len(order), generator=generator)]
+            if self.weights is None:
+                order = order[torch.randperm(len(order), generator=generator)]
+            else:
+                order = order[torch.multinomial(self.weights, len(order), replacement=True, generator=generator)]
         yield from order[self.rank :: self.world_size].split(self.batch_size)[: len(self)]
 
 
@@ -101,11 +112,11 @@ def gathered(
     indices: Tensor,
     batch_size: int,
     *,
-    shuffle: bool = False,
-    equal_shares: bool = False,
+    train: bool = False,
     seed: int = 0,
     trainer: Any = None,
     num_workers: int = 0,
+    classes: Tensor | None = None,
 ) -> DataLoader:
     """A loader of a data set that is indexed by whole batches, ``dataset[(B,) int64]``, and returns tuples of tensors.
 
@@ -115,15 +126,17 @@ def gathered(
         dataset: The data set.
         indices: Which of its items belong to the split, ``(N,)`` int64.
         batch_size: Items per batch on each device.
-        shuffle: Permute the items anew in each epoch; not under ``overfit_batches``.
-        equal_shares: As of `BatchSampler`.
+        train: Permute the items anew in each epoch, but not under ``overfit_batches``, and give each process the same
+            number of whole batches.
         seed: Seed of the order.
         trainer: Tells how many processes share the items; None is one.
         num_workers: Processes that load batches.
+        classes: The class of each index, ``(N,)`` int64: shuffled indices are drawn, of each class as many.
     """
-    shuffle = shuffle and not (trainer and trainer.overfit_batches)
+    shuffle = train and not (trainer and trainer.overfit_batches)
+    weights = None if classes is None else class_weights(classes)[classes]
     rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-    batches = BatchSampler(indices, batch_size, shuffle, equal_shares, seed, rank, world_size)
+    batches = BatchSampler(indices, batch_size, shuffle, train, seed, rank, world_size, weights)
     return DataLoader(
         dataset,
         sampler=batches,

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from .datasets import FACTS, DatasetName, Facts, ImageFiles, load_tensors, open_torchvision
 from .inputs import IMAGE_SUFFIXES
 from .runtime import folders
-from .runtime.data import gathered, held_out, shuffled
+from .runtime.data import class_weights, gathered, held_out, shuffled
 from .runtime.errors import UserError
 
 NUM_GROUPS = 8  # of images of a batch; "strong" draws its operations for each group
@@ -49,6 +49,9 @@ class DataModule(pl.LightningDataModule):
             stand for light and none.
         mix: Mix each training image, and its label, with another one of the batch. mixup blends the two, cutmix pastes
             a rectangle of the other one; the part of each is drawn anew for each batch.
+        balance: Let all classes count the same in training, however many images each has. weights multiplies the loss
+            of each image by the weight of its class; sampling draws the images of an epoch so that each class is there
+            as often, with some images more than once.
         image_size: Height and width that the images of image_folder are brought to, in pixels.
         skip_corrupt: Name images of image_folder that can't be read and leave them out; otherwise one ends the run.
         cache_images: Keep the images of image_folder in memory once they are read; null does so if that is below 1 GB.
@@ -71,6 +74,7 @@ class DataModule(pl.LightningDataModule):
         num_folds: int | None = None,
         augment: Literal["none", "light", "strong"] | bool = "light",
         mix: Literal["none", "mixup", "cutmix"] = "none",
+        balance: Literal["none", "weights", "sampling"] = "none",
         image_size: int = 64,
         skip_corrupt: bool = False,
         cache_images: bool | None = None,
@@ -89,13 +93,12 @@ class DataModule(pl.LightningDataModule):
         if image_size < 4:
             raise UserError(f"data.image_size is {image_size}; it must be at least 4 pixels.")
         self.dataset, self.known = dataset, FACTS[dataset]
-        self.root = Path(root)
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.root, self.batch_size, self.num_workers = Path(root), batch_size, num_workers
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.fold, self.num_folds = fold, num_folds
         self.predicted = "test" if num_folds is None or fold is None else "val"  # the part that `predict` takes
         self.augment = ("none", "light")[augment] if isinstance(augment, bool) else augment
-        self.mix, self.image_size = mix, image_size
+        self.mix, self.balance, self.image_size = mix, balance, image_size
         self.skip_corrupt, self.cache_images = skip_corrupt, cache_images
         self.seed, self.predict_paths = seed, predict_paths
         self.splits: dict[str, tuple[Any, Tensor]] = {}  # the images, and which of them belong to the split
@@ -120,6 +123,12 @@ class DataModule(pl.LightningDataModule):
         """What an exported model has to know: shape, mean and standard deviation of the images, and their source."""
         pixels = {"mean": self.known.mean, "std": self.known.std}
         return {"input_shape": self.input_shape, **pixels, "dataset": f"{self.dataset}: {self.known.source}"}
+
+    @property
+    def loss_weights(self) -> Tensor | None:
+        """The weight of each class in the loss of training, ``(num_classes,)``; None counts every image the same."""
+        dataset, indices = self.splits["train"]
+        return class_weights(dataset.labels[indices], self.num_classes) if self.balance == "weights" else None
 
     @property
     def predicted_files(self) -> list[str]:
@@ -191,11 +200,11 @@ class DataModule(pl.LightningDataModule):
             dataset,  # dataset[indices] is a whole batch
             indices,
             self.batch_size,
-            shuffle=train,
-            equal_shares=train,
+            train=train,
             seed=self.seed,
             trainer=trainer,
             num_workers=workers,
+            classes=dataset.labels[indices] if train and self.balance == "sampling" else None,
         )
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:

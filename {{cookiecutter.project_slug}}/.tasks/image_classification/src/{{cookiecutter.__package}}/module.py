@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -13,6 +13,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import SumMetric
+from torchmetrics.classification import MulticlassF1Score
 
 from . import evaluation
 from .data import DataModule
@@ -27,9 +28,10 @@ class ImageClassifier(pl.LightningModule):
     """Classify images with any network, optimizer and learning-rate schedule.
 
     Logs ``train/loss_step`` and ``train/accuracy_step`` of single batches, every ``trainer.log_every_n_steps`` steps;
-    ``train/loss``, the mean over all batches of an epoch; and ``val/loss``, ``val/accuracy``, ``test/loss`` and
-    ``test/accuracy`` over the whole split. Accuracy is the fraction of all images that are classified correctly (micro
-    average); loss is the mean cross-entropy per image, in nats. Of a mixed image the larger part counts as its class.
+    ``train/loss``, the mean over all batches of an epoch; and ``loss``, ``accuracy`` and ``f1`` of ``val`` and ``test``
+    over the whole split. Accuracy is the fraction of all images that are classified correctly (micro average); F1 is
+    the mean over the classes of the harmonic mean of precision and recall (macro average); loss is the mean
+    cross-entropy per image, in nats. Of a mixed image the larger part counts as its class.
 
     Args:
         input_shape: Channels, height and width of an image; taken from the data.
@@ -51,6 +53,7 @@ class ImageClassifier(pl.LightningModule):
     """
 
     headline = ("accuracy", "max", "%")
+    loss_weights: Tensor | None = None  # of the classes in training, as the data has them
 
     def __init__(
         self,
@@ -78,8 +81,7 @@ class ImageClassifier(pl.LightningModule):
                 f" such as: def build(input_shape, num_classes): return {name}(num_classes=num_classes)"
             ) from error
         self.network = network(input_shape, num_classes)
-        self.num_classes = num_classes
-        self.facts = facts or {}
+        self.num_classes, self.facts = num_classes, facts or {}
         self.optimizer = optimizer
         self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
         self.label_smoothing, self.layer_rate_decay = label_smoothing, layer_rate_decay
@@ -92,6 +94,7 @@ class ImageClassifier(pl.LightningModule):
             # In place, unlike `torch.compile(network)`, which would put "_orig_mod." into every checkpoint key.
             self.network.compile()
         self.train_loss = SumMetric()  # of an epoch's batches; it is saved in the midst of an epoch too
+        self.f1 = nn.ModuleDict({part: MulticlassF1Score(num_classes, validate_args=False) for part in ("val", "test")})
 
     @property
     def backbone(self) -> Any:
@@ -104,6 +107,8 @@ class ImageClassifier(pl.LightningModule):
         return made() if made else [[layer] for layer in self.network.children()]
 
     def on_fit_start(self) -> None:
+        weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
+        self.loss_weights = None if weights is None else weights.to(self.device, self.dtype)
         if self.trainer.ckpt_path is None and isinstance(self.network, Pretrained) and self.network.weights:
             if isinstance(self.trainer.strategy, FSDPStrategy):  # which has cut the layers up by now
                 raise UserError(
@@ -127,7 +132,7 @@ class ImageClassifier(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch  # (B, C, H, W) float; (B,) int64, or (B, num_classes) float where they are mixed
         logits = self(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits, labels, weight=self.loss_weights, label_smoothing=self.label_smoothing)
         # `self.log`, and `update` of a metric, take as long as a small network's step.
         self.train_loss.sum_value.add_(loss.detach())
         if self.trainer.is_last_batch:
@@ -149,8 +154,9 @@ class ImageClassifier(pl.LightningModule):
     def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
         images, labels = batch
         logits = self(images)
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        metrics = {f"{split}/loss": F.cross_entropy(logits, labels), f"{split}/accuracy": accuracy}
+        accuracy, f1 = (logits.argmax(dim=1) == labels).float().mean(), cast(Any, self.f1[split])
+        f1.update(logits, labels)
+        metrics = {f"{split}/loss": F.cross_entropy(logits, labels), f"{split}/accuracy": accuracy, f"{split}/f1": f1}
         self.log_dict(metrics, prog_bar=split == "val", batch_size=len(labels), sync_dist=True)
         return logits  # (B, num_classes), for callbacks
 

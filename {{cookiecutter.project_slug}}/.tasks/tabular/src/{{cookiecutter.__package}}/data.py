@@ -18,7 +18,7 @@ from . import evaluation
 from .datasets import SOURCES, DatasetName, check_name, describe, is_class
 from .inputs import SUFFIXES, Table, encode, listed, numbers, read_table
 from .network import Standardize
-from .runtime.data import gathered, split
+from .runtime.data import class_weights, gathered, split
 from .runtime.errors import UserError
 from .runtime.folders import find
 
@@ -53,6 +53,9 @@ class DataModule(pl.LightningDataModule):
         kind: Whether the target is a class or a number; null takes words, and two different values, for classes.
         ignore: Columns to leave out.
         group: A column whose rows of the same value stay in the same part, such as a patient or a day.
+        balance: Let all classes count the same in training, however many rows each has. weights multiplies the loss of
+            each row by the weight of its class; sampling draws the rows of an epoch so that each class is there as
+            often, with some rows more than once.
         batch_size: Rows per step per device.
         val_fraction: Fraction of the training rows used for validation, between 0 and 1.
         test_fraction: Fraction of all rows that are tested, between 0 and 1.
@@ -75,6 +78,7 @@ class DataModule(pl.LightningDataModule):
         kind: Literal["class", "number"] | None = None,
         ignore: list[str] | None = None,
         group: str | None = None,
+        balance: Literal["none", "weights", "sampling"] = "none",
         batch_size: int = 16,
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
@@ -95,7 +99,7 @@ class DataModule(pl.LightningDataModule):
         file, known_target, text = SOURCES[dataset]
         self.file = Path(__file__).with_name(file) if file else Path(root)
         self.source, self.target = f"{dataset}: {text}", target or known_target
-        self.kind, self.ignore, self.group = kind, ignore or [], group
+        self.kind, self.ignore, self.group, self.balance = kind, ignore or [], group, balance
         self.batch_size, self.seed, self.predict_paths = batch_size, seed, predict_paths
         self.shares = (test_fraction, val_fraction, split_seed)
         self.fold, self.num_folds = fold, num_folds
@@ -122,6 +126,12 @@ class DataModule(pl.LightningDataModule):
         """The name of each class, in the order of the labels; None for a number."""
         return self.facts["target"].get("class_names")
 
+    @property
+    def loss_weights(self) -> Tensor | None:
+        """The weight of each class in the loss of training, ``(C,)``; None counts every row the same."""
+        rows, indices = self.splits["train"]
+        return class_weights(rows.tensors[-1][indices]) if self.balance == "weights" else None
+
     def setup(self, stage: str) -> None:
         """Read the table and split it; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
@@ -134,6 +144,8 @@ class DataModule(pl.LightningDataModule):
             return
         table = self._table()
         as_class = "class_names" in self.known["target"] if self.known else is_class(table, self.target, self.kind)
+        if self.balance != "none" and not as_class:
+            raise UserError(f"data.balance is {self.balance}, but {self.target} is a number. It is for classes.")
         labels = table.columns[self.target].astype(str) if as_class else None
         groups = table.columns[self.group].astype(str) if self.group else None
         parts = split(len(table.rows), labels, groups, *self.shares, self.fold, self.num_folds)
@@ -216,7 +228,8 @@ class DataModule(pl.LightningDataModule):
 
     def _loader(self, part: str) -> DataLoader:
         (rows, indices), train = self.splits[part], part == "train"
-        options = {"shuffle": train, "equal_shares": train, "seed": self.seed, "trainer": self.trainer}
+        classes = rows.tensors[-1][indices] if train and self.balance == "sampling" else None
+        options = {"train": train, "seed": self.seed, "trainer": self.trainer, "classes": classes}
         return gathered(rows, indices, self.batch_size, **options)  # rows[indices] is a whole batch
 
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MeanSquaredError, R2Score
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from . import evaluation
 from .data import DataModule
@@ -24,11 +24,11 @@ NetworkCallable = Callable[[int, list[int], int], nn.Module]
 class TableModel(pl.LightningModule):
     """Learn a column of a table, a class or a number, with any network, optimizer and learning-rate schedule.
 
-    Logs ``train/loss``, the mean over an epoch, and over the whole split
-    ``val/loss`` and ``test/loss``, with ``accuracy`` for classes, or ``rmse`` and ``r2`` for a number. Accuracy is the
-    fraction of all rows whose class is right. The loss is the mean cross-entropy per row, in nats, or the mean squared
-    error of the standardised number. The root mean squared error is in the target's own unit; R² is 1 at best, and 0
-    for a model that always gives the mean.
+    Logs ``train/loss``, the mean over an epoch, and over the whole split ``val/loss`` and ``test/loss``, with
+    ``accuracy`` and ``f1`` for classes, or ``rmse`` and ``r2`` for a number. Accuracy is the fraction of all rows whose
+    class is right; F1 is the mean over the classes of the harmonic mean of precision and recall. The loss is the mean
+    cross-entropy per row, in nats, or the mean squared error of the standardised number. The root mean squared error is
+    in the target's own unit; R² is 1 at best, and 0 for a model that always gives the mean.
 
     Args:
         facts: What is known of columns and target; taken from the data.
@@ -38,6 +38,8 @@ class TableModel(pl.LightningModule):
         scheduler: Called with the optimizer, returns the learning-rate schedule, which advances after every step; null
             keeps the rate constant.
     """
+
+    loss_weights: Tensor | None = None  # of the classes in training, as the data has them
 
     def __init__(
         self,
@@ -62,20 +64,25 @@ class TableModel(pl.LightningModule):
         if self.num_outputs == 1:
             return nn.ModuleDict({"loss": loss, "rmse": MeanSquaredError(squared=False), "r2": R2Score()})
         accuracy = MulticlassAccuracy(self.num_outputs, average="micro", validate_args=False)
-        return nn.ModuleDict({"loss": loss, "accuracy": accuracy})
+        f1 = MulticlassF1Score(self.num_outputs, validate_args=False)
+        return nn.ModuleDict({"loss": loss, "accuracy": accuracy, "f1": f1})
 
     def forward(self, numbers: Tensor, words: Tensor) -> Tensor:
         """Map numbers ``(B, num_numbers)`` and words ``(B, W)`` to logits ``(B, C)``, or to numbers ``(B,)``."""
         outputs = self.network(numbers, words)
         return outputs if self.num_outputs > 1 else outputs[:, 0]
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def on_fit_start(self) -> None:
+        weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
+        self.loss_weights = None if weights is None else weights.to(self.device, self.dtype)
+
+    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss of outputs of `forward`; targets are classes, or standardised numbers, ``(B,)``."""
-        return F.cross_entropy(outputs, targets) if self.num_outputs > 1 else F.mse_loss(outputs, targets)
+        return F.cross_entropy(outputs, targets, weights) if self.num_outputs > 1 else F.mse_loss(outputs, targets)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         numbers, words, targets = batch  # (B, num_numbers) float, (B, W) int64, (B,)
-        loss = self.loss(self(numbers, words), targets)
+        loss = self.loss(self(numbers, words), targets, self.loss_weights)
         whole_epoch: Any = {"on_step": False, "on_epoch": True, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, batch_size=len(targets), **whole_epoch)
         return loss
@@ -98,6 +105,7 @@ class TableModel(pl.LightningModule):
         metrics["loss"].update(self.loss(outputs, targets), weight=len(targets))
         if self.num_outputs > 1:
             metrics["accuracy"].update(outputs, targets)
+            metrics["f1"].update(outputs, targets)
         else:
             metrics["rmse"].update(outputs * self.std, targets.float() * self.std)  # in the unit of the target
             metrics["r2"].update(outputs, targets.float())
