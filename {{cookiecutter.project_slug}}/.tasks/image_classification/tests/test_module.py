@@ -42,7 +42,7 @@ def test_predictions_are_probabilities_and_the_table_names_the_most_probable_cla
     assert [row[0] for row in rows] == [0, 1, 2, 3, 4]
     for row, probabilities in zip(rows, predicted["probabilities"].tolist(), strict=True):
         best = max(range(10), key=probabilities.__getitem__)
-        assert row[1:3] == [str(best), f"{probabilities[best]:.6f}"]
+        assert row[1:3] == [str(best), round(probabilities[best], 6)]
 
 
 def test_exported_module_maps_pixels_to_the_probabilities_of_the_model() -> None:

@@ -61,16 +61,19 @@ def early(args: Sequence[str], read: Callable[..., Any] | None = None) -> int | 
     return commands.early(list(args), read)
 
 
-def main(module_class: type, data_class: type | None = None, args: Sequence[str] | None = None) -> int:
+def main(module_class: type, data_class: type | None = None, args: Any = None) -> Any:
     """Run a command with the project's two classes.
 
     Args:
         module_class: The LightningModule.
         data_class: The LightningDataModule; None if the LightningModule has the data loaders.
-        args: The command line without the program's name; None takes that of this process.
+        args: The command line without the program's name; None takes that of this process. A function in its place is
+            called with the two classes, and what it returns is returned.
 
     Returns:
         The exit code: 0 if what was asked was done, 1 if it failed, and where a signal stopped it that of
         `signals.EXIT_CODES`. A mistake on the command line ends the process with 2.
     """
+    if callable(args):
+        return args(module_class, data_class)
     return commands.main(module_class, data_class, list(sys.argv[1:] if args is None else args))

@@ -70,6 +70,15 @@ def read(file: str | Path) -> dict[str, Any]:
         raise UserError(f"the checkpoint {file} can't be read: {reason(error)}.") from error
 
 
+def keep_plain(model: LightningModule) -> None:
+    """Leave classes and functions out of a model's ``hparams``, for a checkpoint that holds them can't be read again.
+
+    Under the command line there are none. In plain Python, ``load_from_checkpoint`` takes them as arguments once more.
+    """
+    for name in [name for name, value in model.hparams.items() if callable(value)]:
+        del model.hparams[name]
+
+
 def newest_whole(folder: Path, say: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
     """Choose the checkpoint to go on from: the last one, or what is next if that is damaged.
 

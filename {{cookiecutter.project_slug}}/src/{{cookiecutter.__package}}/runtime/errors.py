@@ -11,6 +11,14 @@ class UserError(ValueError):
     """A mistake that the person at the keyboard can mend; `main` prints its text alone and exits with 1."""
 
 
+class Mistake(SystemExit):
+    """A mistake on the command line, which was printed: it ends the process with 2. ``text`` says it again."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(2)
+        self.text = text
+
+
 class DivergedError(UserError):
     """The training has come to values that are not finite."""
 

@@ -22,7 +22,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from . import interpolation
 from .commands import NAMED, PROGRAM
-from .errors import UserError, reason
+from .errors import Mistake, UserError, reason
 
 
 def parser_message(message: str, options: Iterable[str]) -> str:
@@ -170,5 +170,6 @@ class Parser(LightningArgumentParser):
         if not program.startswith("python"):  # the parser of a class that an option names
             options = [option.lstrip("-") for option in options]
             program = f"{PROGRAM} fit"
-        print(f"error: {parser_message(message, options)}\nAll options: {program} --help", file=sys.stderr)
-        self.exit(2)
+        text = parser_message(message, options)
+        print(f"error: {text}\nAll options: {program} --help", file=sys.stderr)
+        raise Mistake(text)

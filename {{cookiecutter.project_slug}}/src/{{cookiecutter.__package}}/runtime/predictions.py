@@ -102,9 +102,9 @@ def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> t
         if name == "probabilities" and wide and class_names is not None:
             best = [max(range(len(row)), key=row.__getitem__) for row in column]
             parts["label"] = [class_names[i] for i in best]
-            parts["probability"] = [f"{row[i]:.6f}" for i, row in zip(best, column, strict=True)]
+            parts["probability"] = [round(row[i], 6) for i, row in zip(best, column, strict=True)]
             for i, label in enumerate(class_names):
-                parts[f"p({label})"] = [f"{row[i]:.6f}" for row in column]
+                parts[f"p({label})"] = [round(row[i], 6) for row in column]
         elif wide and not isinstance(column[0][0], list):
             for i in range(len(column[0])):
                 parts[name if len(column[0]) == 1 else f"{name}_{i}"] = [row[i] for row in column]

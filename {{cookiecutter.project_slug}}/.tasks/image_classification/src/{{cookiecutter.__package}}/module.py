@@ -19,6 +19,7 @@ from . import evaluation
 from .data import DataModule
 from .pretrained import Pretrained
 from .runtime import finetune
+from .runtime.checkpoints import keep_plain
 from .runtime.errors import UserError
 from .runtime.predictions import table
 from .runtime.schedule import configured
@@ -72,6 +73,7 @@ class ImageClassifier(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
+        keep_plain(self)
         try:
             inspect.signature(network).bind(input_shape, num_classes)
         except TypeError as error:
@@ -82,8 +84,7 @@ class ImageClassifier(pl.LightningModule):
             ) from error
         self.network = network(input_shape, num_classes)
         self.num_classes, self.facts = num_classes, facts or {}
-        self.optimizer = optimizer
-        self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
+        self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
         self.label_smoothing, self.layer_rate_decay = label_smoothing, layer_rate_decay
         if isinstance(self.network, Pretrained):
             self.network.set_pixels(self.facts["mean"], self.facts["std"])

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from . import evaluation
 from .data import DataModule
 from .network import Standardize
+from .runtime.checkpoints import keep_plain
 from .runtime.predictions import table
 from .runtime.schedule import configured
 
@@ -51,6 +52,7 @@ class TableModel(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not what is known of 10,000 columns
+        keep_plain(self)
         columns, target = Standardize(facts["columns"]), facts["target"]
         self.facts, self.num_outputs = facts, len(target.get("class_names", [""]))
         self.mean, self.std = target.get("mean", 0.0), target.get("std", 1.0)  # of the number to learn

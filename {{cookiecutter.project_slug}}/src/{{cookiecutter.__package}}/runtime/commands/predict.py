@@ -19,35 +19,44 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
 
     Returns:
         The exit code: 0, or 1 if some inputs have no prediction; the others are predicted all the same.
+    """
+    options = _parse(args)
+    header, rows, without = of_paths(options.paths, options.run, module_class, data_class)
+    for name in without:
+        print(f"error: {name} has no prediction", file=sys.stderr)
+    _show(header, rows, options.csv)
+    return 1 if without else 0
+
+
+def of_paths(
+    paths: list[Path], run: str | None, module_class: type, data_class: type | None
+) -> tuple[list[str], list[list[Any]], list[str]]:
+    """Predict what is in files or folders by a run; return a table's header and rows, and the inputs without any.
 
     Raises:
-        UserError: The data module can't be given paths, or nothing was predicted.
+        UserError: The data module can't be given paths.
     """
     from .. import contract
     from ..cli import RunCLI
 
-    options = _parse(args)
     if not contract.Contract(module_class, data_class).has("predict_paths"):
         raise UserError(
             f"{data_class.__name__ if data_class else 'a project without a data module'} can't be given paths. Add to"
             " the data module's __init__ an argument predict_paths, a list of paths or None, and let predict_dataloader"
             " yield what is in them."
         )
-    paths = f"--data.predict_paths={json.dumps([str(path) for path in options.paths])}"
-    given = ["predict", *run_options(options.run), *ONE_PROCESS, paths, "--trainer.limit_predict_batches=1.0"]
+    chosen = f"--data.predict_paths={json.dumps([str(path) for path in paths])}"
+    given = ["predict", *run_options(run), *ONE_PROCESS, chosen, "--trainer.limit_predict_batches=1.0"]
     cli = RunCLI(module_class, data_class, given, execute=False)
     columns = predictions.compute(cli)
     # by now the data module may have put the files there that it has found in folders
     names = [str(path) for path in contract.get("predict_paths", cli.datamodule)]
     index = [int(i) for i in columns.get("index", range(len(names)))]
     without = [names[i] for i in sorted(set(range(len(names))).difference(index))]
-    for name in without:
-        print(f"error: {name} has no prediction", file=sys.stderr)
     header, rows = predictions.rows(cli, columns)
     if "file" not in header and len(rows) == len(index) <= len(names):
         header, rows = ["file", *header], [[names[i], *row] for i, row in zip(index, rows, strict=True)]
-    _show(header, rows, options.csv)
-    return 1 if without else 0
+    return header, rows, without
 
 
 def main_onnx(args: list[str], read: Callable[..., Iterator[tuple[str, Any]]] | None) -> int:
