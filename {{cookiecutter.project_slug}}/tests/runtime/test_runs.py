@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from written import last_checkpoint, record
 
-from {{ cookiecutter.__package }}.runtime import changes, runs
+from {{ cookiecutter.__package }}.runtime import changes, ranks, runs
 from {{ cookiecutter.__package }}.runtime.errors import UserError
 
 
@@ -79,6 +80,15 @@ def test_evaluation_takes_the_best_checkpoint_of_the_newest_run(run, have) -> No
     assert Path("runs/b/validate.json").is_file()
 
 
+def test_values_that_each_process_measured_for_itself_are_averaged(run, have, monkeypatch, capsys) -> None:
+    have("finished", "a")
+    measured = record("a", "test.json")["test/loss"]
+    monkeypatch.setattr(ranks, "gathered", lambda of, world_size: [of, {name: of[name] + 1 for name in of}])
+    assert run("test") == 0
+    assert record("a", "test.json")["test/loss"] == pytest.approx(measured + 0.5)
+    assert "test/loss: each process logged its own value, and this is their mean." in capsys.readouterr().out
+
+
 def test_a_checkpoint_is_evaluated_by_its_path(run, have) -> None:
     have("finished", "a")
     assert run("test", "--ckpt_path", "runs/a/checkpoints/last.ckpt") == 0
@@ -130,4 +140,8 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path) -> None:
     with pytest.raises(UnicodeEncodeError):
         runs.write_whole(file, "new \ud800")
     assert file.read_text() == "old"
+    with file.open() as reader:
+        if os.name == "posix":  # Windows lets no file be replaced that is read
+            runs.write_whole(file, "new")
+        assert reader.read() == "old"
     assert list(tmp_path.glob("*a.txt*")) == [file]

@@ -190,7 +190,7 @@ class ExactResume(Callback):
             for optimizer, lrs in zip(trainer.optimizers, rates, strict=True):  # a new schedule has set its first ones
                 for group, lr in zip(optimizer.param_groups, lrs, strict=True):
                     group["lr"] = lr
-        fit_loop._restarting = False  # else this epoch's end would leave out the schedules that step by epochs
+        fit_loop._restarting = False  # else this epoch's end would leave out the schedules that follow a metric
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
