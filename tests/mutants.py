@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -44,15 +45,19 @@ class Mutant:
     test: str
     survives: str = ""
 
-    def made(self, text: str) -> str:
-        """The file's text with the mistake.
+    @contextmanager
+    def made_in(self, file: Path) -> Iterator[None]:
+        """Make the mistake in its file, and undo it.
 
         Raises:
             ValueError: The text to change does not stand there once.
         """
-        if text.count(self.old) != 1:
-            raise ValueError(f"{self.file} has {text.count(self.old)} times: {self.old}")
-        return text.replace(self.old, self.new)
+        right = file.read_text(encoding="utf-8")
+        if right.count(self.old) != 1:
+            raise ValueError(f"{self.file} has {right.count(self.old)} times: {self.old}")
+        file.write_text(right.replace(self.old, self.new), encoding="utf-8")
+        yield
+        file.write_text(right, encoding="utf-8")
 
 
 class Copy:
@@ -85,20 +90,15 @@ class Copy:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "PYTHONDONTWRITEBYTECODE": "1"}
         pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
         name, _, words = test.removeprefix(IN_A_BAKE).partition(" -k ")
-        if mutant:
-            file = self.file(mutant.file, test)
-            right = file.read_text(encoding="utf-8")
-            file.write_text(mutant.made(right), encoding="utf-8")
-        done = subprocess.run(
-            [*pytest, name, *(["-k", words] if words else [])],
-            cwd=self.project if in_a_bake else self.template,
-            env=environment | ({"PYTHONPATH": "src"} if in_a_bake else {}),
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-        if mutant:
-            file.write_text(right, encoding="utf-8")
+        with mutant.made_in(self.file(mutant.file, test)) if mutant else nullcontext():
+            done = subprocess.run(
+                [*pytest, name, *(["-k", words] if words else [])],
+                cwd=self.project if in_a_bake else self.template,
+                env=environment | ({"PYTHONPATH": "src"} if in_a_bake else {}),
+                capture_output=True,
+                text=True,
+                timeout=900,
+            )
         if done.returncode not in (0, 1):
             raise RuntimeError(f"{test}: no test was run.\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout[-3000:] if done.returncode else ""
