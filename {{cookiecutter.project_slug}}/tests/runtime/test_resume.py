@@ -2,6 +2,7 @@ import os
 import random
 import shutil
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,15 @@ def test_a_checkpoint_with_one_bit_that_is_wrong_is_refused(tmp_path) -> None:
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.ckpt can't be read: .* is damaged"):
         checkpoints.read(file)
+
+
+def test_what_a_process_has_left_that_was_killed_while_it_wrote_is_removed(run, have) -> None:
+    have("interrupted", "a")
+    left = [Path("runs/a/checkpoints/.last.ckpt.0.tmp"), Path("runs/a/.run.json.0.tmp")]
+    for file in left:
+        file.touch()
+    assert run("fit", "--resume") == 0
+    assert not any(file.exists() for file in left)
 
 
 def test_a_run_is_not_resumed_by_another_number_of_processes(run, have, capsys) -> None:

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -145,3 +146,20 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path) -> None:
             runs.write_whole(file, "new")
         assert reader.read() == "old"
     assert list(tmp_path.glob("*a.txt*")) == [file]
+
+
+def test_two_processes_of_the_same_id_write_to_two_temporary_files(tmp_path, monkeypatch) -> None:
+    """As in two containers that share the folder."""
+    file, written = tmp_path / "a.txt", []
+
+    def replace(temporary: Path, target: Path, replace: Any = os.replace) -> None:
+        written.append(temporary)
+        if len(written) == 1:
+            runs.write_whole(file, "of the other one")
+        replace(temporary, target)
+
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "replace", replace)
+    runs.write_whole(file, "own")
+    assert len(set(written)) == 2
+    assert file.read_text() == "own"
