@@ -44,7 +44,7 @@ def test_ranks_train_on_equally_many_whole_batches(world_size) -> None:
 def test_batches_that_are_overfitted_are_the_same_in_each_epoch(overfit_batches, shuffles) -> None:
     trainer = Trainer(accelerator="cpu", devices=1, overfit_batches=overfit_batches, logger=False)
     dataset = TensorDataset(torch.arange(100))
-    batches = gathered(dataset, torch.arange(100), 8, shuffle=True, trainer=trainer)
+    batches = gathered(dataset, torch.arange(100), 8, train=True, trainer=trainer)
     assert (next(iter(batches))[0].tolist() != list(range(8))) == shuffles
 
 
