@@ -21,6 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from project import PACKAGE, TEMPLATE
+from warm import WarmProcess
 
 ROOT = Path(__file__).parents[1]
 # A test of the project runs in a bake; every other one in a copy of the template.
@@ -75,6 +76,7 @@ class Copy:
             shutil.copy2(ROOT / name, self.template / name)
         bake = [sys.executable, "-m", "cookiecutter", "--no-input", "-o", str(folder), str(self.template), "logger=csv"]
         subprocess.run(bake, check=True, capture_output=True)
+        self._warm = WarmProcess(folder, own=True)
 
     def file(self, name: str, test: str) -> Path:
         """Where a file of the table stands, for a test of the project or one of the template."""
@@ -85,23 +87,31 @@ class Copy:
 
     def output_of_failure(self, test: str, mutant: Mutant | None = None) -> str:
         """Run a test, with a mistake or without; return its output if it failed, and nothing if it passed."""
-        in_a_bake = test.startswith(IN_A_BAKE)
-        # a compiled file could be that of another mistake of the same second and length
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "PYTHONDONTWRITEBYTECODE": "1"}
-        pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
         name, _, words = test.removeprefix(IN_A_BAKE).partition(" -k ")
+        pytest = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", name, *(["-k", words] if words else [])]
         with mutant.made_in(self.file(mutant.file, test)) if mutant else nullcontext():
-            done = subprocess.run(
-                [*pytest, name, *(["-k", words] if words else [])],
-                cwd=self.project if in_a_bake else self.template,
-                env=environment | ({"PYTHONPATH": "src"} if in_a_bake else {}),
-                capture_output=True,
-                text=True,
-                timeout=900,
-            )
-        if done.returncode not in (0, 1):
-            raise RuntimeError(f"{test}: no test was run.\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        return done.stdout[-3000:] if done.returncode else ""
+            code, output = self._in_project(pytest) if test.startswith(IN_A_BAKE) else self._in_template(pytest)
+        if code not in (0, 1):
+            raise RuntimeError(f"{test}: no test was run.\n{output[-3000:]}")
+        return output[-3000:] if code else ""
+
+    def _in_project(self, pytest: list[str]) -> tuple[int, str]:
+        # a compiled file could be that of another mistake of the same second and length, so none is written
+        run = f"sys.dont_write_bytecode = True; sys.path.insert(1, 'src'); sys.exit(pytest.main({pytest}))"
+        command = self._warm.start(self.project, [], before=f"import sys, pytest; {run}")
+        return command.wait(900), command.output()
+
+    def _in_template(self, pytest: list[str]) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *pytest],
+            cwd=self.template,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+        )
+        return done.returncode, done.stdout
 
 
 def by_file(tests: Iterable[str]) -> list[str]:
