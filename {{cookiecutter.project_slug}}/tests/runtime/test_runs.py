@@ -148,6 +148,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path) -> None:
     assert list(tmp_path.glob("*a.txt*")) == [file]
 
 
+def test_bytes_are_on_the_disk_before_a_file_gets_its_name(tmp_path, monkeypatch) -> None:
+    called = []
+
+    def noted(name: str) -> None:
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *arguments: (called.append(name), original(*arguments)))
+
+    noted("fsync")
+    noted("replace")
+    runs.write_whole(tmp_path / "a", b"a")
+    assert called == ["fsync", "replace"]
+
+
 def test_two_processes_of_the_same_id_write_to_two_temporary_files(tmp_path, monkeypatch) -> None:
     """As in two containers that share the folder."""
     file, written = tmp_path / "a.txt", []
