@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,16 @@ def callback(name: str, *options: str) -> tuple[str, ...]:
     return (added, *(f"--trainer.callbacks.{option}" for option in options))
 
 
+# Each alone, and each two of them together. `repeat` trains such folds; what kills it is in test_repeat.py.
+TOGETHER = {
+    "averaged weights": callback("EMAWeightAveraging", "decay=0.9"),
+    "mixup": ("--data.mix=mixup", "--model.label_smoothing=0.1"),
+    "fine-tuning": (
+        f"--trainer.callbacks+={PACKAGE}.runtime.finetune.Unfreezing",
+        *("--trainer.callbacks.epochs=[0,1]", "--model.layer_rate_decay=0.5"),
+    ),
+    "a fold": ("--data.fold=1", "--data.num_folds=3", "--trainer.limit_test_batches=0"),
+}
 # Each: the data set, and options. What a resumed run may get wrong stands here.
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "plain": ("digits", ()),
@@ -71,20 +82,19 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "image_folder": ("image_folder", ("--data.num_workers=2",)),
     **{kind: ("digits", (f"--trainer.precision={kind}",)) for kind in PRECISIONS},
     "early stopping": ("digits", callback("EarlyStopping", *STOPPED_EARLY)),
-    "averaged weights": ("digits", callback("EMAWeightAveraging", "decay=0.9")),
     "stochastic averaging": ("digits", callback("StochasticWeightAveraging", "swa_lrs=0.01", "swa_epoch_start=1")),
-    "mixup": ("digits", ("--data.mix=mixup", "--model.label_smoothing=0.1")),
     "cutmix": ("digits", ("--data.mix=cutmix",)),
     "classes drawn as often, mixed": ("digits", ("--data.balance=sampling", "--data.mix=mixup")),
     "classes weighted, folds": ("digits", ("--data.balance=weights", "--data.num_folds=3")),
     "strong augmentation": ("digits", ("--data.augment=strong",)),
-    "averaged weights and mixup": ("digits", (*callback("EMAWeightAveraging", "decay=0.9"), "--data.mix=mixup")),
     "an average that begins late": ("digits", callback("EMAWeightAveraging", "update_starting_at_step=50")),
     "accumulation by epoch": ("digits", callback("GradientAccumulationScheduler", 'scheduling={"0": 1, "2": 2}')),
     "batch size that is found": ("digits", callback("BatchSizeFinder", "max_trials=2", "init_val=16")),
     "spike detection": ("digits", callback("SpikeDetection")),
     "timer": ("digits", callback("Timer", "duration=00:01:00:00")),
 }
+VARIANTS |= {name: ("digits", options) for name, options in TOGETHER.items()}
+VARIANTS |= {f"{a} and {b}": ("digits", (*TOGETHER[a], *TOGETHER[b])) for a, b in combinations(TOGETHER, 2)}
 # Killed by themselves in a step that is drawn: of a validation, of the test, of the report's predictions.
 INSIDE = {"validation": "validation_step", "test": "test_step", "report": "predict_step"}
 VARIANTS |= {f"killed in the {place}": ("digits", ()) for place in (*INSIDE, "export")}
@@ -289,10 +299,10 @@ def differences(one: Path, other: Path) -> list[str]:
         found += _differ(load(one / "checkpoints" / name), load(other / "checkpoints" / name), name)
     if (one / "metrics.csv").read_text() != (other / "metrics.csv").read_text():
         found.append("metrics.csv")
-    # a module without a test_step has no result
-    results = [json.loads(f.read_text()) if (f := run / "test.json").is_file() else {} for run in (one, other)]
-    a, b = ({k: v for k, v in result.items() if k != "checkpoint"} for result in results)
-    found += _differ(a, b, "test.json")
+    for name in ("test.json", "validate.json"):  # a module without a test_step has no result
+        results = [json.loads(f.read_text()) if (f := run / name).is_file() else {} for run in (one, other)]
+        a, b = ({k: v for k, v in result.items() if k != "checkpoint"} for result in results)
+        found += _differ(a, b, name)
     return found
 
 

@@ -58,6 +58,7 @@ def test_exported_models_predict_what_the_checkpoint_does_on_all_test_digits(bak
     differences = [float(text) for text in re.findall(r"largest difference of probabilities (\S+) ", output)]
     assert len(differences) == 3
     assert max(differences) < 1e-5
+    assert output.count("(tolerance 1.0e-04)") == 3
     assert output.count("0 of 360 labels differ") == 3
 
     folder = project / "runs" / "a" / "export"

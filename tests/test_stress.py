@@ -2,11 +2,12 @@
 
 import pytest
 import pytorch_lightning.callbacks
-from stress import NOT_STRESSED, VARIANTS, Tally, stress
+from stress import NOT_STRESSED, TOGETHER, VARIANTS, Tally, stress
 
 # These are read into memory like the digits, or a test of `promises` has a kill of them; `make stress` trains them too.
 ELSEWHERE = {"mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "64-true", "bf16-true", "bf16-mixed"}
-ELSEWHERE |= {"mixup", "cutmix"}  # which draw as strong augmentation does
+ELSEWHERE |= {"cutmix"}  # which draws as strong augmentation does, as do mixtures of images
+ELSEWHERE |= {name for name in VARIANTS if any(of in name for of in TOGETHER)}
 ELSEWHERE |= {name for name, (_, options) in VARIANTS.items() if any("callbacks+=" in option for option in options)}
 HERE = [name for name in VARIANTS if name not in ELSEWHERE - {"two best", "early stopping"}]
 # The others of the user's own are in test_own_classes.py.
@@ -33,7 +34,7 @@ def test_a_run_of_cold_processes_too(tmp_path):
 
 def test_every_callback_of_lightning_is_in_a_variant_or_has_a_reason():
     options = [option for _, options in VARIANTS.values() for option in options]
-    used = {option.rpartition(".")[2] for option in options if "callbacks+=" in option}
+    used = {option.rpartition(".")[2] for option in options if "callbacks+=pytorch_lightning" in option}
 
     assert used & NOT_STRESSED.keys() <= {"ModelCheckpoint"}
     assert used | NOT_STRESSED.keys() == set(pytorch_lightning.callbacks.__all__)

@@ -85,6 +85,8 @@ def test_two_processes_share_one_run_folder(bake_project):
     # all 360 test images were seen, none twice: the accuracy is a whole number of them
     correct = json.loads((project / "runs" / "a" / "test.json").read_text())["test/accuracy"] * 360
     assert correct == pytest.approx(round(correct), abs=1e-3)
+    # and the training images of both are counted: whole batches of 64 for each, of 1,293
+    assert json.loads((project / "runs" / "a" / "run.json").read_text())["train_items"] == 2 * 10 * 2 * 64
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process on Windows is sent no such signals")

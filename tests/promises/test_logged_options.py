@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from project import PACKAGE, SMALL
 from test_loggers import wandb_records
-from trainings import bake, prepared
+from trainings import bake, prepared, read_json
 from warm import run
 
 OPTIONS = {
@@ -97,9 +97,11 @@ def of_mlflow(project: Path) -> dict[str, str]:
 @pytest.mark.parametrize("read", [of_wandb, of_tensorboard, of_mlflow], ids=lambda read: read.__name__[3:])
 def test_a_logger_holds_every_option_of_a_run(logged, read):
     """``fit --run=a --logger=wandb``, tensorboard and mlflow, and what each has as parameters of the run."""
-    held = read(logged(read.__name__[3:]))
+    project = logged(read.__name__[3:])
+    held = read(project)
 
     assert {name: held.get(name) for name in OPTIONS} == OPTIONS
+    assert held["fingerprint"] == read_json(project / "runs" / "a" / "run.json")["fingerprint"]
 
 
 def test_a_resumed_run_keeps_the_parameters_that_mlflow_has(logged):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from torch.utils.data import TensorDataset
 
 from {{ cookiecutter.__package }}.runtime.data import BatchSampler, class_weights, gathered, held_out, shuffled
@@ -37,6 +38,14 @@ def test_ranks_train_on_equally_many_whole_batches(world_size) -> None:
         assert [len(batch) for batch in batches] == [8] * (100 // (8 * world_size))
         seen += torch.cat(list(batches)).tolist()
     assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize(("overfit_batches", "shuffles"), [(0, True), (2, False)])
+def test_batches_that_are_overfitted_are_the_same_in_each_epoch(overfit_batches, shuffles) -> None:
+    trainer = Trainer(accelerator="cpu", devices=1, overfit_batches=overfit_batches, logger=False)
+    dataset = TensorDataset(torch.arange(100))
+    batches = gathered(dataset, torch.arange(100), 8, train=True, trainer=trainer)
+    assert (next(iter(batches))[0].tolist() != list(range(8))) == shuffles
 
 
 LABELS = np.array([0] * 70 + [1] * 20 + [2] * 10)

@@ -12,6 +12,7 @@ def check(monkeypatch: pytest.MonkeyPatch, device: str, **options: Any) -> str:
     monkeypatch.setattr(hardware.CUDAAccelerator, "is_available", lambda: device == "gpu")
     monkeypatch.setattr(hardware.MPSAccelerator, "is_available", lambda: device == "mps")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: 3)
     usual = {"accelerator": "auto", "strategy": "auto", "precision": "32-true", "devices": "auto", "num_nodes": 1}
     return hardware.check(usual | {"sync_batchnorm": False} | options)
 
@@ -32,7 +33,8 @@ def test_the_device_that_is_there_is_chosen(device, monkeypatch) -> None:
         ("gpu", {"strategy": "fsdp", "precision": "64-true"}, "trainer.precision is 64-true, and the device is gpu"),
         ("gpu", {"devices": 3}, "trainer.devices is 3, and the device is gpu: here it must be 1 to 2"),
         ("cpu", {"accelerator": "gpu"}, "trainer.accelerator is gpu, but no such device was found"),
-        ("cpu", {"devices": 0}, "trainer.devices is 0, and the device is cpu: here it must be 1 to "),
+        ("cpu", {"devices": 0}, "trainer.devices is 0, and the device is cpu: here it must be 1 to 12."),
+        ("cpu", {"devices": 13}, "trainer.devices is 13, and the device is cpu: here it must be 1 to 12."),
         ("cpu", {"sync_batchnorm": True}, "trainer.sync_batchnorm is True, and the device is cpu"),
         ("cpu", {"num_nodes": 4}, "trainer.num_nodes is 4, but nothing started this process on several machines"),
     ],

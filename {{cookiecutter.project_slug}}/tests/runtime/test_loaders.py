@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from toy import ToyData
 from written import assert_same, record
 
+from {{ cookiecutter.__package }}.runtime.loaders import ExactLoaders, Iterated
 from {{ cookiecutter.__package }}.runtime.randomness import generators, seed_of
 
 
@@ -41,11 +43,8 @@ class Position:
         self.next = 0
         self.read: list[int] = []
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
     def __iter__(self) -> Iterator[list[Tensor]]:
-        for number in range(self.next % len(self), len(self)):
+        for number in range(self.next % len(self.batches), len(self.batches)):
             self.next = number + 1
             self.read.append(self.next)
             yield self.batches[number]
@@ -57,12 +56,20 @@ class Position:
         self.next = state["next"]
 
 
-def test_a_loader_that_keeps_its_position_goes_on_from_there(run, interrupt) -> None:
+class PositionOfSix(Position):
+    """With a length, no batch is read ahead of the one that is trained."""
+
+    def __len__(self) -> int:
+        return 6
+
+
+@pytest.mark.parametrize("kind", [Position, PositionOfSix])
+def test_a_loader_that_keeps_its_position_goes_on_from_there(kind, run, interrupt) -> None:
     made = []
 
     class PositionData(ToyData):
         def train_dataloader(self) -> Position:
-            made.append(Position(list(super().train_dataloader())))
+            made.append(kind(list(super().train_dataloader())))
             return made[-1]
 
     assert run("fit", "--run", "whole", data=PositionData) == 0
@@ -114,6 +121,17 @@ def test_generators_that_a_data_set_holds_are_found(kind) -> None:
     subset = torch.utils.data.Subset(dataset, [0, 1])
     assert [id(one) for one in generators(subset)] == [id(found)]
     assert generators(torch.utils.data.Subset(Lookup(), [0])) == []
+
+
+def test_each_process_has_random_numbers_of_its_own() -> None:
+    keys = set()
+    for rank in (0, 1):
+        exact = ExactLoaders(seed=1)
+        exact.trainer = SimpleNamespace(global_rank=rank)
+        loader = Iterated([], exact, train=True, stateful=False)
+        loader.key = (1, 0, 0, 0, 0)
+        keys.add(loader.rank_key)
+    assert len(keys) == 2
 
 
 def test_the_seed_of_a_batch_is_the_same_in_every_process() -> None:

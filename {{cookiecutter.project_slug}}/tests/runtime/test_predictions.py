@@ -51,6 +51,13 @@ def test_probabilities_without_class_names_are_numbered() -> None:
     assert (header, body) == (["probabilities_0", "probabilities_1"], [[0.25, 0.75]])
 
 
+def test_text_that_a_spreadsheet_would_execute_is_quoted() -> None:
+    for cell in ("=a", "+a", "-a", "@a"):
+        assert predictions.harmless(cell) == f"'{cell}"
+    for cell in ("a=b", "-1.5", "+2", -3.0):
+        assert predictions.harmless(cell) == cell
+
+
 def test_what_is_no_column_is_refused() -> None:
     with pytest.raises(UserError, match=r"Toy\.predict_step returns prediction as str\. Return a tensor with one row"):
         predictions.join(["text"], "Toy")

@@ -2,6 +2,7 @@ import os
 import random
 import shutil
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
 from toy import Toy, ToyData
-from written import assert_same, record, rows
+from written import assert_same, last_checkpoint, record, rows
 
-from {{ cookiecutter.__package }}.runtime import runs
+from {{ cookiecutter.__package }}.runtime import checkpoints, runs
+from {{ cookiecutter.__package }}.runtime.errors import UserError
 
 
 class Noise(Dataset):
@@ -64,6 +66,36 @@ def test_an_interrupted_run_ends_like_one_that_was_not(options, run, interrupt, 
     assert len(rows("stopped")) < len(rows("whole"))
     assert run("fit", *options, "--resume") == 0
     assert_same("stopped", "whole")
+
+
+class Plateau(Toy):
+    """The learning rate is halved after each epoch with a lower loss."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
+
+
+def test_an_interrupted_epoch_counts_its_validations_and_ends_with_its_schedule(run, interrupt) -> None:
+    options = ("--trainer.val_check_interval", "3", "--trainer.max_epochs", "2")
+    assert run("fit", "--run", "whole", *options, module=Plateau) == 0
+    interrupt("stopped", *options, module=Plateau)  # when a validation has just been
+    assert run("fit", "--resume", module=Plateau) == 0
+    assert_same("stopped", "whole")
+    ours, theirs = last_checkpoint("stopped"), last_checkpoint("whole")
+    assert [ours[key] for key in ("loops", "lr_schedulers")] == [theirs[key] for key in ("loops", "lr_schedulers")]
+
+
+def test_the_state_is_saved_every_so_many_steps(run) -> None:
+    saved = []
+
+    class Watched(Toy):
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            saved.append(checkpoint["global_step"])
+
+    assert run("fit", "--save_every_n_steps", "4", "--trainer.max_epochs", "2", module=Watched) == 0
+    assert set(saved) == {0, 4, 8} | {6, 12}  # an epoch has 6
 
 
 def test_a_run_is_not_interrupted_between_gradients_that_are_summed(run, interrupt) -> None:
@@ -159,6 +191,34 @@ def test_a_finished_run_may_train_longer(run, have) -> None:
     assert record("a")["epochs"] == 4
     trained = [[row["train/loss"] for row in rows(name) if row["train/loss"]] for name in ("a", "whole")]
     assert trained[0] == trained[1]
+
+
+def test_a_checkpoint_with_one_bit_that_is_wrong_is_refused(tmp_path) -> None:
+    file = tmp_path / "a.ckpt"
+    torch.save(torch.zeros(1000), file)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.ckpt can't be read: .* is damaged"):
+        checkpoints.read(file)
+
+
+def test_what_a_process_has_left_that_was_killed_while_it_wrote_is_removed(run, have) -> None:
+    have("interrupted", "a")
+    left = [Path("runs/a/checkpoints/.last.ckpt.0.tmp"), Path("runs/a/.run.json.0.tmp")]
+    for file in left:
+        file.touch()
+    assert run("fit", "--resume") == 0
+    assert not any(file.exists() for file in left)
+
+
+def test_a_run_is_not_resumed_by_another_number_of_processes(run, have, capsys) -> None:
+    have("interrupted", "a")
+    content = last_checkpoint("a")
+    content["callbacks"]["ExactResume"]["world_size"] = 2
+    torch.save(content, "runs/a/checkpoints/last.ckpt")
+    assert run("fit", "--resume") == 1
+    assert "the run was trained by 2 processes, and now there are 1. A resumed run" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_passed_over(run, have, own_folder, capsys) -> None:

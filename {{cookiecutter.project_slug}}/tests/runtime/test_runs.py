@@ -1,12 +1,14 @@
 import json
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from written import last_checkpoint, record
 
-from {{ cookiecutter.__package }}.runtime import changes, runs
+from {{ cookiecutter.__package }}.runtime import changes, ranks, runs
 from {{ cookiecutter.__package }}.runtime.errors import UserError
 
 
@@ -79,6 +81,15 @@ def test_evaluation_takes_the_best_checkpoint_of_the_newest_run(run, have) -> No
     assert Path("runs/b/validate.json").is_file()
 
 
+def test_values_that_each_process_measured_for_itself_are_averaged(run, have, monkeypatch, capsys) -> None:
+    have("finished", "a")
+    measured = record("a", "test.json")["test/loss"]
+    monkeypatch.setattr(ranks, "gathered", lambda of, world_size: [of, {name: of[name] + 1 for name in of}])
+    assert run("test") == 0
+    assert record("a", "test.json")["test/loss"] == pytest.approx(measured + 0.5)
+    assert "test/loss: each process logged its own value, and this is their mean." in capsys.readouterr().out
+
+
 def test_a_checkpoint_is_evaluated_by_its_path(run, have) -> None:
     have("finished", "a")
     assert run("test", "--ckpt_path", "runs/a/checkpoints/last.ckpt") == 0
@@ -130,4 +141,38 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path) -> None:
     with pytest.raises(UnicodeEncodeError):
         runs.write_whole(file, "new \ud800")
     assert file.read_text() == "old"
+    with file.open() as reader:
+        if os.name == "posix":  # Windows lets no file be replaced that is read
+            runs.write_whole(file, "new")
+        assert reader.read() == "old"
     assert list(tmp_path.glob("*a.txt*")) == [file]
+
+
+def test_bytes_are_on_the_disk_before_a_file_gets_its_name(tmp_path, monkeypatch) -> None:
+    called = []
+
+    def noted(name: str) -> None:
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *arguments: (called.append(name), original(*arguments)))
+
+    noted("fsync")
+    noted("replace")
+    runs.write_whole(tmp_path / "a", b"a")
+    assert called == ["fsync", "replace"]
+
+
+def test_two_processes_of_the_same_id_write_to_two_temporary_files(tmp_path, monkeypatch) -> None:
+    """As in two containers that share the folder."""
+    file, written = tmp_path / "a.txt", []
+
+    def replace(temporary: Path, target: Path, replace: Any = os.replace) -> None:
+        written.append(temporary)
+        if len(written) == 1:
+            runs.write_whole(file, "of the other one")
+        replace(temporary, target)
+
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "replace", replace)
+    runs.write_whole(file, "own")
+    assert len(set(written)) == 2
+    assert file.read_text() == "own"

@@ -22,6 +22,7 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_the_end() -> None:
     assert rate[:10] == sorted(rate[:10])
     assert rate[9:] == sorted(rate[9:], reverse=True)
     assert rate[100] == pytest.approx(0.2)  # 0.1 of the peak
+    assert rates(41, warmup_steps=20, total_steps=100)[40] == pytest.approx((2 + 2**0.5) / 2)  # as a cosine falls
 
 
 def test_warm_up_takes_at_most_a_fifth_of_the_run() -> None:

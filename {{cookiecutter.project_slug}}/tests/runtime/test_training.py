@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,6 +7,8 @@ import pytorch_lightning as pl
 import torch
 from toy import Toy, ToyData
 from written import assert_same, record, rows
+
+from {{ cookiecutter.__package }}.runtime import callbacks, runs
 
 
 def test_training_learns(run, capsys) -> None:
@@ -29,6 +32,21 @@ def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
     assert known["best_score"] == min(float(row["val/loss"]) for row in rows("a") if row["val/loss"])
     assert known["train_items"] == 3 * 48
     assert {name for name in rows("a")[0] if "/" in name} == {"train/loss", "val/loss", "test/loss"}
+
+
+def test_items_of_all_processes_are_counted_and_the_seconds_without_those_of_validation(tmp_path, monkeypatch) -> None:
+    clock = iter([0.0, 10.0, 40.0, 45.0])
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
+    two = SimpleNamespace(reduce=lambda items, reduce_op: {"sum": 2 * items}[reduce_op])
+    trainer: Any = SimpleNamespace(strategy=two, is_global_zero=True, current_epoch=0)
+    throughput = callbacks.Throughput(runs.Run(tmp_path))
+    throughput.on_train_epoch_start(trainer, Toy())
+    throughput.on_train_batch_end(trainer, Toy(), None, [torch.zeros(8, 4)], 0)
+    throughput.on_validation_start(trainer, Toy())
+    throughput.on_validation_end(trainer, Toy())
+    throughput.on_train_epoch_end(trainer, Toy())
+    known = runs.Run(tmp_path).record
+    assert (known["epochs"], known["train_items"], known["train_seconds"]) == (1, 2 * 8, 15.0)
 
 
 def test_a_run_s_configuration_repeats_it(run, have) -> None:

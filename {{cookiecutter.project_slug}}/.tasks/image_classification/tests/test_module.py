@@ -3,7 +3,9 @@ from typing import Any, cast
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.module import ImageClassifier
@@ -53,6 +55,13 @@ def test_exported_module_maps_pixels_to_the_probabilities_of_the_model() -> None
         expected = model(data.normalize(pixels)).softmax(dim=1)
         assert (model.exported()(pixels) - expected).abs().max() < 1e-6
     assert model.exported().facts == data.facts
+
+
+def test_a_metric_is_that_of_all_images_though_the_last_batch_is_smaller() -> None:
+    model, images, labels = classifier(), torch.rand(5, 1, 8, 8), torch.arange(5)
+    loader = DataLoader(TensorDataset(images, labels), batch_size=4)
+    [found] = Trainer(accelerator="cpu", devices=1, logger=False).validate(model, loader, verbose=False)
+    assert found["val/loss"] == pytest.approx(F.cross_entropy(model.eval()(images), labels).item(), rel=1e-5)
 
 
 def test_labels_are_smoothed_in_training() -> None:

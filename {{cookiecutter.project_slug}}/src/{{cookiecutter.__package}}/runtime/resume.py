@@ -137,9 +137,9 @@ class ExactResume(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         signals.defer()
-        if self.folder and trainer.is_global_zero:
-            for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-                leftover.unlink(missing_ok=True)
+        if self.run and trainer.is_global_zero:
+            for half_written in (*self.run.checkpoints.glob(".*.tmp"), *self.run.folder.glob(".run.json.*.tmp")):
+                half_written.unlink(missing_ok=True)
         if trainer.world_size > 1:
             # messages between CPUs: a GPU would have to be waited for
             self._agreement = torch.distributed.new_group(backend="gloo")
@@ -190,7 +190,7 @@ class ExactResume(Callback):
             for optimizer, lrs in zip(trainer.optimizers, rates, strict=True):  # a new schedule has set its first ones
                 for group, lr in zip(optimizer.param_groups, lrs, strict=True):
                     group["lr"] = lr
-        fit_loop._restarting = False  # else this epoch's end would leave out the schedules that step by epochs
+        fit_loop._restarting = False  # else this epoch's end would leave out the schedules that follow a metric
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
