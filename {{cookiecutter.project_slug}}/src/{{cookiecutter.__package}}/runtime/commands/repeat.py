@@ -149,7 +149,6 @@ class Repeat(Results):
     """
 
     def __init__(self, folder: Path, options: argparse.Namespace, base: dict[str, Any], fit: Any) -> None:
-        super().__init__(folder)
         self._fit, self.folds, self.tables = fit, options.folds, list[tuple[str, str]]()
         self.runs: dict[str, list[str]] = {}
         first = base["seed_everything"] if type(base["seed_everything"]) is int else 0
@@ -159,17 +158,18 @@ class Repeat(Results):
             self.runs[f"fold-{i}"] = trials.arguments(values)
         for seed in range(first, first + (options.seeds or 0)):
             self.runs[f"seed-{seed}"] = trials.arguments({"seed_everything": seed})
+        names = {f"{folder.name}-{stem}" for stem in (*self.runs, "final")}
+        taken = [*folder.glob("config.yaml"), *folder.glob("trials.log")]
+        taken += [path for path in folder.parent.glob(f"{folder.name}-*") if path.name in names]
+        super().__init__(folder)  # after that look: the record is older than the runs of this repeat
+        if taken and not self.record:
+            raise UserError(f"{taken[0]} is there, and is no run of this repeat. Choose another name: repeat NAME")
         self.against = self._other(options.against) if options.against else None
-        with trials.made(folder), FileLock(folder / "begin.lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        now = trials.fixed(base, folds=options.folds)
+        with FileLock(folder / "begin.lock"):
             super().__init__(folder)
-            now = trials.fixed(base, folds=options.folds)
             if not self.record:
-                names = {f"{folder.name}-{stem}" for stem in (*self.runs, "final")}
-                taken = [*folder.glob("config.yaml"), *folder.glob("trials.log")]
-                taken += [path for path in folder.parent.iterdir() if path.name in names]
-                if taken:
-                    there = f"{taken[0]} is there, and is no run of this repeat."
-                    raise UserError(f"{there} Choose another name: repeat NAME")
                 self.update(begun=now)
         trials.compare("repeat", folder.name, self.record["begun"], now)
 

@@ -97,9 +97,13 @@ class Sweep:
 
     def __init__(self, folder: Path, space: Space, options: dict[str, Any], fit: Callable[..., Any]) -> None:
         self.folder, self.space, self._fit = folder, space, fit
+        runs = [*folder.glob("config.yaml"), *folder.parent.glob(f"{folder.name}-[0-9]*")]
+        if runs and not (folder / "trials.log").exists():  # which is older than the trials of this sweep
+            raise UserError(f"{runs[0]} is there, and is no trial of this sweep. Choose another name: sweep NAME")
+        folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(folder / "sweep.lock")  # held while the journal is written, and while a trial is taken
         now = trials.fixed(options, **space.space, metric=space.metric, direction=space.direction)
-        with trials.made(folder), self.lock:
+        with self.lock:
             file = folder / "trials.log"
             file.touch()
             os.truncate(file, file.read_bytes().rfind(b"\n") + 1)  # what a full disk has cut short
@@ -112,9 +116,6 @@ class Sweep:
                 load_if_exists=True,
             )
             begun = self.study.user_attrs.get("begun")
-            runs = [*folder.glob("config.yaml"), *folder.parent.glob(f"{folder.name}-[0-9]*")]
-            if begun is None and runs:
-                raise UserError(f"{runs[0]} is there, and is no trial of this sweep. Choose another name: sweep NAME")
             self.study.set_user_attr("begun", begun := begun or now)
         trials.compare("sweep", folder.name, begun, now)
 

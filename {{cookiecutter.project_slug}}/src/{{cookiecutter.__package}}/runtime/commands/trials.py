@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,19 +49,6 @@ def resumable(command: str, args: list[str]) -> Iterator[None]:
         yield
     except signals.Stopped as stop:
         print(f"stopped by {stop.name}; to go on: {PROGRAM} {command} {shlex.join(args)}", file=sys.stderr)
-        raise
-
-
-@contextmanager
-def made(folder: Path) -> Iterator[None]:
-    """Make the folder of the results; where what begins in it is refused, nothing of it is left."""
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except UserError:
-        if new:
-            shutil.rmtree(folder)
         raise
 
 
