@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 from toy import Toy, ToyData
 from written import record
 
-from {{ cookiecutter.__package }}.runtime import memory
+from {{ cookiecutter.__package }}.runtime import errors, memory
+from {{ cookiecutter.__package }}.runtime.errors import UserError
 
 
 class Large(Toy):
@@ -124,6 +125,17 @@ def test_on_a_cpu_no_size_is_searched(run, capsys) -> None:
         "error: --data.batch_size auto is refused: a cpu takes memory from the whole machine, which comes to a halt"
         " before a batch is too large. Give a number.\n"
     )
+
+
+def test_lightning_s_own_finder_of_a_size_that_is_larger_than_the_data_names_what_ends_it_sooner() -> None:
+    code = compile("raise error", "pytorch_lightning/tuner/batch_size_scaling.py", "exec")
+    with pytest.raises(UserError) as raised:
+        exec(code, {"error": UserError("data.batch_size is 64.")})
+    assert errors.message(raised.value) == (
+        "data.batch_size is 64. BatchSizeFinder came to this size: end it sooner by its max_trials, or give"
+        " --data.batch_size auto."
+    )
+    assert errors.message(UserError("data.batch_size is 64.")) == "data.batch_size is 64."
 
 
 def test_lightning_s_own_finder_of_a_rate_is_refused(run, capsys) -> None:

@@ -29,13 +29,14 @@ def test_checkpoint_and_early_stopping_have_options(run) -> None:
     assert checkpoints("a") == ["epoch=000-step=6.ckpt", "epoch=001-step=12.ckpt"]
 
 
-@pytest.mark.parametrize("text", ["early_stopping: null", "early_stopping:\n  monitor: null"])
+@pytest.mark.parametrize("text", ["early_stopping: null", "early_stopping:\n  monitor: null", "{}"])
 def test_null_turns_early_stopping_off(text, run) -> None:
     with_blocks(checkpoint={"monitor": "val/loss"}, early_stopping={"monitor": "val/loss", "min_delta": 100.0})
     Path("on.yaml").write_text("early_stopping:\n  patience: 1\n")
     Path("off.yaml").write_text(text)
     assert run("fit", "--run", "on", "-c", "on.yaml") == 0
-    assert run("fit", "--run", "off", "-c", "on.yaml", "-c", "off.yaml") == 0
+    option = ["--early_stopping", "null"] if text == "{}" else []
+    assert run("fit", "--run", "off", "-c", "on.yaml", "-c", "off.yaml", *option) == 0
     assert (record("on")["epochs"], record("off")["epochs"]) == (2, 3)
 
 

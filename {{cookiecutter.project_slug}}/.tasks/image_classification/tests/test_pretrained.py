@@ -1,3 +1,4 @@
+import importlib
 import importlib.util
 import re
 import urllib.request
@@ -103,3 +104,5 @@ def test_without_a_network_the_weights_are_refused_within_seconds(monkeypatch, t
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"can't be downloaded .* Name a file with --model.network.init_args.weights"):
         pretrained(name=name, weights="default").load_weights()
+    if name != SMALL:
+        assert importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE is False

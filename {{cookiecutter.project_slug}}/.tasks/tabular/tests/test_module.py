@@ -25,11 +25,17 @@ def test_network_maps_numbers_and_words_of_any_count(num_numbers, sizes, num_out
     network = TableNet(num_numbers, sizes, num_outputs)
     numbers, words = torch.randn(16, num_numbers), torch.randint(0, 2, (16, len(sizes)))
     outputs = network(numbers, words)
-    assert outputs.shape == (16, num_outputs)
+    assert outputs.shape == (16 * 8, num_outputs)  # each of 8 members learns by itself
     outputs.square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.count_nonzero() > 0, name
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    members = network(numbers, words).view(16, 8, num_outputs)
+    assert members.std(dim=1).min() > 0  # they differ, and their mean counts
+    torch.testing.assert_close(network.eval()(numbers, words), members.mean(dim=1))
 
 
 def test_weights_of_the_classes_are_in_the_loss_of_training_alone() -> None:

@@ -30,7 +30,10 @@ def message(error: Exception) -> str | None:
         error = error.__cause__
     text = str(error).strip()
     if isinstance(error, UserError):  # raised in a process that loads batches, it comes with the traceback of that one
-        return re.split(r"^[\w.]+\.UserError: ", text, flags=re.MULTILINE)[-1]
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+        sought = any(file.endswith("batch_size_scaling.py") for file in files)
+        end = " BatchSizeFinder came to this size: end it sooner by its max_trials, or give --data.batch_size auto."
+        return re.split(r"^[\w.]+\.UserError: ", text, flags=re.MULTILINE)[-1] + end * sought
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename} can't be used: {error.strerror}."
     if text.startswith("DataLoader worker (pid"):

@@ -24,6 +24,8 @@ from . import interpolation
 from .commands import NAMED, PROGRAM
 from .errors import Mistake, UserError, reason
 
+_OFF = re.compile(rf"(?<![^\0])(--(?:{'|'.join(NAMED)}))[=\0]null(?![^\0])")  # in arguments with \0 between them
+
 
 def parser_message(message: str, options: Iterable[str]) -> str:
     """Condense an error of the command-line parser to at most four lines.
@@ -116,6 +118,8 @@ class Parser(LightningArgumentParser):
         self.texts: dict[interpolation.Path, str] = {}  # with ${, by the places of their options
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> Namespace:
+        if args:  # `--early_stopping null`, which jsonargparse would take for a file
+            args = _OFF.sub(r"\1.monitor=null", "\0".join(args)).split("\0")
         for option, value in pairwise(["", *(args or ())]):
             file = value if option in ("-c", "--config") else value.partition("--config=")[2]
             with suppress(OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):  # which are told below

@@ -6,8 +6,10 @@ import re
 import socket
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -170,17 +172,18 @@ def _downloaded(network: Pretrained) -> dict[str, Tensor]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)  # seconds
     try:
-        if not network.name.startswith("torchvision/"):
-            require("pretrained", "timm")
-            from huggingface_hub import constants  # pyright: ignore[reportMissingImports]
+        with ExitStack() as restored:
+            if not network.name.startswith("torchvision/"):
+                require("pretrained", "timm")
+                from huggingface_hub import constants  # pyright: ignore[reportMissingImports]
 
-            try:
-                urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-            except urllib.error.HTTPError:
-                pass  # it answers
-            except OSError:
-                constants.HF_HUB_OFFLINE = True  # else it tries for a minute, even for what is in the cache
-        return network._build(pretrained=True)[0].state_dict()
+                try:
+                    urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
+                except urllib.error.HTTPError:
+                    pass  # it answers
+                except OSError:  # else it tries for a minute, even for what is in the cache
+                    restored.enter_context(patch.object(constants, "HF_HUB_OFFLINE", True))
+            return network._build(pretrained=True)[0].state_dict()
     except UserError:
         raise
     except Exception as error:

@@ -84,7 +84,8 @@ class TableModel(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         numbers, words, targets = batch  # (B, num_numbers) float, (B, W) int64, (B,)
-        loss = self.loss(self(numbers, words), targets, self.loss_weights)
+        outputs = self(numbers, words)  # of each row, or of each member of an ensemble for each row
+        loss = self.loss(outputs, targets.repeat_interleave(len(outputs) // len(targets)), self.loss_weights)
         whole_epoch: Any = {"on_step": False, "on_epoch": True, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, batch_size=len(targets), **whole_epoch)
         return loss

@@ -46,7 +46,10 @@ class Standardize(nn.Module):
 
 
 class TableNet(nn.Module):
-    """Residual network with an embedding of each word, beside a linear model whose outputs are added.
+    """Residual networks with an embedding of each word, beside a linear model whose outputs are added.
+
+    The networks share their weights but for factors of the features, which begin as signs, and the last layer
+    (https://arxiv.org/abs/2410.24210, TabM-mini). In training each has its own outputs; otherwise they are averaged.
 
     Args:
         num_numbers: Numbers of a row.
@@ -56,6 +59,7 @@ class TableNet(nn.Module):
         num_blocks: Number of residual blocks.
         embedding_size: Numbers that stand for a word.
         dropout: Fraction of units zeroed in each block, 0 to 1.
+        members: Number of networks.
     """
 
     def __init__(
@@ -63,10 +67,11 @@ class TableNet(nn.Module):
         num_numbers: int,
         vocabulary_sizes: list[int],
         num_outputs: int,
-        width: int = 64,
+        width: int = 32,
         num_blocks: int = 2,
         embedding_size: int = 4,
         dropout: float = 0.2,
+        members: int = 8,
     ) -> None:
         super().__init__()
         first_words = torch.tensor([0, *vocabulary_sizes[:-1]]).cumsum(0)[: len(vocabulary_sizes)]
@@ -74,19 +79,22 @@ class TableNet(nn.Module):
         self.embedding = nn.Embedding(sum(vocabulary_sizes), embedding_size) if vocabulary_sizes else None
         num_features = num_numbers + embedding_size * len(vocabulary_sizes)
         self.linear = nn.Linear(num_features, num_outputs)
+        self.factors = nn.Parameter(torch.randint(0, 2, (members, num_features)) * 2.0 - 1)
         self.first = nn.Linear(num_features, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout))
             for _ in range(num_blocks)
         )
-        self.last = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, num_outputs))
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.ReLU())
+        self.heads = nn.Parameter((torch.rand(members, width, num_outputs) * 2 - 1) / width**0.5)
 
     def forward(self, numbers: Tensor, words: Tensor) -> Tensor:
-        """Map numbers ``(B, num_numbers)`` and words ``(B, W)`` to ``(B, num_outputs)``."""
+        """Map numbers ``(B, num_numbers)`` and words ``(B, W)`` to ``(B, num_outputs)``, in training to B * members."""
         features = numbers
         if self.embedding is not None:
             features = torch.cat([numbers, self.embedding(words + self.first_words).flatten(1)], dim=1)
-        hidden = self.first(features)  # (B, width)
+        hidden = self.first(features.unsqueeze(1) * self.factors)  # (B, members, width)
         for block in self.blocks:
             hidden = hidden + block(hidden)
-        return self.linear(features) + self.last(hidden)
+        outputs = self.linear(features).unsqueeze(1) + torch.einsum("bmw,mwo->bmo", self.last(hidden), self.heads)
+        return outputs.flatten(0, 1) if self.training else outputs.mean(dim=1)

@@ -32,7 +32,8 @@ AROUND = 5  # steps before and after one, over which its loss is averaged
 PAGE = (
     '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>lr_find</title><style>'
     ".s0{stroke:#0072b2}.m0{fill:#0072b2}.s1{stroke:#d55e00}.m1{fill:#d55e00}.s2{stroke:#009e73}.m2{fill:#009e73}"
-    ".line,.axis{fill:none}.axis,.grid{stroke:#999}.line{stroke-width:2}svg{font:14px system-ui;width:100%}</style>"
+    ".line,.axis{fill:none}.axis,.grid{stroke:#999}.line{stroke-width:2}"
+    "body{max-width:60em;margin:auto}svg{font:14px system-ui;width:100%}</style>"
 )
 
 

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import shlex
-import sys
 import time
 from contextlib import redirect_stdout
 from functools import partial
@@ -18,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .. import charts, signals
+from .. import charts
 from ..contract import Contract
 from ..errors import UserError, message
 from ..runs import Run, check_name, write_whole
@@ -36,7 +33,6 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         UserError: An option or the folder can't be used, or a run fails.
     """
     name, options, fit = _parse(args)
-    check_name("NAME", name)
     trials.refuse("repeat", fit, trials.OF_A_RUN, f"it names its runs itself, {name}-seed-0 and so on")
     if options.folds:
         trials.refuse("repeat", fit, {"--data.fold", "--data.num_folds"}, "it gives each run a fold of its own")
@@ -45,15 +41,12 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
                 f"{data_class.__name__ if data_class else 'a project without a data module'} knows no folds. Add to the"
                 " data module's __init__ the arguments fold and num_folds; docs/own-code.md says what they do."
             )
-    # a line for each run takes the place of a summary of its model
-    logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.WARNING)
     base = trials.options(module_class, data_class, fit)
     if base["trainer.fast_dev_run"]:
         raise UserError("--trainer.fast_dev_run keeps no run, so there is nothing to repeat. Leave it out.")
     folder = Path(base["trainer.default_root_dir"] or "runs") / name
-    try:
+    with trials.resumable("repeat", args):
         repeat = Repeat(folder, options, base, partial(trials.train, module_class, data_class, fit))
-        other = repeat.other(options.against) if options.against else None
         repeat.work(repeat.runs)
         with FileLock(folder / "repeat.lock"):  # of several processes, one after the other comes to the end
             repeat.show()
@@ -62,12 +55,9 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
                 ends.write_out_of_fold()
                 ends.test(options.final or FINAL[0])
             repeat.update(runs=[*repeat.runs])
-            if other:
-                repeat.compare(other)
+            if repeat.against:
+                repeat.compare(repeat.against)
             repeat.write_page()
-    except signals.Stopped as stop:
-        print(f"stopped by {stop.name}; to go on: {PROGRAM} repeat {shlex.join(args)}", file=sys.stderr)
-        return int(stop.code or 1)
     return 0
 
 
@@ -88,8 +78,7 @@ def _parse(args: list[str]) -> tuple[str, argparse.Namespace, list[str]]:
     final = "tested after the folds: their ensemble (default), a refit on all training data, or none"
     parser.add_argument("--final", metavar="WHAT", help=final)
     parser.add_argument("--against", metavar="NAME", help="compare with another repeat, run by run")
-    named = bool(args) and not args[0].startswith("-")  # a later one could be the value of an option of fit
-    options, fit = parser.parse_known_args(args[named:])
+    name, options, fit = trials.parsed("repeat", parser, args)
     if (options.seeds is None) == (options.folds is None):
         raise UserError("repeat takes either --seeds N or --folds K, such as: repeat --seeds 5")
     for option in ("seeds", "folds"):
@@ -99,7 +88,7 @@ def _parse(args: list[str]) -> tuple[str, argparse.Namespace, list[str]]:
         raise UserError(f"--final is {options.final!r}; it must be one of {', '.join(FINAL)}.")
     if options.final and options.seeds:
         raise UserError("--final is an option of --folds; with --seeds each run is tested itself.")
-    return (args[0] if named else "repeat"), options, fit
+    return name, options, fit
 
 
 class Results:
@@ -151,14 +140,15 @@ class Repeat(Results):
 
     Attributes:
         runs: The options of each run, by the end of its name.
+        against: The repeat to compare with, if there is one.
         tables: Titles and tables of the page.
 
     Raises:
-        UserError: Another repeat of this name was begun, or runs of these names are there already.
+        UserError: Another repeat of this name was begun, runs of these names are there already, or that to compare
+            with is not.
     """
 
     def __init__(self, folder: Path, options: argparse.Namespace, base: dict[str, Any], fit: Any) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._fit, self.folds, self.tables = fit, options.folds, list[tuple[str, str]]()
         self.runs: dict[str, list[str]] = {}
         first = base["seed_everything"] if type(base["seed_everything"]) is int else 0
@@ -168,16 +158,18 @@ class Repeat(Results):
             self.runs[f"fold-{i}"] = trials.arguments(values)
         for seed in range(first, first + (options.seeds or 0)):
             self.runs[f"seed-{seed}"] = trials.arguments({"seed_everything": seed})
+        names = {f"{folder.name}-{stem}" for stem in (*self.runs, "final")}
+        taken = [*folder.glob("config.yaml"), *folder.glob("trials.log")]
+        taken += [path for path in folder.parent.glob(f"{folder.name}-*") if path.name in names]
+        super().__init__(folder)  # after that look: the record is older than the runs of this repeat
+        if taken and not self.record:
+            raise UserError(f"{taken[0]} is there, and is no run of this repeat. Choose another name: repeat NAME")
+        self.against = self._other(options.against) if options.against else None
+        folder.mkdir(parents=True, exist_ok=True)
+        now = trials.fixed(base, folds=options.folds)
         with FileLock(folder / "begin.lock"):
             super().__init__(folder)
-            now = trials.fixed(base, folds=options.folds)
             if not self.record:
-                names = {f"{folder.name}-{stem}" for stem in (*self.runs, "final")}
-                taken = [*folder.glob("config.yaml"), *folder.glob("trials.log")]
-                taken += [path for path in folder.parent.iterdir() if path.name in names]
-                if taken:
-                    there = f"{taken[0]} is there, and is no run of this repeat."
-                    raise UserError(f"{there} Choose another name: repeat NAME")
                 self.update(begun=now)
         trials.compare("repeat", folder.name, self.record["begun"], now)
 
@@ -239,7 +231,7 @@ class Repeat(Results):
         self.tables.append((title, charts.Markup(charts.table(header, rows, "numbers"))))
         print(f"\n{title}\n{as_text(header, rows)}", flush=True)
 
-    def other(self, name: str) -> Results:
+    def _other(self, name: str) -> Results:
         """Find the repeat to compare with.
 
         Raises:

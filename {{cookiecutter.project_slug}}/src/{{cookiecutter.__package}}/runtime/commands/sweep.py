@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import shlex
 import sys
 import time
 import warnings
@@ -26,10 +25,10 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from .. import signals, trainer
+from .. import trainer
 from ..contract import Contract
 from ..errors import DivergedError, UserError, reason
-from ..runs import Run, check_name, write_whole
+from ..runs import Run, write_whole
 from . import PROGRAM, available, brief, trials
 from .sweep_space import Space, optuna, read_space
 
@@ -49,28 +48,23 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         UserError: The search space, an option or the folder can't be used, or trials fail.
     """
     name, options, fit = _parse(args)
-    check_name("NAME", name)
     if options.trials < 1:
         raise UserError(f"--trials is {options.trials}; it must be at least 1.")
     trials.refuse("sweep", fit, trials.OF_A_RUN, f"it names its runs itself, {name}-000 and so on")
     optuna.logging.set_verbosity(logging.WARNING)
-    # a line for each trial takes the place of a summary of its model
-    logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     space = read_space(options.space, Contract(module_class, data_class).headline)
     base: dict[str, Any] = {}
     for values in (*space.samples(), {}):  # a wrong option ends the process with 2
         base = trials.options(module_class, data_class, [*fit, *trials.arguments(values)])
     try:
-        folder = Path(base["trainer.default_root_dir"] or "runs") / name
-        sweep = Sweep(folder, space, base, partial(trials.train, module_class, data_class, fit))
-        sweep.work(options.trials)
-        sweep.conclude()
+        with trials.resumable("sweep", args):
+            folder = Path(base["trainer.default_root_dir"] or "runs") / name
+            sweep = Sweep(folder, space, base, partial(trials.train, module_class, data_class, fit))
+            sweep.work(options.trials)
+            sweep.conclude()
     except (optuna.exceptions.OptunaError, OSError) as error:
         raise UserError(f"the sweep's folder can't be used: {reason(error).rstrip('.')}.") from error
-    except signals.Stopped as stop:
-        print(f"stopped by {stop.name}; to go on: {PROGRAM} sweep {shlex.join(args)}", file=sys.stderr)
-        return int(stop.code or 1)
     return 0
 
 
@@ -85,9 +79,7 @@ def _parse(args: list[str]) -> tuple[str, argparse.Namespace, list[str]]:
     )
     parser.add_argument("--trials", type=int, default=20, help="trials in all (default: 20)")
     parser.add_argument("--space", type=Path, default=Path("configs/sweep.yaml"), help="default: configs/sweep.yaml")
-    named = bool(args) and not args[0].startswith("-")  # a later one could be the value of an option of fit
-    options, fit = parser.parse_known_args(args[named:])
-    return (args[0] if named else "sweep"), options, fit
+    return trials.parsed("sweep", parser, args)
 
 
 class Sweep:
@@ -105,6 +97,9 @@ class Sweep:
 
     def __init__(self, folder: Path, space: Space, options: dict[str, Any], fit: Callable[..., Any]) -> None:
         self.folder, self.space, self._fit = folder, space, fit
+        runs = [*folder.glob("config.yaml"), *folder.parent.glob(f"{folder.name}-[0-9]*")]
+        if runs and not (folder / "trials.log").exists():  # which is older than the trials of this sweep
+            raise UserError(f"{runs[0]} is there, and is no trial of this sweep. Choose another name: sweep NAME")
         folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(folder / "sweep.lock")  # held while the journal is written, and while a trial is taken
         now = trials.fixed(options, **space.space, metric=space.metric, direction=space.direction)
@@ -121,9 +116,6 @@ class Sweep:
                 load_if_exists=True,
             )
             begun = self.study.user_attrs.get("begun")
-            runs = [*folder.glob("config.yaml"), *folder.parent.glob(f"{folder.name}-[0-9]*")]
-            if begun is None and runs:
-                raise UserError(f"{runs[0]} is there, and is no trial of this sweep. Choose another name: sweep NAME")
             self.study.set_user_attr("begun", begun := begun or now)
         trials.compare("sweep", folder.name, begun, now)
 

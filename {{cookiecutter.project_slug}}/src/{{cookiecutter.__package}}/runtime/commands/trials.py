@@ -5,10 +5,14 @@ The system frees a lock when its process dies, and another process then goes on 
 
 from __future__ import annotations
 
+import argparse
 import json
+import logging
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,13 +21,35 @@ import torch
 from filelock import AcquireReturnProxy, FileLock
 from pytorch_lightning.callbacks import Callback
 
-from .. import trainer
+from .. import signals, trainer
 from ..changes import CHANGEABLE, LIMITS
 from ..checkpoints import flat
 from ..cli import RunCLI
 from ..errors import UserError
+from ..runs import check_name
+from . import PROGRAM
 
 OF_A_RUN = {"--run", "--resume", "--ckpt_path"}
+
+
+def parsed(command: str, parser: argparse.ArgumentParser, args: list[str]) -> tuple[str, Any, list[str]]:
+    """Return the name that stands first in ``args``, the command's own options, and those of `fit`."""
+    named = bool(args) and not args[0].startswith("-")  # a later one could be the value of an option of fit
+    options, fit = parser.parse_known_args(args[named:])
+    check_name("NAME", name := args[0] if named else command)
+    # a line for each run takes the place of a summary of its model
+    logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.WARNING)
+    return name, options, fit
+
+
+@contextmanager
+def resumable(command: str, args: list[str]) -> Iterator[None]:
+    """Where a signal ends the process, say how to go on."""
+    try:
+        yield
+    except signals.Stopped as stop:
+        print(f"stopped by {stop.name}; to go on: {PROGRAM} {command} {shlex.join(args)}", file=sys.stderr)
+        raise
 
 
 def refuse(command: str, fit: list[str], names: set[str], why: str) -> None:
