@@ -1,0 +1,239 @@
+"""Images with masks: scenes that are made from the bundled digits, and a folder of your own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .inputs import IMAGE_SUFFIXES, read_image, size_of
+from .runtime.errors import UserError, reason
+
+IGNORED = 255  # stands in masks for a pixel without a class
+LABELS = 64  # of masks without names; more are hardly classes
+MASK_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # formats that keep every number
+KEPT = 2**30  # bytes of images that are kept in memory
+SCENES, TEST_SCENES = 800, 200
+SIZE, DIGITS = 32, 5  # pixels of a scene's side; the digits from 0 on that are there
+
+Shape = tuple[int, int, int]
+
+
+class Pairs(Dataset):
+    """Images with what belongs to each; a batch is gathered in one operation.
+
+    Args:
+        images: Images in memory, ``(N, C, H, W)`` uint8, or files that are read when their batch is due.
+        targets: Their masks ``(N, H, W)`` uint8, or their indices ``(N,)`` int64.
+        shape: Channels, height and width that files are brought to.
+        files: The file of each image; empty where images aren't files.
+    """
+
+    draws_nothing = True  # no random numbers, so batches need no seed
+
+    def __init__(self, images: Tensor | None, targets: Tensor, shape: Shape, files: Sequence[Path] = ()) -> None:
+        self.images, self.targets, self.shape, self.files = images, targets, shape, files
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        targets = self.targets.index_select(0, indices)
+        if self.images is not None:
+            return self.images.index_select(0, indices), targets
+        images = [read_or_refuse(self.files[i], self.shape) for i in indices.tolist()]
+        return torch.from_numpy(np.stack(images)), targets
+
+
+def read_or_refuse(file: Path, shape: Shape) -> np.ndarray:
+    """Read an image, ``(C, H, W)`` uint8.
+
+    Raises:
+        UserError: It can't be read.
+    """
+    try:
+        return read_image(file, shape)
+    except Exception as error:  # decoders raise errors of many types
+        raise UserError(f"{file} can't be read as an image: {reason(error)}. Replace it, or remove it.") from error
+
+
+def is_readable(file: Path, shape: Shape) -> bool:
+    """Whether an image can be read."""
+    try:
+        read_or_refuse(file, shape)
+    except UserError:
+        return False
+    return True
+
+
+def make_scenes(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Make scenes of three to eight digits on a noisy background; those of ``test`` have digits of the test alone.
+
+    Returns:
+        Images ``(N, 1, H, W)`` uint8, and masks ``(N, H, W)`` uint8: 0 is background, and 1 and more are the digits.
+    """
+    with np.load(Path(__file__).with_name("digits.npz")) as arrays:
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+    images, labels = images[labels < DIGITS].astype(float), labels[labels < DIGITS]
+    side, count = images.shape[1], SCENES if part == "train" else TEST_SCENES
+    random = np.random.default_rng(("train", "test").index(part))
+    slope = np.linspace(-0.5, 0.5, SIZE)
+    across, down = random.uniform(-60, 60, (2, count, 1, 1))  # how grey levels change over the scene
+    scenes = 60 + across * slope + down * slope[:, None] + random.normal(0, 12, (count, SIZE, SIZE))
+    masks = np.zeros(scenes.shape, np.uint8)
+    for scene, mask in zip(scenes, masks, strict=True):
+        for _ in range(random.integers(3, 9)):
+            chosen = random.integers(len(images))
+            row, column = random.integers(0, SIZE - side + 1, 2)
+            place = np.s_[row : row + side, column : column + side]
+            if not mask[place].any():  # one that would cover another is left out
+                scene[place] += images[chosen] * random.uniform(0.6, 0.75)
+                mask[place][images[chosen] >= 96] = labels[chosen] + 1
+    return scenes.clip(0, 255).astype(np.uint8)[:, None], masks
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The numbers that stand for classes in masks, in their order, the names, and the number of what has no class."""
+
+    numbers: list[int]
+    names: list[str]
+    ignored: int | None
+
+
+def read_classes(root: Path) -> tuple[list[int], list[str]]:
+    """Read ``classes.txt``, a name in each line from label 0 on, or ``LABEL NAME``; nothing where it is not there.
+
+    Raises:
+        UserError: A label is there twice, or there are too many.
+    """
+    file = root / "classes.txt"
+    if not file.is_file():
+        return [], []
+    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if len(lines) > IGNORED:
+        raise UserError(f"{file} has {len(lines)} classes; at most {IGNORED} are possible.")
+    pairs = [line.partition(" ") for line in lines]
+    if not all(number.isdecimal() and name for number, _, name in pairs):
+        return list(range(len(lines))), lines
+    numbers = [int(number) for number, _, _ in pairs]
+    if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
+        raise UserError(f"{file} has the label {twice[0]} more than once. Give each class a label of its own.")
+    return numbers, [name.strip() for _, _, name in pairs]
+
+
+def find_pairs(root: Path) -> list[tuple[Path, Path]]:
+    """List each image of ``images/`` with its mask, the file of the same name in ``masks/``.
+
+    Raises:
+        UserError: A folder is missing or empty, or an image or a mask is alone.
+    """
+    found = []
+    for name, suffixes in (("images", IMAGE_SUFFIXES), ("masks", IMAGE_SUFFIXES)):
+        folder = root / name
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder} is missing: put your images into {root / 'images'} and a mask of the same name for each, a"
+                f" PNG file, into {root / 'masks'} (--data.root names another folder)."
+            )
+        files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in suffixes and file.name[0] != "."]
+        if not files:
+            raise UserError(f"{folder} has no file that ends in one of {' '.join(suffixes)}.")
+        names = [file.relative_to(folder).with_suffix("") for file in files]
+        for file, other, one, two in zip(files, files[1:], names, names[1:], strict=False):
+            if one == two:
+                raise UserError(f"{file} and {other} have the same name. Rename one of them, or remove it.")
+        found.append(dict(zip(names, files, strict=True)))
+    images, masks = found
+    for here, there, what, other in ((images, masks, "mask", "masks"), (masks, images, "image", "images")):
+        if alone := [name for name in here if name not in there]:
+            more = f", and so have {len(alone) - 1} more" if len(alone) > 1 else ""
+            expected = root / other / f"{alone[0]}.png"
+            raise UserError(f"{here[alone[0]]} has no {what} {expected}{more}. Add what is missing, or remove it.")
+    return [(images[name], masks[name]) for name in images]
+
+
+def read_mask(file: Path) -> np.ndarray:
+    """Read the label of each pixel, ``(H, W)`` int32: the grey level, or of a palette the number of the colour.
+
+    Raises:
+        UserError: The file can't be read, or holds colours, or was compressed with losses.
+    """
+    if file.suffix.lower() not in MASK_SUFFIXES:
+        raise UserError(f"{file} is no PNG file. A mask needs the exact number of each pixel's class: save it as PNG.")
+    try:
+        with Image.open(file) as image:
+            mode, array = image.mode, np.asarray(image)
+    except Exception as error:  # decoders raise errors of many types
+        raise UserError(f"{file} can't be read as a mask: {reason(error)}. Replace it, or remove it.") from error
+    if array.ndim != 2 or mode == "F":
+        raise UserError(
+            f"{file} is a picture of mode {mode}; a mask holds the number of each pixel's class. Save it as a PNG file"
+            " of one channel (mode L, I;16, or P with a palette)."
+        )
+    return array.astype(np.int32)
+
+
+def _read_pair(pair: tuple[Path, Path], shape: Shape, known: Labels, keep: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Read an image, None where it is not kept, its mask in the same size, and the labels that the whole mask has."""
+    file, mask_file = pair
+    mask = read_mask(mask_file)
+    image = read_or_refuse(file, shape) if keep else None
+    size = size_of(file)
+    if size != mask.shape[::-1]:
+        there = f"{mask.shape[1]} pixels wide and {mask.shape[0]} high, and {file} {size[0]} and {size[1]}"
+        raise UserError(f"{mask_file} is {there}. A mask must have the size of its image.")
+    labels = np.unique(mask)
+    if known.numbers and (unknown := sorted(set(labels.tolist()) - {*known.numbers, known.ignored})):
+        allowed = ", ".join(map(str, known.numbers[:12])) + (" …" if len(known.numbers) > 12 else "")
+        raise UserError(
+            f"{mask_file} has the label {unknown[0]}, which is not known; known are {allowed}, and"
+            f" --data.ignore_index {known.ignored} for pixels without a class. Correct it, or classes.txt."
+        )
+    if labels.tolist() == [known.ignored]:
+        raise UserError(f"{mask_file} has no class: all of it is ignored (--data.ignore_index). Remove it and its image.")
+    small = Image.fromarray(mask).resize((shape[2], shape[1]), Image.Resampling.NEAREST)
+    return image, np.asarray(small), labels
+
+
+def read_pairs(pairs: Sequence[tuple[Path, Path]], shape: Shape, known: Labels) -> tuple[Pairs, Labels]:
+    """Read a folder's images and masks, and what labels there are where that is not known.
+
+    Raises:
+        UserError: An image or a mask is not as it should be, or the masks have no classes.
+    """
+    keep = len(pairs) * math.prod(shape) < KEPT
+    with ThreadPoolExecutor() as pool:
+        read = [*pool.map(_read_pair, pairs, repeat(shape), repeat(known), repeat(keep))]
+    images, masks, labels = zip(*read, strict=True)
+    if not known.numbers:
+        numbers = sorted({*np.concatenate(labels).tolist()} - {known.ignored})
+        if not 1 < len(numbers) <= LABELS:
+            raise UserError(_no_classes(numbers, known.ignored, pairs[0][1].parent))
+        known = Labels(numbers, [f"label {number}" for number in numbers], known.ignored)
+    table = np.full(max(np.concatenate(labels).max(), *known.numbers) + 1, IGNORED, np.uint8)
+    table[known.numbers] = np.arange(len(known.numbers))
+    files = [image for image, _ in pairs]
+    targets = torch.from_numpy(table[np.stack(masks)])
+    return Pairs(torch.from_numpy(np.stack(images)) if keep else None, targets, shape, files), known
+
+
+def _no_classes(numbers: list[int], ignored: int | None, folder: Path) -> str:
+    shown = ", ".join(map(str, numbers[:5])) + (" …" if len(numbers) > 5 else "")
+    if len(numbers) > LABELS:
+        return (
+            f"the masks in {folder} have {len(numbers)} labels ({shown}). These are hardly classes, but numbers of"
+            " single objects, or grey levels. Write the number of its class into each pixel; or name all in classes.txt."
+        )
+    ignoring = f", beside the ignored {ignored}. If {ignored} is a class: --data.ignore_index null" if ignored else ""
+    return f"the masks in {folder} have {'the one label' if numbers else 'no label'} {shown}{ignoring}."
