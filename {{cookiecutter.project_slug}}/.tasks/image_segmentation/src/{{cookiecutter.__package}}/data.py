@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cached_property
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,26 +17,22 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from . import datasets, evaluation
-from .datasets import IGNORED, Labels, Pairs
+from .datasets import IGNORED, Pairs
 from .inputs import IMAGE_SUFFIXES
 from .runtime import folders
 from .runtime.data import gathered, split
 from .runtime.errors import UserError
 
+DIGITS = "handwritten digits by E. Alpaydin and C. Kaynak, UCI, https://doi.org/10.24432/C50P49, CC BY 4.0"
+# of each data set the source, and mean and standard deviation of the grey levels of each channel, 0 to 1
 SOURCES = {
-    "digit_scenes": "scenes made from the handwritten digits 0 to 4 by E. Alpaydin and C. Kaynak, UCI Machine Learning"
-    " Repository, https://doi.org/10.24432/C50P49, CC BY 4.0",
-    "mask_folder": "images and masks of the author's own",
-}
-# mean and standard deviation of the grey levels of each channel, 0 to 1
-PIXELS = {
-    "digit_scenes": ((0.289,), (0.173,)),
-    "mask_folder": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # of ImageNet
+    "digit_scenes": (f"digit_scenes: made from {DIGITS}", (0.2792,), (0.1652,)),
+    "mask_folder": ("mask_folder: the author's own", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # of ImageNet
 }
 
 
 class DataModule(pl.LightningDataModule):
-    """Read images with masks, split them and batch them; a batch is normalised, and augmented in training, on the device.
+    """Read images with masks, split and batch them; a batch is normalised, and augmented in training, on the device.
 
     Batches are images ``(B, C, H, W)``, float, normalised, with masks ``(B, H, W)``, int64: the class of each pixel, or
     255 where it has none. Those for ``predict`` have the index of each image, ``(B,)``, in the place of masks.
@@ -46,7 +43,7 @@ class DataModule(pl.LightningDataModule):
             have names. Its ``test/`` may have the same for images that you have chosen for the test.
         root: The folder of mask_folder.
         batch_size: Images per step per device.
-        num_workers: Processes that load batches; null takes none for images in memory, else one per CPU core, at most 8.
+        num_workers: Processes that load batches; null takes none for images in memory, else at most 8.
         val_fraction: Fraction of the training images used for validation, between 0 and 1.
         test_fraction: Fraction of all images of mask_folder that are tested, between 0 and 1, if it has no ``test/``.
         split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
@@ -82,17 +79,16 @@ class DataModule(pl.LightningDataModule):
         predict_paths: list[str] | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size is {batch_size}; it must be at least 1 image per step.")
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers or 0, 0)):
+            if value < least:
+                raise UserError(f"data.{name} is {value}; it must be at least {least}.")
+        if image_size < 8:
+            raise UserError(f"data.image_size is {image_size}; it must be at least 8 pixels.")
         for name, fraction in (("val", val_fraction), ("test", test_fraction)):
             if not 0 < fraction < 1:
                 raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
         if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
             raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
-        if num_workers is not None and num_workers < 0:
-            raise UserError(f"data.num_workers is {num_workers}; it must be 0 or more processes.")
-        if image_size < 8:
-            raise UserError(f"data.image_size is {image_size}; it must be at least 8 pixels.")
         self.dataset, self.root = dataset, Path(root)
         self.batch_size, self.num_workers = batch_size, num_workers
         self.shares = (test_fraction, val_fraction, split_seed)
@@ -122,8 +118,7 @@ class DataModule(pl.LightningDataModule):
         """What a model has to know, in plain values: input shape, grey levels, and the classes of the masks."""
         if not self.known:
             self.setup("fit")
-        mean, std = PIXELS[self.dataset]
-        source = f"{self.dataset}: {SOURCES[self.dataset]}"
+        source, mean, std = SOURCES[self.dataset]
         return {"input_shape": self.input_shape, "mean": mean, "std": std, "dataset": source, **self.known}
 
     @property
@@ -145,9 +140,9 @@ class DataModule(pl.LightningDataModule):
             return
         pairs, num_train = self._read()
         count, given = len(pairs), num_train < len(pairs)  # whether the test images are chosen already
-        test_fraction, *others = self.shares
-        num_train = num_train if given else count
-        parts = split(num_train, None, None, 0.0 if given else test_fraction, *others, self.fold, self.num_folds)
+        test_fraction, val_fraction, seed = self.shares
+        shares = (0.0 if given else test_fraction, val_fraction)
+        parts = split(num_train, None, None, *shares, seed, self.fold, self.num_folds)
         if given:
             parts["test"] = torch.arange(num_train, count)
         for part, indices in parts.items():
@@ -165,21 +160,23 @@ class DataModule(pl.LightningDataModule):
             names = ["background", *map(str, range(datasets.DIGITS))]
             self.known = {"labels": list(range(len(names))), "class_names": names}
             return Pairs(images, masks, self.input_shape), len(made[0][0])
-        numbers, names = self.known.get("labels"), self.known.get("class_names")
-        if not numbers:
-            numbers, names = datasets.read_classes(self.root)
-        ignored = None if self.ignore_index in numbers else self.ignore_index
         found = datasets.find_pairs(self.root)
         tested = datasets.find_pairs(self.root / "test") if (self.root / "test").is_dir() else []
-        pairs, labels = datasets.read_pairs([*found, *tested], self.input_shape, Labels(numbers, names or [], ignored))
-        self.known = {"labels": labels.numbers, "class_names": labels.names}
+        self.known = self.known or datasets.read_classes(self.root)
+        ignored = None if self.ignore_index in self.known.get("labels", []) else self.ignore_index
+        pairs, labels = datasets.read_pairs([*found, *tested], self.input_shape, self.known.get("labels", []), ignored)
+        self.known = self.known or {"labels": labels, "class_names": [f"label {label}" for label in labels]}
         return pairs, len(found)
 
     def _find_new(self, paths: list[str]) -> None:
         """Take image files that have no masks; one that can't be read is left out, for `predict` to name it."""
         files = folders.find(paths, IMAGE_SUFFIXES)
         self.predict_paths = [str(file) for file in files]
-        readable = [i for i, file in enumerate(files) if datasets.is_readable(file, self.input_shape)]
+        readable = []
+        for i, file in enumerate(files):
+            with suppress(UserError):
+                datasets.read_or_refuse(file, self.input_shape)
+                readable.append(i)
         if not readable:
             raise UserError(f"none of the {len(files)} images can be read; the first is {files[0]}.")
         pairs = Pairs(None, torch.arange(len(files)), self.input_shape, files)
@@ -245,17 +242,13 @@ class DataModule(pl.LightningDataModule):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Map uint8 images ``(B, C, H, W)`` to float with about mean 0 and standard deviation 1."""
-        mean, std = (of.to(images.device) for of in self._grey_levels)
+        mean, std = _grey_levels(self.dataset, images.device)
         return images.float().sub_(mean).div_(std)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Undo `normalize`, for looking at a batch."""
-        mean, std = (of.to(images.device) for of in self._grey_levels)
+        mean, std = _grey_levels(self.dataset, images.device)
         return images.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
-
-    @cached_property
-    def _grey_levels(self) -> list[Tensor]:
-        return [torch.tensor(of).mul_(255)[:, None, None] for of in PIXELS[self.dataset]]
 
     def fingerprint(self) -> str:
         """Return a text that changes when the images or masks change."""
@@ -269,3 +262,9 @@ class DataModule(pl.LightningDataModule):
         return digest.hexdigest()
 
     baseline = evaluation.baseline
+
+
+@cache
+def _grey_levels(dataset: str, device: torch.device) -> list[Tensor]:
+    """Return mean and standard deviation of each channel, 0 to 255, ``(C, 1, 1)``; made once, not in every step."""
+    return [torch.tensor(of, device=device).mul_(255)[:, None, None] for of in SOURCES[dataset][1:]]

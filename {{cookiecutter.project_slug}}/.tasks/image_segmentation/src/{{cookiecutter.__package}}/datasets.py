@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +28,9 @@ Shape = tuple[int, int, int]
 
 
 class Pairs(Dataset):
-    """Images with what belongs to each; a batch is gathered in one operation.
+    """Images with what belongs to each: masks ``(N, H, W)`` uint8, or indices ``(N,)`` int64.
 
-    Args:
-        images: Images in memory, ``(N, C, H, W)`` uint8, or files that are read when their batch is due.
-        targets: Their masks ``(N, H, W)`` uint8, or their indices ``(N,)`` int64.
-        shape: Channels, height and width that files are brought to.
-        files: The file of each image; empty where images aren't files.
+    Images are in memory, ``(N, C, H, W)`` uint8, or in files, which are read when their batch is due.
     """
 
     draws_nothing = True  # no random numbers, so batches need no seed
@@ -56,24 +50,11 @@ class Pairs(Dataset):
 
 
 def read_or_refuse(file: Path, shape: Shape) -> np.ndarray:
-    """Read an image, ``(C, H, W)`` uint8.
-
-    Raises:
-        UserError: It can't be read.
-    """
+    """Read an image, ``(C, H, W)`` uint8; a UserError names one that can't be read."""
     try:
         return read_image(file, shape)
     except Exception as error:  # decoders raise errors of many types
         raise UserError(f"{file} can't be read as an image: {reason(error)}. Replace it, or remove it.") from error
-
-
-def is_readable(file: Path, shape: Shape) -> bool:
-    """Whether an image can be read."""
-    try:
-        read_or_refuse(file, shape)
-    except UserError:
-        return False
-    return True
 
 
 def make_scenes(part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -91,27 +72,18 @@ def make_scenes(part: str) -> tuple[np.ndarray, np.ndarray]:
     across, down = random.uniform(-60, 60, (2, count, 1, 1))  # how grey levels change over the scene
     scenes = 60 + across * slope + down * slope[:, None] + random.normal(0, 12, (count, SIZE, SIZE))
     masks = np.zeros(scenes.shape, np.uint8)
-    for scene, mask in zip(scenes, masks, strict=True):
+    for i in range(count):
         for _ in range(random.integers(3, 9)):
             chosen = random.integers(len(images))
             row, column = random.integers(0, SIZE - side + 1, 2)
-            place = np.s_[row : row + side, column : column + side]
-            if not mask[place].any():  # one that would cover another is left out
-                scene[place] += images[chosen] * random.uniform(0.6, 0.75)
-                mask[place][images[chosen] >= 96] = labels[chosen] + 1
+            place = np.s_[i, row : row + side, column : column + side]
+            if not masks[place].any():  # one that would cover another is left out
+                scenes[place] += images[chosen] * random.uniform(0.6, 0.75)
+                masks[place][images[chosen] >= 96] = labels[chosen] + 1
     return scenes.clip(0, 255).astype(np.uint8)[:, None], masks
 
 
-@dataclass(frozen=True)
-class Labels:
-    """The numbers that stand for classes in masks, in their order, the names, and the number of what has no class."""
-
-    numbers: list[int]
-    names: list[str]
-    ignored: int | None
-
-
-def read_classes(root: Path) -> tuple[list[int], list[str]]:
+def read_classes(root: Path) -> dict[str, Any]:
     """Read ``classes.txt``, a name in each line from label 0 on, or ``LABEL NAME``; nothing where it is not there.
 
     Raises:
@@ -119,17 +91,17 @@ def read_classes(root: Path) -> tuple[list[int], list[str]]:
     """
     file = root / "classes.txt"
     if not file.is_file():
-        return [], []
+        return {}
     lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if len(lines) > IGNORED:
         raise UserError(f"{file} has {len(lines)} classes; at most {IGNORED} are possible.")
     pairs = [line.partition(" ") for line in lines]
     if not all(number.isdecimal() and name for number, _, name in pairs):
-        return list(range(len(lines))), lines
+        return {"labels": list(range(len(lines))), "class_names": lines}
     numbers = [int(number) for number, _, _ in pairs]
     if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
         raise UserError(f"{file} has the label {twice[0]} more than once. Give each class a label of its own.")
-    return numbers, [name.strip() for _, _, name in pairs]
+    return {"labels": numbers, "class_names": [name.strip() for _, _, name in pairs]}
 
 
 def find_pairs(root: Path) -> list[tuple[Path, Path]]:
@@ -184,56 +156,51 @@ def read_mask(file: Path) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def _read_pair(pair: tuple[Path, Path], shape: Shape, known: Labels, keep: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+def _read_pair(
+    pair: tuple[Path, Path], shape: Shape, labels: Sequence[int], ignored: int | None, keep: bool
+) -> tuple[Any, np.ndarray, np.ndarray]:
     """Read an image, None where it is not kept, its mask in the same size, and the labels that the whole mask has."""
     file, mask_file = pair
     mask = read_mask(mask_file)
-    image = read_or_refuse(file, shape) if keep else None
-    size = size_of(file)
+    image, size = read_or_refuse(file, shape) if keep else None, size_of(file)
     if size != mask.shape[::-1]:
         there = f"{mask.shape[1]} pixels wide and {mask.shape[0]} high, and {file} {size[0]} and {size[1]}"
         raise UserError(f"{mask_file} is {there}. A mask must have the size of its image.")
-    labels = np.unique(mask)
-    if known.numbers and (unknown := sorted(set(labels.tolist()) - {*known.numbers, known.ignored})):
-        allowed = ", ".join(map(str, known.numbers[:12])) + (" …" if len(known.numbers) > 12 else "")
+    found = np.unique(mask)
+    if labels and (unknown := sorted(set(found.tolist()) - {*labels, ignored})):
+        allowed = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
         raise UserError(
             f"{mask_file} has the label {unknown[0]}, which is not known; known are {allowed}, and"
-            f" --data.ignore_index {known.ignored} for pixels without a class. Correct it, or classes.txt."
+            f" --data.ignore_index {ignored} for pixels without a class. Correct it, or classes.txt."
         )
-    if labels.tolist() == [known.ignored]:
-        raise UserError(f"{mask_file} has no class: all of it is ignored (--data.ignore_index). Remove it and its image.")
+    if found.tolist() == [ignored]:
+        raise UserError(f"{mask_file} has no class: all of it is {ignored}, which is ignored. Remove it and its image.")
     small = Image.fromarray(mask).resize((shape[2], shape[1]), Image.Resampling.NEAREST)
-    return image, np.asarray(small), labels
+    return image, np.asarray(small), found
 
 
-def read_pairs(pairs: Sequence[tuple[Path, Path]], shape: Shape, known: Labels) -> tuple[Pairs, Labels]:
-    """Read a folder's images and masks, and what labels there are where that is not known.
+def read_pairs(
+    pairs: Sequence[tuple[Path, Path]], shape: Shape, labels: list[int], ignored: int | None
+) -> tuple[Pairs, list[int]]:
+    """Read images and masks, and tell the labels, in the order of the classes: those that are there, if none is given.
 
     Raises:
         UserError: An image or a mask is not as it should be, or the masks have no classes.
     """
     keep = len(pairs) * math.prod(shape) < KEPT
     with ThreadPoolExecutor() as pool:
-        read = [*pool.map(_read_pair, pairs, repeat(shape), repeat(known), repeat(keep))]
-    images, masks, labels = zip(*read, strict=True)
-    if not known.numbers:
-        numbers = sorted({*np.concatenate(labels).tolist()} - {known.ignored})
-        if not 1 < len(numbers) <= LABELS:
-            raise UserError(_no_classes(numbers, known.ignored, pairs[0][1].parent))
-        known = Labels(numbers, [f"label {number}" for number in numbers], known.ignored)
-    table = np.full(max(np.concatenate(labels).max(), *known.numbers) + 1, IGNORED, np.uint8)
-    table[known.numbers] = np.arange(len(known.numbers))
-    files = [image for image, _ in pairs]
-    targets = torch.from_numpy(table[np.stack(masks)])
-    return Pairs(torch.from_numpy(np.stack(images)) if keep else None, targets, shape, files), known
-
-
-def _no_classes(numbers: list[int], ignored: int | None, folder: Path) -> str:
-    shown = ", ".join(map(str, numbers[:5])) + (" …" if len(numbers) > 5 else "")
-    if len(numbers) > LABELS:
-        return (
-            f"the masks in {folder} have {len(numbers)} labels ({shown}). These are hardly classes, but numbers of"
-            " single objects, or grey levels. Write the number of its class into each pixel; or name all in classes.txt."
+        read = [*pool.map(lambda pair: _read_pair(pair, shape, labels, ignored, keep), pairs)]
+    images, masks, found = zip(*read, strict=True)
+    there = sorted({*np.concatenate(found).tolist()} - {ignored})
+    if not labels and not 1 < len(there) <= LABELS:
+        shown = f"the labels {', '.join(map(str, there[:5]))}" + (" …" if len(there) > 5 else "")
+        raise UserError(
+            f"the masks in {pairs[0][1].parent} have {shown}, {len(there)} in all, beside {ignored}, which is ignored"
+            f" (--data.ignore_index); 2 to {LABELS} are classes. Write the number of its class into each pixel, no grey"
+            " level and no number of a single object, or name the classes in classes.txt."
         )
-    ignoring = f", beside the ignored {ignored}. If {ignored} is a class: --data.ignore_index null" if ignored else ""
-    return f"the masks in {folder} have {'the one label' if numbers else 'no label'} {shown}{ignoring}."
+    labels = labels or there
+    table = np.full(max(*there, *labels, ignored or 0) + 1, IGNORED, np.uint8)  # the class of each label
+    table[labels] = np.arange(len(labels))
+    files, targets = [image for image, _ in pairs], torch.from_numpy(table[np.stack(masks)])
+    return Pairs(torch.from_numpy(np.stack(images)) if keep else None, targets, shape, files), labels

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def count(masks: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
 
 
 def iou(counts: Tensor) -> Tensor:
-    """Return the IoU of each class from counts ``(..., C, C)`` of true by predicted pixels; NaN where it is not there."""
+    """Return the IoU of each class from counts ``(..., C, C)`` of pixels, true by predicted; NaN if it is not there."""
     both = counts.diagonal(dim1=-2, dim2=-1).float()
     return both / (counts.sum(dim=-1) + counts.sum(dim=-2) - both)
 
@@ -79,7 +80,7 @@ def baseline(data: DataModule) -> dict[str, dict[str, float]]:
 
 
 def overlaid(image: Tensor, mask: Tensor, size: int) -> Image.Image:
-    """Draw an image ``(C, H, W)`` uint8 with the classes of its mask in colours, about ``size`` pixels on its longer side.
+    """Draw an image ``(C, H, W)`` uint8 with the classes of its mask in colours, about ``size`` pixels large.
 
     Class 0 stays as it is, and so does what is ignored.
     """
@@ -93,13 +94,22 @@ def overlaid(image: Tensor, mask: Tensor, size: int) -> Image.Image:
 
 
 def draw_examples(images: Tensor, masks: Tensor, predicted: Tensor) -> Image.Image:
-    """Draw images ``(B, C, H, W)`` in a row, below each its true classes ``(B, H, W)``, and below these the predicted."""
-    cell = 128  # pixels
-    grid = Image.new("RGB", (len(images) * cell, 3 * cell), "white")
-    for i, image in enumerate(images):
-        for j, mask in enumerate((torch.zeros_like(masks[i]), masks[i], predicted[i])):
-            grid.paste(overlaid(image, mask, cell - 4), (i * cell, j * cell))
+    """Draw images ``(B, C, H, W)`` in a row, below each its true classes ``(B, H, W)``, and the predicted ones."""
+    columns = [stacked(*of, size=128) for of in zip(images, masks, predicted, strict=True)]
+    width = columns[0].width + 4  # pixels
+    grid = Image.new("RGB", (len(columns) * width, columns[0].height), "white")
+    for i, column in enumerate(columns):
+        grid.paste(column, (i * width, 0))
     return grid
+
+
+def stacked(image: Tensor, *masks: Tensor, size: int) -> Image.Image:
+    """Draw an image, and below it the same with each mask over it; each is about ``size`` pixels large."""
+    drawn = [overlaid(image, mask, size) for mask in (torch.zeros_like(masks[0]), *masks)]
+    column = Image.new("RGB", (drawn[0].width, sum(one.height for one in drawn)))
+    for i, one in enumerate(drawn):
+        column.paste(one, (0, i * one.height))
+    return column
 
 
 def sections(index: Tensor, predicted: Tensor, data: DataModule) -> list[tuple[str, Callable[[], str]]]:
@@ -128,9 +138,9 @@ def test_result(counts: Tensor) -> str:
     right = drawn.diagonal(dim1=1, dim2=2).sum(dim=1) / drawn.sum(dim=(1, 2))
     again = {"mean_iou": iou(drawn).nanmean(dim=1), "accuracy": right}
     body = []
-    for name, label in (("mean_iou", "mean IoU"), ("accuracy", "accuracy of pixels")):
-        low, high = np.quantile(again[name].numpy(), (0.025, 0.975))
-        body.append((label, f"{whole[name]:.2%}", f"{low:.2%} to {high:.2%}"))
+    for name, values in again.items():
+        low, high = np.quantile(values.numpy(), (0.025, 0.975))
+        body.append((name, f"{whole[name]:.2%}", f"{low:.2%} to {high:.2%}"))
     text = f"95 % interval, for the choice of {images} images (bootstrap)"
     return charts.table(["", "value", text], body)
 
@@ -167,37 +177,30 @@ def worst(index: Tensor, masks: Tensor, predicted: Tensor, counts: Tensor, data:
     first = of_each.argsort(stable=True)[:DRAWN]
     images, _ = data.splits["predict"][0][index[first]]
     files = data.predicted_files
-    names = [charts.escape(files[i].replace("\\", "/").split("/")[-1]) if files else f"image {i}" for i in index.tolist()]
-    captions = [f"{names[i]}<br>mean IoU {of_each[i]:.3f}" for i in first.tolist()]
+    names = [charts.escape(Path(files[i]).name) if files else f"image {i}" for i in index[first].tolist()]
+    captions = [f"{name}<br>mean IoU {value:.3f}" for name, value in zip(names, of_each[first].tolist(), strict=True)]
     cards = gallery(images, [masks[first], predicted[first]], captions)
     return f"<p>The image, its true classes and the predicted ones; the lowest IoU first.</p>{cards}"
 
 
 def contents(data: DataModule) -> str:
-    """Show how many images there are, which share of the training pixels each class has, and some training images."""
+    """Show how many images there are, the classes, and some training images."""
     pairs, train = data.splits["train"]
     val, test = (len(data.splits[part][1]) for part in ("val", "test"))
-    shares = pairs.targets[train].flatten().bincount(minlength=IGNORED + 1) / pairs.targets[train].numel()
-    body = [(name, swatch(i), f"{shares[i]:.2%}") for i, name in enumerate(data.class_names)]
-    body.append(("without a class", "none", f"{shares[IGNORED]:.2%}"))
     channels, height, width = data.input_shape
     text = f"{data.facts['dataset']}. {len(train)} images to train, {val} to validate, {test} to test, {height} pixels"
     text += f" high and {width} wide, in {channels} channel{'s' if channels > 1 else ''}."
+    text += f" Classes: {', '.join(data.class_names)}."
     images, masks = pairs[train[:DRAWN]]
-    table = charts.table(["class", "colour", "training pixels"], body, "numbers long")
-    return f"<p>{charts.escape(text)}</p>{table}{gallery(images, [masks], [''] * len(images))}"
+    return f"<p>{charts.escape(text)}</p>{gallery(images, [masks], [''] * len(images))}"
 
 
 def gallery(images: Tensor, masks: Sequence[Tensor], captions: Sequence[str]) -> str:
-    """Show images ``(B, C, H, W)`` in a grid, below each its masks ``(B, H, W)`` over it, and its caption, which is HTML."""
+    """Show images ``(B, C, H, W)`` in a grid, below each its masks ``(B, H, W)``, and its caption, which is HTML."""
     figures = []
-    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        drawn = [overlaid(image, mask, 96) for mask in (torch.zeros_like(masks[0][i]), *(of[i] for of in masks))]
-        column = Image.new("RGB", (drawn[0].width, sum(one.height for one in drawn)))
-        for j, one in enumerate(drawn):
-            column.paste(one, (0, j * one.height))
+    for image, caption, *own in zip(images, captions, *masks, strict=True):
         stream = io.BytesIO()
-        column.save(stream, "PNG", optimize=True)
+        stacked(image, *own, size=96).save(stream, "PNG", optimize=True)
         address = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
         figures.append(f'<figure><img alt="image" src="{address}"><figcaption>{caption}</figcaption></figure>')
     return f'<div class="grid">{"".join(figures)}</div>'

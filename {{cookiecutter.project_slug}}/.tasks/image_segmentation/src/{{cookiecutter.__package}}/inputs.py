@@ -44,10 +44,9 @@ def size_of(file: Path) -> tuple[int, int]:
     """Return width and height of an image as it is seen: a photo that a camera has marked as turned is turned."""
     from PIL import Image
 
-    turned = 274  # the tag of EXIF; from 5 on, sides change places
     with Image.open(file) as image:
-        size = image.size
-        return (size[1], size[0]) if image.getexif().get(turned, 1) >= 5 else size
+        width, height = image.size
+        return (height, width) if image.getexif().get(274, 1) >= 5 else (width, height)  # the tag of EXIF for it
 
 
 def colours(count: int) -> np.ndarray:
@@ -62,25 +61,20 @@ def colours(count: int) -> np.ndarray:
 
 
 def draw_mask(mask: np.ndarray, labels: Sequence[int], size: tuple[int, int] | None = None) -> bytes:
-    """Write classes ``(H, W)`` uint8 as a PNG file of their labels, with a palette if all labels are below 256.
+    """Write classes ``(H, W)`` uint8 as a PNG file of their labels, with a palette if all of these are below 256.
 
-    Args:
-        mask: The class of each pixel, its place in ``labels``.
-        labels: The number that stands for each class in the file.
-        size: Width and height that the mask is brought to.
+    ``size`` are the width and height that the mask is brought to.
     """
     import numpy as np
     from PIL import Image
 
     picture = Image.fromarray(mask)
-    if size is not None:
-        picture = picture.resize(size, Image.Resampling.NEAREST)
-    numbers = np.asarray(labels)[np.asarray(picture)]
-    if max(labels) < 256:
-        picture = Image.fromarray(numbers.astype(np.uint8)).convert("P")
+    picture = picture.resize(size or picture.size, Image.Resampling.NEAREST)
+    wide = max(labels) > 255
+    picture = Image.fromarray(np.asarray(labels, np.uint16 if wide else np.uint8)[np.asarray(picture)])
+    if not wide:
+        picture = picture.convert("P")
         picture.putpalette(colours(256).tobytes())
-    else:
-        picture = Image.fromarray(numbers.astype(np.uint16))
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()
@@ -89,9 +83,7 @@ def draw_mask(mask: np.ndarray, labels: Sequence[int], size: tuple[int, int] | N
 def rows(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
     """Return the table of predictions: the mask of each image as a file in its own size, and shares of its pixels.
 
-    Args:
-        columns: ``file`` or ``index``, ``mask`` ``(H, W)`` uint8 and ``confidence`` of each image.
-        facts: What the model knows: ``labels`` and ``class_names``.
+    ``columns`` are ``file`` or ``index``, ``mask`` ``(H, W)`` uint8, and ``confidence``, with an entry for each image.
     """
     import numpy as np
 
@@ -99,7 +91,7 @@ def rows(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> tupl
     kind = "file" if "file" in columns else "index"
     body = []
     for name, mask, confidence in zip(columns[kind], columns["mask"], columns["confidence"], strict=True):
-        mask = np.asarray(mask)
+        mask = np.asarray(mask, np.uint8)
         file = Path(name) if kind == "file" else None
         picture = draw_mask(mask, labels, size_of(file) if file else None)
         shares = np.bincount(mask.ravel(), minlength=len(names)) / mask.size

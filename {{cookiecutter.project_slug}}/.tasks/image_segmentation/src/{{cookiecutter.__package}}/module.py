@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -40,14 +39,13 @@ class SegmentationModel(pl.LightningModule):
         network: Called with ``input_shape`` and the number of classes, returns the network.
         optimizer: Called with the parameters, returns the optimizer.
         scheduler: Called with the optimizer, returns the learning-rate schedule; null keeps the rate constant.
-        scheduler_interval: Whether the schedule advances after every optimizer step or after every epoch.
         dice: Weight of the Dice loss (https://arxiv.org/abs/1606.04797), 0 or more. It counts each class alike,
             however few pixels it has.
         compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
         channels_last: Keep images and the weights of convolutions in memory with the channels last, which is faster.
 
     Raises:
-        UserError: ``dice`` is negative, the network does not take what it is given, or its output does not fit.
+        UserError: ``dice`` is negative, or the output of the network does not fit.
     """
 
     headline = ("mean_iou", "max", "%")
@@ -59,7 +57,6 @@ class SegmentationModel(pl.LightningModule):
         network: Callable[[tuple[int, int, int], int], nn.Module],
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None = None,
-        scheduler_interval: Literal["step", "epoch"] = "step",
         dice: float = 0.5,
         compile: bool = False,
         channels_last: bool = True,
@@ -70,17 +67,8 @@ class SegmentationModel(pl.LightningModule):
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
         self.facts, self.num_classes = facts, len(facts["class_names"])
-        try:
-            inspect.signature(network).bind(input_shape, self.num_classes)
-        except TypeError as error:
-            name = getattr(network, "__name__", "network")
-            raise UserError(
-                f"model.network is {name}, which does not take input_shape and num_classes. Write a function that does,"
-                f" such as: def build(input_shape, num_classes): return {name}(num_classes=num_classes)"
-            ) from error
         self.network = network(input_shape, self.num_classes)
-        self.optimizer = optimizer
-        self.scheduler, self.scheduler_interval = scheduler, scheduler_interval
+        self.optimizer, self.scheduler = optimizer, scheduler
         self.dice, self.channels_last = dice, channels_last
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
@@ -101,7 +89,9 @@ class SegmentationModel(pl.LightningModule):
         expected = (len(images), self.num_classes, *images.shape[2:])
         if logits.shape != expected:
             name = type(self.network).__name__
-            raise UserError(f"{name} returns shape {tuple(logits.shape)}; logits must be {expected}, one of each class.")
+            raise UserError(
+                f"{name} returns shape {tuple(logits.shape)}; logits must be {expected}, one of each class."
+            )
         return logits
 
     def loss(self, logits: Tensor, masks: Tensor) -> Tensor:
@@ -151,10 +141,9 @@ class SegmentationModel(pl.LightningModule):
             names = [re.sub(r"[^\w.\- ]", "_", name) for name in self.facts["class_names"]]
             there = zip(names, evaluation.iou(counts).tolist(), strict=True)
             measures |= {f"iou_{name}": value for name, value in there if value == value}  # NaN: it is not there
+        self.log_dict({f"{split}/{name}": of for name, of in measures.items()}, prog_bar=split == "val", sync_dist=True)
         for metric in metrics.values():
             metric.reset()
-        named = {f"{split}/{name}": value for name, value in measures.items()}
-        self.log_dict(named, prog_bar=split == "val", sync_dist=True)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the ``index`` of each image, ``(B,)``, and what `evaluation.segmented` makes of its logits."""
@@ -182,4 +171,4 @@ class SegmentationModel(pl.LightningModule):
         return evaluation.Segmenter(self.network, self.facts)
 
     def configure_optimizers(self) -> Any:
-        return configured(self.optimizer(self.parameters()), self.scheduler, self.scheduler_interval)
+        return configured(self.optimizer(self.parameters()), self.scheduler)
