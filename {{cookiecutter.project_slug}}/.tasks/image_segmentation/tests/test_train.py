@@ -110,7 +110,7 @@ def test_a_folder_with_masks_is_learned(run, tmp_path) -> None:
     short = ("--data.batch_size", "4", "--trainer.max_epochs", "12", "--data.augment", "strong")
     assert run("fit", *options, *short, "--run", "own") == 0
     assert read_json(tmp_path / "own" / "test.json")["test/mean_iou"] > 0.8
-    assert run("predict", "--run", "own") == 0
+    assert main(["predict", "--run", str(tmp_path / "own")]) == 0
     rows = read_rows(tmp_path / "own" / "predictions.csv")
     mask = np.asarray(Image.open(tmp_path / "own" / rows[0]["mask"]))
     assert mask.shape == (20, 24)
