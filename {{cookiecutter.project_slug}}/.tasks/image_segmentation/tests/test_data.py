@@ -2,6 +2,7 @@ import io
 import re
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, **options) -> DataModule:
+def read(folder: Path, **options: Any) -> DataModule:
     data = DataModule("mask_folder", str(folder), image_size=16, **options)
     data.setup("fit")
     return data
@@ -198,7 +199,7 @@ def test_test_images_may_be_chosen(folder) -> None:
         for file in sorted((folder / name).iterdir())[:3]:
             file.rename(folder / "test" / name / file.name)
     data = read(folder)
-    assert {Path(data.predicted_files[i]).parts[-3] for i in data.splits["test"][1]} == {"test"}
+    assert {data.splits["predict"][0].files[i].parts[-3] for i in data.splits["test"][1]} == {"test"}
     assert [len(data.splits[part][1]) for part in ("train", "val", "test")] == [6, 1, 3]
 
 
@@ -217,7 +218,7 @@ def test_new_images_need_no_masks_and_unreadable_ones_are_left_out(folder) -> No
     data = DataModule("mask_folder", "nowhere", predict_paths=[str(folder / "images")], num_workers=0)
     data.setup("predict")
     index = torch.cat([index for _, index in data.predict_dataloader()])
-    assert [Path(data.predicted_files[i]).stem for i in index] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
+    assert [data.splits["predict"][0].files[i].stem for i in index] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
     with refused("none of the 1 images can be read; the first is "):
         DataModule(predict_paths=[str(folder / "images" / "3.jpg")]).setup("predict")
 
@@ -259,14 +260,15 @@ def test_a_photo_that_is_marked_as_turned_is_turned(tmp_path) -> None:
 
 
 def test_values_out_of_bounds_are_refused() -> None:
-    for options, text in (
+    cases: Any = (
         ({"batch_size": 0}, "data.batch_size is 0; it must be at least 1."),
         ({"num_workers": -1}, "data.num_workers is -1; it must be at least 0."),
-        ({"image_size": 7}, "data.image_size is 7; it must be at least 8 pixels."),
+        ({"image_size": 7}, "data.image_size is 7; it must be at least 8."),
         ({"val_fraction": 1.0}, "data.val_fraction is 1.0; it must lie between 0 and 1"),
         ({"test_fraction": 0.0}, "data.test_fraction is 0.0; it must lie between 0 and 1"),
         ({"num_folds": 1}, "data.fold is 0 of data.num_folds 1; of at least 2 folds, the first is 0."),
-    ):
+    )
+    for options, text in cases:
         with refused(text):
             DataModule(**options)
 
@@ -291,10 +293,10 @@ def test_a_mask_of_another_size_is_refused(folder) -> None:
 
 def test_an_image_or_a_mask_that_is_alone_is_refused(folder) -> None:
     (folder / "masks" / "2.png").rename(folder / "masks" / "x.png")
-    with refused(f"2.png has no mask {folder / 'masks' / '2.png'}. Add what is missing, or remove it."):
+    with refused(f"2.png has no mask {folder / 'masks' / '2.png'} (1 in all). Add it, or remove the file."):
         read(folder)
     (folder / "masks" / "3.png").unlink()
-    with refused("and so have 1 more"):
+    with refused("(2 in all)"):
         read(folder)
     for name in ("2.png", "3.jpg"):
         (folder / "images" / name).unlink()

@@ -19,7 +19,7 @@ def drawn(data: DataModule, wrong: int) -> dict[str, str]:
     index = data.splits["test"][1]
     masks = data.splits["test"][0].targets[index].clone()
     masks[:wrong] = 0
-    return {title: draw() for title, draw in evaluation.sections(index, masks, data)}
+    return {title: draw() for title, draw in evaluation.sections(None, {"index": index, "mask": masks}, data)}
 
 
 def test_sections_show_what_was_predicted(data) -> None:
@@ -31,7 +31,7 @@ def test_sections_show_what_was_predicted(data) -> None:
     assert [value == "1.000" for _, value in first] == [False, False, *[True] * 10]
     assert "1 taken for background: " in sections["Confusion matrix"]
     assert "CC BY 4.0" in sections["Data"]
-    assert "720 images to train, 80 to validate, 200 to test, 32 pixels high and 32 wide, in 1 " in sections["Data"]
+    assert "720 images to train, 80 to validate, 200 to test, 32 pixels high and 32 wide, channels: 1" in sections["Data"]
     assert sections["Data"].count("<img") == 12
 
 
@@ -83,7 +83,8 @@ def test_the_most_frequent_class_is_the_baseline(data) -> None:
 def test_pictures_colour_what_is_no_background() -> None:
     image, mask = torch.full((1, 1, 4, 6), 100, dtype=torch.uint8), torch.zeros(1, 4, 6, dtype=torch.uint8)
     mask[0, 0, 0], mask[0, 0, 1] = 1, 255
-    picture = evaluation.draw_examples(image, torch.zeros_like(mask), mask)
+    batch = DataModule().normalize(image), torch.zeros_like(mask)
+    [picture] = evaluation.show(None, [mask], batch, DataModule()).values()
     row = picture.height * 2 // 3
     assert picture.getpixel((2, 2)) == picture.getpixel((2, row // 2 + 2)) == (100, 100, 100)
     assert picture.getpixel((2, row + 2)) == (int(40 + 128 * 0.6), 40, 40)

@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from {{ cookiecutter.__package }}.runtime.errors import UserError
 FACTS = {"class_names": ["a", "b", "c"], "labels": [0, 1, 2], "mean": (0.3,), "std": (0.2,)}
 
 
-def built(network=UNet, **options) -> SegmentationModel:
+def built(network: Any = UNet, **options: Any) -> SegmentationModel:
     torch.manual_seed(0)
     return SegmentationModel((1, 12, 12), FACTS, network=network, optimizer=torch.optim.AdamW, **options)
 

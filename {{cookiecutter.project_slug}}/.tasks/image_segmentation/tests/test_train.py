@@ -78,7 +78,7 @@ def test_newest_run_is_the_one_that_is_evaluated(trained, run, tmp_path) -> None
 def test_new_images_are_segmented_in_their_own_size(trained, tmp_path, capsys) -> None:
     data = DataModule()
     data.setup("test")
-    pairs = data.splits["test"][0]
+    pairs: Any = data.splits["test"][0]
     (tmp_path / "new" / "more").mkdir(parents=True)
     for folder, size in ((tmp_path / "new", (64, 32)), (tmp_path / "new" / "more", (32, 96))):
         Image.fromarray(pairs.images[900, 0].numpy()).resize(size, Image.Resampling.NEAREST).save(folder / "a.png")

@@ -79,11 +79,10 @@ class DataModule(pl.LightningDataModule):
         predict_paths: list[str] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers or 0, 0)):
+        bounds = (("batch_size", batch_size, 1), ("num_workers", num_workers or 0, 0), ("image_size", image_size, 8))
+        for name, value, least in bounds:
             if value < least:
                 raise UserError(f"data.{name} is {value}; it must be at least {least}.")
-        if image_size < 8:
-            raise UserError(f"data.image_size is {image_size}; it must be at least 8 pixels.")
         for name, fraction in (("val", val_fraction), ("test", test_fraction)):
             if not 0 < fraction < 1:
                 raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
@@ -91,12 +90,10 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
         self.dataset, self.root = dataset, Path(root)
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.shares = (test_fraction, val_fraction, split_seed)
-        self.fold, self.num_folds = fold, num_folds
+        self.test_fraction, self.rest = test_fraction, (val_fraction, split_seed, fold, num_folds)
         self.predicted = "test" if num_folds is None or fold is None else "val"  # the part that `predict` takes
-        self.augment, self.ignore_index = augment, ignore_index
+        self.augment, self.image_size, self.ignore_index = augment, image_size, ignore_index
         self.seed, self.predict_paths = seed, predict_paths
-        self.image_size = image_size
         self.known: dict[str, Any] = {}  # numbers and names of the classes
         self.splits: dict[str, tuple[Pairs, Tensor]] = {}  # the images, and which of them belong to the split
 
@@ -126,27 +123,19 @@ class DataModule(pl.LightningDataModule):
         """The name of each class, in the order of the logits."""
         return self.facts["class_names"]
 
-    @property
-    def predicted_files(self) -> list[str]:
-        """The file of each image that ``predict`` takes, by its index; empty where images aren't files."""
-        return [str(file) for file in self.splits["predict"][0].files]
-
     def setup(self, stage: str) -> None:
         """Read the images and split them; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
             return
         if self.predict_paths is not None:
-            self._find_new(self.predict_paths)
-            return
+            return self._find_new(self.predict_paths)
         pairs, num_train = self._read()
         count, given = len(pairs), num_train < len(pairs)  # whether the test images are chosen already
-        test_fraction, val_fraction, seed = self.shares
-        shares = (0.0 if given else test_fraction, val_fraction)
-        parts = split(num_train, None, None, *shares, seed, self.fold, self.num_folds)
+        parts = split(num_train, None, None, 0.0 if given else self.test_fraction, *self.rest)
         if given:
             parts["test"] = torch.arange(num_train, count)
         for part, indices in parts.items():
-            if not len(indices) and not (part == "val" and self.fold is None):
+            if not len(indices) and not (part == "val" and self.rest[2] is None):
                 raise UserError(f"the part {part} has none of the {count} images of {self.root}; it needs one.")
         self.splits = {part: (pairs, indices) for part, indices in parts.items()}
         predicted = Pairs(pairs.images, torch.arange(count), self.input_shape, pairs.files)
@@ -195,12 +184,11 @@ class DataModule(pl.LightningDataModule):
         return self._loader("predict")
 
     def _loader(self, part: str) -> DataLoader:
-        (pairs, indices), workers, train = self.splits[part], self.num_workers, part == "train"
+        (pairs, indices), workers = self.splits[part], self.num_workers
         if workers is None:
-            num_batches = -(-len(indices) // self.batch_size)
-            workers = 0 if pairs.images is not None else min(8, os.cpu_count() or 1, num_batches)
-        options = {"shuffle": train, "equal_shares": train, "seed": self.seed, "trainer": self.trainer}
-        return gathered(pairs, indices, self.batch_size, num_workers=workers, **options)
+            workers = 0 if pairs.images is not None else min(8, os.cpu_count() or 1)
+        options = {"train": part == "train", "seed": self.seed, "trainer": self.trainer, "num_workers": workers}
+        return gathered(pairs, indices, self.batch_size, **options)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Normalise a batch of uint8 images on the device, and augment it with its masks in training."""
@@ -218,11 +206,10 @@ class DataModule(pl.LightningDataModule):
         and 1.25 times as large, and changes its brightness and contrast. What comes in from outside is ignored.
         """
         num_images, _, height, width = images.shape
-        down, across, turn, zoom, light, contrast = torch.rand(6, num_images, device=images.device) * 2 - 1
-        mirror = (torch.rand(num_images, device=images.device) < 0.5) & (self.dataset != "digit_scenes")
-        strong = self.augment == "strong"
+        strong, mirrors = self.augment == "strong", self.dataset != "digit_scenes"
+        down, across, turn, zoom, light, contrast, side = torch.rand(7, num_images, device=images.device) * 2 - 1
         angle, scale = strong * turn * torch.pi / 12, 1.25 ** (strong * zoom)
-        sign = 1 - 2 * mirror.float()
+        sign = torch.where(side < 0, -1.0, 1.0) if mirrors else torch.ones_like(side)
         # whole pixels, as a fraction of half the size: light moves pixels, and mixes none
         right, below = ((of * size / 8).round() * 2 / size for of, size in ((across, width), (down, height)))
         aspect = height / width

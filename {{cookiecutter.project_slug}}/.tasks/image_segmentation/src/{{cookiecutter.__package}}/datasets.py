@@ -129,9 +129,8 @@ def find_pairs(root: Path) -> list[tuple[Path, Path]]:
     images, masks = found
     for here, there, what, other in ((images, masks, "mask", "masks"), (masks, images, "image", "images")):
         if alone := [name for name in here if name not in there]:
-            more = f", and so have {len(alone) - 1} more" if len(alone) > 1 else ""
-            expected = root / other / f"{alone[0]}.png"
-            raise UserError(f"{here[alone[0]]} has no {what} {expected}{more}. Add what is missing, or remove it.")
+            lacks = f"{here[alone[0]]} has no {what} {root / other / alone[0]}.png"
+            raise UserError(f"{lacks} ({len(alone)} in all). Add it, or remove the file.")
     return [(images[name], masks[name]) for name in images]
 
 

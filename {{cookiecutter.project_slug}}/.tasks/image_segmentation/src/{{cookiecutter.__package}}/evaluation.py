@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +78,7 @@ def baseline(data: DataModule) -> dict[str, dict[str, float]]:
     return {"most frequent class": {f"test/{name}": value.item() for name, value in measure(counts).items()}}
 
 
-def overlaid(image: Tensor, mask: Tensor, size: int) -> Image.Image:
+def overlaid(image: Tensor, mask: Tensor, size: int) -> np.ndarray:
     """Draw an image ``(C, H, W)`` uint8 with the classes of its mask in colours, about ``size`` pixels large.
 
     Class 0 stays as it is, and so does what is ignored.
@@ -90,34 +89,25 @@ def overlaid(image: Tensor, mask: Tensor, size: int) -> Image.Image:
     picture = Image.fromarray(np.where(classes[..., None] > 0, mixed, levels))
     picture.thumbnail((size, size))
     scale = max(1, size // max(picture.size))
-    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    return np.asarray(picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST))
 
 
-def draw_examples(images: Tensor, masks: Tensor, predicted: Tensor) -> Image.Image:
-    """Draw images ``(B, C, H, W)`` in a row, below each its true classes ``(B, H, W)``, and the predicted ones."""
-    columns = [stacked(*of, size=128) for of in zip(images, masks, predicted, strict=True)]
-    width = columns[0].width + 4  # pixels
-    grid = Image.new("RGB", (len(columns) * width, columns[0].height), "white")
-    for i, column in enumerate(columns):
-        grid.paste(column, (i * width, 0))
-    return grid
-
-
-def stacked(image: Tensor, *masks: Tensor, size: int) -> Image.Image:
+def stacked(image: Tensor, *masks: Tensor, size: int) -> np.ndarray:
     """Draw an image, and below it the same with each mask over it; each is about ``size`` pixels large."""
-    drawn = [overlaid(image, mask, size) for mask in (torch.zeros_like(masks[0]), *masks)]
-    column = Image.new("RGB", (drawn[0].width, sum(one.height for one in drawn)))
-    for i, one in enumerate(drawn):
-        column.paste(one, (0, i * one.height))
-    return column
+    return np.concatenate([overlaid(image, mask, size) for mask in (torch.zeros_like(masks[0]), *masks)])
 
 
-def sections(index: Tensor, predicted: Tensor, data: DataModule) -> list[tuple[str, Callable[[], str]]]:
-    """Return sections of the report: titles, with functions that write the HTML, so that one may fail alone.
+def show(model: Any, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: DataModule) -> dict[str, Any]:
+    """Return a picture for the logger: the first images, below each its true and its predicted classes."""
+    first = data.denormalize(batch[0][:8]).cpu(), batch[1][:8].cpu(), outputs[0][:8].cpu()
+    columns = [stacked(*of, size=128) for of in zip(*first, strict=True)]
+    return {"examples": Image.fromarray(np.concatenate(columns, axis=1))}
 
-    ``index`` are the positions of the predicted images, ``(N,)``, and ``predicted`` their classes, ``(N, H, W)``.
-    """
+
+def sections(model: Any, predictions: dict[str, Tensor], data: DataModule) -> list[tuple[str, Callable[[], str]]]:
+    """Return sections of the report: titles, with functions that write the HTML, so that one may fail alone."""
     data.setup("test")
+    index, predicted = predictions["index"], predictions["mask"]  # (N,) and (N, H, W)
     masks = data.splits["test"][0].targets[index]
     counts = count(masks, predicted, len(data.class_names))
     return [
@@ -141,8 +131,7 @@ def test_result(counts: Tensor) -> str:
     for name, values in again.items():
         low, high = np.quantile(values.numpy(), (0.025, 0.975))
         body.append((name, f"{whole[name]:.2%}", f"{low:.2%} to {high:.2%}"))
-    text = f"95 % interval, for the choice of {images} images (bootstrap)"
-    return charts.table(["", "value", text], body)
+    return charts.table(["", "value", f"95 % interval, for the choice of {images} images (bootstrap)"], body)
 
 
 def each_class(counts: Tensor, names: Sequence[str]) -> str:
@@ -167,8 +156,8 @@ def confusion(counts: Tensor, names: Sequence[str]) -> str:
     """Draw what the pixels of each class were taken for, in thousandths of the class."""
     shares = (1000 * counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).round().long().flatten()
     pairs = torch.arange(len(shares)).repeat_interleave(shares)
-    matrix = charts.confusion_matrix(pairs // len(names), pairs % len(names), names)
-    return f"<p>In thousandths of the pixels of each true class.</p>{matrix}"
+    text = "<p>In thousandths of the pixels of each true class.</p>"
+    return text + charts.confusion_matrix(pairs // len(names), pairs % len(names), names)
 
 
 def worst(index: Tensor, masks: Tensor, predicted: Tensor, counts: Tensor, data: DataModule) -> str:
@@ -176,11 +165,11 @@ def worst(index: Tensor, masks: Tensor, predicted: Tensor, counts: Tensor, data:
     of_each = iou(counts).nanmean(dim=1)
     first = of_each.argsort(stable=True)[:DRAWN]
     images, _ = data.splits["predict"][0][index[first]]
-    files = data.predicted_files
-    names = [charts.escape(Path(files[i]).name) if files else f"image {i}" for i in index[first].tolist()]
+    files = data.splits["predict"][0].files
+    names = [charts.escape(files[i].name) if files else f"image {i}" for i in index[first].tolist()]
     captions = [f"{name}<br>mean IoU {value:.3f}" for name, value in zip(names, of_each[first].tolist(), strict=True)]
-    cards = gallery(images, [masks[first], predicted[first]], captions)
-    return f"<p>The image, its true classes and the predicted ones; the lowest IoU first.</p>{cards}"
+    text = "<p>The image, its true classes and the predicted ones; the lowest IoU first.</p>"
+    return text + gallery(images, [masks[first], predicted[first]], captions)
 
 
 def contents(data: DataModule) -> str:
@@ -189,8 +178,7 @@ def contents(data: DataModule) -> str:
     val, test = (len(data.splits[part][1]) for part in ("val", "test"))
     channels, height, width = data.input_shape
     text = f"{data.facts['dataset']}. {len(train)} images to train, {val} to validate, {test} to test, {height} pixels"
-    text += f" high and {width} wide, in {channels} channel{'s' if channels > 1 else ''}."
-    text += f" Classes: {', '.join(data.class_names)}."
+    text += f" high and {width} wide, channels: {channels}. Classes: {', '.join(data.class_names)}."
     images, masks = pairs[train[:DRAWN]]
     return f"<p>{charts.escape(text)}</p>{gallery(images, [masks], [''] * len(images))}"
 
@@ -200,7 +188,7 @@ def gallery(images: Tensor, masks: Sequence[Tensor], captions: Sequence[str]) ->
     figures = []
     for image, caption, *own in zip(images, captions, *masks, strict=True):
         stream = io.BytesIO()
-        stacked(image, *own, size=96).save(stream, "PNG", optimize=True)
+        Image.fromarray(stacked(image, *own, size=96)).save(stream, "PNG", optimize=True)
         address = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
         figures.append(f'<figure><img alt="image" src="{address}"><figcaption>{caption}</figcaption></figure>')
     return f'<div class="grid">{"".join(figures)}</div>'

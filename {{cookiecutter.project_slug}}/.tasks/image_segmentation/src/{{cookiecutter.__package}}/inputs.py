@@ -61,10 +61,7 @@ def colours(count: int) -> np.ndarray:
 
 
 def draw_mask(mask: np.ndarray, labels: Sequence[int], size: tuple[int, int] | None = None) -> bytes:
-    """Write classes ``(H, W)`` uint8 as a PNG file of their labels, with a palette if all of these are below 256.
-
-    ``size`` are the width and height that the mask is brought to.
-    """
+    """Write classes ``(H, W)`` uint8 as a PNG file of ``labels`` in a width and height; below 256, in colours."""
     import numpy as np
     from PIL import Image
 

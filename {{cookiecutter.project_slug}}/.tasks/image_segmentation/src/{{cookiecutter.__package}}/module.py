@@ -68,13 +68,11 @@ class SegmentationModel(pl.LightningModule):
         self.save_hyperparameters()
         self.facts, self.num_classes = facts, len(facts["class_names"])
         self.network = network(input_shape, self.num_classes)
-        self.optimizer, self.scheduler = optimizer, scheduler
-        self.dice, self.channels_last = dice, channels_last
+        self.optimizer, self.scheduler, self.dice, self.channels_last = optimizer, scheduler, dice, channels_last
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
         if compile:
-            # In place, unlike `torch.compile(network)`, which would put "_orig_mod." into every checkpoint key.
-            self.network.compile()
+            self.network.compile()  # in place: `torch.compile(network)` would put "_orig_mod." into checkpoint keys
         self.val_metrics, self.test_metrics = self._metrics(), self._metrics()
 
     def _metrics(self) -> Any:
@@ -147,24 +145,16 @@ class SegmentationModel(pl.LightningModule):
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the ``index`` of each image, ``(B,)``, and what `evaluation.segmented` makes of its logits."""
-        images, index = batch
-        return {"index": index, **evaluation.segmented(self(images))}
+        return {"index": batch[1], **evaluation.segmented(self(batch[0]))}
 
     def rows(self, predictions: dict[str, Any], data: DataModule) -> tuple[list[str], list[list[Any]]]:
         """Return the table that ``predict`` writes: names of its columns, and its rows, each with a mask as a file."""
-        index, files = predictions["index"].tolist(), data.predicted_files
-        names: dict[str, list[Any]] = {"file": [files[i] for i in index]} if files else {"index": index}
+        index, files = predictions["index"].tolist(), data.splits["predict"][0].files
+        names: dict[str, list[Any]] = {"file": [str(files[i]) for i in index]} if files else {"index": index}
         others = {name: predictions[name].numpy() for name in ("mask", "confidence")}
         return inputs.rows({**names, **others}, self.facts)
 
-    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: DataModule) -> dict[str, Any]:
-        """Return pictures for the logger: the first images, each with its mask and the predicted one."""
-        images, masks, predicted = data.denormalize(batch[0][:8]).cpu(), batch[1][:8].cpu(), outputs[0][:8].cpu()
-        return {"examples": evaluation.draw_examples(images, masks, predicted)}
-
-    def sections(self, predictions: dict[str, Tensor], data: DataModule) -> list[tuple[str, Callable[[], str]]]:
-        """Return sections of the report: titles, with functions that return HTML."""
-        return evaluation.sections(predictions["index"], predictions["mask"], data)
+    show, sections = evaluation.show, evaluation.sections  # pictures for the logger, and a part of the report
 
     def exported(self) -> nn.Module:
         """Return the module that ``export`` writes, from pixels to masks."""
