@@ -20,9 +20,13 @@ from test_own_classes import kill_after
 from test_render import render
 from warm import run
 
-SHORT = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=12", "--data.augment=strong", "--trainer.limit_val_batches=2")
+SHORT = (
+    *("--trainer.max_epochs=2", "--trainer.limit_train_batches=12", "--trainer.limit_val_batches=2"),
+    "--data.augment=strong",
+)
 FIT = ["--save_every_n_steps=5", *SHORT]
 SMALL = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1")
+OWN = ("tests", "--ignore=tests/runtime")
 COMMANDS = {
     "fit": ["fit", "--run=whole", *FIT],
     "predict": ["predict", "--run=whole"],
@@ -118,3 +122,17 @@ def test_a_folder_of_masks_is_predicted_alike_by_a_run_and_by_its_export_without
     assert np.mean(right) > 0.7
     record = json.loads((project / "runs" / "own" / "run.json").read_text())
     assert (record["class_names"], record["headline"]) == (["label 0", "label 1"], ["mean_iou", "max", "%"])
+
+
+def test_the_own_tests_of_the_front_pass_whatever_was_answered(tmp_path):
+    hardware = {"accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
+    project = render({"dataset": "mask_folder", "logger": "none", **hardware}, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *OWN],
+        cwd=project,
+        env=clean_environment(project),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout

@@ -219,7 +219,8 @@ def test_new_images_need_no_masks_and_unreadable_ones_are_left_out(folder) -> No
     data = DataModule("mask_folder", "nowhere", predict_paths=[str(folder / "images")], num_workers=0)
     data.setup("predict")
     index = torch.cat([index for _, index in data.predict_dataloader()])
-    assert [data.splits["predict"][0].files[i].stem for i in index.tolist()] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
+    files = data.splits["predict"][0].files
+    assert [files[i].stem for i in index.tolist()] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
     with refused("none of the 1 images can be read; the first is "):
         DataModule(predict_paths=[str(folder / "images" / "3.jpg")]).setup("predict")
 
