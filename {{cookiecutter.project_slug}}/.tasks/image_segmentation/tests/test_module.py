@@ -97,14 +97,14 @@ def test_metrics_are_of_the_whole_split_and_begin_anew(monkeypatch) -> None:
     model = built(level)
     logged: dict[str, float] = {}
     monkeypatch.setattr(model, "log_dict", lambda found, **_: logged.update(found))
-    for _ in range(2):
-        model.test_step((torch.full((3, 1, 4, 4), 0.0), torch.zeros(3, 4, 4, dtype=torch.int64)), 0)
-        model.test_step((torch.full((1, 1, 4, 4), 1.0), torch.zeros(1, 4, 4, dtype=torch.int64)), 1)
+    for right, wrong in ((3, 1), (1, 3)):
+        model.test_step((torch.full((right, 1, 4, 4), 0.0), torch.zeros(right, 4, 4, dtype=torch.int64)), 0)
+        model.test_step((torch.full((wrong, 1, 4, 4), 1.0), torch.zeros(wrong, 4, 4, dtype=torch.int64)), 1)
         model.on_test_epoch_end()
-        assert logged["test/accuracy"] == pytest.approx(0.75)
-        assert logged["test/iou_a"] == pytest.approx(0.75)
+        assert logged["test/accuracy"] == pytest.approx(right / 4)
+        assert logged["test/iou_a"] == pytest.approx(right / 4)
         assert logged["test/iou_b"] == 0
-        assert logged["test/mean_iou"] == pytest.approx(0.375)
+        assert logged["test/mean_iou"] == pytest.approx(right / 8)
         assert "test/iou_c" not in logged
 
 
