@@ -227,20 +227,20 @@ def test_new_images_need_no_masks_and_unreadable_ones_are_left_out(folder) -> No
 
 def test_a_predicted_mask_has_the_size_and_the_numbers_of_the_data(folder) -> None:
     mask = np.zeros((16, 16), np.uint8)
-    mask[:, 8:] = 2
-    for labels in ([0, 50, 200], [3, 50, 300]):
-        facts = {"class_names": ["a", "between", "b"], "labels": labels}
+    mask[:, 8:] = 9
+    for labels in ([0, *range(51, 59), 200], [3, *range(51, 59), 300]):
+        facts = {"class_names": list("abcdefghij"), "labels": labels}
         file = str(folder / "images" / "4.png")
         columns, rows = inputs.rows({"file": [file], "mask": [mask], "confidence": [0.75]}, facts)
-        assert columns == ["file", "mask", "confidence", "share(a)", "share(between)", "share(b)"]
-        assert rows[0][0::2] == [file, "0.750000", "0.000000"]
+        assert columns == ["file", "mask", "confidence", *(f"share({name})" for name in "abcdefghij")]
+        assert rows[0][0::2] == [file, "0.750000", *["0.000000"] * 4, "0.500000"]
         assert rows[0][1].name == "4.png"
         picture = Image.open(io.BytesIO(rows[0][1].content))
         numbers = np.asarray(picture)
         assert numbers.shape == (24, 30)
         assert (numbers[:, :15] == labels[0]).all()
-        assert (numbers[:, 15:] == labels[2]).all()
-        assert (picture.mode == "P") == (labels[2] == 200)
+        assert (numbers[:, 15:] == labels[9]).all()
+        assert (picture.mode == "P") == (labels[9] == 200)
     columns, rows = inputs.rows({"index": [5], "mask": [mask], "confidence": [1.0]}, facts)
     assert (columns[0], rows[0][1].name) == ("index", "5.png")
 
