@@ -11,7 +11,7 @@ import shlex
 import sys
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
-TASKS = ("image_classification", "tabular", "own")
+TASKS = ("image_classification", "tabular", "image_segmentation", "own")
 
 
 def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
@@ -27,6 +27,8 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
         lines += ["First put your table in place, data/table.csv, and name the column to learn: --data.target COLUMN."]
     if answers["dataset"] in ("corrupt_mnist", "image_folder"):
         lines += [f"First put the files of {answers['dataset']} in place (README.md), or fit --data.dataset digits."]
+    if answers["dataset"] == "mask_folder":
+        lines += ["First put images and masks in place (README.md), or fit --data.dataset digit_scenes."]
     lines += [
         f'  cd "{project}"' if windows else f"  cd {shlex.quote(project)}",
         "  python -m venv .venv" if windows else "  python3 -m venv .venv",

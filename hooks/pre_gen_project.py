@@ -25,6 +25,8 @@ CHOICES = {
         "penguins",
         "penguin_mass",
         "csv_file",
+        "digit_scenes",
+        "mask_folder",
         "own",
     ),
     "logger": ("wandb", "tensorboard", "mlflow", "csv", "none"),

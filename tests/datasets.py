@@ -18,6 +18,8 @@ def write(dataset: str, root: Path) -> list[str]:
     """Write a small data set below ``root`` and return the options that select it."""
     if dataset == "csv_file":
         return table(root)
+    if dataset == "mask_folder":
+        return mask_folder(root)
     {"mnist": _mnist, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10, "corrupt_mnist": _corrupt_mnist}.get(
         dataset, image_folder
     )(root)
@@ -35,6 +37,23 @@ def table(root: Path) -> list[str]:
     root.mkdir(parents=True)
     (root / "table.csv").write_text("number,word,level\n" + "\n".join(lines))
     return ["--data.dataset=csv_file", f"--data.root={root / 'table.csv'}", "--data.target=level"]
+
+
+def mask_folder(root: Path) -> list[str]:
+    """Write pictures of mixed sizes and formats, in which the brighter part is class 1, with their masks."""
+    random = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for i in range(40):
+        mask = np.zeros(random.integers(20, 60, 2), np.uint8)
+        mask[random.integers(10) :, random.integers(10) :] = 1
+        Image.fromarray(60 + 120 * mask).save(root / "images" / f"{i}.{('png', 'jpg')[i % 2]}")
+        picture = Image.fromarray(mask)
+        if i % 3 == 0:
+            picture = picture.convert("P")
+            picture.putpalette([0, 0, 0, 200, 0, 0])
+        picture.save(root / "masks" / f"{i}.png")
+    return ["--data.dataset=mask_folder", f"--data.root={root}", "--data.image_size=24"]
 
 
 def _idx(file: Path, array: np.ndarray) -> None:

@@ -44,6 +44,12 @@ FRONTS = {
         "tests/test_train.py",
         *("notebooks/start.ipynb", "scripts/make_corrupt_mnist.py"),
     },
+    "image_segmentation": {
+        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
+        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz", "docs/data.md"),
+        *("configs/gpu.yaml", "notebooks/start.ipynb"),
+        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
+    },
     "own": {
         *(f"src/{PACKAGE}/{name}" for name in ("__main__.py", "data.py", "module.py", "train.py", "digits.npz")),
         *("docs/course.md", "notebooks/start.ipynb"),
@@ -58,8 +64,16 @@ FRONTS = {
     },
 }
 # by data set; of the others it is image classification
-TASK_OF = {"own": "own", **dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular")}
-FIRST = {"image_classification": "digits", "tabular": "penguins", "own": "own"}  # of each task, the one that is bundled
+TASK_OF = {
+    "own": "own",
+    **dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular"),
+    **dict.fromkeys(("digit_scenes", "mask_folder"), "image_segmentation"),
+}
+# of each task, the one that is bundled
+FIRST = {
+    **{"image_classification": "digits", "tabular": "penguins", "image_segmentation": "digit_scenes"},
+    "own": "own",
+}
 FILES = SHARED | FRONTS["image_classification"]  # of the default project
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (

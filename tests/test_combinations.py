@@ -72,19 +72,20 @@ def test_a_project_trains_tests_resumes_and_trains_again(bake_project, tmp_path,
         assert json.loads((runs / name / "run.json").read_text())["status"] == "finished"
         assert {"epoch", "last.ckpt"} <= {f.name.split("=")[0] for f in (runs / name / "checkpoints").iterdir()}
         tested = json.loads((runs / name / "test.json").read_text())
-        assert (
-            0 <= tested["test/rmse"] < 5000
-            if answers["dataset"] == "penguin_mass"
-            else 0 <= tested["test/accuracy"] <= 1
-        )
+        metric, most = ("rmse", 5000) if answers["dataset"] == "penguin_mass" else ("accuracy", 1)
+        assert 0 <= tested[f"test/{metric}"] <= most
         assert (runs / name / "metrics.csv").exists() == (answers["logger"] != "none")
     assert not (runs / "checkpoints").exists()  # nor did the dry run leave anything
     with (runs / "first" / "predictions.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))
-    label = "file" if answers["dataset"] == "image_folder" or task_of(answers) == "tabular" else "index"
+    in_files = ("image_folder", "mask_folder")
+    label = "file" if answers["dataset"] in in_files or task_of(answers) == "tabular" else "index"
     assert len({row[label] for row in predictions}) == len(predictions)
     if answers["dataset"] == "penguin_mass":
         assert list(predictions[0]) == [label, "prediction"]
+    elif task_of(answers) == "image_segmentation":
+        assert list(predictions[0])[:3] == [label, "mask", "confidence"]
+        assert all((runs / "first" / row["mask"]).is_file() for row in predictions)
     else:
         assert list(predictions[0])[:3] == [label, "label", "probability"]
         assert all(0 < float(row["probability"]) <= 1 for row in predictions)

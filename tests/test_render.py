@@ -143,8 +143,8 @@ def the_chosen_logger_alone_is_a_dependency_and_the_others_are_extras(project: P
     assert dependencies & loggers == {answers["logger"]} & loggers
     assert loggers <= set(pyproject["optional-dependencies"])
     assert {"torch", "pytorch-lightning", "torchmetrics", "jsonargparse"} <= dependencies
-    of_images = {"torchvision", "pillow"}
-    assert dependencies & of_images == (of_images if task_of(answers) == "image_classification" else set())
+    of_images = {"image_classification": {"torchvision", "pillow"}, "image_segmentation": {"pillow"}}
+    assert dependencies & {"torchvision", "pillow"} == of_images.get(task_of(answers), set())
 
 
 def the_torch_build_names_its_index_for_uv_and_for_pip(project: Path, answers: Answers) -> None:

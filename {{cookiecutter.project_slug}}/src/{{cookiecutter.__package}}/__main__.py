@@ -13,9 +13,18 @@ def read(paths: Any, facts: Any) -> Any:
     return inputs.read(paths, facts)
 
 
+def rows(columns: Any, facts: Any) -> Any:
+    """Turn what an exported model predicted into a table, in the project's own way if it has one."""
+    from . import inputs
+    from .runtime.predictions import table
+
+    own = getattr(inputs, "rows", None)
+    return own(columns, facts) if own else table(columns, facts.get("class_names"))
+
+
 def main() -> int:
     """Run the command that the first argument names, and return the exit code."""
-    code = runtime.early(sys.argv[1:], read)  # commands that need no torch
+    code = runtime.early(sys.argv[1:], read, rows)  # commands that need no torch
     if code is None:
         from . import train
 

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,7 +7,9 @@ from toy import Toy, ToyData
 from written import rows
 
 from {{ cookiecutter.__package }}.runtime import predictions
+from {{ cookiecutter.__package }}.runtime.commands import export
 from {{ cookiecutter.__package }}.runtime.errors import UserError
+from {{ cookiecutter.__package }}.runtime.predictions import Attached
 
 
 def test_a_tensor_is_a_column(run, have) -> None:
@@ -63,3 +66,34 @@ def test_what_is_no_column_is_refused() -> None:
         predictions.join(["text"], "Toy")
     with pytest.raises(UserError, match="predict_dataloader yields no batch, so Toy predicted nothing"):
         predictions.join([], "Toy")
+
+
+class Drawn(Toy):
+    def rows(self, predictions: dict[str, Any], data: Any) -> tuple[list[str], list[list[Any]]]:
+        return ["drawn", "sum"], [[Attached("it.txt", f"{total:.3f}".encode()), total] for total in (0.25, 0.5, 0.75)]
+
+
+def test_a_cell_that_is_a_file_is_written_beside_the_table(run, have) -> None:
+    have("finished", "a")
+    assert run("predict", module=Drawn) == 0
+    written = rows("a", "predictions.csv")
+    assert [row["drawn"] for row in written] == [f"predictions_files/it{end}.txt" for end in ("", "_1", "_2")]
+    assert [Path("runs", "a", row["drawn"]).read_text() for row in written] == ["0.250", "0.500", "0.750"]
+    assert [row["sum"] for row in written] == ["0.25", "0.5", "0.75"]
+
+
+def test_a_file_that_can_t_be_written_is_named(tmp_path) -> None:
+    (tmp_path / "out_files").write_text("in the way")
+    with pytest.raises(UserError, match=r"out\.csv can't be written: "):
+        predictions.write_csv(tmp_path / "out.csv", ["drawn"], [[Attached("it.txt", b"")]])
+    assert [file.name for file in tmp_path.iterdir()] == ["out_files"]
+
+
+def test_whole_numbers_of_an_export_may_differ_in_a_share_of_the_tolerance() -> None:
+    classes = torch.zeros(2, 100, dtype=torch.uint8)
+    other = classes.clone()
+    other[0, 0] = 200
+    [line] = export._compare({"the checkpoint": {"mask": classes}, "model.onnx": {"mask": other}}, 0, 0.01)
+    assert line == "model.onnx: share that differs of mask 5.0e-03 (tolerance 1.0e-02)"
+    with pytest.raises(UserError, match=r"model\.onnx: share that differs of mask 5\.0e-03 \(tolerance 1\.0e-03\)"):
+        export._compare({"the checkpoint": {"mask": classes}, "model.onnx": {"mask": other}}, 0, 0.001)

@@ -47,18 +47,21 @@ from typing import Any
 from . import commands, signals
 
 
-def early(args: Sequence[str], read: Callable[..., Any] | None = None) -> int | None:
+def early(
+    args: Sequence[str], read: Callable[..., Any] | None = None, rows: Callable[..., Any] | None = None
+) -> int | None:
     """Run a command that needs neither torch nor the project's classes, such as ``--help`` or ``runs``.
 
     Args:
         args: The command line without the program's name.
         read: Reads new inputs for ``predict --onnx``; the function ``read`` of the project's ``inputs.py``.
+        rows: Turns what was predicted into a table; its function ``rows``, or None for `predictions.table`.
 
     Returns:
         The exit code, or None where the command is one for `main`.
     """
     signals.install()  # a signal may come in the seconds that the import of torch and Lightning takes
-    return commands.early(list(args), read)
+    return commands.early(list(args), read, rows)
 
 
 def main(module_class: type, data_class: type | None = None, args: Any = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,19 @@ from . import runs
 from .errors import UserError
 
 Columns = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A cell of a table that is a file of its own; `write_csv` writes it into a folder beside the table.
+
+    Args:
+        name: Its name, such as ``cat.png``; another of the same name in a table gets a number.
+        content: What it holds.
+    """
+
+    name: str
+    content: bytes
 
 
 def compute(cli: Any) -> Columns:
@@ -116,17 +130,33 @@ def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> t
 def write_csv(file: Path, header: Sequence[str], body: Sequence[Sequence[Any]]) -> None:
     """Write a table, whole or not at all. A text that a spreadsheet would execute gets an apostrophe before it.
 
+    Where a cell is `Attached`, its file is written into ``NAME_files``, beside the table NAME, and the cell says where.
+
     Raises:
         UserError: The file can't be written.
     """
+    folder, names = file.with_name(f"{file.stem}_files"), set()
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(map(harmless, header))
-    writer.writerows([harmless(cell) for cell in row] for row in body)
     try:
+        for row in body:
+            attached = [_attach(cell, folder, names) if isinstance(cell, Attached) else cell for cell in row]
+            writer.writerow(map(harmless, attached))
         runs.write_whole(file, stream.getvalue())
     except OSError as error:
         raise UserError(f"{file} can't be written: {error.strerror}.") from error
+
+
+def _attach(cell: Attached, folder: Path, names: set[str]) -> str:
+    """Write a cell's file, and return its path from the table's folder."""
+    name = Path(cell.name)
+    while name.as_posix() in names:
+        name = Path(f"{Path(cell.name).stem}_{len(names)}{name.suffix}")
+    names.add(name.as_posix())
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_whole(folder / name, cell.content)
+    return f"{folder.name}/{name}"
 
 
 def harmless(cell: Any) -> Any:

@@ -35,16 +35,16 @@ COMMANDS = {
 }
 
 
-def early(args: list[str], read: Callable[..., Any] | None) -> int | None:
+def early(args: list[str], read: Callable[..., Any] | None, rows: Callable[..., Any] | None = None) -> int | None:
     """Run a command that needs neither torch nor the project's classes; None if this is another one."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # of a stream whose file was exchanged
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
-    return _exit_code(lambda: _early(args, read))
+    return _exit_code(lambda: _early(args, read, rows))
 
 
-def _early(args: list[str], read: Callable[..., Any] | None) -> int | None:
+def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[..., Any] | None) -> int | None:
     there = available()
     if not args or args[0] in ("-h", "--help"):
         print(usage(there), file=sys.stdout if args else sys.stderr)
@@ -61,7 +61,7 @@ def _early(args: list[str], read: Callable[..., Any] | None) -> int | None:
     if args[0] == "runs":
         return _module("runs").main(args[1:])
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
-        return _module("predict").main_onnx(args[1:], read)
+        return _module("predict").main_onnx(args[1:], read, rows)
     return None
 
 

@@ -217,10 +217,13 @@ def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: f
         if where == TRAINER and (not isinstance(other, Tensor) or other.shape != output.shape):
             lines.append(f"{where}: not compared, for it predicts no {name} of the shape {tuple(output.shape)}")
             continue
-        gaps = torch.where(output == other, 0.0, (output.double() - other.double()).abs())
-        largest = gaps.nan_to_num(nan=math.inf, posinf=math.inf).max().item()
-        accepted = tolerance * max(1.0, output.double().abs().nan_to_num(posinf=0.0).max().item())
-        lines.append(f"{where}: largest difference of {name} {largest:.1e} (tolerance {accepted:.1e})")
+        if output.is_floating_point():
+            gaps = torch.where(output == other, 0.0, (output.double() - other.double()).abs())
+            what, largest = "largest difference", gaps.nan_to_num(nan=math.inf, posinf=math.inf).max().item()
+            accepted = tolerance * max(1.0, output.double().abs().nan_to_num(posinf=0.0).max().item())
+        else:  # such as classes: where two are nearly equal, rounding may choose the other one
+            what, largest, accepted = "share that differs", (output != other).double().mean().item(), tolerance
+        lines.append(f"{where}: {what} of {name} {largest:.1e} (tolerance {accepted:.1e})")
         if output.shape[1:] == (num_classes,):
             labels = (output.argmax(dim=1) != other.argmax(dim=1)).sum()
             lines[-1] += f", {labels} of {len(output)} labels differ"

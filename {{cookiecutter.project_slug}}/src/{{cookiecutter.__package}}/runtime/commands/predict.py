@@ -59,13 +59,18 @@ def of_paths(
     return header, rows, without
 
 
-def main_onnx(args: list[str], read: Callable[..., Iterator[tuple[str, Any]]] | None) -> int:
+def main_onnx(
+    args: list[str],
+    read: Callable[..., Iterator[tuple[str, Any]]] | None,
+    rows: Callable[..., tuple[list[str], list[list[Any]]]] | None = None,
+) -> int:
     """Predict new inputs by an exported ONNX file, without torch.
 
     Args:
         args: The command line after ``predict``.
         read: Called with the paths and the facts of the model; yields a name for each input, and its arrays by the
             names of the model's inputs, without the batch dimension, or a text that says why it can't be read.
+        rows: Called with the columns of one input and the facts; returns a header and a row. None is a plain table.
 
     Returns:
         The exit code: 0, or 1 if some inputs can't be read; the others are predicted all the same.
@@ -77,8 +82,7 @@ def main_onnx(args: list[str], read: Callable[..., Iterator[tuple[str, Any]]] | 
     if read is None:
         raise UserError("predict --onnx needs a function read(paths, facts), which __main__.py gives to runtime.early.")
     session, facts = _open(options.onnx)
-    columns: dict[str, list[Any]] = {"file": []}
-    failed = False
+    header, body, failed = ["file"], [], False
     for name, found in read(options.paths, facts):
         if isinstance(found, str):
             failed = True
@@ -88,10 +92,11 @@ def main_onnx(args: list[str], read: Callable[..., Iterator[tuple[str, Any]]] | 
             results = session.run(None, {key: array[None] for key, array in found.items()})
         except Exception as error:  # such as onnxruntime's, if there is another input or another shape
             raise UserError(f"{options.onnx} can't take {name}: {reason(error)}") from error
-        columns["file"].append(name)
-        for output, result in zip(session.get_outputs(), results, strict=True):
-            columns.setdefault(output.name, []).extend(result.tolist())
-    _show(*predictions.table(columns, facts.get("class_names")), options.csv)
+        arrays = zip(session.get_outputs(), results, strict=True)
+        columns = {"file": [name], **{output.name: result.tolist() for output, result in arrays}}
+        header, found = rows(columns, facts) if rows else predictions.table(columns, facts.get("class_names"))
+        body += found
+    _show(header, body, options.csv)
     return 1 if failed else 0
 
 
@@ -144,5 +149,8 @@ def _show(header: list[str], rows: list[list[Any]], file: Path | None) -> None:
         predictions.write_csv(file, header, rows)
         print(f"{len(rows)} predictions: {file}")
         return
-    kept = [i for i, name in enumerate(header) if not name.startswith("p(")][:6]
+    files = {i for i, cell in enumerate(rows[0]) if isinstance(cell, predictions.Attached)}
+    kept = [i for i, name in enumerate(header) if not name.startswith("p(") and i not in files][:6]
     print(as_text([header[i] for i in kept], [[row[i] for i in kept] for row in rows]))
+    for i in files:
+        print(f"To write each {header[i]} as a file too: --csv FILE")

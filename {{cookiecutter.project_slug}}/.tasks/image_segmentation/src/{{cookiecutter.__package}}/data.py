@@ -1,0 +1,257 @@
+"""The data: images with masks behind one LightningDataModule."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from . import datasets, evaluation
+from .datasets import IGNORED, Pairs
+from .inputs import IMAGE_SUFFIXES
+from .runtime import folders
+from .runtime.data import gathered, split
+from .runtime.errors import UserError
+
+DIGITS = "handwritten digits by E. Alpaydin and C. Kaynak, UCI, https://doi.org/10.24432/C50P49, CC BY 4.0"
+# of each data set the source, and mean and standard deviation of the grey levels of each channel, 0 to 1
+SOURCES = {
+    "digit_scenes": (f"digit_scenes: made from {DIGITS}", (0.2792,), (0.1652,)),
+    "mask_folder": ("mask_folder: the author's own", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # of ImageNet
+}
+
+
+class DataModule(pl.LightningDataModule):
+    """Read images with masks, split and batch them; a batch is normalised, and augmented in training, on the device.
+
+    Batches are images ``(B, C, H, W)``, float, normalised, with masks ``(B, H, W)``, int64: the class of each pixel, or
+    255 where it has none. Those for ``predict`` have the index of each image, ``(B,)``, in the place of masks.
+
+    Args:
+        dataset: Which images. digit_scenes are made from digits that are part of this package; mask_folder is a folder
+            of your own, ``images/NAME.jpg`` (or another format) with ``masks/NAME.png``, and ``classes.txt`` if you
+            have names. Its ``test/`` may have the same for images that you have chosen for the test.
+        root: The folder of mask_folder.
+        batch_size: Images per step per device.
+        num_workers: Processes that load batches; null takes none for images in memory, else at most 8.
+        val_fraction: Fraction of the training images used for validation, between 0 and 1.
+        test_fraction: Fraction of all images of mask_folder that are tested, between 0 and 1, if it has no ``test/``.
+        split_seed: Which images those are; apart from the seed of a run, so that runs can be compared.
+        fold: Which of ``num_folds`` parts of the images that are not tested is for validation, from 0, and is
+            predicted; null trains on all of them.
+        num_folds: Parts for cross-validation; null takes ``val_fraction``.
+        augment: Change training images at random, and their masks alike. light moves them and, of mask_folder, mirrors
+            half; strong also turns them, changes their size, brightness and contrast.
+        image_size: Height and width that the images of mask_folder are brought to, in pixels.
+        ignore_index: The number in the masks of mask_folder for pixels without a class; null if there is none.
+        seed: Seed of the order and the augmentation; follows ``seed_everything``.
+        predict_paths: Image files, and folders of them, that ``predict`` takes in the place of the test images.
+
+    Raises:
+        UserError: A value is out of its bounds, or the files are missing or not what they should be.
+    """
+
+    def __init__(
+        self,
+        dataset: Literal["digit_scenes", "mask_folder"] = "digit_scenes",
+        root: str = "data/masks",
+        batch_size: int = 16,
+        num_workers: int | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+        fold: int | None = 0,
+        num_folds: int | None = None,
+        augment: Literal["none", "light", "strong"] = "light",
+        image_size: int = 128,
+        ignore_index: int | None = 255,
+        seed: int = 0,
+        predict_paths: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        bounds = (("batch_size", batch_size, 1), ("num_workers", num_workers or 0, 0), ("image_size", image_size, 8))
+        for name, value, least in bounds:
+            if value < least:
+                raise UserError(f"data.{name} is {value}; it must be at least {least}.")
+        for name, fraction in (("val", val_fraction), ("test", test_fraction)):
+            if not 0 < fraction < 1:
+                raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
+        if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
+            raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
+        self.dataset, self.root = dataset, Path(root)
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.test_fraction, self.rest = test_fraction, (val_fraction, split_seed, fold, num_folds)
+        self.predicted = "test" if num_folds is None or fold is None else "val"  # the part that `predict` takes
+        self.augment, self.image_size, self.ignore_index = augment, image_size, ignore_index
+        self.seed, self.predict_paths = seed, predict_paths
+        self.known: dict[str, Any] = {}  # numbers and names of the classes
+        self.splits: dict[str, tuple[Pairs, Tensor]] = {}  # the images, and which of them belong to the split
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run has to know of the masks: with it, others are read as they were."""
+        return self.known
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.known = state_dict
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images in a batch."""
+        own, side = (3, self.image_size, self.image_size), datasets.SIZE
+        return own if self.dataset == "mask_folder" else (1, side, side)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a model has to know, in plain values: input shape, grey levels, and the classes of the masks."""
+        if not self.known:
+            self.setup("fit")
+        source, mean, std = SOURCES[self.dataset]
+        return {"input_shape": self.input_shape, "mean": mean, "std": std, "dataset": source, **self.known}
+
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each class, in the order of the logits."""
+        return self.facts["class_names"]
+
+    def setup(self, stage: str) -> None:
+        """Read the images and split them; the same whatever ``stage`` is, so it happens once."""
+        if self.splits:
+            return
+        if self.predict_paths is not None:
+            return self._find_new(self.predict_paths)
+        pairs, num_train = self._read()
+        count, given = len(pairs), num_train < len(pairs)  # whether the test images are chosen already
+        parts = split(num_train, None, None, 0.0 if given else self.test_fraction, *self.rest)
+        if given:
+            parts["test"] = torch.arange(num_train, count)
+        for part, indices in parts.items():
+            if not len(indices) and not (part == "val" and self.rest[2] is None):
+                raise UserError(f"the part {part} has none of the {count} images of {self.root}; it needs one.")
+        self.splits = {part: (pairs, indices) for part, indices in parts.items()}
+        predicted = Pairs(pairs.images, torch.arange(count), self.input_shape, pairs.files)
+        self.splits["predict"] = (predicted, parts[self.predicted])
+
+    def _read(self) -> tuple[Pairs, int]:
+        """Read all images, and tell how many of them, the first, are not chosen for the test already."""
+        if self.dataset == "digit_scenes":
+            made = [datasets.make_scenes(part) for part in ("train", "test")]
+            images, masks = (torch.from_numpy(np.concatenate(of)) for of in zip(*made, strict=True))
+            names = ["background", *map(str, range(datasets.DIGITS))]
+            self.known = {"labels": list(range(len(names))), "class_names": names}
+            return Pairs(images, masks, self.input_shape), len(made[0][0])
+        found = datasets.find_pairs(self.root)
+        tested = datasets.find_pairs(self.root / "test") if (self.root / "test").is_dir() else []
+        self.known = self.known or datasets.read_classes(self.root)
+        ignored = None if self.ignore_index in self.known.get("labels", []) else self.ignore_index
+        pairs, labels = datasets.read_pairs([*found, *tested], self.input_shape, self.known.get("labels", []), ignored)
+        self.known = self.known or {"labels": labels, "class_names": [f"label {label}" for label in labels]}
+        return pairs, len(found)
+
+    def _find_new(self, paths: list[str]) -> None:
+        """Take image files that have no masks; one that can't be read is left out, for `predict` to name it."""
+        files = folders.find(paths, IMAGE_SUFFIXES)
+        self.predict_paths = [str(file) for file in files]
+        readable = []
+        for i, file in enumerate(files):
+            with suppress(UserError):
+                datasets.read_or_refuse(file, self.input_shape)
+                readable.append(i)
+        if not readable:
+            raise UserError(f"none of the {len(files)} images can be read; the first is {files[0]}.")
+        pairs = Pairs(None, torch.arange(len(files)), self.input_shape, files)
+        self.splits = {"predict": (pairs, torch.tensor(readable))}
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        return self._loader("predict")
+
+    def _loader(self, part: str) -> DataLoader:
+        (pairs, indices), workers = self.splits[part], self.num_workers
+        if workers is None:
+            workers = 0 if pairs.images is not None else min(8, os.cpu_count() or 1)
+        options = {"train": part == "train", "seed": self.seed, "trainer": self.trainer, "num_workers": workers}
+        return gathered(pairs, indices, self.batch_size, **options)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Normalise a batch of uint8 images on the device, and augment it with its masks in training."""
+        images, targets = batch
+        trainer = self.trainer
+        if trainer is not None and trainer.training and self.augment != "none":
+            images, targets = self.augment_batch(images, targets)
+        images = self.normalize(images)
+        return images if trainer is None else trainer.precision_plugin.convert_input(images), targets.long()
+
+    def augment_batch(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Change images ``(B, C, H, W)`` and masks ``(B, H, W)``, uint8, alike, each in its own way; see ``augment``.
+
+        An image moves by up to an eighth of its size; strong also turns it by up to 15 degrees, shows it between 0.8
+        and 1.25 times as large, and changes its brightness and contrast. What comes in from outside is ignored.
+        """
+        num_images, _, height, width = images.shape
+        strong, mirrors = self.augment == "strong", self.dataset != "digit_scenes"
+        down, across, turn, zoom, light, contrast, side = torch.rand(7, num_images, device=images.device) * 2 - 1
+        angle, scale = strong * turn * torch.pi / 12, 1.25 ** (strong * zoom)
+        sign = torch.where(side < 0, -1.0, 1.0) if mirrors else torch.ones_like(side)
+        # whole pixels, as a fraction of half the size: light moves pixels, and mixes none
+        right, below = ((of * size / 8).round() * 2 / size for of, size in ((across, width), (down, height)))
+        aspect = height / width
+        rows = (
+            torch.stack([sign * scale * angle.cos(), -scale * angle.sin() * aspect, right], dim=1),
+            torch.stack([sign * scale * angle.sin() / aspect, scale * angle.cos(), below], dim=1),
+        )
+        theta = torch.stack(rows, dim=1)  # (B, 2, 3): from places in the result to places in the image
+        grid = F.affine_grid(theta, [num_images, 1, height, width], align_corners=False)
+        levels = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+        if strong:
+            mean = levels.mean(dim=(1, 2, 3), keepdim=True)
+            levels = (levels - mean) * 1.25 ** contrast[:, None, None, None] + mean + 20 * light[:, None, None, None]
+        classes = masks[:, None].float() - IGNORED  # so that the zeros from outside stand for what is ignored
+        classes = F.grid_sample(classes, grid, mode="nearest", align_corners=False) + IGNORED
+        return levels.round().clamp(0, 255).byte(), classes[:, 0].round().byte()
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Map uint8 images ``(B, C, H, W)`` to float with about mean 0 and standard deviation 1."""
+        mean, std = _grey_levels(self.dataset, images.device)
+        return images.float().sub_(mean).div_(std)
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Undo `normalize`, for looking at a batch."""
+        mean, std = _grey_levels(self.dataset, images.device)
+        return images.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when the images or masks change."""
+        self.setup("fit")
+        pairs, _ = self.splits["train"]
+        digest = hashlib.blake2b(pairs.targets.numpy().tobytes(), digest_size=16)
+        if pairs.files:
+            digest.update("\n".join(f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in pairs.files).encode())
+        elif pairs.images is not None:
+            digest.update(pairs.images.numpy().tobytes())
+        return digest.hexdigest()
+
+    baseline = evaluation.baseline
+
+
+@cache
+def _grey_levels(dataset: str, device: torch.device) -> list[Tensor]:
+    """Return mean and standard deviation of each channel, 0 to 255, ``(C, 1, 1)``; made once, not in every step."""
+    return [torch.tensor(of, device=device).mul_(255)[:, None, None] for of in SOURCES[dataset][1:]]
