@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +12,15 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from . import evaluation
 from .inputs import encode, read_csv, read_new, read_text, without_empty
-from .runtime.data import gathered, split
+from .network import PAD
+from .pretrained import describe
+from .runtime.data import class_weights, gathered, split
 from .runtime.errors import UserError
 from .runtime.folders import find
 
@@ -67,6 +70,9 @@ class DataModule(pl.LightningDataModule):
             (docs/pretrained.md).
         max_vocabulary: Number of different tokens that a trained tokenizer has at most; 257 or more.
         max_tokens: What a text has beyond so many tokens is cut off.
+        balance: Let all classes count the same in training, however many texts each has. weights multiplies the loss of
+            each text by the weight of its class; sampling draws the texts of an epoch so that each class is there as
+            often, with some texts more than once.
         batch_size: Texts per step per device.
         val_fraction: Fraction of the training texts used for validation, between 0 and 1.
         test_fraction: Fraction of all texts that are tested, between 0 and 1.
@@ -90,6 +96,7 @@ class DataModule(pl.LightningDataModule):
         tokenizer: str | None = None,
         max_vocabulary: int = 8000,
         max_tokens: int = 64,
+        balance: Literal["none", "weights", "sampling"] = "none",
         batch_size: int = 32,
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
@@ -100,11 +107,12 @@ class DataModule(pl.LightningDataModule):
         predict_paths: list[str] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("max_vocabulary", max_vocabulary, 257),
-            ("max_tokens", max_tokens, 4),
-            ("batch_size", batch_size, 1),
-        ):
+        least_of = {
+            "max_vocabulary": (max_vocabulary, 257),
+            "max_tokens": (max_tokens, 4),
+            "batch_size": (batch_size, 1),
+        }
+        for name, (value, least) in least_of.items():
             if value < least:
                 raise UserError(f"data.{name} is {value}; it must be at least {least}.")
         for name, fraction in (("val", val_fraction), ("test", test_fraction)):
@@ -114,9 +122,11 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
         self.dataset, self.source = dataset, f"{dataset}: {SOURCES[dataset]}"
         self.root = Path(__file__).with_name("glosses.csv.gz") if dataset == "glosses" else Path(root)
-        self.columns = {"text": "gloss", "label": "category"} if dataset == "glosses" else {"text": text, "label": label}
+        self.columns = (
+            {"text": "gloss", "label": "category"} if dataset == "glosses" else {"text": text, "label": label}
+        )
         self.tokenizer, self.sizes = tokenizer, (max_vocabulary, max_tokens)
-        self.batch_size, self.seed, self.predict_paths = batch_size, seed, predict_paths
+        self.balance, self.batch_size, self.seed, self.predict_paths = balance, batch_size, seed, predict_paths
         self.shares = (test_fraction, val_fraction, split_seed)
         self.fold, self.num_folds = fold, num_folds
         self.known: dict[str, Any] = {}  # classes and tokenizer, from the training texts alone
@@ -132,16 +142,16 @@ class DataModule(pl.LightningDataModule):
         self.known = state_dict
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What an exported model has to know, in plain values."""
-        if not self.known:
-            self.setup("fit")
-        return {"dataset": self.source, **self.known}
+    def facts(self) -> str:
+        """What an exported model has to know, as JSON."""
+        return json.dumps({"dataset": self.source, "class_names": self.class_names, **self.known})
 
     @property
     def class_names(self) -> list[str]:
         """The name of each class, in the order of the labels."""
-        return self.facts["class_names"]
+        if not self.known:
+            self.setup("fit")
+        return self.known["class_names"]
 
     @property
     def num_classes(self) -> int:
@@ -151,7 +161,13 @@ class DataModule(pl.LightningDataModule):
     @property
     def vocabulary_size(self) -> int:
         """Number of different tokens."""
-        return Tokenizer.from_str(self.facts["tokenizer"]).get_vocab_size()
+        return Tokenizer.from_str(json.loads(self.facts)["tokenizer"]).get_vocab_size()
+
+    @property
+    def loss_weights(self) -> Tensor | None:
+        """The weight of each class in the loss of training, ``(num_classes,)``; None counts every text the same."""
+        texts, indices = self.splits["train"]
+        return class_weights(texts.labels[indices], self.num_classes) if self.balance == "weights" else None
 
     def setup(self, stage: str) -> None:
         """Read the texts and split them; the same whatever ``stage`` is, so it happens once."""
@@ -210,11 +226,14 @@ class DataModule(pl.LightningDataModule):
         if untested := sorted(set(labels) - set(labels[parts["test"]])):
             self._tell(f"too few texts to be tested: {', '.join(untested[:5])}.")
         max_vocabulary, max_tokens = self.sizes
-        tokenizer, encoder = Tokenizer(models.BPE()), None
         if self.tokenizer is None:
-            train(tokenizer, [self.texts[i] for i in parts["train"].tolist()], max_vocabulary)
+            text, encoder = train([self.texts[i] for i in parts["train"].tolist()], max_vocabulary).to_str(), None
+        else:
+            text, encoder = describe(self.tokenizer)
+        tokenizer = Tokenizer.from_str(text)
         tokenizer.enable_truncation(max_tokens)
-        tokenizer.enable_padding(length=max_tokens, pad_id=0, pad_token="[PAD]")
+        pad = PAD if encoder is None else encoder["pad"]
+        tokenizer.enable_padding(length=max_tokens, pad_id=pad, pad_token=tokenizer.id_to_token(pad))
         self.known = {
             **{"class_names": sorted(set(labels.tolist())), "text": self.columns["text"]},
             **{"whole_files": self.dataset == "text_folder", "tokenizer": tokenizer.to_str(), "encoder": encoder},
@@ -246,8 +265,9 @@ class DataModule(pl.LightningDataModule):
 
     def _loader(self, part: str) -> DataLoader:
         (texts, indices), is_train = self.splits[part], part == "train"
-        options = {"shuffle": is_train, "equal_shares": is_train, "seed": self.seed, "trainer": self.trainer}
-        lengths = texts.lengths[indices]
+        classes = texts.labels[indices] if is_train and self.balance == "sampling" else None
+        options = {"train": is_train, "seed": self.seed, "trainer": self.trainer, "classes": classes}
+        lengths = texts.lengths[indices]  # texts of like length make a batch
         return gathered(texts, indices, self.batch_size, lengths=lengths, **options)  # texts[indices] is a batch
 
     def fingerprint(self) -> str:
@@ -259,12 +279,11 @@ class DataModule(pl.LightningDataModule):
     baseline = evaluation.baseline
 
 
-def train(tokenizer: Tokenizer, texts: list[str], max_vocabulary: int) -> None:
+def train(texts: list[str], max_vocabulary: int) -> Tokenizer:
     """Train byte-level byte-pair encoding: any text has tokens, whatever its language."""
+    tokenizer, pieces = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()  # all 256 bytes
-    trainer = trainers.BpeTrainer(
-        vocab_size=max_vocabulary, special_tokens=["[PAD]"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer, tokenizer.decoder = pieces, decoders.ByteLevel()
+    options = {"special_tokens": ["[PAD]"], "initial_alphabet": pieces.alphabet(), "show_progress": False}
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=max_vocabulary, **options))
+    return tokenizer

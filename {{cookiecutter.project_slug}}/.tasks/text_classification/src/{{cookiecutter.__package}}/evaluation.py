@@ -77,7 +77,9 @@ def show(
     texts = tokenizer.decode_batch(batch[0][:16].tolist())
     picture = Image.new("RGB", (900, 8 + 40 * len(texts)), "white")
     pen = ImageDraw.Draw(picture)
-    for i, (text, label, p) in enumerate(zip(texts, batch[1].tolist(), outputs[0].argmax(dim=1).tolist(), strict=False)):
+    for i, (text, label, p) in enumerate(
+        zip(texts, batch[1].tolist(), outputs[0].argmax(dim=1).tolist(), strict=False)
+    ):
         caption = names[p] if p == label else f"{names[p]} (is {names[label]})"
         pen.text((8, 8 + 40 * i), caption, "green" if p == label else "red")
         pen.text((8, 22 + 40 * i), text.replace("\n", " ")[:140], "black")

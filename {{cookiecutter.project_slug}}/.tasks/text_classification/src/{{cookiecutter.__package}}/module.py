@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from . import evaluation
 from .data import DataModule
+from .pretrained import PretrainedEncoder
 from .runtime import finetune
 from .runtime.errors import UserError
 from .runtime.predictions import table
@@ -23,9 +25,9 @@ from .runtime.schedule import configured
 class TextClassifier(pl.LightningModule):
     """Classify texts with any network, optimizer and learning-rate schedule.
 
-    Logs ``train/loss``, the mean over an epoch, and over the whole split ``val/loss``, ``val/accuracy``, ``val/f1``,
-    ``test/loss``, ``test/accuracy`` and ``test/f1``. Accuracy is the fraction of all texts whose class is right; F1 is
-    the mean over the classes (macro average); the loss is the mean cross-entropy per text, in nats.
+    Logs ``train/loss``, the mean over an epoch, and over the whole split ``loss``, ``accuracy`` and ``f1`` of ``val``
+    and ``test``. Accuracy is the fraction of all texts whose class is right; F1 is the mean over the classes of the
+    harmonic mean of precision and recall (macro average); loss is the mean cross-entropy per text, in nats.
 
     Args:
         vocabulary_size: Number of different tokens; taken from the data.
@@ -34,16 +36,16 @@ class TextClassifier(pl.LightningModule):
         optimizer: Called with the parameters, returns the optimizer.
         scheduler: Called with the optimizer, returns the learning-rate schedule, which advances after every step; null
             keeps the rate constant.
-        label_smoothing: Fraction of the target spread evenly over all classes in training, 0 to 1.
         layer_rate_decay: Learning rate of each group of layers as a fraction of the next one's towards the output; 1
             gives all the same.
-        facts: What an exported model has to know, its tokenizer among it; taken from the data.
+        facts: What an exported model has to know, its tokenizer among it, as JSON; taken from the data.
 
     Raises:
         UserError: The network's output does not fit.
     """
 
     headline = ("accuracy", "max", "%")
+    loss_weights: Tensor | None = None  # of the classes in training, as the data has them
 
     def __init__(
         self,
@@ -52,28 +54,34 @@ class TextClassifier(pl.LightningModule):
         network: Callable[[int, int], nn.Module],
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None = None,
-        label_smoothing: float = 0.0,
         layer_rate_decay: float = 1.0,
-        facts: dict[str, Any] | None = None,
+        facts: str = "{}",
     ) -> None:
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not the whole vocabulary
-        self.facts, self.num_classes = facts or {}, num_classes
+        self.facts, self.num_classes = json.loads(facts), num_classes
         self.network = network(vocabulary_size, num_classes)
-        self.optimizer, self.scheduler = optimizer, scheduler
-        self.label_smoothing, self.layer_rate_decay = label_smoothing, layer_rate_decay
-        self.metrics = nn.ModuleDict({"val_": self._metrics(), "test_": self._metrics()})
+        if isinstance(self.network, PretrainedEncoder):
+            self.network.build(self.facts.get("encoder"))
+        self.optimizer, self.scheduler, self.layer_rate_decay = optimizer, scheduler, layer_rate_decay
+        self.val_metrics, self.test_metrics = self._metrics(), self._metrics()
 
-    def _metrics(self) -> nn.ModuleDict:
+    def _metrics(self) -> Any:
         accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
-        f1 = MulticlassF1Score(self.num_classes, average="macro", validate_args=False)
+        f1 = MulticlassF1Score(self.num_classes, validate_args=False)
         return nn.ModuleDict({"loss": MeanMetric(nan_strategy="ignore"), "accuracy": accuracy, "f1": f1})
 
     def layer_groups(self) -> list[list[nn.Module]]:
         """Return the layers from the input to the output, in the groups that fine-tuning unfreezes one by one."""
         made = getattr(self.network, "layer_groups", None)
         return made() if made else [[layer] for layer in self.network.children()]
+
+    def on_fit_start(self) -> None:
+        weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
+        self.loss_weights = None if weights is None else weights.to(self.device, self.dtype)
+        if self.trainer.ckpt_path is None and isinstance(self.network, PretrainedEncoder):
+            self.network.load_weights()  # a run that goes on has them in its checkpoint
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``(B, L)`` to logits ``(B, num_classes)``."""
@@ -87,36 +95,25 @@ class TextClassifier(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         tokens, labels = batch  # (B, L) int64, (B,) int64
-        loss = F.cross_entropy(self(tokens), labels, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(self(tokens), labels, self.loss_weights)
         whole_epoch: Any = {"on_step": False, "on_epoch": True, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), **whole_epoch)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._evaluate(batch, "val")
-
-    def on_validation_epoch_end(self) -> None:
-        self._log("val")
+        return self._evaluate(batch, "val", self.val_metrics)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._evaluate(batch, "test")
+        return self._evaluate(batch, "test", self.test_metrics)
 
-    def on_test_epoch_end(self) -> None:
-        self._log("test")
-
-    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str, metrics: Any) -> Tensor:
         tokens, labels = batch
-        logits, metrics = self(tokens).float(), self._of(split)
+        logits = self(tokens).float()
         metrics["loss"].update(F.cross_entropy(logits, labels), weight=len(labels))
-        metrics["accuracy"].update(logits, labels)
-        metrics["f1"].update(logits, labels)
+        for name in ("accuracy", "f1"):
+            metrics[name].update(logits, labels)
+        self.log_dict({f"{split}/{name}": metric for name, metric in metrics.items()}, prog_bar=split == "val")
         return logits  # (B, num_classes), for callbacks
-
-    def _of(self, split: str) -> Any:
-        return self.metrics[f"{split}_"]
-
-    def _log(self, split: str) -> None:
-        self.log_dict({f"{split}/{name}": metric for name, metric in self._of(split).items()}, prog_bar=split == "val")
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the ``index`` of each text, ``(B,)``, and ``probabilities`` of all classes, ``(B, num_classes)``."""

@@ -31,9 +31,7 @@ class EmbeddingAverage(nn.Module):
         dropout: Fraction of tokens left out in training, and of the mean's numbers zeroed, 0 to 1.
     """
 
-    def __init__(
-        self, vocabulary_size: int, num_classes: int, width: int = 128, dropout: float = 0.3
-    ) -> None:
+    def __init__(self, vocabulary_size: int, num_classes: int, width: int = 128, dropout: float = 0.3) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, width, padding_idx=PAD)
         self.dropout = nn.Dropout(dropout)
