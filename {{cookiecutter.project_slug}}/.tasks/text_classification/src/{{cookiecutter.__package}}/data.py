@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from . import evaluation
-from .inputs import encode, read_csv, read_new, read_text, without_empty
+from .inputs import encode, read_csv, read_new, read_text, tokenizer, without_empty
 from .network import PAD
 from .pretrained import describe
 from .runtime.data import class_weights, gathered, split
@@ -144,7 +144,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def facts(self) -> str:
         """What an exported model has to know, as JSON."""
-        return json.dumps({"dataset": self.source, "class_names": self.class_names, **self.known})
+        return json.dumps({"dataset": self.source, "class_names": self.class_names, **self.known}, ensure_ascii=False)
 
     @property
     def class_names(self) -> list[str]:
@@ -161,7 +161,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def vocabulary_size(self) -> int:
         """Number of different tokens."""
-        return Tokenizer.from_str(json.loads(self.facts)["tokenizer"]).get_vocab_size()
+        return tokenizer(json.loads(self.facts)).get_vocab_size()
 
     @property
     def loss_weights(self) -> Tensor | None:
@@ -227,22 +227,24 @@ class DataModule(pl.LightningDataModule):
             self._tell(f"too few texts to be tested: {', '.join(untested[:5])}.")
         max_vocabulary, max_tokens = self.sizes
         if self.tokenizer is None:
-            text, encoder = train([self.texts[i] for i in parts["train"].tolist()], max_vocabulary).to_str(), None
+            found, encoder = train([self.texts[i] for i in parts["train"].tolist()], max_vocabulary), None
         else:
-            text, encoder = describe(self.tokenizer)
-        tokenizer = Tokenizer.from_str(text)
-        tokenizer.enable_truncation(max_tokens)
-        pad = PAD if encoder is None else encoder["pad"]
-        tokenizer.enable_padding(length=max_tokens, pad_id=pad, pad_token=tokenizer.id_to_token(pad))
+            found, encoder = describe(self.tokenizer)
+        pad = encoder["pad"] if encoder else PAD
+        found.enable_truncation(max_tokens)
+        found.enable_padding(length=max_tokens, pad_id=pad, pad_token=found.id_to_token(pad))
         self.known = {
             **{"class_names": sorted(set(labels.tolist())), "text": self.columns["text"]},
-            **{"whole_files": self.dataset == "text_folder", "tokenizer": tokenizer.to_str(), "encoder": encoder},
+            **{
+                "whole_files": self.dataset == "text_folder",
+                "tokenizer": json.loads(found.to_str()),
+                "encoder": encoder,
+            },
         }
 
     def _encoded(self) -> tuple[Tensor, Tensor]:
         """Turn the texts into tokens ``(N, max_tokens)`` and lengths ``(N,)``."""
-        tokenizer = Tokenizer.from_str(self.known["tokenizer"])
-        tokens, lengths, num_cut = encode(self.texts, tokenizer)
+        tokens, lengths, num_cut = encode(self.texts, tokenizer(self.known))
         if num_cut:
             self._tell(f"{num_cut} of {len(lengths)} texts are cut to data.max_tokens, {tokens.shape[1]}.")
         return torch.from_numpy(tokens), torch.from_numpy(lengths)
@@ -267,7 +269,7 @@ class DataModule(pl.LightningDataModule):
         (texts, indices), is_train = self.splits[part], part == "train"
         classes = texts.labels[indices] if is_train and self.balance == "sampling" else None
         options = {"train": is_train, "seed": self.seed, "trainer": self.trainer, "classes": classes}
-        lengths = texts.lengths[indices]  # texts of like length make a batch
+        lengths = None if texts.whole else texts.lengths[indices]  # texts of like length make a batch
         return gathered(texts, indices, self.batch_size, lengths=lengths, **options)  # texts[indices] is a batch
 
     def fingerprint(self) -> str:
@@ -281,9 +283,9 @@ class DataModule(pl.LightningDataModule):
 
 def train(texts: list[str], max_vocabulary: int) -> Tokenizer:
     """Train byte-level byte-pair encoding: any text has tokens, whatever its language."""
-    tokenizer, pieces = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer, tokenizer.decoder = pieces, decoders.ByteLevel()
+    made, pieces = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    made.pre_tokenizer, made.decoder = pieces, decoders.ByteLevel()
     options = {"special_tokens": ["[PAD]"], "initial_alphabet": pieces.alphabet(), "show_progress": False}
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=max_vocabulary, **options))
-    return tokenizer
+    made.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=max_vocabulary, **options))
+    return made

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .inputs import tokenizer
 from .runtime import charts
 
 if TYPE_CHECKING:
@@ -71,10 +72,9 @@ def show(
     if find_spec("PIL") is None:
         return {}
     from PIL import Image, ImageDraw  # here, for it need not be installed
-    from tokenizers import Tokenizer
 
-    tokenizer, names = Tokenizer.from_str(model.facts["tokenizer"]), data.class_names
-    texts = tokenizer.decode_batch(batch[0][:16].tolist())
+    names = data.class_names
+    texts = tokenizer(model.facts).decode_batch(batch[0][:16].tolist())
     picture = Image.new("RGB", (900, 8 + 40 * len(texts)), "white")
     pen = ImageDraw.Draw(picture)
     for i, (text, label, p) in enumerate(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -107,6 +108,13 @@ def without_empty(rows: list[Any]) -> list[Any]:
     return [row for row in rows if row[1]]
 
 
+def tokenizer(known: Mapping[str, Any]) -> Tokenizer:
+    """Make the tokenizer that was kept as plain values."""
+    from tokenizers import Tokenizer  # here, for most commands need none
+
+    return Tokenizer.from_str(json.dumps(known["tokenizer"]))
+
+
 def encode(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, int]:
     """Turn texts into tokens.
 
@@ -134,9 +142,7 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
     """
     if "tokenizer" not in facts:
         raise UserError(f"the model takes {facts['inputs']}, and no tokens of a text.")
-    from tokenizers import Tokenizer
-
     names, texts = read_new(paths, facts)
-    tokens, _, _ = encode(texts, Tokenizer.from_str(facts["tokenizer"]))
+    tokens, _, _ = encode(texts, tokenizer(facts))
     for name, row in zip(names, tokens.astype(np.int64), strict=True):
         yield name, {facts["inputs"][0]["name"]: row}

@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from .runtime.errors import UserError, reason, require
 
 
-def describe(name: str) -> tuple[str, dict[str, Any]]:
-    """Return a pretrained model's tokenizer, as JSON, and its configuration, with its name and its padding token.
+def describe(name: str) -> tuple[Tokenizer, dict[str, Any]]:
+    """Return a pretrained model's tokenizer and its configuration, with its name and its padding token.
 
     Raises:
         UserError: transformers is not installed, or the model is not there, or has no such tokenizer.
@@ -22,14 +23,14 @@ def describe(name: str) -> tuple[str, dict[str, Any]]:
 
     try:
         config, tokenizer = AutoConfig.from_pretrained(name), AutoTokenizer.from_pretrained(name)
-        text = tokenizer.backend_tokenizer.to_str()
+        backend = tokenizer.backend_tokenizer
     except Exception as error:  # of a hub, or of files that may hold anything
         raise UserError(
             f"data.tokenizer is {name}, which can't be read: {reason(error)}. Give a model of the hub that is in the"
             " cache or can be downloaded, or a folder with config.json, tokenizer.json and model.safetensors."
         ) from error
     pad = tokenizer.pad_token_id or 0
-    return text, {"name": name, "pad": pad, "model_type": config.model_type, **json.loads(config.to_json_string())}
+    return backend, {"name": name, "pad": pad, "model_type": config.model_type, **json.loads(config.to_json_string())}
 
 
 class PretrainedEncoder(nn.Module):
