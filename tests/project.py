@@ -56,10 +56,22 @@ FRONTS = {
         *("configs/gpu.yaml", "notebooks/start.ipynb"),
         *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
     },
+    "text_classification": {
+        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "evaluation", "inputs", "module", "network", "pretrained")),
+        *(f"src/{PACKAGE}/{name}" for name in ("train.py", "glosses.csv.gz", "glosses.LICENSE.txt")),
+        *("configs/finetune.yaml", "configs/gpu.yaml", "docs/data.md", "docs/pretrained.md"),
+        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_pretrained")),
+        "tests/test_train.py",
+    },
 }
 # by data set; of the others it is image classification
-TASK_OF = {"own": "own", **dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular")}
-FIRST = {"image_classification": "digits", "tabular": "penguins", "own": "own"}  # of each task, the one that is bundled
+TASK_OF = {
+    "own": "own",
+    **dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular"),
+    **dict.fromkeys(("glosses", "text_folder", "csv_texts"), "text_classification"),
+}
+# of each task, the one that is bundled
+FIRST = {"image_classification": "digits", "tabular": "penguins", "text_classification": "glosses", "own": "own"}
 FILES = SHARED | FRONTS["image_classification"]  # of the default project
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (

@@ -19,6 +19,7 @@ HARDWARE = {
     "strategy": ("auto", "ddp"),
 }
 DATASETS, LOGGERS = VALUES["dataset"], VALUES["logger"]
+WITH_FILES = ("tabular", "text_classification")  # tasks whose predictions name a file and a line
 # a few batches; the answers decide over the rest
 SHORT = (
     *("--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2"),
@@ -81,7 +82,7 @@ def test_a_project_trains_tests_resumes_and_trains_again(bake_project, tmp_path,
     assert not (runs / "checkpoints").exists()  # nor did the dry run leave anything
     with (runs / "first" / "predictions.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))
-    label = "file" if answers["dataset"] == "image_folder" or task_of(answers) == "tabular" else "index"
+    label = "file" if answers["dataset"] == "image_folder" or task_of(answers) in WITH_FILES else "index"
     assert len({row[label] for row in predictions}) == len(predictions)
     if answers["dataset"] == "penguin_mass":
         assert list(predictions[0]) == [label, "prediction"]

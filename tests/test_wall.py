@@ -236,7 +236,7 @@ def test_runtime_is_the_same_to_the_byte_whatever_was_answered(tmp_path):
 # ---- How much there is
 
 # the user's Python but for what names the two classes and runs a command
-MOST_LINES = {"image_classification": 1225, "tabular": 899, "own": 100}
+MOST_LINES = {"image_classification": 1225, "tabular": 899, "text_classification": 859, "own": 100}
 
 
 def lines(file: Path) -> int:
