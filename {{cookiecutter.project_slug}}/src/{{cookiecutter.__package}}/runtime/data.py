@@ -140,8 +140,7 @@ def gathered(
         dataset: The data set.
         indices: Which of its items belong to the split, ``(N,)`` int64.
         batch_size: Items per batch on each device.
-        train: Permute the items anew in each epoch, but not under ``overfit_batches``, and give each process the same
-            number of whole batches.
+        train: Permute the items in each epoch, but not under ``overfit_batches``, in whole batches for each process.
         seed: Seed of the order.
         trainer: Tells how many processes share the items; None is one.
         num_workers: Processes that load batches.

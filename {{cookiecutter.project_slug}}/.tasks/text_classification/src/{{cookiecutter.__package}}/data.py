@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from . import evaluation
-from .inputs import encode, read_csv, read_new, read_text, tokenizer, without_empty
+from .inputs import CHARACTERS, encode, read_csv, read_new, read_text, tokenizer, without_empty
 from .network import PAD
 from .pretrained import describe
 from .runtime.data import class_weights, gathered, split
@@ -64,8 +64,8 @@ class DataModule(pl.LightningDataModule):
         dataset: Which texts. glosses is part of this package; text_folder is a folder of your own with a folder for each
             class, ``CLASS/TEXT.txt``; csv_texts is a table of your own.
         root: The folder of text_folder, or the CSV file of csv_texts.
-        text: The table's column of texts.
-        label: The table's column of classes.
+        text: Column of the texts in a table.
+        label: Column of the classes in a table.
         tokenizer: null trains one on the training texts; a name or folder takes that of a pretrained model
             (docs/pretrained.md).
         max_vocabulary: Number of different tokens that a trained tokenizer has at most; 257 or more.
@@ -107,14 +107,10 @@ class DataModule(pl.LightningDataModule):
         predict_paths: list[str] | None = None,
     ) -> None:
         super().__init__()
-        least_of = {
-            "max_vocabulary": (max_vocabulary, 257),
-            "max_tokens": (max_tokens, 4),
-            "batch_size": (batch_size, 1),
-        }
-        for name, (value, least) in least_of.items():
-            if value < least:
-                raise UserError(f"data.{name} is {value}; it must be at least {least}.")
+        least = {"max_vocabulary": (max_vocabulary, 257), "max_tokens": (max_tokens, 4), "batch_size": (batch_size, 1)}
+        for name, (value, bound) in least.items():
+            if value < bound:
+                raise UserError(f"data.{name} is {value}; it must be at least {bound}.")
         for name, fraction in (("val", val_fraction), ("test", test_fraction)):
             if not 0 < fraction < 1:
                 raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
@@ -122,16 +118,12 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
         self.dataset, self.source = dataset, f"{dataset}: {SOURCES[dataset]}"
         self.root = Path(__file__).with_name("glosses.csv.gz") if dataset == "glosses" else Path(root)
-        self.columns = (
-            {"text": "gloss", "label": "category"} if dataset == "glosses" else {"text": text, "label": label}
-        )
+        self.columns = {"text": text, "label": label}
         self.tokenizer, self.sizes = tokenizer, (max_vocabulary, max_tokens)
         self.balance, self.batch_size, self.seed, self.predict_paths = balance, batch_size, seed, predict_paths
         self.shares = (test_fraction, val_fraction, split_seed)
         self.fold, self.num_folds = fold, num_folds
         self.known: dict[str, Any] = {}  # classes and tokenizer, from the training texts alone
-        self.row_names: list[str] = []
-        self.texts: list[str] = []
         self.splits: dict[str, tuple[Texts, Tensor]] = {}  # the texts, and which of them belong to the split
 
     def state_dict(self) -> dict[str, Any]:
@@ -203,7 +195,9 @@ class DataModule(pl.LightningDataModule):
             if not self.root.is_dir():
                 raise UserError(f"{self.root} is no folder. Give one with a folder for each class: --data.root FOLDER.")
             if {"train", "test"} <= {path.name for path in self.root.iterdir()}:
-                raise UserError(f"{self.root} has folders train and test; put the texts of both into one, by class.")
+                raise UserError(
+                    f"{self.root} has folders train and test; put the texts of both into one folder for each class."
+                )
             files = [file for file in find([self.root], [".txt"]) if file.parent != self.root]
             rows = [(str(file), read_text(file).strip(), file.relative_to(self.root).parts[0]) for file in files]
         else:
@@ -226,21 +220,14 @@ class DataModule(pl.LightningDataModule):
         if untested := sorted(set(labels) - set(labels[parts["test"]])):
             self._tell(f"too few texts to be tested: {', '.join(untested[:5])}.")
         max_vocabulary, max_tokens = self.sizes
-        if self.tokenizer is None:
-            found, encoder = train([self.texts[i] for i in parts["train"].tolist()], max_vocabulary), None
-        else:
-            found, encoder = describe(self.tokenizer)
+        texts = [self.texts[i][: CHARACTERS * max_tokens] for i in parts["train"].tolist()]
+        own = self.tokenizer is None
+        found, encoder = (train(texts, max_vocabulary), None) if own else describe(self.tokenizer)
         pad = encoder["pad"] if encoder else PAD
         found.enable_truncation(max_tokens)
         found.enable_padding(length=max_tokens, pad_id=pad, pad_token=found.id_to_token(pad))
-        self.known = {
-            **{"class_names": sorted(set(labels.tolist())), "text": self.columns["text"]},
-            **{
-                "whole_files": self.dataset == "text_folder",
-                "tokenizer": json.loads(found.to_str()),
-                "encoder": encoder,
-            },
-        }
+        self.known = {"class_names": sorted(set(labels.tolist())), "text": self.columns["text"], "encoder": encoder}
+        self.known |= {"whole_files": self.dataset == "text_folder", "tokenizer": json.loads(found.to_str())}
 
     def _encoded(self) -> tuple[Tensor, Tensor]:
         """Turn the texts into tokens ``(N, max_tokens)`` and lengths ``(N,)``."""

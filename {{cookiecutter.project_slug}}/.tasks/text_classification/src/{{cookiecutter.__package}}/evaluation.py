@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_f1_score
 
 from .inputs import tokenizer
 from .runtime import charts
@@ -50,18 +51,9 @@ def baseline(data: DataModule) -> dict[str, dict[str, float]]:
     return {name: measure(texts.labels[test], predicted, data.num_classes) for name, predicted in found.items()}
 
 
-def each_class(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
-    """Return precision, recall and F1 of each class, ``(C, 3)``, 0 where it was never predicted or is not there."""
-    which = (labels[labels == predicted], labels, predicted)
-    hits, support, times = (of.bincount(minlength=num_classes) for of in which)
-    parts = [hits / times.clamp_min(1), hits / support.clamp_min(1), 2 * hits / (support + times).clamp_min(1)]
-    return torch.stack(parts, dim=1)
-
-
 def measure(labels: Tensor, predicted: Tensor, num_classes: int) -> dict[str, float]:
     """Return the test metrics of predicted classes, ``(N,)``."""
-    there = torch.cat([labels, predicted]).unique()
-    f1 = each_class(labels, predicted, num_classes)[there, 2].mean().item()
+    f1 = multiclass_f1_score(predicted, labels, num_classes).item()
     return {"test/accuracy": (labels == predicted).double().mean().item(), "test/f1": f1}
 
 
@@ -95,18 +87,9 @@ def sections(
     labels = data.splits["test"][0].labels[index]
     return [
         ("Confusion matrix", partial(charts.confusion_matrix, labels, predicted, data.class_names)),
-        ("Each class", partial(class_table, labels, predicted, data.class_names)),
         ("Surest mistakes", partial(mistakes, index, labels, predicted, sure, data)),
         ("Data", partial(contents, data)),
     ]
-
-
-def class_table(labels: Tensor, predicted: Tensor, names: list[str]) -> str:
-    """Show precision, recall and F1 of each class."""
-    measures, support = each_class(labels, predicted, len(names)), labels.bincount(minlength=len(names))
-    rows = zip(names, measures.tolist(), support.tolist(), strict=True)
-    body = [(name, *(f"{value:.3f}" for value in values), count) for name, values, count in rows]
-    return charts.table(["class", "precision", "recall", "F1", "texts"], body, "numbers long")
 
 
 def mistakes(index: Tensor, labels: Tensor, predicted: Tensor, sure: Tensor, data: DataModule) -> str:

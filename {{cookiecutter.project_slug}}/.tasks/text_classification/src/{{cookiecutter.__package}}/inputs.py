@@ -23,14 +23,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SUFFIXES = (".txt", ".csv", ".tsv")
+CHARACTERS = 20  # of a text that are read for each token that is kept
 
 
 def read_text(file: Path) -> str:
-    """Read a file, which must be UTF-8; one that ends in .gz is decompressed.
-
-    Raises:
-        UserError: It is no file, or another encoding.
-    """
+    """Read a file, which must be UTF-8; one that ends in .gz is decompressed."""
     if not file.is_file():
         raise UserError(f"{file} is no file. Give the path of a file of texts, such as --data.root texts.csv.")
     data = file.read_bytes()
@@ -42,11 +39,7 @@ def read_text(file: Path) -> str:
 
 
 def read_csv(file: Path, columns: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """Read columns of a CSV file, whose first line names them.
-
-    Args:
-        file: Its columns are separated by commas, semicolons, tabs or bars.
-        columns: Names of the columns to return, each by the option that gave it.
+    """Read columns of a CSV file, whose first line names them; their names are given by the options that have them.
 
     Returns:
         Of each row a name, such as ``texts.csv:2`` with the line that it ends on, and the cells.
@@ -55,9 +48,8 @@ def read_csv(file: Path, columns: Mapping[str, str]) -> list[tuple[str, ...]]:
         UserError: It has no such columns, or a row that is no row.
     """
     text = read_text(file)
-    csv.field_size_limit(max(len(text), 1))  # characters of a cell
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t|", key=first.count)
+    csv.field_size_limit(2**31 - 1)  # characters of a cell
+    delimiter = max(",;\t|", key=(text.splitlines() or [""])[0].count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows = []
     try:
@@ -68,17 +60,16 @@ def read_csv(file: Path, columns: Mapping[str, str]) -> list[tuple[str, ...]]:
                 raise UserError(f"{file} has no column {name}, but {there}. Choose one with --data.{option}.")
         for row in reader:
             if None in row:
-                raise UserError(
-                    f"{file}, line {reader.line_num} has more values than columns. Put quotes around a text with {delimiter}"
-                )
+                many = f"{file}, line {reader.line_num} has more values than columns."
+                raise UserError(f"{many} Put quotes around a text that has the separator {delimiter!r} in it.")
             rows.append((f"{file}:{reader.line_num}", *((row[name] or "").strip() for name in columns.values())))
     except csv.Error as error:
-        raise UserError(f"{file}, line {reader.line_num} can't be read: {error}.") from error
+        raise UserError(f"{file} can't be read after line {reader.line_num}: {error}.") from error
     return rows
 
 
 def read_new(paths: Sequence[str | Path], known: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Read new texts as those for training were read: names and texts; empty ones are left out.
+    """Read new texts as those for training were read: names, and texts that are not empty.
 
     A ``.txt`` file has a text on each line, or for a model that was trained on a folder of texts, it is one text.
     """
@@ -90,21 +81,17 @@ def read_new(paths: Sequence[str | Path], known: Mapping[str, Any]) -> tuple[lis
             rows.append((str(file), read_text(file).strip()))
         else:
             rows += [(f"{file}:{i}", line.strip()) for i, line in enumerate(read_text(file).splitlines(), start=1)]
-    rows = without_empty(rows)
-    return [name for name, _ in rows], [text for _, text in rows]
+    names, texts = zip(*without_empty(rows), strict=True)
+    return [*names], [*texts]
 
 
 def without_empty(rows: list[Any]) -> list[Any]:
-    """Leave out the rows with an empty text, which are named.
-
-    Raises:
-        UserError: None is left.
-    """
+    """Leave out the rows with an empty text, and name them; a UserError if none is left."""
     if empty := [row[0] for row in rows if not row[1]]:
         names = ", ".join(empty[:3]) + (" …" if len(empty) > 3 else "")
         print(f"note: empty texts are left out, {len(empty)} of {len(rows)}: {names}", file=sys.stderr)
     if len(empty) == len(rows):
-        raise UserError("there are no texts: all files are empty.")
+        raise UserError("there are no texts: all are empty.")
     return [row for row in rows if row[1]]
 
 
@@ -116,15 +103,15 @@ def tokenizer(known: Mapping[str, Any]) -> Tokenizer:
 
 
 def encode(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, int]:
-    """Turn texts into tokens.
+    """Turn texts into tokens ``(N, max_tokens)`` int32, filled up with padding.
 
     Returns:
-        Tokens ``(N, max_tokens)`` int32, filled up with padding; how many of each text are none, ``(N,)`` int64; and how
-        many texts were cut.
+        The tokens; how many of each text are no padding, ``(N,)`` int64; and how many texts were cut.
     """
     tokens, lengths, num_cut = [], [], 0
+    longest = CHARACTERS * tokenizer.truncation["max_length"]
     for first in range(0, len(texts), 1000):  # what is known of each token takes memory
-        found = tokenizer.encode_batch(texts[first : first + 1000])
+        found = tokenizer.encode_batch([text[:longest] for text in texts[first : first + 1000]])
         tokens.append(np.array([text.ids for text in found], np.int32))
         lengths.append(np.array([text.attention_mask for text in found]).sum(axis=1))
         num_cut += sum(bool(text.overflowing) for text in found)

@@ -57,8 +57,8 @@ class PretrainedEncoder(nn.Module):
         """Make the layers that the configuration of `describe` says."""
         if config is None:
             raise UserError(
-                "the network is PretrainedEncoder, but the tokenizer is none of a pretrained model. Name the model, such"
-                " as --data.tokenizer distilbert-base-uncased"
+                "the network is PretrainedEncoder, but the tokenizer is none of a pretrained model. Name the model,"
+                " such as --data.tokenizer distilbert-base-uncased"
             )
         require("pretrained", "transformers")
         from transformers import AutoConfig, AutoModel  # pyright: ignore[reportMissingImports]
