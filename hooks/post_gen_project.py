@@ -26,7 +26,9 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
     if answers["dataset"] == "csv_file":
         lines += ["First put your table in place, data/table.csv, and name the column to learn: --data.target COLUMN."]
     if answers["dataset"] in ("text_folder", "csv_texts"):
-        lines += [f"First put your texts in place, {answers['__data_root']} (README.md), or fit --data.dataset glosses."]
+        lines += [
+            f"First put your texts in place, {answers['__data_root']} (README.md), or fit --data.dataset glosses."
+        ]
     if answers["dataset"] in ("corrupt_mnist", "image_folder"):
         lines += [f"First put the files of {answers['dataset']} in place (README.md), or fit --data.dataset digits."]
     lines += [
