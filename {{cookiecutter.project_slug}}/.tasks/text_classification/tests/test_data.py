@@ -152,7 +152,7 @@ def test_the_state_is_plain_and_reads_new_texts_where_the_old_ones_are_gone(tmp_
     assert tokens.shape == (2, 64)
     facts = {**json.loads(data.facts), "inputs": [{"name": "tokens"}]}
     (first, array), (_, second) = inputs.read([tmp_path / "new.txt"], facts)
-    assert first == other.predict_paths[0]
+    assert first == f"{tmp_path / 'new.txt'}:1"
     assert isinstance(array, dict)
     assert isinstance(second, dict)
     assert array["tokens"].tolist() == tokens[0].tolist()

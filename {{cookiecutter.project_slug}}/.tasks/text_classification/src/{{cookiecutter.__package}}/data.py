@@ -221,8 +221,8 @@ class DataModule(pl.LightningDataModule):
             self._tell(f"too few texts to be tested: {', '.join(untested[:5])}.")
         max_vocabulary, max_tokens = self.sizes
         texts = [self.texts[i][: CHARACTERS * max_tokens] for i in parts["train"].tolist()]
-        own = self.tokenizer is None
-        found, encoder = (train(texts, max_vocabulary), None) if own else describe(self.tokenizer)
+        name = self.tokenizer
+        found, encoder = (train(texts, max_vocabulary), None) if name is None else describe(name)
         pad = encoder["pad"] if encoder else PAD
         found.enable_truncation(max_tokens)
         found.enable_padding(length=max_tokens, pad_id=pad, pad_token=found.id_to_token(pad))

@@ -109,7 +109,7 @@ def encode(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.n
         The tokens; how many of each text are no padding, ``(N,)`` int64; and how many texts were cut.
     """
     tokens, lengths, num_cut = [], [], 0
-    longest = CHARACTERS * tokenizer.truncation["max_length"]
+    longest = CHARACTERS * (tokenizer.truncation or {})["max_length"]
     for first in range(0, len(texts), 1000):  # what is known of each token takes memory
         found = tokenizer.encode_batch([text[:longest] for text in texts[first : first + 1000]])
         tokens.append(np.array([text.ids for text in found], np.int32))

@@ -27,7 +27,7 @@ def describe(name: str) -> tuple[Tokenizer, dict[str, Any]]:
     except Exception as error:  # of a hub, or of files that may hold anything
         raise UserError(
             f"data.tokenizer is {name}, which can't be read: {reason(error)}. Give a model of the hub that is in the"
-            " cache or can be downloaded, or a folder with config.json, tokenizer.json and model.safetensors."
+            " cache or can be downloaded, or a folder that save_pretrained wrote."
         ) from error
     pad = tokenizer.pad_token_id or 0
     return backend, {"name": name, "pad": pad, "model_type": config.model_type, **json.loads(config.to_json_string())}
