@@ -107,8 +107,8 @@ def test_items_of_like_length_make_a_batch_and_batches_stay_in_a_random_order(wo
 
     def batches(rank: int, **options) -> list[torch.Tensor]:
         sampler = BatchSampler(indices, 10, lengths=lengths, rank=rank, world_size=world_size, **options)
-        assert len(sampler) == len(found := list(sampler))
-        return found
+        assert len(sampler) == len([*sampler])
+        return [*sampler]
 
     ranks = [batches(rank, shuffle=True, equal_shares=True) for rank in range(world_size)]
     assert torch.cat([batch for rank in ranks for batch in rank]).sort().values.equal(indices)

@@ -61,7 +61,7 @@ class DataModule(pl.LightningDataModule):
     ``(B,)``, int64. Those for ``predict`` are tokens ``(B, max_tokens)`` and the texts' index, ``(B,)``.
 
     Args:
-        dataset: Which texts. glosses is part of this package; text_folder is a folder of your own with a folder for each
+        dataset: Which texts. glosses is part of this package; text_folder is a folder of your own with one for each
             class, ``CLASS/TEXT.txt``; csv_texts is a table of your own.
         root: The folder of text_folder, or the CSV file of csv_texts.
         text: Column of the texts in a table.
@@ -70,8 +70,8 @@ class DataModule(pl.LightningDataModule):
             (docs/pretrained.md).
         max_vocabulary: Number of different tokens that a trained tokenizer has at most; 257 or more.
         max_tokens: What a text has beyond so many tokens is cut off.
-        balance: Let all classes count the same in training, however many texts each has. weights multiplies the loss of
-            each text by the weight of its class; sampling draws the texts of an epoch so that each class is there as
+        balance: Let all classes count the same in training, however many texts each has. weights multiplies the loss
+            of each text by the weight of its class; sampling draws the texts of an epoch so that each class is there as
             often, with some texts more than once.
         batch_size: Texts per step per device.
         val_fraction: Fraction of the training texts used for validation, between 0 and 1.
