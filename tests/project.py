@@ -59,7 +59,7 @@ FRONTS = {
     "text_classification": {
         *(f"src/{PACKAGE}/{name}.py" for name in ("data", "evaluation", "inputs", "module", "network", "pretrained")),
         *(f"src/{PACKAGE}/{name}" for name in ("train.py", "glosses.csv.gz", "glosses.LICENSE.txt")),
-        *("configs/finetune.yaml", "configs/gpu.yaml", "docs/data.md", "docs/pretrained.md"),
+        *("configs/finetune.yaml", "configs/gpu.yaml", "docs/data.md", "docs/pretrained.md", "notebooks/start.ipynb"),
         *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_pretrained")),
         "tests/test_train.py",
     },
