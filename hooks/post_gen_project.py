@@ -11,7 +11,7 @@ import shlex
 import sys
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
-TASKS = ("image_classification", "tabular", "image_segmentation", "own")
+TASKS = ("image_classification", "tabular", "text_classification", "image_segmentation", "own")
 
 
 def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
@@ -25,6 +25,10 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
     lines = ["", "The project is ready. Next (with uv: `uv sync` in place of the lines on venv and pip):"]
     if answers["dataset"] == "csv_file":
         lines += ["First put your table in place, data/table.csv, and name the column to learn: --data.target COLUMN."]
+    if answers["dataset"] in ("text_folder", "csv_texts"):
+        lines += [
+            f"First put your texts in place, {answers['__data_root']} (README.md), or fit --data.dataset glosses."
+        ]
     if answers["dataset"] in ("corrupt_mnist", "image_folder"):
         lines += [f"First put the files of {answers['dataset']} in place (README.md), or fit --data.dataset digits."]
     if answers["dataset"] == "mask_folder":

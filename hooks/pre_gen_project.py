@@ -25,6 +25,9 @@ CHOICES = {
         "penguins",
         "penguin_mass",
         "csv_file",
+        "glosses",
+        "text_folder",
+        "csv_texts",
         "digit_scenes",
         "mask_folder",
         "own",
@@ -124,11 +127,11 @@ RESERVED = {
         opentelemetry_sdk opentelemetry_semantic_conventions optuna packaging pandas pil pillow pip
         pkg_resources platformdirs plotly pluggy pre_commit prettytable propcache protobuf psutil py pyarrow
         pyasn1 pyasn1_modules pycparser pydantic pydantic_core pygments pylab pyparsing pyright pytest
-        python_dateutil python_discovery python_dotenv pytorch_lightning pyyaml requests rich ruff
+        python_dateutil python_discovery python_dotenv pytorch_lightning pyyaml regex requests rich ruff
         safetensors scikit_learn scipy sentry_sdk setuptools six sklearn skops smmap sniffio sqlalchemy
-        sqlparse starlette sympy tensorboard tensorboard_data_server tensorboardx threadpoolctl timm torch
-        torchgen torchmetrics torchvision tqdm triton truststore typeshed_client typing_extensions
-        typing_inspection tzdata urllib3 uvicorn virtualenv wandb wcwidth werkzeug wheel xxhash yaml yarl
+        sqlparse starlette sympy tensorboard tensorboard_data_server tensorboardx threadpoolctl timm tokenizers torch
+        torchgen torchmetrics torchvision tqdm transformers triton truststore typeshed_client
+        typing_extensions typing_inspection tzdata urllib3 uvicorn virtualenv wandb wcwidth werkzeug wheel xxhash yaml yarl
         zipp
     """,
     "is a folder of the project, or one that git leaves out": """

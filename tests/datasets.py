@@ -20,6 +20,8 @@ def write(dataset: str, root: Path) -> list[str]:
         return table(root)
     if dataset == "mask_folder":
         return mask_folder(root)
+    if dataset in ("text_folder", "csv_texts"):
+        return texts(dataset, root)
     {"mnist": _mnist, "fashion_mnist": _fashion_mnist, "cifar10": _cifar10, "corrupt_mnist": _corrupt_mnist}.get(
         dataset, image_folder
     )(root)
@@ -54,6 +56,25 @@ def mask_folder(root: Path) -> list[str]:
             picture.putpalette([0, 0, 0, 200, 0, 0])
         picture.save(root / "masks" / f"{i}.png")
     return ["--data.dataset=mask_folder", f"--data.root={root}", "--data.image_size=24"]
+
+
+def texts(dataset: str, root: Path) -> list[str]:
+    """Write texts of two classes as a folder of files, or as a table."""
+    words = {"sea": "wave fish ship harbour salt tide", "wood": "tree leaf deer moss root bark"}
+    random = np.random.default_rng(0)
+    lines = ["text,label"]
+    for i in range(200):
+        label = ("sea", "wood")[i % 2]
+        text = " ".join(random.choice(words[label].split(), random.integers(2, 20)))
+        lines.append(f"{text},{label}")
+        if dataset == "text_folder":
+            (root / label).mkdir(parents=True, exist_ok=True)
+            (root / label / f"{i}.txt").write_text(text)
+    root.mkdir(parents=True, exist_ok=True)
+    if dataset == "csv_texts":
+        root = root / "texts.csv"
+        root.write_text("\n".join(lines))
+    return [f"--data.dataset={dataset}", f"--data.root={root}"]
 
 
 def _idx(file: Path, array: np.ndarray) -> None:

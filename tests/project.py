@@ -14,7 +14,10 @@ TASKS = TEMPLATE / ".tasks"  # the front of each task, from which the post hook 
 SHARED = {
     *(".dockerignore", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "AGENTS.md"),
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
-    *(f"docs/{page}.md" for page in ("clusters", "evaluate", "export", "how-it-works", "loggers", "own-code", "python")),
+    *(
+        f"docs/{page}.md"
+        for page in ("clusters", "evaluate", "export", "how-it-works", "loggers", "own-code", "python")
+    ),
     *(f"docs/{page}.md" for page in ("repeat", "resume", "search", "tested", "update")),
     *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "overfit", "profile", "quick", "sweep")),
     *(f"configs/{name}.yaml" for name in ("gpu", "swa", "wandb_sweep")),
@@ -62,17 +65,25 @@ FRONTS = {
         *("configs/gpu.yaml", "notebooks/start.ipynb"),
         *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
     },
+    "text_classification": {
+        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "evaluation", "inputs", "module", "network", "pretrained")),
+        *(f"src/{PACKAGE}/{name}" for name in ("train.py", "glosses.csv.gz", "glosses.LICENSE.txt")),
+        *("configs/finetune.yaml", "configs/gpu.yaml", "docs/data.md", "docs/pretrained.md", "notebooks/start.ipynb"),
+        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_pretrained")),
+        "tests/test_train.py",
+    },
 }
 # by data set; of the others it is image classification
 TASK_OF = {
     "own": "own",
     **dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular"),
+    **dict.fromkeys(("glosses", "text_folder", "csv_texts"), "text_classification"),
     **dict.fromkeys(("digit_scenes", "mask_folder"), "image_segmentation"),
 }
 # of each task, the one that is bundled
 FIRST = {
     **{"image_classification": "digits", "tabular": "penguins", "image_segmentation": "digit_scenes"},
-    "own": "own",
+    **{"text_classification": "glosses", "own": "own"},
 }
 FILES = SHARED | FRONTS["image_classification"]  # of the default project
 # Small, quick and the same on every machine, whatever the answers were.

@@ -113,7 +113,7 @@ def test_pyright_is_content_with_a_project_of_each_task_and_the_template(tmp_pat
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "penguin_mass"])
+@pytest.mark.parametrize("dataset", ["mnist", "penguin_mass", "csv_texts"])
 def test_the_own_tests_of_a_project_pass_whatever_data_and_hardware_were_answered(bake_project, dataset):
     # test_installs.py runs those of the default project
     project = bake_project(

@@ -726,6 +726,7 @@ def test_commands_take_fifteen_lines_at_most_and_name_files_that_are_needed(data
     assert (f"First put the files of {dataset} in place" in text) == (dataset in ("corrupt_mnist", "image_folder"))
     assert ("First put your table in place" in text) == (dataset == "csv_file")
     assert ("First put images and masks in place" in text) == (dataset == "mask_folder")
+    assert ("First put your texts in place, " in text) == (dataset in ("text_folder", "csv_texts"))
 
 
 def test_a_bake_makes_no_git_repository_and_says_how_to_enter_its_folder(bake: Bake, tmp_path, capfd):

@@ -107,3 +107,25 @@ def test_each_item_is_held_out_in_one_fold_and_each_class_has_its_share_of_each_
 
 def test_without_a_fold_of_them_nothing_is_held_out() -> None:
     assert not held_out(100, 0.1, None, 3).any()
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_items_of_like_length_make_a_batch_and_batches_stay_in_a_random_order(world_size) -> None:
+    lengths = torch.randint(1, 100, (1000,), generator=torch.Generator().manual_seed(0))
+    indices = torch.arange(1000) + 7
+
+    def batches(rank: int, **options) -> list[torch.Tensor]:
+        sampler = BatchSampler(indices, 10, lengths=lengths, rank=rank, world_size=world_size, **options)
+        assert len(sampler) == len([*sampler])
+        return [*sampler]
+
+    ranks = [batches(rank, shuffle=True, equal_shares=True) for rank in range(world_size)]
+    assert torch.cat([batch for rank in ranks for batch in rank]).sort().values.equal(indices)
+    for rank in ranks:
+        of = [lengths[batch - 7] for batch in rank]
+        padding = 1 - sum(int(each.sum()) for each in of) / sum(10 * int(each.max()) for each in of)
+        assert padding < 0.05
+        means = torch.stack([each.float().mean() for each in of])
+        assert abs(torch.corrcoef(torch.stack([means, torch.arange(len(of)).float()]))[0, 1]) < 0.4
+    in_order = batches(0)
+    assert lengths[torch.cat(in_order) - 7].diff().min() >= 0

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sequential
 
 from .errors import UserError
 
+POOL = 50  # batches that are sorted by length at a time
+
 
 def shuffled(count: int, seed: int, labels: Any = None) -> np.ndarray:
     """Shuffle items, ``(count,)`` int64; with labels, those of a class stand together, and `held_out` is stratified."""
@@ -63,6 +65,8 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
         world_size: Number of processes.
         weights: Shuffled indices are drawn anew, each as often on average as its weight says, ``(N,)`` float; None
             takes each once.
+        lengths: The length of each index's item, ``(N,)`` int64: items of like length make a batch, so that little of
+            it is padding. Batches stay in a random order where indices are shuffled.
 
     Raises:
         UserError: There are not enough items for a whole batch of equal shares.
@@ -76,6 +80,7 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
     rank: int = 0
     world_size: int = 1
     weights: Tensor | None = None
+    lengths: Tensor | None = None
     epoch: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -96,15 +101,23 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
         return -(-len(self.indices[self.rank :: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride] whole batches
-        order = self.indices
+        places, generator = torch.arange(len(self.indices)), None
         if self.shuffle:
             entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
             generator = torch.Generator().manual_seed(int(entropy) >> 1)
             if self.weights is None:
-                order = order[torch.randperm(len(order), generator=generator)]
+                places = torch.randperm(len(places), generator=generator)
             else:
-                order = order[torch.multinomial(self.weights, len(order), replacement=True, generator=generator)]
-        yield from order[self.rank :: self.world_size].split(self.batch_size)[: len(self)]
+                places = torch.multinomial(self.weights, len(places), replacement=True, generator=generator)
+        places = places[self.rank :: self.world_size][: len(self) * self.batch_size]
+        if self.lengths is None:
+            yield from self.indices[places].split(self.batch_size)
+            return
+        # shuffled items are sorted within pools, so that other ones meet in each epoch
+        pools = places.split(POOL * self.batch_size) if generator else [places]
+        batches = [b for of in pools for b in of[self.lengths[of].argsort(stable=True)].split(self.batch_size)]
+        for i in torch.randperm(len(batches), generator=generator).tolist() if generator else range(len(batches)):
+            yield self.indices[batches[i]]
 
 
 def gathered(
@@ -117,6 +130,7 @@ def gathered(
     trainer: Any = None,
     num_workers: int = 0,
     classes: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> DataLoader:
     """A loader of a data set that is indexed by whole batches, ``dataset[(B,) int64]``, and returns tuples of tensors.
 
@@ -126,17 +140,17 @@ def gathered(
         dataset: The data set.
         indices: Which of its items belong to the split, ``(N,)`` int64.
         batch_size: Items per batch on each device.
-        train: Permute the items anew in each epoch, but not under ``overfit_batches``, and give each process the same
-            number of whole batches.
+        train: Permute the items in each epoch, but not under ``overfit_batches``, in whole batches for each process.
         seed: Seed of the order.
         trainer: Tells how many processes share the items; None is one.
         num_workers: Processes that load batches.
         classes: The class of each index, ``(N,)`` int64: shuffled indices are drawn, of each class as many.
+        lengths: As of `BatchSampler`.
     """
     shuffle = train and not (trainer and trainer.overfit_batches)
     weights = None if classes is None else class_weights(classes)[classes]
     rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-    batches = BatchSampler(indices, batch_size, shuffle, train, seed, rank, world_size, weights)
+    batches = BatchSampler(indices, batch_size, shuffle, train, seed, rank, world_size, weights, lengths)
     return DataLoader(
         dataset,
         sampler=batches,

@@ -111,7 +111,7 @@ class Run:
             now = time.time()
             self.record["seconds"] = round(self.record.get("seconds", 0.0) + now - self._since, 2)
             self._since = now
-        write_whole(self.folder / "run.json", json.dumps(self.record, indent=2, default=str) + "\n")
+        write_whole(self.folder / "run.json", json.dumps(self.record, indent=2, default=str, ensure_ascii=False) + "\n")
 
     def begin(self, **values: Any) -> None:
         """Record that the run is under way, and what it would take to repeat it."""

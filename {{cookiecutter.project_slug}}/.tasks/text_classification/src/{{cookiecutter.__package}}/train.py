@@ -1,0 +1,14 @@
+"""The trainer script: ``python -m <package> fit``. To train your own classes, put their names in the place of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import runtime
+from .data import DataModule
+from .module import TextClassifier
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command, such as ``["fit"]``, and return its exit code; None takes this process's command line."""
+    return runtime.main(TextClassifier, DataModule, args)
