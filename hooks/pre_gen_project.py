@@ -131,8 +131,8 @@ RESERVED = {
         safetensors scikit_learn scipy sentry_sdk setuptools six sklearn skops smmap sniffio sqlalchemy
         sqlparse starlette sympy tensorboard tensorboard_data_server tensorboardx threadpoolctl timm tokenizers torch
         torchgen torchmetrics torchvision tqdm transformers triton truststore typeshed_client
-        typing_extensions typing_inspection tzdata urllib3 uvicorn virtualenv wandb wcwidth werkzeug wheel xxhash yaml yarl
-        zipp
+        typing_extensions typing_inspection tzdata urllib3 uvicorn virtualenv wandb wcwidth werkzeug wheel xxhash yaml
+        yarl zipp
     """,
     "is a folder of the project, or one that git leaves out": """
         build checkpoints configs data dist docs env lightning_logs logs mlruns outputs runs scripts src tests

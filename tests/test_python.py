@@ -13,7 +13,6 @@ import pytest
 import torch
 from nbclient import NotebookClient
 from project import PACKAGE, TASKS, clean_environment
-from stress import differences
 from test_recipes import blocks
 from test_render import render
 from warm import run
