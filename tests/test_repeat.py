@@ -303,13 +303,16 @@ def test_a_module_whose_test_step_does_not_call_forward_has_no_ensemble(tmp_path
         )
     )
     options = ["repeat", "--folds=2", *SMALL, "--trainer.max_epochs=1"]
-    [(code, output), (none, without)] = run(copy, options, [*options, "--final=none"], own=True)
-    assert (code, none) == (1, 0), output + without
-    assert told(output) == [
-        "error: the ensemble can't be tested by TableModel.test_step: it must call self(inputs) once for each batch,"
+    commands = [options, [*options, "--final=ensemble"], [*options, "--final=none"]]
+    [(code, output), (asked, refused), (none, without)] = run(copy, *commands, own=True)
+    assert (code, asked, none) == (0, 1, 0), output + refused + without
+    sentence = (
+        "the ensemble can't be tested by TableModel.test_step: it must call self(inputs) once for each batch,"
         " and TableModel.predict_step must return what that gives as probabilities or prediction, of the same items in"
         " the same order. Add that, or choose --final refit or --final none."
-    ]
+    )
+    assert f"note: {sentence}" in output
+    assert told(refused) == [f"error: {sentence}"]
     assert not (copy / "runs" / "repeat" / "test.json").exists()
 
 

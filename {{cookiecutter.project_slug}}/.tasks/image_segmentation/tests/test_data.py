@@ -233,7 +233,7 @@ def test_a_predicted_mask_has_the_size_and_the_numbers_of_the_data(folder) -> No
         file = str(folder / "images" / "4.png")
         columns, rows = inputs.rows({"file": [file], "mask": [mask], "confidence": [0.75]}, facts)
         assert columns == ["file", "mask", "confidence", *(f"share({name})" for name in "abcdefghij")]
-        assert rows[0][0::2] == [file, "0.750000", *["0.000000"] * 4, "0.500000"]
+        assert rows[0][0::2] == [file, 0.75, *[0.0] * 4, 0.5]
         assert rows[0][1].name == "4.png"
         picture = Image.open(io.BytesIO(rows[0][1].content))
         numbers = np.asarray(picture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Attached:
     """
 
     name: str
-    content: bytes
+    content: bytes = field(repr=False)
 
 
 def compute(cli: Any) -> Columns:

@@ -93,7 +93,7 @@ def rows(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> tupl
         picture = draw_mask(mask, labels, size_of(file) if file else None)
         shares = np.bincount(mask.ravel(), minlength=len(names)) / mask.size
         attached = Attached(f"{file.stem if file else name}.png", picture)
-        body.append([name, attached, f"{float(confidence):.6f}", *(f"{share:.6f}" for share in shares)])
+        body.append([name, attached, *(round(float(value), 6) for value in (confidence, *shares))])
     return [kind, "mask", "confidence", *(f"share({name})" for name in names)], body
 
 

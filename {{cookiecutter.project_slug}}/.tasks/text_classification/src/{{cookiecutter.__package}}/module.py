@@ -17,6 +17,7 @@ from . import evaluation
 from .data import DataModule
 from .pretrained import PretrainedEncoder
 from .runtime import finetune
+from .runtime.checkpoints import keep_plain
 from .runtime.errors import UserError
 from .runtime.predictions import table
 from .runtime.schedule import configured
@@ -60,6 +61,7 @@ class TextClassifier(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not the whole vocabulary
+        keep_plain(self)
         self.facts, self.num_classes = json.loads(facts), num_classes
         self.network = network(vocabulary_size, num_classes)
         if isinstance(self.network, PretrainedEncoder):

@@ -53,7 +53,12 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
             if options.folds:
                 ends = Ends(repeat, base, (module_class, data_class))
                 ends.write_out_of_fold()
-                ends.test(options.final or FINAL[0])
+                try:
+                    ends.test(options.final or FINAL[0])
+                except UserError as error:
+                    if options.final:
+                        raise
+                    print(f"note: {error}", flush=True)  # nobody asked for the ensemble, and the folds are complete
             repeat.update(runs=[*repeat.runs])
             if repeat.against:
                 repeat.compare(repeat.against)
