@@ -208,8 +208,14 @@ def test_what_a_process_has_left_that_was_killed_while_it_wrote_is_removed(run, 
     left = [Path("runs/a/checkpoints/.last.ckpt.0.tmp"), Path("runs/a/.run.json.0.tmp")]
     for file in left:
         file.touch()
+    made, begun = Path("runs/.0.tmp"), Path("runs/.1.tmp")  # folders of runs: one of a killed process, one of a living
+    for folder in (made, begun):
+        folder.mkdir()
+        (folder / "config.yaml").touch()
+    os.utime(made, (0, 0))
     assert run("fit", "--resume") == 0
-    assert not any(file.exists() for file in left)
+    assert not any(path.exists() for path in (*left, made))
+    assert begun.exists()
 
 
 def test_a_run_is_not_resumed_by_another_number_of_processes(run, have, capsys) -> None:

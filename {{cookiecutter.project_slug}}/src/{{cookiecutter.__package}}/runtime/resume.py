@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,10 @@ class ExactResume(Callback):
         if self.run and trainer.is_global_zero:
             for half_written in (*self.run.checkpoints.glob(".*.tmp"), *self.run.folder.glob(".run.json.*.tmp")):
                 half_written.unlink(missing_ok=True)
+            for half_made in self.run.folder.parent.glob(".*.tmp"):  # a young one may be a run that begins now
+                with suppress(FileNotFoundError):
+                    if time.time() - half_made.stat().st_mtime > 3600:
+                        shutil.rmtree(half_made, ignore_errors=True)
         if trainer.world_size > 1:
             # messages between CPUs: a GPU would have to be waited for
             self._agreement = torch.distributed.new_group(backend="gloo")
