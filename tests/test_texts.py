@@ -132,7 +132,7 @@ def test_a_folder_of_texts_is_learned_and_its_run_reads_new_files_where_the_fold
     assert code == 0, output
     texts.rename(tmp_path / "gone")
     new = tmp_path / "new.txt"
-    new.write_text("the fish\nand the wave\n")
+    new.write_text("wave fish ship\nharbour salt tide\n")
     [(code, output), (refused, told)] = run(
         project, ["predict", str(new), "--run=folder"], ["test", "--run=folder"], own=True
     )
