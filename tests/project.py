@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,3 +123,9 @@ def clean_environment(project: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",  # two tests run side by side
         "CUDA_VISIBLE_DEVICES": "",
     }
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))

@@ -118,7 +118,7 @@ def test_pyright_is_content_with_a_project_of_each_task_and_the_template(tmp_pat
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "penguin_mass", "csv_texts"])
+@pytest.mark.parametrize("dataset", ["mnist", "penguin_mass", "csv_texts", "mask_folder", "own"])
 def test_the_own_tests_of_a_project_pass_whatever_data_and_hardware_were_answered(bake_project, dataset):
     # the tests of runtime/ are the same in each project, and run in one of them
     project = bake_project(

@@ -84,19 +84,6 @@ def test_a_run_of_the_smallest_front_that_is_killed_and_resumed_ends_like_one_th
     assert differences(project / "runs" / "whole", project / "runs" / "killed") == []
 
 
-def test_the_own_tests_of_the_smallest_front_pass(tmp_path):
-    project = render(ANSWERS, tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/test_train.py"],
-        cwd=project,
-        env=clean_environment(project),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert " passed" in done.stdout
-
-
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_the_smallest_front_trains_and_predicts_in_every_precision_of_a_cpu(own, precision):
     project, _ = own

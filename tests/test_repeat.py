@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import os
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from combinations import VALUES
-from project import PACKAGE, TEMPLATE
+from project import PACKAGE, TEMPLATE, read_rows
 from scipy import stats
 from test_render import render
 from warm import Command, run, shared
@@ -54,11 +53,6 @@ def folds(project: Path) -> tuple[Path, str]:
     assert code == 0, output
     shutil.copy(project / "tested.txt", project / "tested_by_base.txt")
     return project, output
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def read_json(file: Path) -> dict[str, Any]:

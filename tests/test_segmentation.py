@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import subprocess
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from combinations import VALUES
 from PIL import Image
-from project import PACKAGE, clean_environment
+from project import PACKAGE, clean_environment, read_rows
 from stress import differences
 from test_own_classes import kill_after
 from test_render import render
@@ -26,7 +25,6 @@ SHORT = (
 )
 FIT = ["--save_every_n_steps=5", *SHORT]
 SMALL = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1")
-OWN = ("tests", "--ignore=tests/runtime")
 COMMANDS = {
     "fit": ["fit", "--run=whole", *FIT],
     "predict": ["predict", "--run=whole"],
@@ -44,11 +42,6 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tup
     answers = {**first, "dataset": "digit_scenes", "logger": "csv", "accelerator": "cpu"}
     project = render(answers, tmp_path_factory.mktemp("scenes"))
     return project, dict(zip(COMMANDS, run(project, *COMMANDS.values(), own=True), strict=True))
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -122,17 +115,3 @@ def test_a_folder_of_masks_is_predicted_alike_by_a_run_and_by_its_export_without
     assert np.mean(right) > 0.7
     record = json.loads((project / "runs" / "own" / "run.json").read_text())
     assert (record["class_names"], record["headline"]) == (["label 0", "label 1"], ["mean_iou", "max", "%"])
-
-
-def test_the_own_tests_of_the_front_pass_whatever_was_answered(tmp_path):
-    hardware = {"accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
-    project = render({"dataset": "mask_folder", "logger": "none", **hardware}, tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *OWN],
-        cwd=project,
-        env=clean_environment(project),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert " passed" in done.stdout

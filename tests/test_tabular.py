@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import subprocess
@@ -14,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from combinations import VALUES
-from project import PACKAGE, clean_environment
+from project import PACKAGE, clean_environment, read_rows
 from stress import differences
 from test_own_classes import kill_after
 from test_render import render
@@ -52,11 +51,6 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     project = render(answers, tmp_path_factory.mktemp(request.param))
     found = run(project, *COMMANDS.values(), own=True)
     return Asked(request.param, project, dict(zip(COMMANDS, found, strict=True)))
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import datasets
 import onnxruntime
 import pytest
 import torch
-from project import PACKAGE, clean_environment
+from project import PACKAGE, clean_environment, read_rows
 from stress import DDP, differences
 from test_own_classes import kill_after
 from test_render import render
@@ -42,11 +41,6 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tup
     answers = {"dataset": "glosses", "logger": "csv", "accelerator": "cpu"}
     project = render(answers, tmp_path_factory.mktemp("texts"))
     return project, dict(zip(COMMANDS, run(project, *COMMANDS.values(), own=True), strict=True))
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,29 +1,15 @@
-import csv
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from reading import read_json, read_rows
 
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.module import ImageClassifier
-from {{ cookiecutter.__package }}.train import main
 
-# those of searches are no options of fit
-CONFIGS = sorted(file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml") if "sweep" not in file.stem)
 QUICK = Path(__file__).parents[1] / "configs" / "quick.yaml"
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_training_learns(trained) -> None:
@@ -76,18 +62,6 @@ def test_newest_run_is_the_one_that_is_evaluated(trained, run, tmp_path) -> None
     labels = data.splits["test"][0][torch.arange(360)][1].tolist()
     correct = [row["label"] == data.class_names[label] for row, label in zip(predictions, labels, strict=True)]
     assert sum(correct) / 360 == pytest.approx(accuracy)
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
-def test_shipped_configuration_trains(config, run, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit, match="0"):  # as it stands, whatever hardware it asks for
-        main(["fit", "-c", str(config), "--print_config"])
-    assert "default_root_dir: runs" in capsys.readouterr().out
-    # neither timm nor a download
-    small = {"name": "torchvision/resnet18", "weights": "null", "image_size": "32"} if config.stem == "finetune" else {}
-    options = [word for name, value in small.items() for word in (f"--model.network.init_args.{name}", value)]
-    assert run("fit", "--trainer.fast_dev_run", "true", *options, config=config) == 0
-    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []  # such a run leaves nothing
 
 
 @pytest.mark.parametrize(("mix", "augment"), [("mixup", "strong"), ("cutmix", "true")])

@@ -1,30 +1,16 @@
-import csv
-import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reading import read_json, read_rows
 
 from {{ cookiecutter.__package }} import evaluation
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.module import SegmentationModel
 from {{ cookiecutter.__package }}.train import main
-
-# those of searches are no options of fit
-CONFIGS = sorted(file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml") if "sweep" not in file.stem)
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_training_learns(trained) -> None:
@@ -115,15 +101,6 @@ def test_a_folder_with_masks_is_learned(run, tmp_path) -> None:
     mask = np.asarray(Image.open(tmp_path / "own" / rows[0]["mask"]))
     assert mask.shape == (20, 24)
     assert set(np.unique(mask)) == {0, 200}
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
-def test_shipped_configuration_trains(config, run, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit, match="0"):  # as it stands, whatever hardware it asks for
-        main(["fit", "-c", str(config), "--print_config"])
-    assert "default_root_dir: runs" in capsys.readouterr().out
-    assert run("fit", "--trainer.fast_dev_run", "true", config=config) == 0
-    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []  # such a run leaves nothing
 
 
 def test_value_out_of_bounds_is_told_without_a_traceback(run, capsys, tmp_path) -> None:

@@ -1,27 +1,11 @@
-import csv
-import json
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from reading import read_json, read_rows
 
 from {{ cookiecutter.__package }}.data import DigitsDataModule
 from {{ cookiecutter.__package }}.module import DigitClassifier
-from {{ cookiecutter.__package }}.train import main
-
-# those of searches are no options of fit
-CONFIGS = sorted(file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml") if "sweep" not in file.stem)
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_splits_are_the_same_each_time_and_share_no_image() -> None:
@@ -81,12 +65,3 @@ def test_predictions_are_a_row_for_each_test_image(trained, run, tmp_path) -> No
     predictions = read_rows(tmp_path / "copy" / "predictions.csv")
     assert list(predictions[0]) == ["index", "label", "probability", *(f"p({digit})" for digit in range(10))]
     assert [int(row["index"]) for row in predictions] == list(range(360))
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
-def test_shipped_configuration_trains(config, run, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit, match="0"):  # as it stands, whatever hardware it asks for
-        main(["fit", "-c", str(config), "--print_config"])
-    assert "default_root_dir: runs" in capsys.readouterr().out
-    assert run("fit", "--trainer.fast_dev_run", "true", config=config) == 0
-    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []  # such a run leaves nothing

@@ -1,29 +1,15 @@
-import csv
-import json
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from reading import read_json, read_rows
 
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.evaluation import measure
 from {{ cookiecutter.__package }}.module import TableModel
 from {{ cookiecutter.__package }}.train import main
 
-# those of searches are no options of fit
-CONFIGS = sorted(file for file in (Path(__file__).parents[1] / "configs").glob("*.yaml") if "sweep" not in file.stem)
 NEW = "island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex,year,species\n"
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_training_learns(trained) -> None:
@@ -88,15 +74,6 @@ def test_new_rows_are_predicted_from_a_csv_file(trained, tmp_path, capsys) -> No
     file.write_text("island,sex\nDream,male\n")
     assert main(command) == 1
     assert "lacks columns that the model was trained with: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda file: file.stem)
-def test_shipped_configuration_trains(config, run, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit, match="0"):  # as it stands, whatever hardware it asks for
-        main(["fit", "-c", str(config), "--print_config"])
-    assert "default_root_dir: runs" in capsys.readouterr().out
-    assert run("fit", "--trainer.fast_dev_run", "true", config=config) == 0
-    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []  # such a run leaves nothing
 
 
 def test_value_out_of_bounds_is_told_without_a_traceback(run, capsys, tmp_path) -> None:

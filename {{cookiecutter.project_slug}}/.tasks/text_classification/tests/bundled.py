@@ -1,4 +1,5 @@
-"""What the tests train on: options of every command, and those of each run that is trained once."""
+"""What the tests train on: options of every command, of each run that is trained once, and of files in configs/."""
 
 OPTIONS = {"data.dataset": "glosses"}
 RUNS = {"trained": ("--trainer.max_epochs", "5")}
+OF_CONFIGS = {"finetune": None}  # it needs a pretrained model: test_pretrained.py trains with it
