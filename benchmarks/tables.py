@@ -56,6 +56,14 @@ def write_tensors(file: Path) -> None:
     torch.save({**parts, "sizes": sizes}, file.with_suffix(".pt"))
 
 
+class Loss(nn.CrossEntropyLoss):
+    """Cross-entropy of what the project's network gives in training: an output of each of its members for each row."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the mean; ``input`` is ``(B * members, C)``, and ``target`` ``(B,)``."""
+        return super().forward(input, target.repeat_interleave(len(input) // len(target)))
+
+
 class TableTask(Task):
     """One training on the table; ``root`` is its file, with the tensors beside it."""
 

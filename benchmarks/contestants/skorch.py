@@ -11,11 +11,11 @@ from torch import nn
 DISTRIBUTION = "skorch"
 
 
-def classifier(task: Task) -> Any:
+def classifier(task: Task, loss: type[nn.Module] = nn.CrossEntropyLoss) -> Any:
     """Return the learner of a task."""
     return NeuralNetClassifier(
         task.network(),
-        criterion=nn.CrossEntropyLoss,
+        criterion=loss,
         max_epochs=task.epochs,
         batch_size=task.batch_size,
         optimizer=torch.optim.AdamW,

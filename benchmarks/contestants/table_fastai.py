@@ -6,11 +6,10 @@ from functools import partial
 import pandas
 import torch
 from fastai.data.block import CategoryBlock
-from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
 from fastai.tabular.core import Categorify, TabularPandas
 from fastai.tabular.learner import TabularLearner
-from tables import TableTask
+from tables import Loss, TableTask
 from task import OPTIMIZER, Stopwatch
 from torch import Tensor, nn
 
@@ -50,7 +49,7 @@ def train(task: TableTask, watch: Stopwatch) -> None:
     learner = TabularLearner(
         table.dataloaders(bs=task.batch_size, device=torch.device("cpu")),
         Swapped(task.network()),
-        loss_func=CrossEntropyLossFlat(),
+        loss_func=Loss(),
         opt_func=adamw,
         cbs=NoValidation(),
     )

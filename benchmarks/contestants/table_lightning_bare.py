@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytorch_lightning as pl
 import torch
-from tables import TableTask
+from tables import Loss, TableTask
 from task import Stopwatch
 from torch import Tensor
-from torch.nn import functional as F
 
 from contestants import lightning_bare
 
@@ -35,7 +34,7 @@ class Classifier(lightning_bare.Classifier):
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         numbers, words, classes = batch
-        return F.cross_entropy(self.network(numbers, words), classes)
+        return Loss()(self.network(numbers, words), classes)
 
 
 def train(task: TableTask, watch: Stopwatch) -> None:

@@ -1,20 +1,20 @@
 """The optimal loop of the images, on a table in memory."""
 
 import torch
-from tables import TableTask
+from tables import Loss, TableTask
 from task import OPTIMIZER, Stopwatch
-from torch.nn import functional as F
 
 
 def train(task: TableTask, watch: Stopwatch) -> None:
     numbers, words, classes = task.rows()
     network = task.network().train()
     optimizer = torch.optim.AdamW(network.parameters(), fused=True, **OPTIMIZER)
+    loss_of = Loss()
     for _ in range(task.epochs):
         order = torch.randperm(len(classes))
         for index in order.split(task.batch_size)[: len(classes) // task.batch_size]:
             logits = network(numbers.index_select(0, index), words.index_select(0, index))
-            loss = F.cross_entropy(logits, classes.index_select(0, index))
+            loss = loss_of(logits, classes.index_select(0, index))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -1,7 +1,7 @@
 """skorch with a dict of arrays, as its documentation has it for networks of several inputs; no validation."""
 # pyright: reportMissingImports=false, reportCallIssue=false
 
-from tables import TableTask
+from tables import Loss, TableTask
 from task import Stopwatch
 
 from contestants import skorch
@@ -11,4 +11,4 @@ DISTRIBUTION = "skorch"
 
 def train(task: TableTask, watch: Stopwatch) -> None:
     numbers, words, classes = task.rows()
-    skorch.classifier(task).fit({"numbers": numbers.numpy(), "words": words.numpy()}, classes.numpy())
+    skorch.classifier(task, Loss).fit({"numbers": numbers.numpy(), "words": words.numpy()}, classes.numpy())
