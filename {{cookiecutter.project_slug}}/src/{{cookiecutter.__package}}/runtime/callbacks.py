@@ -207,7 +207,7 @@ class Pictures(Callback):
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's progress bar in a terminal; a line for each epoch where the output goes to a file.
+    """A line for each epoch, and below them, in a terminal, Lightning's progress bar.
 
     Args:
         refresh_rate: Batches between two updates of the bar; drawing it takes longer than a small network's step.
@@ -215,6 +215,7 @@ class ProgressBar(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 20) -> None:
         super().__init__(refresh_rate=refresh_rate)
+        self._said: dict[str, float] = {}  # in the line of the last epoch
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -222,12 +223,27 @@ class ProgressBar(TQDMProgressBar):
             self.disable()
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        """What stands beside the bar: nothing that the line of the epoch before says."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num" and value != self._said.get(name)}
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")  # Lightning counts from 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._said = {}
         metrics = self.get_metrics(trainer, pl_module)  # in each process: to read a metric may gather it from all
+        self._said = {name: value for name, value in metrics.items() if isinstance(value, float)}
         if self.is_enabled:
             super().on_train_epoch_end(trainer, pl_module)
-        elif trainer.is_global_zero:
-            values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float))
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}", flush=True)
+        if trainer.is_global_zero:
+            values = "  ".join(f"{name} {value:.4f}" for name, value in self._said.items())
+            self.print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}")
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print above the bar, if there is one."""
+        if self.is_enabled:
+            super().print(*args, **kwargs)
+        else:
+            print(*args, **kwargs, flush=True)

@@ -69,7 +69,7 @@ class RunCLI(LightningCLI):
         self.links: dict[str, str] = {}
         self._options: dict[str, Any] | None = None
         self._checkpoint: dict[str, Any] | None = None  # what the file at `ckpt_path` holds
-        defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
+        defaults = {"default_config_files": [str(DEFAULT_CONFIG)], "whole": args[-1:] == ["all"]}
         try:
             super().__init__(
                 module_class,

@@ -20,7 +20,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
-from . import interpolation
+from . import help, interpolation
 from .commands import NAMED, PROGRAM
 from .errors import Mistake, UserError, reason
 
@@ -86,7 +86,7 @@ WARNINGS = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide what Lightning tells every user in every run. Its warnings of mistakes stay visible."""
+    """Hide what Lightning tells every user in every run. Its warnings of mistakes stay, each a sentence alone."""
 
     def is_news(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(CHATTER)
@@ -94,12 +94,14 @@ def quiet() -> Iterator[None]:
     logs = [logging.getLogger(name) for name in LOGS]
     for log in logs:
         log.addFilter(is_news)
+    as_text, warnings.formatwarning = warnings.formatwarning, lambda message, *_, **__: f"warning: {message}\n"
     with warnings.catch_warnings():
         for message in WARNINGS:
             warnings.filterwarnings("ignore", message)
         try:
             yield
         finally:
+            warnings.formatwarning = as_text
             for log in logs:
                 log.removeFilter(is_news)
 
@@ -110,11 +112,17 @@ register_type(torch.device, str, torch.device)  # … nor one with a device, suc
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser, which takes no abbreviated option and reports a mistake in a few lines."""
+    """Lightning's parser, which takes no abbreviated option, and whose help and messages are short.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        whole: Print Lightning's own help.
+        kwargs: Those of Lightning's parser.
+    """
+
+    def __init__(self, whole: bool = False, **kwargs: Any) -> None:
         # else `--trainer.max_epoch 3` would be taken for `--trainer.max_epochs 3`, and any new option could break it
         super().__init__(allow_abbrev=False, **kwargs)
+        self.whole = whole
         self.texts: dict[interpolation.Path, str] = {}  # with ${, by the places of their options
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> Namespace:
@@ -134,6 +142,13 @@ class Parser(LightningArgumentParser):
             if config[config.subcommand][name] is None:  # `early_stopping: null` in a file
                 config[config.subcommand][name] = Namespace(monitor=None)
         return config
+
+    def print_help(self, file: Any = None) -> None:
+        program = self.prog.replace(" [options]", "")
+        if self.whole or not program.startswith(PROGRAM):  # the parser of a class that an option names
+            super().print_help(file)
+        else:
+            print(help.short(self, program), end="", file=file)
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
         self.check_config(Path(path))
@@ -175,5 +190,5 @@ class Parser(LightningArgumentParser):
             options = [option.lstrip("-") for option in options]
             program = f"{PROGRAM} fit"
         text = parser_message(message, options)
-        print(f"error: {text}\nAll options: {program} --help", file=sys.stderr)
+        print(f"error: {text}\nAll options: {program} --help all", file=sys.stderr)
         raise Mistake(text)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from pytorch_lightning.callbacks import Callback, StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch.nn.parameter import is_lazy
 
 from . import changes, commands, contract, loggers, memory, predictions, ranks, runs, signals
 from .cli import RunCLI
@@ -28,7 +29,7 @@ class TrainerCLI(RunCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it."""
-        self.say(f"Training on {self.where()}.")
+        self.say(f"Training {self.size()} on {self.where()}.")
         with self.recorded(), memory.explained(self.options(), training=True):
             self.trainer.fit(**kwargs)
             self.keep_last_and_best()
@@ -42,7 +43,7 @@ class TrainerCLI(RunCLI):
             self.say(
                 f"Run folder: {relative_path(self.run.folder)}\n"
                 f"Next: {commands.PROGRAM} runs             a table of all runs\n"
-                f"      {commands.PROGRAM} fit --help       every option"
+                f"      {commands.PROGRAM} fit --help       the options"
             )
             if tested:
                 commands.after_fit(self)
@@ -179,6 +180,11 @@ class TrainerCLI(RunCLI):
         """Print a text once, whatever the number of processes."""
         if self.trainer.is_global_zero:
             print(text, flush=True)
+
+    def size(self) -> str:
+        """The model's name, and how many parameters it has; of one that is made later, its name."""
+        counts = [p.numel() for p in self.model.parameters() if not is_lazy(p)]
+        return type(self.model).__name__ + (f", {sum(counts):,} parameters," if counts else "")
 
     def where(self) -> str:
         """The device, number of processes and precision in words."""

@@ -25,12 +25,12 @@ COMMANDS = {
     "fit": "Train, then test the best checkpoint.",
     "validate": "Measure a run's best checkpoint on the validation data.",
     "test": "Measure a run's best checkpoint on the test data.",
-    "predict": "Write predictions for the test data, or for new files: predict PATH …",
+    "predict": "Predict the test data, or new files: predict PATH …",
     "runs": "Show a table of all runs.",
     "report": "Write an HTML page that shows a run, or compares several.",
     "lr_find": "Suggest a learning rate, from a few steps.",
     "sweep": "Search for better options.",
-    "repeat": "Train over several seeds or folds: mean, spread and interval of each metric.",
+    "repeat": "Train over several seeds or folds: mean and spread of metrics.",
     "export": "Write a trained model as ONNX and torch.export files.",
     "push": "Put an exported model on the Hugging Face hub.",
 }
@@ -63,6 +63,27 @@ def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[...,
         return _module(args[0]).main(args[1:])
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
         return _module("predict").main_onnx(args[1:], read, rows)
+    return _check(args[0], args[1:])
+
+
+def _check(command: str, args: list[str]) -> int | None:
+    """Refuse a file or a run that is not there now, for the import of torch takes seconds."""
+    if any(arg in ("-h", "--help") for arg in args):
+        return None
+    values = dict(arg.split("=", 1) if "=" in arg else (arg, value) for arg, value in pairwise([*args, ""]))
+    config = values.get("--config", values.get("-c"))
+    if command in TRAINER and config and not Path(config).is_file():
+        there = ", ".join(file.as_posix() for file in sorted(Path("configs").glob("*.yaml")))
+        print(f"error: there is no file {config}. Files of options: {there or 'none'}", file=sys.stderr)
+        return 2
+    named = [values["--run"]] if command in TRAINER[1:] and "--run" in values else []
+    if command in ("report", "export"):
+        named = [arg for before, arg in pairwise(["", *args]) if not before.startswith("-") and not arg.startswith("-")]
+    if named and not {"--trainer.default_root_dir", "--config", "-c"} & {*values}:
+        from .. import runs
+
+        for name in named:
+            runs.find(runs.default_root(), run_name(name), finished=True)
     return None
 
 
