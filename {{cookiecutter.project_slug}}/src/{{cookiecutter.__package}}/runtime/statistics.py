@@ -1,0 +1,108 @@
+"""Statistics of one input, by its dtype and shape alone: what `export` and `serve` keep, and `drift` compares.
+
+NumPy alone, and nothing of it is kept: an input can't be restored from its statistics, but for the columns of a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIDE = 64  # about so many pixels of an image's shorter side are looked at, which keeps a large one from taking long
+COLOURS = ("red", "green", "blue")
+VALUES = 256  # a row of more numbers, without names, is described by mean and standard deviation
+
+Statistics = dict[str, float | str | None]
+
+
+def of_input(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Statistics:
+    """Describe one input as an exported model takes it.
+
+    Args:
+        arrays: Its arrays by the names of the model's inputs, without the dimension of the batch. An image is
+            ``(C, H, W)``, a text ``(L,)`` of whole numbers, its tokens; a row ``(C,)`` of floating-point numbers.
+        facts: The facts of the exported model: ``columns`` names those of a row, ``tokenizer`` tells the padding.
+
+    Returns:
+        Numbers of six digits, words of a column of words, and None for what is missing or not finite. Where the model
+        has several inputs, their names come first: ``image brightness``.
+    """
+    found: Statistics = {}
+    for name, array in arrays.items():
+        first = f"{name} " if len(arrays) > 1 else ""
+        found |= {f"{first}{key}": _plain(value) for key, value in _describe(array, facts).items()}
+    return found
+
+
+def _plain(value: Any) -> float | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _describe(array: np.ndarray, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    columns = facts.get("columns")
+    if array.ndim == 3 and min(array.shape[1:]) > 1:
+        return _image(array)
+    if array.ndim == 1 and array.dtype.kind in "iu" and len(array) > 1:
+        return _tokens(array, facts.get("tokenizer") or {})
+    if array.ndim == 1 and isinstance(columns, Mapping) and len(columns) == len(array):
+        return {key: _cell(value, columns[key]) for key, value in zip(columns, array.tolist(), strict=True)}
+    if array.size == 1:
+        return {"value": array.item()}
+    if array.ndim == 1 and len(array) <= VALUES:
+        return {f"value {i}": value for i, value in enumerate(array.tolist())}
+    return {"mean": array.mean(dtype=float), "standard deviation": array.std(dtype=float)}
+
+
+def _cell(value: float, known: Any) -> float | str | None:
+    """The number of a column, or its word: the positions of those that are known begin with 1."""
+    words = known.get("words") if isinstance(known, Mapping) else None
+    if words is None:
+        return value
+    return words[int(value) - 1] if 1 <= value <= len(words) else None
+
+
+def _image(image: np.ndarray) -> Mapping[str, float]:
+    """Describe an image ``(C, H, W)``; what tells of directions changes where it is turned, mirrored or moved.
+
+    Places are fractions of width and height, from the left and from the top. ``slant`` is the correlation of both over
+    the bright pixels, and ``upright edges`` the share of differences that lie between neighbours in a row.
+    """
+    import numpy as np
+
+    step = max(1, min(image.shape[1:]) // SIDE)
+    image = image[:, ::step, ::step].astype(float)
+    grey = image.mean(axis=0)
+    across, down = (np.abs(np.diff(grey, axis=axis)).mean() for axis in (1, 0))
+    found = {"brightness": image.mean(), "contrast": grey.std(), "sharpness": (across + down) / 2}
+    found["upright edges"] = across / (across + down) if across + down else 0.5
+    weight = grey - grey.min()
+    weight = weight / weight.sum() if weight.any() else np.full(grey.shape, 1 / grey.size)
+    x, y = (np.linspace(0, 1, size) for size in (grey.shape[1], grey.shape[0]))
+    found["centre across"], found["centre down"] = weight.sum(axis=0) @ x, weight.sum(axis=1) @ y
+    x, y = x - found["centre across"], y - found["centre down"]
+    spread = math.sqrt((weight.sum(axis=0) @ x**2) * (weight.sum(axis=1) @ y**2))
+    found["slant"] = round(y @ weight @ x / spread, 6) if spread > 1e-12 else 0.0
+    if len(image) == 3 and image.any():
+        levels = image.mean(axis=(1, 2))
+        found |= {f"share of {colour}": level / levels.sum() for colour, level in zip(COLOURS, levels, strict=True)}
+    return found
+
+
+def _tokens(tokens: np.ndarray, tokenizer: Mapping[str, Any]) -> Mapping[str, float]:
+    """Describe tokens ``(L,)``. Tokenizers give low numbers to what is frequent, and to single bytes or letters."""
+    padding, model = tokenizer.get("padding") or {}, tokenizer.get("model") or {}
+    tokens = tokens[tokens != padding.get("pad_id", 0)]
+    if not len(tokens):
+        return {"tokens": 0, "mean token": 0, "different tokens": 0}
+    found = {"tokens": len(tokens), "mean token": tokens.mean(), "different tokens": len(set(tokens.tolist()))}
+    found["different tokens"] /= len(tokens)
+    vocabulary, unknown = model.get("vocab"), model.get("unk_token")
+    if isinstance(vocabulary, Mapping) and unknown in vocabulary:
+        found["unknown tokens"] = (tokens == vocabulary[unknown]).mean()
+    return found
