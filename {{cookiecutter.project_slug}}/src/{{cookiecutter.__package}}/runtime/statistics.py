@@ -1,12 +1,12 @@
 """Statistics of one input, by its dtype and shape alone: what `export` and `serve` keep, and `drift` compares.
 
-NumPy alone, and nothing of it is kept: an input can't be restored from its statistics, but for the columns of a table.
+They need NumPy alone. An image or a text can't be restored from them; those of a row are its columns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,17 +31,41 @@ def of_input(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Stat
         Numbers of six digits, words of a column of words, and None for what is missing or not finite. Where the model
         has several inputs, their names come first: ``image brightness``.
     """
+    import numpy as np
+
     found: Statistics = {}
     for name, array in arrays.items():
         first = f"{name} " if len(arrays) > 1 else ""
-        found |= {f"{first}{key}": _plain(value) for key, value in _describe(array, facts).items()}
+        with np.errstate(all="ignore"):  # of what is not finite
+            found |= {f"{first}{key}": _plain(value) for key, value in _describe(array, facts).items()}
     return found
 
 
-def _plain(value: Any) -> float | str | None:
-    if value is None or isinstance(value, str):
-        return value
+def of_output(arrays: Mapping[str, np.ndarray], class_names: Sequence[str] | None) -> tuple[str | None, float | None]:
+    """Tell what was predicted for one input: a label, and how probable the model takes it to be.
+
+    Args:
+        arrays: The model's outputs by their names, without the dimension of the batch.
+        class_names: The names of the classes, if it has any.
+
+    Returns:
+        The name of the most probable class, or the number that was predicted as a text of six digits, and the
+        probability, or the output ``confidence``; None for what the model does not tell.
+    """
+    probabilities, number, confidence = (arrays.get(name) for name in ("probabilities", "prediction", "confidence"))
+    if class_names and probabilities is not None and probabilities.shape == (len(class_names),):
+        best = int(probabilities.argmax())
+        return class_names[best], _number(probabilities[best])
+    label = f"{number.item():.6g}" if number is not None and number.size == 1 else None
+    return label, _number(confidence.item()) if confidence is not None and confidence.size == 1 else None
+
+
+def _number(value: Any) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> float | str | None:
+    return value if value is None or isinstance(value, str) else _number(value)
 
 
 def _describe(array: np.ndarray, facts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -88,8 +112,8 @@ def _image(image: np.ndarray) -> Mapping[str, float]:
     x, y = x - found["centre across"], y - found["centre down"]
     spread = math.sqrt((weight.sum(axis=0) @ x**2) * (weight.sum(axis=1) @ y**2))
     found["slant"] = round(y @ weight @ x / spread, 6) if spread > 1e-12 else 0.0
-    if len(image) == 3 and image.any():
-        levels = image.mean(axis=(1, 2))
+    if len(image) == 3:
+        levels = image.sum(axis=(1, 2))  # without any light there are no shares
         found |= {f"share of {colour}": level / levels.sum() for colour, level in zip(COLOURS, levels, strict=True)}
     return found
 
