@@ -32,6 +32,7 @@ COMMANDS = {
     "sweep": "Search for better options.",
     "repeat": "Train over several seeds or folds: mean, spread and interval of each metric.",
     "export": "Write a trained model as ONNX and torch.export files.",
+    "drift": "Compare what was served with what the model was trained on.",
 }
 
 
@@ -58,8 +59,8 @@ def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[...,
         guess = f" Did you mean {near[0]}?" if near else ""
         print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
         return 2
-    if args[0] == "runs":
-        return _module("runs").main(args[1:])
+    if args[0] in ("runs", "drift"):
+        return _module(args[0]).main(args[1:])
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
         return _module("predict").main_onnx(args[1:], read, rows)
     return None

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from importlib.metadata import version
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from .. import charts, contract, predictions
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
-from . import ONE_PROCESS, PROGRAM, brief, run_options, test_result
+from . import ONE_PROCESS, PROGRAM, brief, reference, run_options, test_result
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
 ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")
@@ -84,7 +84,7 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
         lines.append(f"{TRAINER}: not compared, for it can't predict: {brief(error)}")
     cli.load()
     network = Network(cli.model, cli.datamodule)
-    inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
+    inputs = next((network.inputs(batch) for batch in reference.batches(cli)), None)
     if inputs is None:
         raise UserError("the data's loader yields no batch, so an export can't be compared.")
     facts = {**getattr(network.module, "facts", {}), "run": run.name}
@@ -93,9 +93,11 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
         dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
         facts[key] = [{"name": n, "dtype": dtypes[n], "shape": ["batch", *t.shape[1:]]} for n, t in tensors.items()]
     network.write(folder, inputs, json.dumps(facts, ensure_ascii=False))
-    computed |= network.compute(folder, _batches(cli))
+    computed |= network.compute(folder, reference.batches(cli))
+    outputs = computed["the checkpoint"]
     lines += _compare(computed, len(network.class_names), tolerance)
     print(f"{run.name}, compared with {Path(str(cli.ckpt_path)).name}", *lines, sep="\n")
+    print(reference.write(cli, folder, network.inputs, facts, outputs))
     (folder / "README.md").write_text(_card(cli, run, network.module, facts, lines), encoding="utf-8")
 
 
@@ -189,24 +191,6 @@ class Network:
             for name, call in runners.items():
                 parts[name].append(self.run(name, call, inputs))
         return {name: {key: torch.cat([part[key] for part in of]) for key in of[0]} for name, of in parts.items()}
-
-
-def _batches(cli: RunCLI) -> Iterator[Any]:
-    """What the loaders of ``predict``, or else of ``test``, yield, before the data's hooks have changed it."""
-    owners = [owner for owner in (cli.datamodule, cli.model) if owner is not None]
-    for stage, owner in product(("predict", "test"), owners):
-        if is_overridden(f"{stage}_dataloader", owner):
-            for each in owners:
-                each.trainer = cli.trainer
-                each.prepare_data()
-                each.setup(stage)
-            loaders = getattr(owner, f"{stage}_dataloader")()
-            limit = getattr(cli.trainer, f"limit_{stage}_batches")  # a stream may have no end
-            for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
-                yield from islice(loader, limit if isinstance(limit, int) else None)
-            return
-    name = type(owners[0]).__name__
-    raise UserError(f"an export is compared on the data. Add predict_dataloader or test_dataloader to {name}.")
 
 
 def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: float) -> list[str]:
