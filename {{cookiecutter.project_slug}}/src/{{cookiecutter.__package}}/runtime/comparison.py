@@ -23,7 +23,7 @@ class Comparison:
 
     Args:
         name: The statistic.
-        before: Its numbers in training, sorted; of words, how often each is there.
+        before: Its numbers of the reference, sorted; of words, how often each is there.
         now: Those of what was served.
         difference: Between 0, none, and 1, nothing in common: the largest distance of two cumulative distributions of
             numbers (Kolmogorov and Smirnov), and of words the total variation.
@@ -54,23 +54,23 @@ class Comparison:
 
 
 def compare(
-    training: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], level: float, least: float = 0.0
+    reference: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], level: float, least: float = 0.0
 ) -> list[Comparison]:
     """Compare every statistic, and the predictions; what differs most surely comes first.
 
     Args:
-        training: What `export` has written.
+        reference: What `export` has written.
         rows: Predictions as they are kept.
         level: The probability of at least one alarm where nothing has changed.
         least: The smallest difference that is drift.
     """
-    name, kind = ("predicted class", str) if training["classes"] else ("prediction", float)
+    name, kind = ("predicted class", str) if reference["classes"] else ("prediction", float)
     labels = [
-        kind(label) if label is not None else None for label in (*training["labels"], *(r["label"] for r in rows))
+        kind(label) if label is not None else None for label in (*reference["labels"], *(r["label"] for r in rows))
     ]
     found = [*_compared(name, labels[: -len(rows)], labels[-len(rows) :])]
-    found += _compared("probability", training["probabilities"], [row["probability"] for row in rows])
-    for name, before in training["statistics"].items():
+    found += _compared("probability", reference["probabilities"], [row["probability"] for row in rows])
+    for name, before in reference["statistics"].items():
         found += _compared(name, before, [row["statistics"].get(name) for row in rows])
     found.sort(key=lambda one: (one.p, -one.difference))
     largest = 0.0

@@ -122,11 +122,10 @@ def _tokens(tokens: np.ndarray, tokenizer: Mapping[str, Any]) -> Mapping[str, fl
     """Describe tokens ``(L,)``. Tokenizers give low numbers to what is frequent, and to single bytes or letters."""
     padding, model = tokenizer.get("padding") or {}, tokenizer.get("model") or {}
     tokens = tokens[tokens != padding.get("pad_id", 0)]
-    if not len(tokens):
-        return {"tokens": 0, "mean token": 0, "different tokens": 0}
-    found = {"tokens": len(tokens), "mean token": tokens.mean(), "different tokens": len(set(tokens.tolist()))}
-    found["different tokens"] /= len(tokens)
+    count = len(tokens) or math.nan  # of an empty text, all else is missing
+    found = {"tokens": len(tokens), "mean token": tokens.sum() / count}
+    found["different tokens"] = len(set(tokens.tolist())) / count
     vocabulary, unknown = model.get("vocab"), model.get("unk_token")
     if isinstance(vocabulary, Mapping) and unknown in vocabulary:
-        found["unknown tokens"] = (tokens == vocabulary[unknown]).mean()
+        found["unknown tokens"] = (tokens == vocabulary[unknown]).sum() / count
     return found

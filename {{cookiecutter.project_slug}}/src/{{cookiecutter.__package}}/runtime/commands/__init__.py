@@ -32,7 +32,7 @@ COMMANDS = {
     "sweep": "Search for better options.",
     "repeat": "Train over several seeds or folds: mean, spread and interval of each metric.",
     "export": "Write a trained model as ONNX and torch.export files.",
-    "drift": "Compare what was served with what the model was trained on.",
+    "drift": "Compare what was served with what the model was tested on.",
 }
 
 

@@ -1,6 +1,6 @@
-"""``drift [RUN]``: compare what `serve` has seen and predicted with what the model was trained on.
+"""``drift [RUN]``: compare what `serve` has seen and predicted with the data that the model was tested on.
 
-It needs neither torch nor the project's classes: `export` has written the one side, ``training.json``, and `serve` the
+It needs neither torch nor the project's classes: `export` has written the one side, ``reference.json``, and `serve` the
 other, a SQLite file.
 """
 
@@ -30,19 +30,19 @@ LEAST = 30  # predictions that are compared
 MOST = 20_000  # of more, so many are taken, evenly spread
 SHOWN = 30  # lines of the table in a terminal, and charts of the page
 BINS = 24  # of a histogram
-HEAD = ("statistic", "training", "now", "difference", "p", "")
+HEAD = ("statistic", "tested", "served", "difference", "p", "")
 
 
 def main(args: list[str]) -> int:
     """Compare, print a table, write a page, and return the exit code."""
     options = _parse(args)
     export, folder = _folders(options.run)
-    training = _training(export / "training.json", options.run)
-    rows, seen = _read(options.store or export / "predictions.sqlite", training["model"], options.since)
-    found = compare(training, rows, options.level, options.least_difference)
+    reference = _reference(export / "reference.json", options.run)
+    rows, seen = _read(options.store or export / "predictions.sqlite", reference["model"], options.since)
+    found = compare(reference, rows, options.level, options.least_difference)
     drifting = sum(one.drifts for one in found)
     verdict = f"{'Drift' if drifting else 'No drift'}: of {len(found)} statistics, {drifting or 'none'}"
-    verdict += f" differ{'s' if drifting < 2 else ''} from training, at the level {options.level:g}"
+    verdict += f" differ{'s' if drifting < 2 else ''}, at the level {options.level:g}"
     print(as_text(HEAD, [one.cells for one in found[:SHOWN]]))
     if len(found) > SHOWN:
         print(f"… and {len(found) - SHOWN} more")
@@ -51,8 +51,14 @@ def main(args: list[str]) -> int:
         print("No page was written: jinja2 is not installed.")
     else:
         times = [f"{datetime.fromtimestamp(rows[i]['time']):%Y-%m-%d %H:%M}" for i in (0, -1)]
-        values = {"verdict": verdict, "drifting": drifting, "seen": seen, "times": times, "inputs": training["inputs"]}
-        print(f"Page: {_write(folder, found, {**values, 'held_out': len(training['labels'])})}")
+        values = {
+            "verdict": verdict,
+            "drifting": drifting,
+            "seen": seen,
+            "times": times,
+            "tested": len(reference["labels"]),
+        }
+        print(f"Page: {_write(folder, found, values)}")
     return FOUND if drifting else 0
 
 
@@ -70,8 +76,8 @@ def _parse(args: list[str]) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} drift",
-        description="Compare what was served with what the model was trained on, and write drift.html into the run's"
-        f" folder. Exit code: 0 without drift, {FOUND} with drift, 1 where nothing can be compared.",
+        description="Compare what was served with the data that the model was tested on, and write drift.html into the"
+        f" run's folder. Exit code: 0 without drift, {FOUND} with drift, 1 where nothing can be compared.",
         allow_abbrev=False,
     )
     text = "name or folder of a run, or a folder with an exported model (default: the newest finished run)"
@@ -89,13 +95,13 @@ def _parse(args: list[str]) -> argparse.Namespace:
 
 def _folders(name: str | None) -> tuple[Path, Path]:
     """The folder of the exported model, and that of the page."""
-    if name and (Path(name) / "training.json").is_file():
+    if name and (Path(name) / "reference.json").is_file():
         return Path(name), Path(name)
     run = runs.find(runs.default_root(), name and run_name(name), finished=True)
     return run.folder / "export", run.folder
 
 
-def _training(file: Path, run: str | None) -> dict[str, Any]:
+def _reference(file: Path, run: str | None) -> dict[str, Any]:
     """Read what `export` has written for this comparison."""
     again = f"Write it with: {PROGRAM} export{f' {run}' if run else ''}"
     try:
@@ -147,7 +153,7 @@ def _write(folder: Path, found: Sequence[Comparison], values: Mapping[str, Any])
         values = np.concatenate([one.before, one.now])
         edges = np.histogram_bin_edges(values, BINS, (np.quantile(values, 0.005), np.quantile(values, 0.995)))
         lines = []
-        for i, (label, of) in enumerate((("training", one.before), ("now", one.now))):
+        for i, (label, of) in enumerate((("tested", one.before), ("served", one.now))):
             shares = np.histogram(of.clip(edges[0], edges[-1]), edges)[0] / len(of)
             heights = [0.0, *np.repeat(shares, 2).tolist(), 0.0]
             lines.append(charts.Line(label, np.repeat(edges, 2).tolist(), heights, i))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import io
 import json
@@ -15,24 +16,27 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from importlib.metadata import version
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from .. import charts, contract, predictions
+from .. import charts, contract, predictions, statistics
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
-from . import ONE_PROCESS, PROGRAM, brief, reference, run_options, test_result
+from . import ONE_PROCESS, PROGRAM, brief, run_options, test_result
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
 ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")
 LEFT = 24 * 3600  # seconds after which a folder of an export is taken for that of one that was killed
+DESCRIBED = 2000  # inputs, of which reference.json has statistics
+VALUES = 2_000_000  # that it has at most: of a table of 10,000 columns fewer inputs are described
 TRAINER = "the Trainer"  # the other names of what is compared are file names
 
 
@@ -70,7 +74,10 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
                 os.replace(file, folder / file.name)
     except OSError as error:
         raise UserError(f"the export can't be written to {folder}: {error.strerror or error}.") from error
-    print(f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, and README.md, a model card")
+    print(
+        f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, README.md, a model card, and"
+        " reference.json, for drift"
+    )
     return 0
 
 
@@ -84,7 +91,7 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
         lines.append(f"{TRAINER}: not compared, for it can't predict: {brief(error)}")
     cli.load()
     network = Network(cli.model, cli.datamodule)
-    inputs = next((network.inputs(batch) for batch in reference.batches(cli)), None)
+    inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
     if inputs is None:
         raise UserError("the data's loader yields no batch, so an export can't be compared.")
     facts = {**getattr(network.module, "facts", {}), "run": run.name}
@@ -93,11 +100,13 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
         dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
         facts[key] = [{"name": n, "dtype": dtypes[n], "shape": ["batch", *t.shape[1:]]} for n, t in tensors.items()]
     network.write(folder, inputs, json.dumps(facts, ensure_ascii=False))
-    computed |= network.compute(folder, reference.batches(cli))
+    computed |= network.compute(folder, _batches(cli))
     outputs = computed["the checkpoint"]
+    reference = _reference(network, _batches(cli), outputs, facts)
+    reference["model"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()[:16]
+    (folder / "reference.json").write_text(json.dumps(reference, ensure_ascii=False), encoding="utf-8")
     lines += _compare(computed, len(network.class_names), tolerance)
     print(f"{run.name}, compared with {Path(str(cli.ckpt_path)).name}", *lines, sep="\n")
-    print(reference.write(cli, folder, network.inputs, facts, outputs))
     (folder / "README.md").write_text(_card(cli, run, network.module, facts, lines), encoding="utf-8")
 
 
@@ -191,6 +200,51 @@ class Network:
             for name, call in runners.items():
                 parts[name].append(self.run(name, call, inputs))
         return {name: {key: torch.cat([part[key] for part in of]) for key in of[0]} for name, of in parts.items()}
+
+
+def _batches(cli: RunCLI) -> Iterator[Any]:
+    """What the loaders of ``predict``, or else of ``test``, yield, before the data's hooks have changed it."""
+    owners = [owner for owner in (cli.datamodule, cli.model) if owner is not None]
+    for stage, owner in product(("predict", "test"), owners):
+        if is_overridden(f"{stage}_dataloader", owner):
+            for each in owners:
+                each.trainer = cli.trainer
+                each.prepare_data()
+                each.setup(stage)
+            loaders = getattr(owner, f"{stage}_dataloader")()
+            limit = getattr(cli.trainer, f"limit_{stage}_batches")  # a stream may have no end
+            for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
+                yield from islice(loader, limit if isinstance(limit, int) else None)
+            return
+    name = type(owners[0]).__name__
+    raise UserError(f"an export is compared on the data. Add predict_dataloader or test_dataloader to {name}.")
+
+
+def _reference(
+    network: Network, batches: Iterator[Any], outputs: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Describe what the model is compared on, and what it predicts for it: `drift` compares what is served with it.
+
+    These data are held out. Of the data that it was trained on, a model is surer than of any others; and a tokenizer,
+    or a list of known words, fits them better.
+    """
+    known = json.loads(json.dumps(facts))  # as those have it who read it from the file
+    count, found = len(next(iter(outputs.values()))), []
+    chosen, first = set(np.random.default_rng(0).permutation(count)[:DESCRIBED].tolist()), 0
+    for batch in batches:
+        inputs = {name: tensor.numpy() for name, tensor in network.inputs(batch).items()}
+        size = len(next(iter(inputs.values())))
+        for i in chosen.intersection(range(first, first + size)):
+            input = {name: np.asarray(array[i - first]) for name, array in inputs.items()}
+            output = {name: np.asarray(of[i]) for name, of in outputs.items()}
+            found.append((statistics.of_input(input, known), *statistics.of_output(output, network.class_names)))
+        first += size
+    found = found[:: len(found) * len(found[0][0]) // VALUES + 1]
+    described, labels, probabilities = zip(*found, strict=True)
+    columns = {name: [of.get(name) for of in described] for name in described[0]}
+    return {"labels": labels, "probabilities": probabilities, "statistics": columns} | {
+        "classes": bool(network.class_names)
+    }
 
 
 def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: float) -> list[str]:
