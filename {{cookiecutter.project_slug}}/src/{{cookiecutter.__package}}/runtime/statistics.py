@@ -84,11 +84,11 @@ def _describe(array: np.ndarray, facts: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _cell(value: float, known: Any) -> float | str | None:
-    """The number of a column, or its word: the positions of those that are known begin with 1."""
+    """The number of a column, or its word: the positions of those that are known begin with 1, and one may be empty."""
     words = known.get("words") if isinstance(known, Mapping) else None
     if words is None:
         return value
-    return words[int(value) - 1] if 1 <= value <= len(words) else None
+    return words[int(value) - 1] or None if 1 <= value <= len(words) else None
 
 
 def _image(image: np.ndarray) -> Mapping[str, float]:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from .. import runs
-from ..comparison import Comparison, compare
 from ..errors import UserError, reason
 from . import PROGRAM, as_text, run_name
+from .comparison import Comparison, compare
 
 FOUND = 3  # the exit code where there is drift; 1 is a failure, and 2 a mistake on the command line
 LEAST = 30  # predictions that are compared
@@ -63,7 +63,7 @@ def main(args: list[str]) -> int:
 
 
 def _parse(args: list[str]) -> argparse.Namespace:
-    def bounded(text: str) -> float:
+    def fraction(text: str) -> float:
         if not 0 <= float(text) < 1:
             raise argparse.ArgumentTypeError(f"{text} does not lie between 0 and 1")
         return float(text)
@@ -85,9 +85,9 @@ def _parse(args: list[str]) -> argparse.Namespace:
     text = "what serve has kept (default: predictions.sqlite beside the model)"
     parser.add_argument("--store", type=Path, metavar="FILE", help=text)
     text = "probability of an alarm where nothing has changed (default: 0.01)"
-    parser.add_argument("--level", type=bounded, default=0.01, metavar="X", help=text)
+    parser.add_argument("--level", type=fraction, default=0.01, metavar="X", help=text)
     text = "smaller differences are no drift, however certain they are, 0 to 1 (default: 0)"
-    parser.add_argument("--least_difference", type=bounded, default=0.0, metavar="X", help=text)
+    parser.add_argument("--least_difference", type=fraction, default=0.0, metavar="X", help=text)
     text = "leave out what was served before, such as 2030-01-31 or 2030-01-31T18:00, in local time"
     parser.add_argument("--since", type=date, metavar="DATE", help=text)
     return parser.parse_args(args)
@@ -134,7 +134,9 @@ def _read(store: Path, model: str, since: datetime | None) -> tuple[list[dict[st
             row["statistics"] = dict(json.loads(row["statistics"]))
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise UserError(f"{store} can't be read as what serve has kept: {reason(error)}.") from error
-    seen = f"{count} predictions of the model {model} in {store}" + (f" since {since}" if since else "")
+    seen = f"{count} predictions of the model {model} in {os.path.relpath(store)}" + (
+        f" since {since}" if since else ""
+    )
     seen += f", of which each {every}th is taken" if every > 1 else ""
     seen += f"; {others} of other models are left out" if others else ""
     if len(rows) < LEAST:
@@ -157,7 +159,7 @@ def _write(folder: Path, found: Sequence[Comparison], values: Mapping[str, Any])
             shares = np.histogram(of.clip(edges[0], edges[-1]), edges)[0] / len(of)
             heights = [0.0, *np.repeat(shares, 2).tolist(), 0.0]
             lines.append(charts.Line(label, np.repeat(edges, 2).tolist(), heights, i))
-        return charts.line_chart(one.name, lines, "share of the values")
+        return charts.line_chart(one.name, lines, "value (height: share of the inputs)")
 
     text = charts.template(Path(__file__).with_name("drift.html.jinja")).render(
         found=found,

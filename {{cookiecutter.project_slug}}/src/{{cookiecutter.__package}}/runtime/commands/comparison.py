@@ -46,7 +46,7 @@ class Comparison:
         if isinstance(self.before, Counter):
             before, now = self.before.total(), self.now.total()
             most = max(self.before | self.now, key=lambda word: abs(self.before[word] / before - self.now[word] / now))
-            texts = [f"{most} {of[most] / of.total():.1%}" for of in (self.before, self.now)]
+            texts = [f"{most}: {of[most] / of.total():.1%}" for of in (self.before, self.now)]
         else:
             texts = [f"{of.mean():.4g}" for of in (self.before, self.now)]
         p = f"{self.adjusted:.2g}" if self.adjusted >= 1e-6 else "< 1e-6"
@@ -85,7 +85,10 @@ def _compared(name: str, before: Values, now: Values) -> Iterator[Comparison]:
     if any(isinstance(value, str) for value in (*before, *now)):
         words = Counter(value if value is not None else UNKNOWN for value in (*before, *now))
         kept = dict(words.most_common(WORDS))
-        of = (Counter(word if (word := v or UNKNOWN) in kept else OTHERS for v in values) for values in (before, now))
+        of = (
+            Counter(word if (word := UNKNOWN if v is None else v) in kept else OTHERS for v in values)
+            for values in (before, now)
+        )
         yield _words(name, *of)
         return
     numbers = [np.sort([value for value in values if value is not None]).astype(float) for values in (before, now)]
