@@ -65,10 +65,8 @@ def compare(
         least: The smallest difference that is drift.
     """
     name, kind = ("predicted class", str) if reference["classes"] else ("prediction", float)
-    labels = [
-        kind(label) if label is not None else None for label in (*reference["labels"], *(r["label"] for r in rows))
-    ]
-    found = [*_compared(name, labels[: -len(rows)], labels[-len(rows) :])]
+    labels = (reference["labels"], [row["label"] for row in rows])
+    found = [*_compared(name, *([label if label is None else kind(label) for label in of] for of in labels))]
     found += _compared("probability", reference["probabilities"], [row["probability"] for row in rows])
     for name, before in reference["statistics"].items():
         found += _compared(name, before, [row["statistics"].get(name) for row in rows])
@@ -83,19 +81,15 @@ def compare(
 def _compared(name: str, before: Values, now: Values) -> Iterator[Comparison]:
     """Compare the words, or the numbers and how many are missing; nothing where there are none."""
     if any(isinstance(value, str) for value in (*before, *now)):
-        words = Counter(value if value is not None else UNKNOWN for value in (*before, *now))
-        kept = dict(words.most_common(WORDS))
-        of = (
-            Counter(word if (word := UNKNOWN if v is None else v) in kept else OTHERS for v in values)
-            for values in (before, now)
-        )
-        yield _words(name, *of)
+        words = [[UNKNOWN if value is None else value for value in values] for values in (before, now)]
+        kept = dict(Counter(words[0] + words[1]).most_common(WORDS))
+        yield _words(name, *(Counter(word if word in kept else OTHERS for word in of) for of in words))
         return
     numbers = [np.sort([value for value in values if value is not None]).astype(float) for values in (before, now)]
     if all(map(len, numbers)):
         yield _numbers(name, *numbers)
     missing = [Counter("missing" if value is None else "there" for value in values) for values in (before, now)]
-    if all("there" in of for of in missing[:1]) and any("missing" in of for of in missing):
+    if missing[0]["there"] and (missing[0] + missing[1])["missing"]:
         yield _words(f"{name}, missing", *missing)
 
 

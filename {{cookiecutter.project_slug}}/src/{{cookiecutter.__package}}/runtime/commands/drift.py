@@ -51,13 +51,7 @@ def main(args: list[str]) -> int:
         print("No page was written: jinja2 is not installed.")
     else:
         times = [f"{datetime.fromtimestamp(rows[i]['time']):%Y-%m-%d %H:%M}" for i in (0, -1)]
-        values = {
-            "verdict": verdict,
-            "drifting": drifting,
-            "seen": seen,
-            "times": times,
-            "tested": len(reference["labels"]),
-        }
+        values = {"verdict": verdict, "seen": seen, "times": times, "tested": len(reference["labels"])}
         print(f"Page: {_write(folder, found, values)}")
     return FOUND if drifting else 0
 
@@ -134,9 +128,8 @@ def _read(store: Path, model: str, since: datetime | None) -> tuple[list[dict[st
             row["statistics"] = dict(json.loads(row["statistics"]))
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise UserError(f"{store} can't be read as what serve has kept: {reason(error)}.") from error
-    seen = f"{count} predictions of the model {model} in {os.path.relpath(store)}" + (
-        f" since {since}" if since else ""
-    )
+    seen = f"{count} predictions of the model {model} in {os.path.relpath(store)}"
+    seen += f" since {since}" if since else ""
     seen += f", of which each {every}th is taken" if every > 1 else ""
     seen += f"; {others} of other models are left out" if others else ""
     if len(rows) < LEAST:

@@ -74,10 +74,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
                 os.replace(file, folder / file.name)
     except OSError as error:
         raise UserError(f"the export can't be written to {folder}: {error.strerror or error}.") from error
-    print(
-        f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, README.md, a model card, and"
-        " reference.json, for drift"
-    )
+    print(f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, README.md (a model card), reference.json")
     return 0
 
 
@@ -242,9 +239,8 @@ def _reference(
     found = found[:: len(found) * len(found[0][0]) // VALUES + 1]
     described, labels, probabilities = zip(*found, strict=True)
     columns = {name: [of.get(name) for of in described] for name in described[0]}
-    return {"labels": labels, "probabilities": probabilities, "statistics": columns} | {
-        "classes": bool(network.class_names)
-    }
+    has_classes = bool(network.class_names)
+    return {"classes": has_classes, "labels": labels, "probabilities": probabilities, "statistics": columns}
 
 
 def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: float) -> list[str]:
