@@ -65,6 +65,7 @@ SURVIVED = (
     Mutant(FRONT + "evaluation.py", "square / (4 * count)", "square / (2 * count)", "project/tests/test_evaluation.py -k wilsons"),
     Mutant(WING + "commands/export.py", "default=1e-4", "default=1e-1", "tests/test_export.py -k all_test_digits"),
     Mutant(FRONT + "evaluation.py", "argsort(descending=True, stable=True)", "argsort(stable=True)", "project/tests/test_evaluation.py -k surest"),
+    Mutant(WING + "commands/comparison.py", "(len(found) - i) * one.p", "one.p", "tests/test_drift.py -k more_comparisons"),
     Mutant(WING + "runs.py", "os.fsync(stream.fileno())", "pass", RUNTIME_TESTS + "test_runs.py -k on_the_disk"),
     Mutant(WING + "callbacks.py", 'items = trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")', "items = self._items", RUNTIME_TESTS + "test_training.py -k items_of_all"),
     Mutant(WING + "runs.py",  '"dirty": any(not line', '"dirty": not any(not line', RUNTIME_TESTS + "test_runs.py -k commit"),

@@ -17,7 +17,7 @@ SHARED = {
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
     *(
         f"docs/{page}.md"
-        for page in ("clusters", "evaluate", "export", "how-it-works", "loggers", "own-code", "python")
+        for page in ("clusters", "drift", "evaluate", "export", "how-it-works", "loggers", "own-code", "python")
     ),
     *(f"docs/{page}.md" for page in ("repeat", "resume", "search", "tested", "update")),
     *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "overfit", "profile", "quick", "sweep")),
@@ -28,14 +28,19 @@ SHARED = {
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "finetune")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("folders", "hardware", "help", "interpolation", "loaders")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("loggers", "memory", "parser", "predictions", "python", "rehearsal")),
+    *(
+        f"src/{PACKAGE}/runtime/{name}.py"
+        for name in ("loggers", "memory", "parser", "predictions", "python", "rehearsal")
+    ),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "trainer")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "trainer")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "export", "predict", "report")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("folds", "intervals", "lr_find", "push", "repeat")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("runs", "sweep", "sweep_space", "trials")),
-    f"src/{PACKAGE}/runtime/chart.svg.jinja",
-    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("model_card.md", "report.html")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("comparison", "drift", "folds", "intervals", "lr_find")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "runs", "serve", "service", "store")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("sweep", "sweep_space", "trials")),
+    *(f"src/{PACKAGE}/runtime/{page}.jinja" for page in ("chart.svg", "page.css")),
+    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("drift.html", "model_card.md", "report.html")),
+    f"src/{PACKAGE}/runtime/commands/serve.html.jinja",
     *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
 }
 # What a project has for its task: what its user reads and changes.

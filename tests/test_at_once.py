@@ -124,7 +124,8 @@ def check_whole(folder: Path) -> None:
     for file in (folder / "checkpoints").glob("*.ckpt"):
         torch.load(file, weights_only=True)
     if (folder / "export").is_dir():
-        assert {file.name for file in (folder / "export").iterdir()} == {"model.onnx", "model.pt2", "README.md"}
+        files = {"model.onnx", "model.pt2", "README.md", "reference.json"}
+        assert {file.name for file in (folder / "export").iterdir()} == files
         onnxruntime.InferenceSession(folder / "export" / "model.onnx")
         torch.export.load(folder / "export" / "model.pt2")
     assert [file for file in folder.rglob("*") if file.name.endswith(".tmp") or file.name.startswith(".export")] == []

@@ -1,6 +1,6 @@
 """Charts and tables for HTML pages, without JavaScript: for the report, and for the sections that a task adds to it.
 
-Colours come from the page's style sheet (``report.html.jinja``), so that a chart suits a light and a dark page. Lines
+Colours come from the page's style sheet (``page.css.jinja``), so that a chart suits a light and a dark page. Lines
 also differ by dash and marker, for readers who can't tell the colours apart.
 """
 
@@ -110,12 +110,17 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
 
 
 def template(file: Path, **options: Any) -> Any:
-    """Open a template of a page; every text that it is given is escaped, where no option of Jinja says otherwise."""
-    from jinja2 import ChainableUndefined, Environment  # here, for a training does without it until its end
+    """Open a template of a page, which may include those beside this file.
 
-    blocks = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    Every text that it is given is escaped, where no option of Jinja says otherwise.
+    """
+    # here, for a training does without it until its end
+    from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+
+    blocks: dict[str, Any] = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    blocks["loader"] = FileSystemLoader([file.parent, Path(__file__).parent])
     environment = Environment(**{"autoescape": True, "undefined": ChainableUndefined, **blocks, **options})
-    return environment.from_string(file.read_text(encoding="utf-8"))
+    return environment.get_template(file.name)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:

@@ -33,6 +33,7 @@ COMMANDS = {
     "repeat": "Train over several seeds or folds: mean and spread of metrics.",
     "export": "Write a trained model as ONNX and torch.export files.",
     "push": "Put an exported model on the Hugging Face hub.",
+    "drift": "Compare what was served with what the model was tested on.",
 }
 
 
@@ -60,6 +61,7 @@ def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[...,
         print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
         return 2
     if args[0] in ("runs", "push"):
+    if args[0] in ("runs", "drift"):
         return _module(args[0]).main(args[1:])
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
         return _module("predict").main_onnx(args[1:], read, rows)

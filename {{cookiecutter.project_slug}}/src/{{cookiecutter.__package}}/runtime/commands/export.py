@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import io
 import json
@@ -19,12 +20,13 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from .. import charts, contract, predictions
+from .. import charts, contract, predictions, statistics
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
@@ -33,6 +35,8 @@ from . import ONE_PROCESS, PROGRAM, brief, run_options, test_result
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
 ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")
 LEFT = 24 * 3600  # seconds after which a folder of an export is taken for that of one that was killed
+DESCRIBED = 2000  # inputs, of which reference.json has statistics
+VALUES = 2_000_000  # that it has at most: of a table of 10,000 columns fewer inputs are described
 TRAINER = "the Trainer"  # the other names of what is compared are file names
 
 
@@ -70,7 +74,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
                 os.replace(file, folder / file.name)
     except OSError as error:
         raise UserError(f"the export can't be written to {folder}: {error.strerror or error}.") from error
-    print(f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, and README.md, a model card")
+    print(f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, README.md (a model card), reference.json")
     return 0
 
 
@@ -94,6 +98,10 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
         facts[key] = [{"name": n, "dtype": dtypes[n], "shape": ["batch", *t.shape[1:]]} for n, t in tensors.items()]
     network.write(folder, inputs, json.dumps(facts, ensure_ascii=False))
     computed |= network.compute(folder, _batches(cli))
+    outputs = computed["the checkpoint"]
+    reference = _reference(network, _batches(cli), outputs, facts)
+    reference["model"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()[:16]
+    (folder / "reference.json").write_text(json.dumps(reference, ensure_ascii=False), encoding="utf-8")
     lines += _compare(computed, len(network.class_names), tolerance)
     print(f"{run.name}, compared with {Path(str(cli.ckpt_path)).name}", *lines, sep="\n")
     (folder / "README.md").write_text(_card(cli, run, network.module, facts, lines), encoding="utf-8")
@@ -207,6 +215,32 @@ def _batches(cli: RunCLI) -> Iterator[Any]:
             return
     name = type(owners[0]).__name__
     raise UserError(f"an export is compared on the data. Add predict_dataloader or test_dataloader to {name}.")
+
+
+def _reference(
+    network: Network, batches: Iterator[Any], outputs: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Describe what the model is compared on, and what it predicts for it: `drift` compares what is served with it.
+
+    These data are held out. Of the data that it was trained on, a model is surer than of any others; and a tokenizer,
+    or a list of known words, fits them better.
+    """
+    known = json.loads(json.dumps(facts))  # as those have it who read it from the file
+    count, found = len(next(iter(outputs.values()))), []
+    chosen, first = set(np.random.default_rng(0).permutation(count)[:DESCRIBED].tolist()), 0
+    for batch in batches:
+        inputs = {name: tensor.numpy() for name, tensor in network.inputs(batch).items()}
+        size = len(next(iter(inputs.values())))
+        for i in chosen.intersection(range(first, first + size)):
+            input = {name: np.asarray(array[i - first]) for name, array in inputs.items()}
+            output = {name: np.asarray(of[i]) for name, of in outputs.items()}
+            found.append((statistics.of_input(input, known), *statistics.of_output(output, network.class_names)))
+        first += size
+    found = found[:: len(found) * len(found[0][0]) // VALUES + 1]
+    described, labels, probabilities = zip(*found, strict=True)
+    columns = {name: [of.get(name) for of in described] for name in described[0]}
+    has_classes = bool(network.class_names)
+    return {"classes": has_classes, "labels": labels, "probabilities": probabilities, "statistics": columns}
 
 
 def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: float) -> list[str]:

@@ -10,7 +10,7 @@ from .. import runs
 from ..errors import UserError, reason, require
 from . import PROGRAM, run_name
 
-FILES = ("README.md", "model.onnx", "model.pt2", "training.json")  # what `export` writes and others may read
+FILES = ("README.md", "model.onnx", "model.pt2", "reference.json")  # what `export` writes and others may read
 
 
 def main(args: list[str]) -> int:

@@ -1,7 +1,7 @@
 """``report RUN [RUN …]``: one HTML file that shows a run, or compares several; it needs no network and no script.
 
 The page shows what the run's files hold, under the names that the files give. Whatever else is to be seen of a task
-comes from the contract's ``sections``. Texts and style sheet of the page are in ``report.html.jinja``.
+comes from the contract's ``sections``. Its texts are in ``report.html.jinja``.
 """
 
 from __future__ import annotations
