@@ -20,7 +20,7 @@ TRAINING = ("fit", "--trainer.max_epochs=3", "--run=first")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render({"logger": "csv"}, tmp_path_factory.mktemp("help"))
+    return render({"logger": "csv", "accelerator": "cpu"}, tmp_path_factory.mktemp("help"))
 
 
 def run(project: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -152,4 +152,4 @@ def test_a_warning_is_a_sentence(project):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        write(render({"logger": "csv"}, Path(folder)))
+        write(render({"logger": "csv", "accelerator": "cpu"}, Path(folder)))

@@ -71,6 +71,8 @@ class Hub(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Hands what arrives to the hub."""
+
     server: Hub
 
     def do_POST(self) -> None:
@@ -89,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    do_PUT = do_POST
+    do_PUT = do_POST  # noqa: N815
 
     def log_message(self, *args: Any) -> None:
         """Be silent."""

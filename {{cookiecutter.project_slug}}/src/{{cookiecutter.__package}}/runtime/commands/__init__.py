@@ -60,8 +60,7 @@ def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[...,
         guess = f" Did you mean {near[0]}?" if near else ""
         print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
         return 2
-    if args[0] in ("runs", "push"):
-    if args[0] in ("runs", "drift"):
+    if args[0] in ("runs", "push", "drift"):
         return _module(args[0]).main(args[1:])
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
         return _module("predict").main_onnx(args[1:], read, rows)
