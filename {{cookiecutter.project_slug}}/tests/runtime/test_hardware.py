@@ -45,3 +45,25 @@ def test_what_the_device_cannot_do_is_refused(device, options, text, monkeypatch
     with pytest.raises(UserError) as error:
         check(monkeypatch, device, **options)
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("150000 100000", 1), ("200000 100000", 2), ("max 100000", 4)])
+def test_a_container_s_quota_bounds_the_cores(quota, expected, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(hardware, "QUOTA", tmp_path / "cpu.max")
+    hardware.QUOTA.write_text(f"{quota}\n", encoding="utf-8")
+
+    assert hardware.cores() == expected
+
+
+def test_torch_computes_with_no_more_threads_than_cores_and_is_left_as_it_was(monkeypatch, capsys) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    monkeypatch.setattr(hardware, "cores", lambda: 2)
+    try:
+        with hardware.as_many_threads_as_cores():
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert capsys.readouterr().out == "Threads: 2 and not 3, for this process may use no more cores.\n"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from .errors import UserError
 
 # Device, option (of one strategy alone), values that can't work, why, and what to choose instead.
 REFUSED = (
-    ("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "bf16-mixed"),
+    ("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "32-true"),
     ("cpu", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
     ("cpu", "sync_batchnorm", ("True",), "it needs GPUs", "false"),
     ("mps", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
@@ -22,6 +24,8 @@ REFUSED = (
     ("mps", "precision", ("64-true",), "an Apple GPU has no 64-bit floats", "32-true"),
     ("gpu", "precision with fsdp", ("64-true",), "FSDP has no 64-bit plugin in Lightning", "32-true"),
 )
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds that a container may compute, in each so many
 
 
 def check(trainer: Mapping[str, Any]) -> str:
@@ -55,6 +59,29 @@ def check(trainer: Mapping[str, Any]) -> str:
         )
     _check_launcher(int(trainer["num_nodes"]))
     return device
+
+
+def cores() -> int:
+    """CPU cores that this process may use: those of its affinity mask, and no more than its cgroup's quota."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # there is no such file, or its quota is "max"
+        quota, period = QUOTA.read_text(encoding="utf-8").split()
+        found = min(found, max(1, int(quota) // int(period)))
+    return found
+
+
+@contextmanager
+def as_many_threads_as_cores() -> Iterator[None]:
+    """Have torch compute with no more threads than there are cores: a container sees all those of its machine."""
+    before, most = torch.get_num_threads(), cores()
+    if before > most:
+        torch.set_num_threads(most)
+        print(f"Threads: {most} and not {before}, for this process may use no more cores.", flush=True)
+    try:
+        yield
+    finally:
+        if before > most:
+            torch.set_num_threads(before)
 
 
 def by_torchrun() -> bool:

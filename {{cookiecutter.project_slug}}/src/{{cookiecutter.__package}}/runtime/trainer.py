@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback, StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.nn.parameter import is_lazy
 
-from . import changes, commands, contract, loggers, memory, predictions, ranks, runs, signals
+from . import changes, commands, contract, hardware, loggers, memory, predictions, ranks, runs, signals
 from .cli import RunCLI
 from .errors import UserError, message
 from .parser import quiet
@@ -219,7 +219,7 @@ def run(module_class: type, data_class: type | None, args: list[str], callbacks:
         Exception: The command failed.
     """
     try:
-        with signals.handled(), quiet():
+        with signals.handled(), quiet(), hardware.as_many_threads_as_cores():
             args = memory.with_batch_size(module_class, data_class, args)
             return TrainerCLI(module_class, data_class, args, callbacks=callbacks)
     finally:

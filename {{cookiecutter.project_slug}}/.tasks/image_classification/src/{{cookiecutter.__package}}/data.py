@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from .inputs import IMAGE_SUFFIXES
 from .runtime import folders
 from .runtime.data import class_weights, gathered, held_out, shuffled
 from .runtime.errors import UserError
+from .runtime.hardware import cores
 
 NUM_GROUPS = 8  # of images of a batch; "strong" draws its operations for each group
 
@@ -195,7 +195,7 @@ class DataModule(pl.LightningDataModule):
         workers = self.num_workers
         if workers is None:
             num_batches = -(-len(indices) // self.batch_size)
-            workers = min(8, os.cpu_count() or 1, num_batches) if isinstance(dataset, ImageFiles) else 0
+            workers = min(8, cores(), num_batches) if isinstance(dataset, ImageFiles) else 0
         return gathered(
             dataset,  # dataset[indices] is a whole batch
             indices,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from .inputs import IMAGE_SUFFIXES
 from .runtime import folders
 from .runtime.data import gathered, split
 from .runtime.errors import UserError
+from .runtime.hardware import cores
 
 DIGITS = "handwritten digits by E. Alpaydin and C. Kaynak, UCI, https://doi.org/10.24432/C50P49, CC BY 4.0"
 # of each data set the source, and mean and standard deviation of the grey levels of each channel, 0 to 1
@@ -186,7 +186,7 @@ class DataModule(pl.LightningDataModule):
     def _loader(self, part: str) -> DataLoader:
         (pairs, indices), workers = self.splits[part], self.num_workers
         if workers is None:
-            workers = 0 if pairs.images is not None else min(8, os.cpu_count() or 1)
+            workers = 0 if pairs.images is not None else min(8, cores())
         options = {"train": part == "train", "seed": self.seed, "trainer": self.trainer, "num_workers": workers}
         return gathered(pairs, indices, self.batch_size, **options)
 
