@@ -342,7 +342,7 @@ def test_a_missing_logger_is_named_with_the_command_that_installs_it(bake_projec
     assert not list((project / "runs").glob("*"))
 
 
-@pytest.mark.parametrize("logger", ["wandb", "tensorboard", "mlflow"])
+@pytest.mark.parametrize("logger", ["wandb", pytest.param("tensorboard", marks=pytest.mark.slow), "mlflow"])
 def test_the_real_command_trains_with_the_chosen_logger(bake_project, logger):
     project = bake_project({"logger": logger, "accelerator": "cpu"})
     done = subprocess.run(

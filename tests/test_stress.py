@@ -12,10 +12,14 @@ ELSEWHERE |= {name for name, (_, options) in VARIANTS.items() if any("callbacks+
 HERE = [name for name in VARIANTS if name not in ELSEWHERE - {"two best", "early stopping"}]
 # The others of the user's own are in test_own_classes.py.
 OWN_HERE = ("own augmentation, workers", "own augmentation, two processes")
+# What another variant asks too, for most of it; `make test-all` has them.
+SLOW = ("plateau", "validation every second epoch", "two best", "own augmentation, workers")
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("variant", [*HERE, *OWN_HERE])
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in (*HERE, *OWN_HERE)]
+)
 def test_a_killed_and_resumed_run_ends_like_one_that_was_left_alone(variant, tmp_path, record_property):
     tally = Tally()
     stress(variant, tmp_path, kills=2, cold=False, seed=len(variant), tally=tally)

@@ -90,7 +90,9 @@ def test_two_processes_share_one_run_folder(bake_project):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process on Windows is sent no such signals")
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_stopped_run_exits_with_the_signals_code_and_can_be_resumed(bake_project, sent, code):
     project = bake_project({"logger": "csv"})
     options = ["--run=a", "--trainer.max_epochs=1000", "--data.batch_size=16"]
