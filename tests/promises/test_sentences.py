@@ -184,16 +184,17 @@ def test_a_class_may_have_a_newline_in_its_name(tmp_path):
     assert code == 0 or is_one_sentence(output), output
 
 
-@pytest.mark.parametrize("argument", ["runs", "--help"])
-def test_a_closed_pipe_ends_a_command_without_a_traceback(trained, argument):
-    """``runs | true`` and ``--help | true``."""
+@pytest.mark.parametrize("arguments", [["runs"], ["--help"], ["fit", "--run=piped", *SMALL]])
+def test_a_closed_pipe_ends_a_command_without_a_traceback(trained, arguments):
+    """``runs | true`` and so on."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", PACKAGE, argument]
+    command = [sys.executable, "-m", PACKAGE, *arguments]
     environment = clean_environment(trained)
     done = subprocess.run(command, cwd=trained, env=environment, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
 
+    assert done.returncode == 141
     assert "BrokenPipeError" not in done.stderr, done.stderr
 
 

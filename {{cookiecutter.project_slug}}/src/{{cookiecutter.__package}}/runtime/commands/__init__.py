@@ -101,9 +101,9 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
                 return int(_exit_code(lambda: _module(args[0]).main(args[1:], module_class, data_class)) or 0)
         finally:
             os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
-    from ..trainer import main
+    from .. import trainer
 
-    return main(module_class, data_class, args)
+    return int(_exit_code(lambda: trainer.main(module_class, data_class, args)) or 0)
 
 
 def available() -> dict[str, str]:
