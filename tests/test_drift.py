@@ -360,7 +360,7 @@ def test_digits_are_told_from_what_they_were_by_their_changes_alone(statistics, 
         images = arrays["test_images"][:, None]
 
     def served(images: np.ndarray) -> Rows:
-        [outputs] = session.run(["probabilities"], {name: images})
+        outputs: Any = session.run(["probabilities"], {name: images})[0]
         found = (statistics.of_output({"probabilities": row}, facts["class_names"]) for row in outputs)
         of = (statistics.of_input({name: image}, facts) for image in images)
         return [{"label": a, "probability": b, "statistics": c} for (a, b), c in zip(found, of, strict=True)]

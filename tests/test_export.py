@@ -62,7 +62,7 @@ def test_exported_models_predict_what_the_checkpoint_does_on_all_test_digits(bak
     assert output.count("0 of 360 labels differ") == 3
 
     folder = project / "runs" / "a" / "export"
-    assert {file.name for file in folder.iterdir()} == {"model.onnx", "model.pt2", "README.md"}
+    assert {file.name for file in folder.iterdir()} == {"model.onnx", "model.pt2", "README.md", "reference.json"}
     assert not list(folder.parent.glob(".export*"))
     with np.load(package_files()["digits.npz"]) as digits:
         images = digits["test_images"][:, None]

@@ -123,7 +123,9 @@ def _read(store: Path, model: str, since: datetime | None) -> tuple[list[dict[st
             every = count // MOST + 1
             columns = ("time", "label", "probability", "statistics")
             query = f"SELECT {', '.join(columns)} {of_model} = ? AND id % {every} = 0 ORDER BY time"
-            rows = [dict(zip(columns, row, strict=True)) for row in connection.execute(query, chosen)]
+            rows: list[dict[str, Any]] = [
+                dict(zip(columns, row, strict=True)) for row in connection.execute(query, chosen)
+            ]
         for row in rows:
             row["statistics"] = dict(json.loads(row["statistics"]))
     except (sqlite3.Error, ValueError, TypeError) as error:
