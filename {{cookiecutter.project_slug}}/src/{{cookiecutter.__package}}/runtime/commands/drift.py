@@ -132,7 +132,7 @@ def _read(store: Path, model: str, since: datetime | None) -> tuple[list[dict[st
         raise UserError(f"{store} can't be read as what serve has kept: {reason(error)}.") from error
     seen = f"{count} predictions of the model {model} in {os.path.relpath(store)}"
     seen += f" since {since}" if since else ""
-    seen += f", of which each {every}th is taken" if every > 1 else ""
+    seen += f", of which one in {every} is compared" if every > 1 else ""
     seen += f"; {others} of other models are left out" if others else ""
     if len(rows) < LEAST:
         advice = "Where the model was exported anew, serve it anew." if others else "Wait for more."
