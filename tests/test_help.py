@@ -31,7 +31,8 @@ def run(project: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 def block(title: str) -> str:
     """The text under a heading of the page."""
-    return re.search(rf"## `{title}[^\n]*\n\n```\n(.*?)```", SCREENS.read_text(encoding="utf-8"), re.DOTALL)[1]
+    (text,) = re.findall(rf"## `{title}[^\n]*\n\n```\n(.*?)```", SCREENS.read_text(encoding="utf-8"), re.DOTALL)
+    return text
 
 
 def write(project: Path) -> None:

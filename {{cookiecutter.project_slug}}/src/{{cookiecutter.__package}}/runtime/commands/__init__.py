@@ -71,7 +71,10 @@ def _check(command: str, args: list[str]) -> int | None:
     """Refuse a file or a run that is not there now, for the import of torch takes seconds."""
     if any(arg in ("-h", "--help") for arg in args):
         return None
-    values = dict(arg.split("=", 1) if "=" in arg else (arg, value) for arg, value in pairwise([*args, ""]))
+    values: dict[str, str] = {}
+    for arg, value in pairwise([*args, ""]):
+        name, sign, given = arg.partition("=")
+        values[name] = given if sign else value
     config = values.get("--config", values.get("-c"))
     if command in TRAINER and config and not Path(config).is_file():
         there = ", ".join(file.as_posix() for file in sorted(Path("configs").glob("*.yaml")))
