@@ -13,7 +13,8 @@ PACKAGE = "my_lightning_project"
 TASKS = TEMPLATE / ".tasks"  # the front of each task, from which the post hook takes one
 # What every project has; with the licence "none" there is no LICENSE.
 SHARED = {
-    *(".dockerignore", ".github/dependabot.yml", ".github/workflows/ci.yml", ".gitignore", "mkdocs.yml", ".pre-commit-config.yaml", "AGENTS.md"),
+    *(".dockerignore", ".github/dependabot.yml", ".github/workflows/ci.yml", ".gitignore"),
+    *(".pre-commit-config.yaml", "AGENTS.md", "mkdocs.yml"),
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
     *(
         f"docs/{page}.md"
