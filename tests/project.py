@@ -13,13 +13,14 @@ PACKAGE = "my_lightning_project"
 TASKS = TEMPLATE / ".tasks"  # the front of each task, from which the post hook takes one
 # What every project has; with the licence "none" there is no LICENSE.
 SHARED = {
-    *(".dockerignore", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "AGENTS.md"),
+    *(".dockerignore", ".github/dependabot.yml", ".github/workflows/ci.yml", ".gitignore"),
+    *(".pre-commit-config.yaml", "AGENTS.md", "mkdocs.yml"),
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
     *(
         f"docs/{page}.md"
         for page in ("clusters", "drift", "evaluate", "export", "how-it-works", "loggers", "own-code", "python")
     ),
-    *(f"docs/{page}.md" for page in ("repeat", "resume", "search", "tested", "update")),
+    *(f"docs/{page}.md" for page in ("api", "index", "repeat", "resume", "search", "tested", "update")),
     *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "overfit", "profile", "quick", "sweep")),
     *(f"configs/{name}.yaml" for name in ("gpu", "swa", "wandb_sweep")),
     "scripts/skypilot.yaml",

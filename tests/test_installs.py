@@ -201,6 +201,7 @@ class Index:
 
     def publish_what_is_needed_by(self, project: Path) -> None:
         """Offer each package that a project names, torch in the build of PyPI."""
+        change(project / "pyproject.toml", 'exclude-newer = "7 days"', "")  # the pages here give no dates
         pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         extras = pyproject["project"]["optional-dependencies"].values()
         named = [*pyproject["project"]["dependencies"], *(name for extra in extras for name in extra)]

@@ -154,12 +154,15 @@ def the_torch_build_names_its_index_for_uv_and_for_pip(project: Path, answers: A
     pip = re.findall(rf"^pip install {' '.join(packages)} --index-url (\S+)$", readme, flags=re.MULTILINE)
     assert f"install {' '.join(packages)} --index-url" in read(project / ".github" / "workflows" / "ci.yml")
     if build == "default":
-        assert "uv" not in pyproject["tool"]
+        assert pyproject["tool"]["uv"].keys() == {"required-version", "exclude-newer"}
         assert pip == []
         return
     url = f"https://download.pytorch.org/whl/{build}"
-    assert pyproject["tool"]["uv"]["index"] == [{"name": "pytorch", "url": url, "explicit": True}]
-    assert pyproject["tool"]["uv"]["sources"] == {package: {"index": "pytorch"} for package in packages}
+    assert pyproject["tool"]["uv"]["index"] == [
+        {"name": "pytorch", "url": url, "explicit": True, "exclude-newer": False}
+    ]
+    source = {"index": "pytorch", "marker": "sys_platform != 'darwin'"}  # the builds are not made for a Mac
+    assert pyproject["tool"]["uv"]["sources"] == dict.fromkeys(packages, source)
     assert pip == [url]
 
 

@@ -74,16 +74,19 @@ class CheckCallbacks(Callback):
     """
 
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave out weight averaging where nothing is trained."""
         if stage != "fit":
             # checkpoints hold averaged weights; after a training this callback would put the latest ones in their place
             trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]
 
     def on_fit_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Tell schedules the length of the training."""
         for config in trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, WarmupCosine) and config.scheduler.total_steps is None:
                 config.scheduler.set_total_steps(trainer.estimated_stepping_batches)
 
     def on_validation_start(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: Any = None) -> None:
+        """Let an average that has not begun yet be the current weights."""
         for callback in trainer.callbacks:
             if isinstance(callback, WeightAveraging) and not callback._average_model.n_averaged:  # pyright: ignore
                 # an average that has not begun yet would be that of the untrained weights
@@ -92,6 +95,7 @@ class CheckCallbacks(Callback):
     on_save_checkpoint = on_validation_start
 
     def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Refuse a monitor that is not logged."""
         logged = trainer.callback_metrics
         monitors = [(callback, getattr(callback, "monitor", None)) for callback in trainer.callbacks]
         monitors += [(config.scheduler, config.monitor) for config in trainer.lr_scheduler_configs]
@@ -101,6 +105,7 @@ class CheckCallbacks(Callback):
                 raise UserError(f"{name} monitors {metric}, which is not logged. Choose one of {', '.join(logged)}.")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Let early stopping pass where there was no validation."""
         for callback in trainer.callbacks:
             if (
                 isinstance(callback, callbacks.EarlyStopping)
@@ -126,6 +131,7 @@ class Throughput(Callback):
         self._items, self._seconds, self._since = 0, 0.0, 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count and to measure the time."""
         self._items, self._seconds, self._since = 0, 0.0, time.perf_counter()
 
     on_train_start = on_train_epoch_start  # which is not called where a run goes on within an epoch
@@ -133,18 +139,22 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Count the items of the batch."""
         while isinstance(batch, list | tuple | dict) and batch:
             batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
         if isinstance(batch, Tensor) and batch.ndim:
             self._items += len(batch)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
         self._seconds += time.perf_counter() - self._since
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock again."""
         self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the items per second of the epoch."""
         seconds = self._seconds + time.perf_counter() - self._since
         items = trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")
         if not trainer.is_global_zero:
@@ -173,20 +183,24 @@ class Pictures(Callback):
         self._batch: Any = None
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Keep the outputs of each n-th epoch."""
         if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
             self.on_test_batch_end(trainer, *args)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
+        """Keep the outputs, and the first batch."""
         if contract.get("show", pl_module) is not None:
             self._outputs.append(outputs)  # stays on the device: moving it would make every batch wait
             self._batch = batch if self._batch is None else self._batch
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log pictures of the validation data."""
         self._log(trainer, pl_module, "val", f"val_epoch_{trainer.current_epoch:03d}")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log pictures of the test data."""
         self._log(trainer, pl_module, "test", "test")
 
     def _log(self, trainer: Any, pl_module: pl.LightningModule, split: str, stem: str) -> None:
@@ -218,6 +232,7 @@ class ProgressBar(TQDMProgressBar):
         self._said: dict[str, float] = {}  # in the line of the last epoch
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Turn the bar off where the output is no terminal."""
         super().setup(trainer, pl_module, stage)
         if not sys.stderr.isatty():
             self.disable()
@@ -228,10 +243,12 @@ class ProgressBar(TQDMProgressBar):
         return {name: value for name, value in metrics.items() if name != "v_num" and value != self._said.get(name)}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Name the epoch as its line does."""
         super().on_train_epoch_start(trainer, *args)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")  # Lightning counts from 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the epoch's metrics in a line above the bar."""
         self._said = {}
         metrics = self.get_metrics(trainer, pl_module)  # in each process: to read a metric may gather it from all
         self._said = {name: value for name, value in metrics.items() if isinstance(value, float)}

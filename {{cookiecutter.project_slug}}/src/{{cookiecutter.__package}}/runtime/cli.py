@@ -236,6 +236,7 @@ class RunCLI(LightningCLI):
             super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
+        """Pass the seed to the data, and check the device."""
         options = self.config[str(self.subcommand)]
         self.seed = int(options.seed_everything or 0)  # known only now where it is chosen at random
         if self.contract.has("seed"):
@@ -243,6 +244,7 @@ class RunCLI(LightningCLI):
         self.device = hardware.check(options.trainer)
 
     def instantiate_classes(self) -> None:
+        """Make model, data and Trainer; a run that is there gives its class names."""
         if not self.execute and self.subcommand == "fit":
             return
         super().instantiate_classes()

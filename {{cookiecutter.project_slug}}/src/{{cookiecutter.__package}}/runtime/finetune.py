@@ -41,6 +41,7 @@ class Unfreezing(Callback):
         self.epochs = epochs
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train the layers whose epoch has come, and freeze the others."""
         layers, parameters = layer_groups(pl_module), parameter_groups(pl_module)
         if len(self.epochs) > len(layers):
             raise UserError(
@@ -68,11 +69,13 @@ class WrapAgain(Callback):
         self._wrapped: list[bool] | None = None  # which parameters are averaged
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Forget what was averaged before."""
         self._wrapped = None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Wrap the model anew if other parameters are trained."""
         strategy = trainer.strategy
         if (batch_idx and self._wrapped is not None) or not isinstance(strategy, DDPStrategy):
             return

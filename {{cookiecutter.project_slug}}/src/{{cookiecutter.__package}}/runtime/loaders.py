@@ -46,6 +46,7 @@ class ExactLoaders(Callback):
         self.notes: list[str] = []
 
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have each loader wrapped that Lightning prepares."""
         self.trainer = trainer
         seeds = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
         self.seed_device = seeds.get(trainer.strategy.root_device.type)
@@ -55,6 +56,7 @@ class ExactLoaders(Callback):
         strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print and record the notes on the loaders."""
         if trainer.is_global_zero and self.notes:
             self.notes = list(dict.fromkeys(self.notes))
             print(*self.notes, sep="\n", flush=True)

@@ -185,6 +185,7 @@ class MetricsCSV(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
+        """Return the writer of metrics.csv."""
         if self._experiment is None:
             self._experiment = _AppendingWriter(self.log_dir, self._step)
         return self._experiment
@@ -208,6 +209,7 @@ class MetricsCSV(CSVLogger):
         self._written = time.monotonic()
 
     def finalize(self, status: str) -> None:
+        """Write the rows that are waiting."""
         if self._experiment is not None:
             self.flush()
 

@@ -126,6 +126,7 @@ class Parser(LightningArgumentParser):
         self.texts: dict[interpolation.Path, str] = {}  # with ${, by the places of their options
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> Namespace:
+        """Return the options of a command line; ``null`` turns a named callback off."""
         if args:  # `--early_stopping null`, which jsonargparse would take for a file
             args = _OFF.sub(r"\1.monitor=null", "\0".join(args)).split("\0")
         for option, value in pairwise(["", *(args or ())]):
@@ -151,6 +152,7 @@ class Parser(LightningArgumentParser):
             print(help.short(self, program), end="", file=file)
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the options of a configuration file, once it is checked."""
         self.check_config(Path(path))
         return super().parse_path(path, *args, **kwargs)
 
@@ -184,6 +186,7 @@ class Parser(LightningArgumentParser):
         return [option for action in self._actions for option in action.option_strings]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong with the command, and end it by ``Mistake``."""
         parser = getattr(ex, "subcommand_parser", None) or self
         options, program = parser._options(), parser.prog.replace(" [options]", "")
         if not program.startswith("python"):  # the parser of a class that an option names

@@ -41,6 +41,7 @@ class WhereTimeGoes(Profiler):
         self._validating = False
 
     def start(self, action_name: str) -> None:
+        """Start the clock of an action."""
         if self._under_way or action_name == "run_training_epoch":
             self._credit()
             self._validating |= action_name.endswith(".on_validation_start")
@@ -48,6 +49,7 @@ class WhereTimeGoes(Profiler):
             self.steps += action_name == "run_training_batch"
 
     def stop(self, action_name: str) -> None:
+        """Stop the clock of an action."""
         if self._under_way:
             self._credit()
             self._under_way.pop()
@@ -69,6 +71,7 @@ class WhereTimeGoes(Profiler):
         self._since = now
 
     def summary(self) -> str:
+        """Return the table of seconds and shares."""
         total = sum(self.seconds.values())
         parts = sorted(self.seconds.items(), key=lambda part: -part[1])
         lines = [f"  {part:<30}{seconds:9.2f} s {100 * seconds / total:5.1f} %\n" for part, seconds in parts]

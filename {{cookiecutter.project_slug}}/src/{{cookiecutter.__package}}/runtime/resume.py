@@ -67,6 +67,7 @@ class ExactResume(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Save the state each ``every_n_steps`` steps, and stop if a signal asks for it."""
         loop = trainer.fit_loop.epoch_loop
         if "step" in self._restored:
             self._correct_progress(trainer, pl_module)
@@ -115,11 +116,13 @@ class ExactResume(Callback):
                 ) from error
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state that Lightning's checkpoint lacks."""
         return self._state
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        """Write paths relative to the run's folder."""
         if (folder := self.folder) is not None:  # which may be moved, renamed or copied
 
             def relative(path: str) -> str:
@@ -132,13 +135,16 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        """Make paths of the run's folder absolute again."""
         if (folder := self.folder) is not None:
             _change_paths(checkpoint, lambda path: str(folder / path) if path else path)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until the training starts."""
         self._restored = dict(state_dict)
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Restore the state, and refuse another number of processes or other data."""
         signals.defer()
         if self.run and trainer.is_global_zero:
             for half_written in (*self.run.checkpoints.glob(".*.tmp"), *self.run.folder.glob(".run.json.*.tmp")):
@@ -202,19 +208,23 @@ class ExactResume(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Add the results from before the stop, and watch for divergence."""
         if self._results:
             states.add_results(trainer, self._results)
         self._watch(trainer, pl_module, outputs)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to validate a training that has diverged."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._refuse_divergence(trainer, pl_module)  # before a checkpoint is written by what is measured now
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the results from before the stop, and refuse divergence."""
         self._results = {}
         self._refuse_divergence(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the state if a signal came after the last batch."""
         signum = self._requested()  # one that came after the last batch: there is nothing left to train
         signals.immediate()
         if signum:
@@ -222,6 +232,7 @@ class ExactResume(Callback):
             raise signals.Stopped(signum)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let signals act at once again."""
         signals.immediate()
 
     def _requested(self) -> int | None:

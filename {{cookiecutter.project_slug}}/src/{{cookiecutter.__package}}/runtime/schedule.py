@@ -38,6 +38,7 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
             group["lr"] = peak * self._factor(0)
 
     def get_lr(self) -> list[float | torch.Tensor]:
+        """Return the learning rate of each group of parameters."""
         rates = super().get_lr()
         # parameters that were added since, as BackboneFinetuning does, keep the rates that they are given
         return [*rates, *(group["lr"] for group in self.optimizer.param_groups[len(rates) :])]
@@ -53,6 +54,7 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
         return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state without the length."""
         # The length is the run's, not the checkpoint's: a run resumed with more epochs follows the longer curve.
         return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
 

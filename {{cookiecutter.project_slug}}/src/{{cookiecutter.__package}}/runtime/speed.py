@@ -72,6 +72,7 @@ class ShortLoop(_TrainingEpochLoop):
     """Lightning's loop over the batches of an epoch, with an ordinary run's step in one function."""
 
     def on_run_start(self, data_fetcher: Any) -> None:
+        """Find out which hooks there are to call."""
         super().on_run_start(data_fetcher)
         self._ordinary = is_ordinary(self.trainer)
         trainer: Any = self.trainer
@@ -89,6 +90,7 @@ class ShortLoop(_TrainingEpochLoop):
         )
 
     def advance(self, data_fetcher: Any) -> None:
+        """Train one batch, by the short way where nothing needs the long one."""
         if self.restarting or not self._ordinary:
             super().advance(data_fetcher)
             return
@@ -153,6 +155,7 @@ class ShortLoop(_TrainingEpochLoop):
         return loss, extra
 
     def on_advance_end(self, data_fetcher: Any) -> None:
+        """Validate where it is due, by the short way where there is nothing to do."""
         trainer = self.trainer
         if (
             not self._ordinary
@@ -203,6 +206,7 @@ class _StillMetric(_ResultMetric):
     """A logged value that is moved only where it lies on another device: looking for tensors takes most of its time."""
 
     def to(self, *args: Any, **kwargs: Any) -> _ResultMetric:
+        """Return itself where the metric is on that device already."""
         value = self.value if self.is_tensor else None
         if value is not None and not kwargs and args == (value.device,):
             return self
@@ -225,6 +229,7 @@ class KeepFreedMemory(Callback):
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have the C library keep freed memory."""
         # not before the data is read, which frees what it is not to keep
         if platform.libc_ver()[0] == "glibc":
             libc = ctypes.CDLL(None)

@@ -179,15 +179,19 @@ class DataModule(pl.LightningDataModule):
         return parts
 
     def train_dataloader(self) -> DataLoader:
+        """Return the loader of the training data."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader:
+        """Return the loader of the validation data."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader:
+        """Return the loader of the test data."""
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader:
+        """Return the loader of the data to predict."""
         return self._loader("predict")
 
     def _loader(self, split: str) -> DataLoader:

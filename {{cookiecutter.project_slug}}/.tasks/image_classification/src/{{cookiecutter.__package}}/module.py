@@ -108,6 +108,7 @@ class ImageClassifier(pl.LightningModule):
         return made() if made else [[layer] for layer in self.network.children()]
 
     def on_fit_start(self) -> None:
+        """Move the weights of the classes to the device, and read pretrained weights."""
         weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
         self.loss_weights = None if weights is None else weights.to(self.device, self.dtype)
         if self.trainer.ckpt_path is None and isinstance(self.network, Pretrained) and self.network.weights:
@@ -131,6 +132,7 @@ class ImageClassifier(pl.LightningModule):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch, and log it."""
         images, labels = batch  # (B, C, H, W) float; (B,) int64, or (B, num_classes) float where they are mixed
         logits = self(images)
         loss = F.cross_entropy(logits, labels, weight=self.loss_weights, label_smoothing=self.label_smoothing)
@@ -147,9 +149,11 @@ class ImageClassifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a validation batch."""
         return self._evaluate(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a test batch."""
         return self._evaluate(batch, "test")
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
@@ -186,5 +190,6 @@ class ImageClassifier(pl.LightningModule):
         return evaluation.Classifier(self.network, self.facts)
 
     def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule."""
         optimizer = finetune.optimizer(self.optimizer, self, self.layer_rate_decay)
         return configured(optimizer, self.scheduler, self.scheduler_interval)

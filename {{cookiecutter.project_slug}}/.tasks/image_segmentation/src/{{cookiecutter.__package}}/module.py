@@ -105,6 +105,7 @@ class SegmentationModel(pl.LightningModule):
         return entropy + self.dice * (1 - (2 * both + 1) / (each + 1)).mean()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch, and log it."""
         images, masks = batch  # (B, C, H, W) float, (B, H, W) int64
         loss = self.loss(self(images), masks)
         whole_epoch: Any = {"on_step": False, "on_epoch": True, "sync_dist": True}
@@ -112,15 +113,19 @@ class SegmentationModel(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a validation batch."""
         return self._evaluate(batch, self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
+        """Log what was measured on the validation data."""
         self._log_metrics("val", self.val_metrics)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a test batch."""
         return self._evaluate(batch, self.test_metrics)
 
     def on_test_epoch_end(self) -> None:
+        """Log what was measured on the test data."""
         self._log_metrics("test", self.test_metrics)
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], metrics: Any) -> Tensor:
@@ -160,4 +165,5 @@ class SegmentationModel(pl.LightningModule):
         return evaluation.Segmenter(self.network, self.facts)
 
     def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule."""
         return configured(self.optimizer(self.parameters()), self.scheduler)

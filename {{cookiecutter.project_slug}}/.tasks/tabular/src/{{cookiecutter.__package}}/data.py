@@ -112,6 +112,7 @@ class DataModule(pl.LightningDataModule):
         return self.known
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep what the checkpoint knows of the data."""
         self.known = state_dict
 
     @property
@@ -215,15 +216,19 @@ class DataModule(pl.LightningDataModule):
         print(f"note: {self.file.name}: {text}", file=sys.stderr)
 
     def train_dataloader(self) -> DataLoader:
+        """Return the loader of the training data."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader:
+        """Return the loader of the validation data."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader:
+        """Return the loader of the test data."""
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader:
+        """Return the loader of the data to predict."""
         return self._loader("predict")
 
     def _loader(self, part: str) -> DataLoader:

@@ -75,6 +75,7 @@ class TableModel(pl.LightningModule):
         return outputs if self.num_outputs > 1 else outputs[:, 0]
 
     def on_fit_start(self) -> None:
+        """Move the weights of the classes to the device."""
         weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
         self.loss_weights = None if weights is None else weights.to(self.device, self.dtype)
 
@@ -83,6 +84,7 @@ class TableModel(pl.LightningModule):
         return F.cross_entropy(outputs, targets, weights) if self.num_outputs > 1 else F.mse_loss(outputs, targets)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch, and log it."""
         numbers, words, targets = batch  # (B, num_numbers) float, (B, W) int64, (B,)
         outputs = self(numbers, words)  # of each row, or of each member of an ensemble for each row
         loss = self.loss(outputs, targets.repeat_interleave(len(outputs) // len(targets)), self.loss_weights)
@@ -91,15 +93,19 @@ class TableModel(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a validation batch."""
         return self._evaluate(batch, self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
+        """Log what was measured on the validation data."""
         self.log_dict({f"val/{name}": metric for name, metric in self.val_metrics.items()}, prog_bar=True)
 
     def test_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a test batch."""
         return self._evaluate(batch, self.test_metrics)
 
     def on_test_epoch_end(self) -> None:
+        """Log what was measured on the test data."""
         self.log_dict({f"test/{name}": metric for name, metric in self.test_metrics.items()})
 
     def _evaluate(self, batch: tuple[Tensor, Tensor, Tensor], metrics: Any) -> Tensor:
@@ -135,4 +141,5 @@ class TableModel(pl.LightningModule):
         return evaluation.Predictor(self)
 
     def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule."""
         return configured(self.optimizer(self.parameters()), self.scheduler)

@@ -80,6 +80,7 @@ class TextClassifier(pl.LightningModule):
         return made() if made else [[layer] for layer in self.network.children()]
 
     def on_fit_start(self) -> None:
+        """Move the weights of the classes to the device, and read pretrained weights."""
         weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
         self.loss_weights = None if weights is None else weights.to(self.device, self.dtype)
         if self.trainer.ckpt_path is None and isinstance(self.network, PretrainedEncoder):
@@ -96,6 +97,7 @@ class TextClassifier(pl.LightningModule):
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch, and log it."""
         tokens, labels = batch  # (B, L) int64, (B,) int64
         loss = F.cross_entropy(self(tokens), labels, self.loss_weights)
         whole_epoch: Any = {"on_step": False, "on_epoch": True, "sync_dist": True}
@@ -103,9 +105,11 @@ class TextClassifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a validation batch."""
         return self._evaluate(batch, "val", self.val_metrics)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measure a test batch."""
         return self._evaluate(batch, "test", self.test_metrics)
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], split: str, metrics: Any) -> Tensor:
@@ -134,4 +138,5 @@ class TextClassifier(pl.LightningModule):
         return evaluation.Classifier(self)
 
     def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule."""
         return configured(finetune.optimizer(self.optimizer, self, self.layer_rate_decay), self.scheduler)

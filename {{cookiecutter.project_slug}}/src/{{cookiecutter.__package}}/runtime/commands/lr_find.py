@@ -49,6 +49,7 @@ class RangeTest(Callback):
         self.base: list[float] = []  # the configured rate of each group of parameters, whose ratios are kept
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Check that there is one learning rate to try."""
         name, optimizers = type(pl_module).__name__, trainer.optimizers
         if not pl_module.automatic_optimization or len(optimizers) != 1:
             raise UserError(
@@ -60,11 +61,13 @@ class RangeTest(Callback):
             raise UserError(f"the optimizer of {name} has no learning rate above 0, so there is none to find.")
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Set the rate of this step."""
         self.rate = LOW * (HIGH / LOW) ** (trainer.global_step / (STEPS - 1))
         for group, base in zip(trainer.optimizers[0].param_groups, self.base, strict=True):
             group["lr"] = self.rate * (base / max(self.base))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the loss at this rate."""
         if max(group["lr"] for group in trainer.optimizers[0].param_groups) != self.rate:
             raise UserError(
                 f"{type(pl_module).__name__} sets the learning rate in each step, so lr_find can't try any."

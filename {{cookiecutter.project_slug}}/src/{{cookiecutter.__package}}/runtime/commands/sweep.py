@@ -108,7 +108,7 @@ class Sweep:
             file.touch()
             os.truncate(file, file.read_bytes().rfind(b"\n") + 1)  # what a full disk has cut short
             self.study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(file), lock_obj=self.lock)),  # type: ignore
+                storage=JournalStorage(JournalFileBackend(str(file), lock_obj=self.lock)),  # type: ignore[arg-type]
                 study_name=folder.name,
                 direction=space.direction,
                 sampler=space.sampler,
@@ -230,6 +230,7 @@ class Reports(Callback):
         self.logged: list[str] = []  # names of all metrics
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the epoch's value of the metric."""
         epoch, metrics = trainer.current_epoch, trainer.callback_metrics
         self.logged = sorted(metrics)
         value = float(metrics.get(self.metric, math.nan))

@@ -77,7 +77,7 @@ def read_space(file: Path, headline: tuple[str, str, str] | None) -> Space:
     except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"the search space {file} can't be used: {parser_message(str(error), ())}") from error
     if headline and space.metric in (None, f"val/{headline[0]}"):
-        space.metric, space.direction = f"val/{headline[0]}", space.direction or f"{headline[1]}imize"  # type: ignore
+        space.metric, space.direction = f"val/{headline[0]}", space.direction or f"{headline[1]}imize"  # type: ignore[assignment]
     for key in ("metric", "direction", "space"):
         if not getattr(space, key):
             raise UserError(f"the search space {file} has no {key}. Write it as in configs/sweep.yaml.")
