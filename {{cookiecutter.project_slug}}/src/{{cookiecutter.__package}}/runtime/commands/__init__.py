@@ -32,6 +32,7 @@ COMMANDS = {
     "sweep": "Search for better options.",
     "repeat": "Train over several seeds or folds: mean, spread and interval of each metric.",
     "export": "Write a trained model as ONNX and torch.export files.",
+    "serve": "Serve an exported model: a page, and an API over HTTP.",
     "drift": "Compare what was served with what the model was tested on.",
 }
 
@@ -61,6 +62,8 @@ def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[...,
         return 2
     if args[0] in ("runs", "drift"):
         return _module(args[0]).main(args[1:])
+    if args[0] == "serve":
+        return _module("serve").main(args[1:], read, rows)
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
         return _module("predict").main_onnx(args[1:], read, rows)
     return None
