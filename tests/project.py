@@ -14,12 +14,12 @@ TASKS = TEMPLATE / ".tasks"  # the front of each task, from which the post hook 
 # What every project has; with the licence "none" there is no LICENSE.
 SHARED = {
     *(".dockerignore", ".github/workflows/ci.yml", ".gitignore", ".pre-commit-config.yaml", "AGENTS.md"),
-    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
+    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "compose.yaml", "LICENSE", "README.md", "pyproject.toml"),
     *(
         f"docs/{page}.md"
         for page in ("clusters", "drift", "evaluate", "export", "how-it-works", "loggers", "own-code", "python")
     ),
-    *(f"docs/{page}.md" for page in ("repeat", "resume", "search", "tested", "update")),
+    *(f"docs/{page}.md" for page in ("repeat", "resume", "search", "serve", "tested", "update")),
     *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "overfit", "profile", "quick", "sweep")),
     *(f"configs/{name}.yaml" for name in ("gpu", "swa", "wandb_sweep")),
     "scripts/train.sbatch",
@@ -29,15 +29,16 @@ SHARED = {
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("folders", "hardware", "interpolation", "loaders", "loggers")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("memory", "parser", "predictions", "python", "rehearsal")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "trainer")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "store", "trainer")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "export", "predict", "report")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("folds", "intervals", "lr_find", "repeat", "runs")),
     *(
         f"src/{PACKAGE}/runtime/commands/{name}.py"
-        for name in ("comparison", "drift", "sweep", "sweep_space", "trials")
+        for name in ("comparison", "drift", "sweep", "sweep_space", "trials", "serve", "application", "intake", "service")
     ),
     *(f"src/{PACKAGE}/runtime/{page}.jinja" for page in ("chart.svg", "page.css")),
-    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("drift.html", "model_card.md", "report.html")),
+    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("drift.html", "serve.html")),
+    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("model_card.md", "report.html")),
     *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
 }
 # What a project has for its task: what its user reads and changes.

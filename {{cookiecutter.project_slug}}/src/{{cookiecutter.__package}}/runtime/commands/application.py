@@ -76,7 +76,8 @@ def application(service: Service, token: str) -> Any:
     def model() -> Any:
         """Tell what the model is: classes, metrics, inputs, commit."""
         facts = {key: value for key, value in service.facts.items() if key != "tokenizer"}
-        return plain({**facts, "model": service.digest, "kind": service.intake.kind})
+        inputs = [{**one, "shape": ["batch", *one["shape"][1:]]} for one in facts["inputs"]]
+        return plain({**facts, "inputs": inputs, "model": service.digest, "kind": service.intake.kind})
 
     @app.get("/metrics", dependencies=only)
     def metrics() -> Response:
