@@ -63,7 +63,9 @@ async def main(port: int, pid: str, folder: Path) -> None:
         start = time.perf_counter()
         await asyncio.gather(*(client(port, jobs, bodies, expected, times) for _ in range(clients)))
         rate, (p50, p99) = count / (time.perf_counter() - start), np.percentile(times, [50, 99]) * 1000
-        print(f"{clients} clients, {count} answers, all as the model's: {rate:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+        print(
+            f"{clients} clients, {count} answers, all as the model's: {rate:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        )
         print(f"  {state(pid)}", flush=True)
 
 

@@ -34,7 +34,17 @@ SHARED = {
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("folds", "intervals", "lr_find", "repeat", "runs")),
     *(
         f"src/{PACKAGE}/runtime/commands/{name}.py"
-        for name in ("comparison", "drift", "sweep", "sweep_space", "trials", "serve", "application", "intake", "service")
+        for name in (
+            "comparison",
+            "drift",
+            "sweep",
+            "sweep_space",
+            "trials",
+            "serve",
+            "application",
+            "intake",
+            "service",
+        )
     ),
     *(f"src/{PACKAGE}/runtime/{page}.jinja" for page in ("chart.svg", "page.css")),
     *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("drift.html", "serve.html")),

@@ -76,6 +76,7 @@ class Served:
         self.process, self.port = process, int(found.group(1))
 
     def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Send a request; return the status, and the answer, which may be JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET" if body is None else "POST", path, body, headers)
@@ -86,10 +87,12 @@ class Served:
             connection.close()
 
     def predict(self, files: Sequence[tuple[str, bytes]] = (), inputs: Any = None, **headers: str) -> tuple[int, Any]:
+        """Send files, or inputs as JSON."""
         kind, body = ("application/json", json.dumps({"inputs": inputs}).encode()) if inputs else form(*files)
         return self.ask("/predict", body, **{"Content-Type": kind}, **headers)
 
     def end(self, sent: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal; return the exit code and what was printed."""
         self.process.send_signal(sent)
         output = "".join(self.process.communicate(timeout=30))
         return self.process.returncode, output
@@ -259,7 +262,11 @@ def test_hostile_requests_are_refused_in_a_sentence_and_the_service_lives_on(dig
     with serving(digits, *LIMITS) as served:
         before = len(os.listdir(f"/proc/{served.process.pid}/fd")) if sys.platform == "linux" else 0
         files = {
-            "a bomb": (422, "a.png: it can't be read as an image: Image size (16000000 pixels) exceeds", png(4000, 4000)),
+            "a bomb": (
+                422,
+                "a.png: it can't be read as an image: Image size (16000000 pixels) exceeds",
+                png(4000, 4000),
+            ),
             "a truncated file": (422, "a.png: it can't be read as an image: ", good[1][:60]),
             "no image": (422, "a.png: it can't be read as an image: cannot identify image file 'a.png'", b"no image"),
             "nothing": (422, "a.png: it can't be read as an image: ", b""),
@@ -426,7 +433,7 @@ def test_the_page_and_the_docs_name_no_other_address(digits):
         for path in ("/", "/docs"):
             code, page = served.ask(path)
             assert code == 200
-            assert "http" not in page.replace('http-equiv', "")
+            assert "http" not in page.replace("http-equiv", "")
             assert not re.search(r"(src|href|url)\s*[=:(]\s*[\"']?//", page)
         assert "/predict" in served.ask("/openapi.json")[1]["paths"]
         script = re.search(r'src="(/[^"]*\.js)"', served.ask("/docs")[1])

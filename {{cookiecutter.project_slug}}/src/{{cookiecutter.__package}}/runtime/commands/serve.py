@@ -124,7 +124,13 @@ def _is_loopback(host: str) -> bool:
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port, before the model is said to be served."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # else the second half of each answer waits 40 ms for the receipt of the first: asyncio sets it by itself only
+        # on sockets whose protocol is named
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"--host {host} --port {port} can't be used: {why}. Choose another, or 0 for a free one.") from error
+        raise UserError(
+            f"--host {host} --port {port} can't be used: {why}. Choose another, or 0 for a free one."
+        ) from error

@@ -109,7 +109,7 @@ class Service:
         return answers
 
     async def work(self) -> None:
-        """Compute what waits, for ever: a batch is what comes within ``wait_ms``, or came while another was computed."""
+        """Compute what waits, for ever: a batch is what comes within ``wait_ms``, or while another is computed."""
         loop = asyncio.get_running_loop()
         while True:
             group, until = [await self.queue.get()], loop.time() + self.options.wait_ms / 1000
