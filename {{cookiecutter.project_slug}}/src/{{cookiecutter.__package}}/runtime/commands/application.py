@@ -54,6 +54,25 @@ def application(service: Service, token: str) -> Any:
     if not token:  # a page of another site, whose name leads to this machine, can't ask
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[", "testserver"])
 
+    _add_of_model(app, service, only)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        """Tell that the service answers."""
+        return {"status": "ok"}
+
+    page = Path(__file__).with_name("serve.html.jinja").read_text(encoding="utf-8")
+
+    @app.get("/", include_in_schema=False)
+    def index() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+
+    return app
+
+
+def _add_of_model(app: Any, service: Service, only: list[Any]) -> None:
+    """Add the addresses that ask the model; ``only`` lets those through who may."""
+
     @app.post("/predict", dependencies=only, openapi_extra={"requestBody": {"content": BODY}})
     async def predict(request: Request) -> Any:
         """Predict files, or inputs in JSON; the answer is {"predictions": […]} in their order."""
@@ -67,11 +86,6 @@ def application(service: Service, token: str) -> Any:
         finally:
             service.seconds.labels(str(code)).observe(time.perf_counter() - start)
 
-    @app.get("/health")
-    def health() -> dict[str, str]:
-        """Tell that the service answers."""
-        return {"status": "ok"}
-
     @app.get("/model", dependencies=only)
     def model() -> Any:
         """Tell what the model is: classes, metrics, inputs, commit."""
@@ -83,14 +97,6 @@ def application(service: Service, token: str) -> Any:
     def metrics() -> Response:
         """Count requests, seconds and batches, for Prometheus."""
         return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
-
-    page = Path(__file__).with_name("serve.html.jinja").read_text(encoding="utf-8")
-
-    @app.get("/", include_in_schema=False)
-    def index() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
-
-    return app
 
 
 class Connection(H11Protocol):

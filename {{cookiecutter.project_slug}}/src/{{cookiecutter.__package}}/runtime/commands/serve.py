@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import runs
 from ..errors import UserError, require
+from ..store import Store
 from . import PROGRAM, run_name
 
 TOKEN = "SERVE_TOKEN"  # the environment variable, for the options of a process can be read by every user
@@ -44,7 +45,6 @@ def main(args: list[str], read: Callable[..., Any] | None, rows: Callable[..., A
             f"--host {options.host} can be reached from other machines, so requests must bring a token. Choose one:"
             f" export {TOKEN}=$(openssl rand -hex 16)"
         )
-    from ..store import Store
     from .application import run
     from .intake import Intake
     from .predict import open_model
@@ -52,11 +52,7 @@ def main(args: list[str], read: Callable[..., Any] | None, rows: Callable[..., A
 
     file = _model(options.model)
     session, facts = open_model(file, "serve")
-    store, path = None, options.store or file.with_name("predictions.sqlite")
-    try:
-        store = Store(path, options.store_rows)
-    except sqlite3.Error as error:
-        print(f"note: predictions are not kept, for {path} can't be written: {error}.", file=sys.stderr)
+    store = _store(options.store or file.with_name("predictions.sqlite"), options.store_rows)
     sock = _listen(options.host, options.port)
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{sock.getsockname()[1]}"
@@ -112,6 +108,15 @@ def _model(name: str | None) -> Path:
     if not file.is_file():
         raise UserError(f"{run.name} was not exported yet. Export it with: {PROGRAM} export {run.name}")
     return file
+
+
+def _store(path: Path, rows: int) -> Store | None:
+    """Open the file of predictions; None, which is said, where it can't be written."""
+    try:
+        return Store(path, rows)
+    except sqlite3.Error as error:
+        print(f"note: predictions are not kept, for {path} can't be written: {error}.", file=sys.stderr)
+        return None
 
 
 def _is_loopback(host: str) -> bool:
