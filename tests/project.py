@@ -15,12 +15,12 @@ TASKS = TEMPLATE / ".tasks"  # the front of each task, from which the post hook 
 SHARED = {
     *(".dockerignore", ".github/dependabot.yml", ".github/workflows/ci.yml", ".gitignore"),
     *(".pre-commit-config.yaml", "AGENTS.md", "mkdocs.yml"),
-    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
+    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "compose.yaml", "LICENSE", "README.md", "pyproject.toml"),
     *(
         f"docs/{page}.md"
         for page in ("clusters", "drift", "evaluate", "export", "how-it-works", "loggers", "own-code", "python")
     ),
-    *(f"docs/{page}.md" for page in ("api", "index", "repeat", "resume", "search", "tested", "update")),
+    *(f"docs/{page}.md" for page in ("api", "index", "repeat", "resume", "search", "serve", "tested", "update")),
     *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "overfit", "profile", "quick", "sweep")),
     *(f"configs/{name}.yaml" for name in ("gpu", "swa", "wandb_sweep")),
     "scripts/skypilot.yaml",
@@ -34,11 +34,14 @@ SHARED = {
         for name in ("loggers", "memory", "parser", "predictions", "python", "rehearsal")
     ),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "trainer")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "store", "trainer")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "export", "predict", "report")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("comparison", "drift", "folds", "intervals", "lr_find")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "runs", "serve", "service", "store")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("sweep", "sweep_space", "trials")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "runs", "serve", "service")),
+    *(
+        f"src/{PACKAGE}/runtime/commands/{name}.py"
+        for name in ("application", "intake", "sweep", "sweep_space", "trials")
+    ),
     *(f"src/{PACKAGE}/runtime/{page}.jinja" for page in ("chart.svg", "page.css")),
     *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("drift.html", "model_card.md", "report.html")),
     f"src/{PACKAGE}/runtime/commands/serve.html.jinja",

@@ -33,6 +33,7 @@ COMMANDS = {
     "repeat": "Train over several seeds or folds: mean and spread of metrics.",
     "export": "Write a trained model as ONNX and torch.export files.",
     "push": "Put an exported model on the Hugging Face hub.",
+    "serve": "Serve an exported model: a page, and an API over HTTP.",
     "drift": "Compare what was served with what the model was tested on.",
 }
 
@@ -62,6 +63,8 @@ def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[...,
         return 2
     if args[0] in ("runs", "push", "drift"):
         return _module(args[0]).main(args[1:])
+    if args[0] == "serve":
+        return _module("serve").main(args[1:], read, rows)
     if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
         return _module("predict").main_onnx(args[1:], read, rows)
     return _check(args[0], args[1:])

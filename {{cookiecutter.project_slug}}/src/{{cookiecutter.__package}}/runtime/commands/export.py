@@ -92,6 +92,7 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
     if inputs is None:
         raise UserError("the data's loader yields no batch, so an export can't be compared.")
     facts = {**getattr(network.module, "facts", {}), "run": run.name}
+    facts |= {"metrics": test_result(run), "commit": (run.record.get("git") or {}).get("commit")}  # for `serve`
     facts |= {"class_names": network.class_names} if network.class_names else {}
     for key, tensors in (("inputs", inputs), ("outputs", network.run("forward", network.module, inputs))):
         dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}

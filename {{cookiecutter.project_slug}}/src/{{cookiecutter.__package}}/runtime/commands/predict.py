@@ -81,7 +81,7 @@ def main_onnx(
     options = _parse(args)
     if read is None:
         raise UserError("predict --onnx needs a function read(paths, facts), which __main__.py gives to runtime.early.")
-    session, facts = _open(options.onnx)
+    session, facts = open_model(options.onnx)
     header, body, failed = ["file"], [], False
     for name, found in read(options.paths, facts):
         if isinstance(found, str):
@@ -114,9 +114,9 @@ def _parse(args: list[str]) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def _open(file: Path) -> tuple[Any, dict[str, Any]]:
+def open_model(file: Path, extra: str = "export") -> tuple[Any, dict[str, Any]]:
     """Open an exported model. What its facts call inputs is what the file itself declares."""
-    require("export", "onnxruntime")
+    require(extra, "onnxruntime")
     import onnxruntime
 
     if not file.is_file():
