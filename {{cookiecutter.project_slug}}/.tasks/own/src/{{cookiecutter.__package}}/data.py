@@ -22,7 +22,6 @@ class DigitsDataModule(pl.LightningDataModule):
         self.class_names = [str(digit) for digit in range(10)]
 
     def setup(self, stage: str) -> None:
-        """Read the digits and split them."""
         with np.load(Path(__file__).with_name("digits.npz")) as arrays:
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         train, test = (tensors[f"{part}_images"][:, None].float() / 255 for part in ("train", "test"))
@@ -32,19 +31,15 @@ class DigitsDataModule(pl.LightningDataModule):
         self.predict = TensorDataset(test, torch.arange(len(test)))  # which image each prediction is of
 
     def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training data."""
         return self._loader(self.train, shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Return the loader of the validation data."""
         return self._loader(self.val)
 
     def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test data."""
         return self._loader(self.test)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the data to predict."""
         return self._loader(self.predict)
 
     def _loader(self, dataset: Dataset, shuffle: bool = False) -> DataLoader:

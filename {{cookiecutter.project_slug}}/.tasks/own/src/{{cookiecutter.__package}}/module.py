@@ -27,15 +27,12 @@ class DigitClassifier(pl.LightningModule):
         return self.network(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch, and log it."""
         return self._step(batch, "train")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Measure a validation batch."""
         self._step(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Measure a test batch."""
         self._step(batch, "test")
 
     def _step(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
@@ -47,14 +44,11 @@ class DigitClassifier(pl.LightningModule):
         return loss
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Return the predictions of a batch."""
         images, index = batch
         return {"index": index, "probabilities": self(images).softmax(dim=1)}
 
-    def exported(self) -> nn.Module:
-        """Return the network that is exported, from images to probabilities."""
+    def exported(self) -> nn.Module:  # from images to probabilities
         return nn.Sequential(self.network, nn.Softmax(dim=1))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimizer."""
         return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
