@@ -61,7 +61,7 @@ async def main(port: int, pid: str, folder: Path) -> None:
     for clients, count in ((1, 300), (16, 700), (16, 1000), (64, 1000), (64, 8000)):
         jobs, times = [*range(count)], []
         start = time.perf_counter()
-        await asyncio.gather(*(client(port, jobs, bodies, expected, times) for _ in range(clients)))
+        await asyncio.gather(*(client(port, jobs, bodies, expected, times) for _ in range(clients)))  # pyright: ignore[reportArgumentType]
         rate, (p50, p99) = count / (time.perf_counter() - start), np.percentile(times, [50, 99]) * 1000
         print(
             f"{clients} clients, {count} answers, all as the model's: {rate:.0f}/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms"

@@ -181,7 +181,9 @@ def test_rows_and_texts_are_answered_alike_from_json_and_from_files(tmp_path, da
         lines = (project / "src" / PACKAGE / "penguins.csv").read_text().splitlines()[:12]
         (project / "new.csv").write_text("\n".join([*lines, "Adelie,Moon,,,,,NA,2009"]))
         rows = read_rows(project / "new.csv")
-        inputs = [{name: None if value in ("", "NA") else value for name, value in row.items()} for row in rows]
+        inputs: list[dict[str, Any]] = [
+            {name: None if value in ("", "NA") else value for name, value in row.items()} for row in rows
+        ]
         inputs[0]["bill_length_mm"] = float(inputs[0]["bill_length_mm"] or 0)  # a number or its text
         wrong = {"an object of no columns": {}, "a list": [1], "a list as value": inputs[0] | {"island": ["Biscoe"]}}
         says = ["input 1 lacks columns: island, ", "input 1 is no object", "input 1 has a value that is no number"]
