@@ -181,7 +181,7 @@ def test_rows_and_texts_are_answered_alike_from_json_and_from_files(tmp_path, da
         lines = (project / "src" / PACKAGE / "penguins.csv").read_text().splitlines()[:12]
         (project / "new.csv").write_text("\n".join([*lines, "Adelie,Moon,,,,,NA,2009"]))
         rows = read_rows(project / "new.csv")
-        inputs: list[dict[str, Any]] = [
+        inputs: list[Any] = [
             {name: None if value in ("", "NA") else value for name, value in row.items()} for row in rows
         ]
         inputs[0]["bill_length_mm"] = float(inputs[0]["bill_length_mm"] or 0)  # a number or its text
