@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from argparse import SUPPRESS
 from typing import Any
 
 # Lightning's options that are shown, in words that fit in a line or two. ``--help all`` has every one.
@@ -38,7 +39,6 @@ TITLES = {
     "checkpoint": "The best checkpoint",
     "early_stopping": "Early stopping",
 }
-HIDDEN = ("_ActionHelpClassPath", "_HelpAction", "_ActionConfigLoad", "ActionLink")  # of jsonargparse
 COLUMN = 29  # where the texts begin
 
 
@@ -52,15 +52,12 @@ def short(parser: Any, program: str) -> str:
     width = max(80, min(120, shutil.get_terminal_size().columns))
     values = parser.get_defaults(skip_validation=True)
     blocks: dict[str, list[str]] = {}
-    for group in parser._action_groups:
-        for action in group._group_actions:
-            name = action.dest.partition(".")[0]
-            if type(action).__name__ not in HIDDEN and (
-                action.dest in FOREIGN or name not in (*TITLES, "weights_only")
-            ):
-                title = TITLES.get(name, group.title if "." in action.dest else "Options")
-                blocks.setdefault(title, []).extend(_lines(action, values.get(action.dest), width))
-    of_classes = [action.option_strings[0] for action in parser._actions if type(action).__name__ == HIDDEN[0]]
+    for action in parser._actions:
+        name = action.dest.partition(".")[0]
+        if action.dest in FOREIGN or (action.default is not SUPPRESS and name not in (*TITLES, "weights_only")):
+            title = TITLES.get(name, action.container.title if "." in action.dest else "Options")
+            blocks.setdefault(title, []).extend(_lines(action, values.get(action.dest), width))
+    of_classes = [action.option_strings[0] for action in parser._actions if action.dest.endswith(".help")]
     head = f"usage: {program} [options]\n\nAll options, those of Lightning too, each in full: --help all"
     if own := [option for option in of_classes if not option.startswith("--trainer")]:
         head += f"\nThe options of a class: {', '.join(own)} CLASS"
