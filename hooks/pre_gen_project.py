@@ -109,32 +109,36 @@ SLUG = re.compile(r"[a-z]([a-z0-9_-]{0,62}[a-z0-9])?")
 RESERVED = {
     "is a package that the project depends on": """
         absl absl_py aiohappyeyeballs aiohttp aiosignal alembic annotated_doc annotated_types anyio asttokens
-        attr attrs blinker cachetools certifi cffi cfgv charset_normalizer click cloudpickle coloredlogs
-        colorlog comm contourpy cookiecutter coreweave_evaluations cruft cryptography cuda cuda_bindings
-        cuda_pathfinder cuda_toolkit cwevals cycler databricks databricks_sdk dateutil debugpy distlib distro
-        docker docstring_parser dotenv executing fastapi filelock flask flask_cors flatbuffers fonttools
-        frozenlist fsspec functorch git gitdb gitpython google google_auth googleapis_common_protos graphene
-        graphql graphql_core graphql_relay grpc grpcio gunicorn h11 hf_xet httpcore httpcore2 httpx httpx2 huey
+        attr attrs blinker cachetools certifi cffi cfgv charset_normalizer click
+        cloudpickle coloredlogs colorlog comm contourpy cookiecutter coreweave_evaluations coverage cruft
+        cryptography cuda cuda_bindings cuda_pathfinder cuda_toolkit cwevals cycler databricks databricks_sdk
+        dateutil debugpy deepmerge distlib distro docker docstring_parser dotenv executing fastapi
+        fastapi_offline filelock flask flask_cors flatbuffers fonttools frozenlist fsspec functorch ghp_import
+        git gitdb gitpython google google_auth googleapis_common_protos graphene graphql graphql_core
+        graphql_relay griffe griffelib grpc grpcio gunicorn h11 hf_xet httpcore httpcore2 httpx httpx2 huey
         huggingface_hub humanfriendly hypothesis identify idna importlib_metadata iniconfig ipykernel
-        ipykernel_launcher ipython_pygments_lexers ipywidgets isympy itsdangerous jedi jinja2 joblib
+        ipykernel_launcher ipython ipython_pygments_lexers ipywidgets isympy itsdangerous jedi jinja2 joblib
         jsonargparse jupyter jupyter_client jupyter_core jupyterlab_widgets kiwisolver lightning
-        lightning_fabric lightning_utilities mako markdown markupsafe matplotlib matplotlib_inline ml_dtypes
-        mlflow mlflow_skinny mlflow_tracing mpl_toolkits mpmath multidict narwhals nest_asyncio2 networkx
-        nodeenv numpy nvidia nvidia_cublas nvidia_cuda_cupti nvidia_cuda_nvrtc nvidia_cuda_runtime
+        lightning_fabric lightning_utilities mako markdown markupsafe matplotlib matplotlib_inline mergedeep
+        mkdocs mkdocs_autorefs mkdocs_get_deps mkdocstrings mkdocstrings_handlers mkdocstrings_python ml_dtypes
+        mlflow mlflow_skinny mlflow_tracing mpl_toolkits mpmath multidict multipart narwhals nest_asyncio2
+        networkx nodeenv numpy nvidia nvidia_cublas nvidia_cuda_cupti nvidia_cuda_nvrtc nvidia_cuda_runtime
         nvidia_cudnn_cu13 nvidia_cufft nvidia_cufile nvidia_curand nvidia_cusolver nvidia_cusparse
         nvidia_cusparselt_cu13 nvidia_nccl_cu13 nvidia_nvjitlink nvidia_nvshmem_cu13 nvidia_nvtx omegaconf onnx
         onnx_ir onnxruntime onnxscript opentelemetry opentelemetry_api opentelemetry_exporter_http_transport
         opentelemetry_exporter_otlp_common opentelemetry_exporter_otlp_proto_common
         opentelemetry_exporter_otlp_proto_http opentelemetry_proto opentelemetry_sdk
-        opentelemetry_semantic_conventions optuna packaging pandas parso pexpect pil pillow pip pkg_resources
-        platformdirs plotly pluggy pre_commit prettytable prompt_toolkit propcache protobuf psutil ptyprocess
-        pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pygments pylab pyparsing
-        pyright pytest python_dateutil python_discovery python_dotenv pytorch_lightning pyyaml regex requests
-        rich ruff safetensors scikit_learn scipy sentry_sdk setuptools six sklearn skops smmap sniffio
-        sqlalchemy sqlparse stack_data starlette sympy tensorboard tensorboard_data_server tensorboardx
-        threadpoolctl timm tokenizers torch torchgen torchmetrics torchvision tornado tqdm traitlets
-        transformers triton truststore typeshed_client typing_extensions typing_inspection tzdata urllib3
-        uvicorn virtualenv wandb wcwidth werkzeug wheel widgetsnbextension xxhash yaml yarl zipp zmq
+        opentelemetry_semantic_conventions optuna packaging pandas parso pathspec pexpect pil pillow pip
+        pkg_resources platformdirs plotly pluggy pre_commit prettytable prometheus_client prompt_toolkit
+        propcache protobuf psutil ptyprocess pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic
+        pydantic_core pygments pylab pymdown_extensions pymdownx pyparsing pyright pytest pytest_cov
+        python_dateutil python_discovery python_dotenv python_multipart pytorch_lightning pyyaml pyyaml_env_tag
+        pyzmq regex requests rich ruff safetensors scikit_learn scipy sentry_sdk setuptools six sklearn skops
+        smmap sniffio sqlalchemy sqlparse stack_data starlette sympy tensorboard tensorboard_data_server
+        tensorboardx threadpoolctl timm tokenizers tomli torch torchgen torchmetrics torchvision tornado tqdm
+        traitlets transformers triton truststore typeshed_client typing_extensions typing_inspection tzdata
+        urllib3 uvicorn virtualenv wandb watchdog wcwidth werkzeug wheel widgetsnbextension xxhash yaml
+        yaml_env_tag yarl zensical zipp zmq
     """,
     "is a folder of the project, or one that git leaves out": """
         build checkpoints configs data dist docs env lightning_logs logs mlruns notebooks outputs runs scripts src tests

@@ -98,7 +98,7 @@ VARIANTS |= {f"{a} and {b}": ("digits", (*TOGETHER[a], *TOGETHER[b])) for a, b i
 # Killed by themselves in a step that is drawn: of a validation, of the test, of the report's predictions.
 INSIDE = {"validation": "validation_step", "test": "test_step", "report": "predict_step"}
 VARIANTS |= {f"killed in the {place}": ("digits", ()) for place in (*INSIDE, "export")}
-EXPORTED = {"README.md", "model.onnx", "model.pt2"}
+EXPORTED = {"README.md", "model.onnx", "model.pt2", "reference.json"}
 # Lightning's callbacks that no variant has, and why.
 NOT_STRESSED = {
     "BackboneFinetuning": "wants a network with a backbone: tests/promises/test_resume.py has one",

@@ -360,6 +360,7 @@ def test_the_import_name_of_every_dependency_is_refused():
         name
         for name, distributions in metadata.packages_distributions().items()
         if closure & {canonicalize_name(distribution) for distribution in distributions}
+        and not name.endswith("__mypyc")  # a part of one, whose name is a new one in each build
     }
     accepted = [name for name in names if PRE.SLUG.fullmatch(name) and not PRE.slug_problem(name.replace("_", "-"))]
     assert accepted == [], "to be added to RESERVED in hooks/pre_gen_project.py"
