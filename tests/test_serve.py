@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ import pytest
 from combinations import VALUES
 from PIL import Image
 from project import PACKAGE, TEMPLATE, clean_environment, read_rows
-from test_drift import module
 from test_render import render
 from warm import run
 
@@ -62,6 +61,13 @@ def command(project: Path, *arguments: str, **variables: str) -> subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def predictions(store: Path) -> list[dict[str, Any]]:
+    """What is kept, in its order, while a service may write it."""
+    with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute("SELECT * FROM predictions ORDER BY id")]
 
 
 class Served:
@@ -209,7 +215,7 @@ def test_rows_and_texts_are_answered_alike_from_json_and_from_files(tmp_path, da
         code, found = served.predict([("x.csv", b"one,two\n1,2\n")])
         assert (code, found["detail"].startswith("x.csv ")) == (422, True), found  # without the service's own paths
         assert served.predict(inputs=inputs)[0] == 200
-    kept = module("store.py").read(project / "runs/a/export/predictions.sqlite")
+    kept = predictions(project / "runs/a/export/predictions.sqlite")
     assert [row["label"] for row in kept[: len(inputs)]] == [row["label"] for row in expected]
 
 
@@ -223,7 +229,7 @@ def test_a_mask_is_answered_as_a_file_in_the_size_of_the_image(tmp_path):
         assert_equal(found["predictions"], [expected], "shares")
         mask = found["predictions"][0]["mask"]
     assert base64.b64decode(mask) == (project / expected["mask"]).read_bytes()
-    [kept] = module("store.py").read(project / "runs/a/export/predictions.sqlite")
+    [kept] = predictions(project / "runs/a/export/predictions.sqlite")
     assert kept["label"] is None
     assert kept["probability"] == pytest.approx(float(expected["confidence"]), abs=1e-5)
 
@@ -382,8 +388,8 @@ def test_predictions_are_kept_and_the_oldest_are_removed(digits, tmp_path):
     with serving(digits, f"--store={store}", "--store_rows=30") as served:
         served.predict(images)
         found = served.predict(images)[1]["predictions"]
-        assert len(module("store.py").read(store)) == 30  # while it is being written
-    kept = module("store.py").read(store)  # it was killed
+        assert len(predictions(store)) == 30  # while it is being written
+    kept = predictions(store)  # it was killed
     assert [(row["label"], row["probability"]) for row in kept[10:]] == [
         (one["label"], pytest.approx(one["probability"], abs=1e-5)) for one in found
     ]
@@ -430,7 +436,7 @@ for i in itertools.count():
             process.send_signal(signal.SIGKILL)
             break
     written = int([200, *map(int, process.communicate()[0].splitlines())][-1])
-    kept = module("store.py").read(tmp_path / "kept.sqlite")
+    kept = predictions(tmp_path / "kept.sqlite")
     assert len(kept) in (3 * written, 3 * written + 3)
     assert [row["time"] for row in kept[::3]] == [float(i) for i in range(len(kept) // 3)]
 

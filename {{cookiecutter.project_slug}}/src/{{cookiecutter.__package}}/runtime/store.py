@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 COLUMNS = ("time", "model", "label", "probability", "statistics")
 TABLE = """
 CREATE TABLE IF NOT EXISTS predictions (id INTEGER PRIMARY KEY, time REAL NOT NULL, model TEXT NOT NULL, label TEXT,
 probability REAL, statistics TEXT NOT NULL)
 """
+
+
+def model_id(file: Path) -> str:
+    """Return which model a prediction is of: the first 16 digits of the SHA-256 of ``model.onnx``."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 class Store:
@@ -50,14 +54,3 @@ class Store:
     def close(self) -> None:
         """Bring everything into the one file, and close it."""
         self.connection.close()
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Read all predictions of a file, in their order, while another process may write them.
-
-    Raises:
-        sqlite3.Error: There is no such file, or no such table in it.
-    """
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        found = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM predictions ORDER BY id")
-        return [dict(zip(COLUMNS, row, strict=True)) for row in found]

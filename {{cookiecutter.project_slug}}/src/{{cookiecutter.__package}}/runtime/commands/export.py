@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import inspect
 import io
 import json
@@ -30,6 +29,7 @@ from .. import charts, contract, predictions, statistics
 from ..cli import RunCLI
 from ..errors import UserError, require
 from ..runs import Run
+from ..store import model_id
 from . import ONE_PROCESS, PROGRAM, brief, run_options, test_result
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
@@ -101,7 +101,7 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
     computed |= network.compute(folder, _batches(cli))
     outputs = computed["the checkpoint"]
     reference = _reference(network, _batches(cli), outputs, facts)
-    reference["model"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()[:16]
+    reference["model"] = model_id(folder / "model.onnx")
     (folder / "reference.json").write_text(json.dumps(reference, ensure_ascii=False), encoding="utf-8")
     lines += _compare(computed, len(network.class_names), tolerance)
     print(f"{run.name}, compared with {Path(str(cli.ckpt_path)).name}", *lines, sep="\n")

@@ -19,6 +19,7 @@ from .. import statistics
 from ..errors import UserError, reason
 
 CELLS = 300_000  # of a table in a request: ten megabytes of commas would take gigabytes
+EXAMPLE = '{"inputs": […]}'
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -56,7 +57,7 @@ class Intake:
             return {file: ""}, len(inputs)
         if kind != "multipart/form-data":
             way = "files in the field files of multipart/form-data"
-            way += f', or {self.kind} as JSON: {{"inputs": […]}}' * (self.kind != "images")
+            way += f", or {self.kind} as JSON: {EXAMPLE}" * (self.kind != "images")
             raise HTTPException(415, f"the model takes {way}; the request is {kind or 'of no type'}.")
         async with request.form(max_files=most, max_fields=most) as form:
             uploads = [upload for upload in form.getlist("files") if isinstance(upload, UploadFile)]
@@ -136,7 +137,7 @@ def _inputs(body: bytes, most: int) -> list[Any]:
     try:
         inputs = json.loads(body)["inputs"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise HTTPException(422, 'the request is no JSON object such as {"inputs": […]}.') from error
+        raise HTTPException(422, f"the request is no JSON object such as {EXAMPLE}.") from error
     if not isinstance(inputs, list) or not inputs:
         raise HTTPException(422, "inputs must be a list of at least one input.")
     if len(inputs) > most:

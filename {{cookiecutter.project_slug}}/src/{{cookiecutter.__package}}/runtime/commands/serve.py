@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import ipaddress
 import os
 import socket
@@ -15,7 +14,7 @@ from typing import Any
 
 from .. import runs
 from ..errors import UserError, require
-from ..store import Store
+from ..store import Store, model_id
 from . import PROGRAM, run_name
 
 TOKEN = "SERVE_TOKEN"  # the environment variable, for the options of a process can be read by every user
@@ -57,7 +56,7 @@ def main(args: list[str], read: Callable[..., Any] | None, rows: Callable[..., A
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{sock.getsockname()[1]}"
     print(f"Serving {file} at {address} (Ctrl-C ends it). For programs: {address}/docs", flush=True)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    digest = model_id(file)
     run(Service(session, facts, digest, Intake(facts, read, options), rows, store, options), token, sock)
     return 0
 
