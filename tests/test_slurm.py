@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import slurm
 from launched import HOLD, OPTIONS, assert_same_end
-from project import PACKAGE, clean_environment
+from project import clean_environment
 from warm import shared
 
 pytestmark = pytest.mark.skipif(
@@ -40,9 +40,9 @@ def prepared(project: Path) -> Path:
     return project
 
 
-def submit(cluster: slurm.Slurm, project: Path, *options: str, **environment: str) -> str:
+def submit(cluster: slurm.Slurm, project: Path, *options: str) -> str:
     command = ("sbatch", "--parsable", "scripts/train.sbatch", *options)
-    return cluster.run(*command, cwd=project, environment=clean_environment(project) | environment)
+    return cluster.run(*command, cwd=project, environment=clean_environment(project))
 
 
 def wait(condition: Callable[[], bool], said: Callable[[], str], timeout: float = 240) -> None:
@@ -105,11 +105,11 @@ def test_a_job_that_is_requeued_three_times_ends_as_if_it_had_run_through(bake_p
 
 def test_a_job_that_fails_is_not_requeued(bake_project, cluster):
     project = prepared(bake_project({"logger": "csv"}))
-    job = submit(cluster, project, PYTHONPATH="")  # not installed: the quickest way to fail
+    job = submit(cluster, project, "-c", "configs/none.yaml")  # the quickest way to fail
 
     ended = cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "0")
-    assert f"No module named {PACKAGE}" in (project / f"slurm-{job}.out").read_text()
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
+    assert "error: there is no file configs/none.yaml." in (project / f"slurm-{job}.out").read_text()
 
 
 def test_a_job_that_is_cancelled_is_not_requeued(bake_project, cluster):
