@@ -40,9 +40,9 @@ def prepared(project: Path) -> Path:
     return project
 
 
-def submit(cluster: slurm.Slurm, project: Path, *options: str) -> str:
+def submit(cluster: slurm.Slurm, project: Path, *options: str, **environment: str) -> str:
     command = ("sbatch", "--parsable", "scripts/train.sbatch", *options)
-    return cluster.run(*command, cwd=project, environment=clean_environment(project))
+    return cluster.run(*command, cwd=project, environment=clean_environment(project) | environment)
 
 
 def wait(condition: Callable[[], bool], said: Callable[[], str], timeout: float = 240) -> None:
