@@ -11,6 +11,16 @@ import shlex
 import sys
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
+# What a project with the answer "core" goes without: modules of runtime/commands, and files.
+MORE_COMMANDS = (
+    *("lr_find.py", "sweep.py", "sweep_space.py", "trials.py", "repeat.py", "folds.py", "intervals.py", "export.py"),
+    *("predict_onnx.py", "model_card.md.jinja", "push.py", "serve.py", "application.py", "service.py", "intake.py"),
+    *("serve.html.jinja", "store.py", "statistics.py", "drift.py", "comparison.py", "drift.html.jinja"),
+)
+MORE_FILES = (
+    *("configs/sweep.yaml", "configs/wandb_sweep.yaml", "compose.yaml", "tests/runtime/test_lr_find.py"),
+    *("docs/search.md", "docs/repeat.md", "docs/export.md", "docs/serve.md", "docs/drift.md"),
+)
 TASKS = ("image_classification", "tabular", "text_classification", "image_segmentation", "own")
 
 
@@ -104,12 +114,20 @@ def place_front(chosen: str, keep: bool) -> None:
         os.rmdir(".tasks")  # stays like .licenses
 
 
+def leave_out_commands(package: str) -> None:
+    """Remove the commands beside the core, with all that is theirs."""
+    for name in (*(f"src/{package}/runtime/commands/{name}" for name in MORE_COMMANDS), *MORE_FILES):
+        os.unlink(os.path.join(*name.split("/")))
+
+
 def main() -> None:
     """Finish the project in the current directory."""
     answers = json.loads(r"""{{ cookiecutter | tojson }}""")
     keep = is_kept()
     place_licence(answers["license"], keep)
     place_front(answers["__task"], keep)
+    if answers["commands"] == "core" and not keep:  # else the files may be those of the user
+        leave_out_commands(answers["__package"])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows' code pages cannot print every path
     print(next_commands(os.getcwd(), answers, windows=os.name == "nt"))

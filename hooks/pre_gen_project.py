@@ -37,6 +37,7 @@ CHOICES = {
     "precision": ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     "strategy": ("auto", "ddp", "fsdp"),
     "torch_build": ("default", "cpu", "cu126", "cu128", "cu130"),
+    "commands": ("all", "core"),
 }
 
 # Each row: answers that do not go together (any listed value of each field), why, and the fix: any one of its

@@ -12,41 +12,38 @@ TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 PACKAGE = "my_lightning_project"
 TASKS = TEMPLATE / ".tasks"  # the front of each task, from which the post hook takes one
 # What every project has; with the licence "none" there is no LICENSE.
-SHARED = {
+CORE = {
     *(".dockerignore", ".github/dependabot.yml", ".github/workflows/ci.yml", ".gitignore"),
     *(".pre-commit-config.yaml", "AGENTS.md", "mkdocs.yml"),
-    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "compose.yaml", "LICENSE", "README.md", "pyproject.toml"),
-    *(
-        f"docs/{page}.md"
-        for page in ("clusters", "drift", "evaluate", "export", "how-it-works", "loggers", "own-code", "python")
-    ),
-    *(f"docs/{page}.md" for page in ("api", "index", "repeat", "resume", "search", "serve", "tested", "update")),
-    *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "overfit", "profile", "quick", "sweep")),
-    *(f"configs/{name}.yaml" for name in ("gpu", "swa", "wandb_sweep")),
+    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
+    *(f"docs/{page}.md" for page in ("api", "clusters", "evaluate", "how-it-works", "index", "loggers", "own-code")),
+    *(f"docs/{page}.md" for page in ("python", "resume", "tested", "update")),
+    *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "gpu", "overfit", "profile", "quick", "swa")),
     "scripts/skypilot.yaml",
     "scripts/train.sbatch",
     *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "finetune")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("folders", "hardware", "help", "interpolation", "loaders")),
-    *(
-        f"src/{PACKAGE}/runtime/{name}.py"
-        for name in ("loggers", "memory", "parser", "predictions", "python", "rehearsal")
-    ),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "store", "trainer")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "export", "predict", "report")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("comparison", "drift", "folds", "intervals", "lr_find")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "runs", "serve", "service")),
-    *(
-        f"src/{PACKAGE}/runtime/commands/{name}.py"
-        for name in ("application", "intake", "sweep", "sweep_space", "trials")
-    ),
-    *(f"src/{PACKAGE}/runtime/{page}.jinja" for page in ("chart.svg", "page.css")),
-    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("drift.html", "model_card.md", "report.html")),
-    f"src/{PACKAGE}/runtime/commands/serve.html.jinja",
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "exported")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("finetune", "folders", "hardware", "help", "interpolation")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("loaders", "loggers", "memory", "parser", "predictions")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "python", "randomness", "ranks", "rehearsal")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("resume", "runs", "schedule", "signals", "speed", "states")),
+    f"src/{PACKAGE}/runtime/trainer.py",
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "predict", "report", "runs")),
+    *(f"src/{PACKAGE}/runtime/{page}.jinja" for page in ("chart.svg", "page.css", "commands/report.html")),
     *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
+} - {"tests/runtime/test_lr_find.py"}
+# What the answer "all" to `commands` adds.
+MORE = {
+    *("compose.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "tests/runtime/test_lr_find.py"),
+    *(f"docs/{page}.md" for page in ("drift", "export", "repeat", "search", "serve")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("application", "comparison", "drift", "export", "folds")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("intake", "intervals", "lr_find", "predict_onnx")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "serve", "service", "statistics")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("store", "sweep", "sweep_space", "trials")),
+    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("drift.html", "model_card.md", "serve.html")),
 }
+SHARED = CORE | MORE
 # What a project has for its task: what its user reads and changes.
 FRONTS = {
     "image_classification": {

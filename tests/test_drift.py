@@ -48,7 +48,7 @@ def module(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def statistics() -> Any:
-    return module("statistics.py")
+    return module("commands/statistics.py")
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def snapshot(folder: Path) -> dict[Path, bytes | None]:
 # ---- cookiecutter.json and the hooks' own form
 
 
-def test_there_are_twelve_prompts_in_the_documented_order():
+def test_there_are_thirteen_prompts_in_the_documented_order():
     assert [name for name in PROMPTS if not name.startswith("_")] == [
         "project_name",
         "project_slug",
@@ -83,6 +83,7 @@ def test_there_are_twelve_prompts_in_the_documented_order():
         "precision",
         "strategy",
         "torch_build",
+        "commands",
     ]
 
 

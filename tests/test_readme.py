@@ -43,7 +43,7 @@ def test_refused_and_warned_answers_are_those_of_the_hook():
 
 
 def test_the_prompts_are_all_there_in_their_order_with_every_choice_default_first():
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section("The twelve prompts"), flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section("The thirteen prompts"), flags=re.MULTILINE)
 
     assert [name for name, _ in rows] == list(PROMPTS)
     for name, text in rows:

@@ -20,7 +20,7 @@ from combinations import PRE, VALUES, Answers, all_valid, covering, is_valid, tu
 from cookiecutter.generate import generate_context, generate_files
 from cookiecutter.prompt import prompt_for_config
 from cookiecutter.utils import create_env_with_context
-from project import FRONTS, PACKAGE, ROOT, SHARED, clean_environment, package_files, task_of
+from project import CORE, FRONTS, MORE, PACKAGE, ROOT, clean_environment, package_files, task_of
 
 LICENSES = {
     "MIT": "MIT License",
@@ -75,7 +75,9 @@ def parsed_yaml(text: str) -> object:
 
 
 def it_has_exactly_the_files_that_it_should(project: Path, answers: Answers) -> None:
-    found, expected = files_below(project), SHARED | FRONTS[task_of(answers)]
+    found, expected = files_below(project), CORE | FRONTS[task_of(answers)]
+    if answers["commands"] == "all":
+        expected |= MORE
     expected = expected - ({"LICENSE"} if answers["license"] == "none" else set())
     assert found == expected, f"missing {expected - found}, unexpected {found - expected}"
 

@@ -140,4 +140,4 @@ def test_lightning_s_own_finder_of_a_size_that_is_larger_than_the_data_names_wha
 
 def test_lightning_s_own_finder_of_a_rate_is_refused(run, capsys) -> None:
     assert run("fit", "--trainer.callbacks+=pytorch_lightning.callbacks.LearningRateFinder") == 1
-    assert "Train without it, with the rate that the command lr_find suggests." in capsys.readouterr().err
+    assert "Train without it" in capsys.readouterr().err

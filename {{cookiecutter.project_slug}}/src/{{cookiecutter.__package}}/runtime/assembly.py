@@ -19,6 +19,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from . import changes, checkpoints, hardware, loggers, runs
 from .callbacks import CheckCallbacks, Throughput, named
+from .commands import is_there
 from .errors import UserError
 from .finetune import WrapAgain
 from .loaders import ExactLoaders
@@ -52,9 +53,10 @@ def refuse_callbacks(trainer: Any) -> None:
             " be resumed. Train without it, and prune the trained model with torch.nn.utils.prune."
         )
     if any(isinstance(callback, LearningRateFinder) for callback in listed(trainer.callbacks)):
+        found = ", with the rate that the command lr_find suggests" if is_there("lr_find") else ""
         raise UserError(
             "LearningRateFinder changes the rate after config.yaml is written, so that the run could not be repeated."
-            " Train without it, with the rate that the command lr_find suggests."
+            f" Train without it{found}."
         )
 
 

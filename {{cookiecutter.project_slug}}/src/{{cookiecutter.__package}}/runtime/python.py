@@ -97,7 +97,7 @@ class Model:
             elif hasattr(paths, "__array__"):
                 import torch
 
-                from .commands.export import Network
+                from .exported import Network
 
                 network = Network(self.module, self.data)
                 outputs = network.run("the array", network.module, network.inputs(torch.as_tensor(paths)))

@@ -59,14 +59,16 @@ def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[...,
     if args[0] not in there:
         near = difflib.get_close_matches(args[0], there, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
+        if args[0] in COMMANDS:
+            guess = " It was left out; docs/update.md says how it is added."
         print(f"error: there is no command {args[0]}.{guess}\nAll commands: {PROGRAM} --help", file=sys.stderr)
         return 2
     if args[0] in ("runs", "push", "drift"):
         return _module(args[0]).main(args[1:])
     if args[0] == "serve":
         return _module("serve").main(args[1:], read, rows)
-    if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
-        return _module("predict").main_onnx(args[1:], read, rows)
+    if args[0] == "predict" and is_there("predict_onnx") and any(arg.split("=")[0] == "--onnx" for arg in args):
+        return _module("predict_onnx").main(args[1:], read, rows)
     return _check(args[0], args[1:])
 
 
@@ -114,8 +116,12 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
 
 def available() -> dict[str, str]:
     """The commands that are there, and what each does."""
-    folder = Path(__file__).parent
-    return {name: text for name, text in COMMANDS.items() if name in TRAINER or (folder / f"{name}.py").is_file()}
+    return {name: text for name, text in COMMANDS.items() if name in TRAINER or is_there(name)}
+
+
+def is_there(name: str) -> bool:
+    """Whether a command's module is there: each may be deleted."""
+    return Path(__file__).with_name(f"{name}.py").is_file()
 
 
 def usage(there: dict[str, str]) -> str:
@@ -129,7 +135,7 @@ def usage(there: dict[str, str]) -> str:
 
 def after_fit(cli: Any) -> None:
     """Write the report of a run that has just finished, if that command is there; whatever happens, it is finished."""
-    if "report" not in available():
+    if not is_there("report"):
         return
     try:
         _module("report").after_fit(cli)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import io
 import json
 import math
@@ -12,7 +11,7 @@ import shutil
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from importlib.metadata import version
 from itertools import islice, product
@@ -25,12 +24,13 @@ import yaml
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from .. import charts, contract, predictions, statistics
+from .. import charts, predictions
 from ..cli import RunCLI
 from ..errors import UserError, require
+from ..exported import Network
 from ..runs import Run
-from ..store import model_id
-from . import ONE_PROCESS, PROGRAM, brief, run_options, test_result
+from . import ONE_PROCESS, PROGRAM, brief, run_options, statistics, test_result
+from .store import model_id
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
 ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")
@@ -97,8 +97,8 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
     for key, tensors in (("inputs", inputs), ("outputs", network.run("forward", network.module, inputs))):
         dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
         facts[key] = [{"name": n, "dtype": dtypes[n], "shape": ["batch", *t.shape[1:]]} for n, t in tensors.items()]
-    network.write(folder, inputs, json.dumps(facts, ensure_ascii=False))
-    computed |= network.compute(folder, _batches(cli))
+    _write(network, folder, inputs, json.dumps(facts, ensure_ascii=False))
+    computed |= _compute(network, folder, _batches(cli))
     outputs = computed["the checkpoint"]
     reference = _reference(network, _batches(cli), outputs, facts)
     reference["model"] = model_id(folder / "model.onnx")
@@ -108,96 +108,45 @@ def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
     (folder / "README.md").write_text(_card(cli, run, network.module, facts, lines), encoding="utf-8")
 
 
-class Network:
-    """The module that is exported, with names for what goes in and what comes out.
-
-    Args:
-        model: The LightningModule, with its trained weights.
-        data: The data module, or None.
-    """
-
-    def __init__(self, model: Any, data: Any) -> None:
-        name, make = type(model).__name__, contract.get("exported", model, data)
-        what = f"Change exported() of {name}" if make else f"Add to {name} a method exported()"
-        self.hint = f"{what}, which returns an nn.Module that maps raw inputs to outputs."
-        if make is None and not is_overridden("forward", model):
-            raise UserError(f"{name} has no forward that could be exported. {self.hint}")
-        if make is None and not model.automatic_optimization:  # a GAN's forward takes noise, and no data
-            raise UserError(
-                f"{name} steps its optimizers itself, so it must say which network is the result. {self.hint}"
+def _write(network: Network, folder: Path, inputs: dict[str, Tensor], facts: str) -> None:
+    """Write both files, for batches of any size."""
+    shapes = {name: {0: torch.export.Dim("batch", min=1)} for name in inputs}
+    two = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
+    try:
+        # a network may be compiled; and what the exporters print is of no use beside their error
+        with torch.compiler.set_stance("force_eager"), redirect_stderr(io.StringIO()):
+            program = torch.export.export(network.module, (), two, dynamic_shapes=shapes)
+            onnx: Any = torch.onnx.export(
+                program, kwargs=two, dynamo=True, verbose=False, input_names=[*inputs], output_names=network.outputs
             )
-        self.module: nn.Module = (make() if make else model).float().eval()
-        self.class_names = list(contract.get("class_names", model, data) or [])
-        self.outputs: list[str] = []  # their names, known after the first batch
+        onnx.model.metadata_props["facts"] = facts
+        onnx.save(folder / "model.onnx", external_data=False)
+        torch.export.save(program, folder / "model.pt2", extra_files={"facts.json": facts})
+    except OSError:  # the disk is full
+        raise
+    except Exception as error:  # whatever torch's exporters meet in a network
+        name = type(network.module).__name__
+        raise UserError(f"{name} can't be exported for batches of any size: {brief(error)}. {network.hint}") from error
 
-    def inputs(self, batch: Any) -> dict[str, Tensor]:
-        """The arguments of ``forward`` that a batch holds: its first items, or by name if it is a dict."""
-        arguments = [p for p in inspect.signature(self.module.forward).parameters.values() if "VAR" not in p.kind.name]
-        required = [p.name for p in arguments if p.default is p.empty]
-        if isinstance(batch, Mapping):
-            found = {p.name: batch[p.name] for p in arguments if p.name in batch}
-        else:
-            found = dict(zip(required, batch if isinstance(batch, Sequence) else [batch], strict=False))
-        if wrong := [name for name in required if not isinstance(found.get(name), Tensor)]:
-            raise UserError(
-                f"the data's batches hold no tensor for forward's argument {', '.join(wrong)}; a dict is taken by its"
-                f" keys. {self.hint}"
-            )
-        return found
 
-    def run(self, name: str, call: Callable[..., Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs of a batch, by name."""
-        try:
-            with torch.inference_mode():
-                found = call(**inputs)
-            if isinstance(found, Tensor):
-                shares = found.shape[1:] == (len(self.class_names),) and ((found.sum(dim=1) - 1).abs() < 1e-3).all()
-                found = {"probabilities" if shares else "prediction": found}
-            found = found if isinstance(found, Mapping) else {f"output_{i}": value for i, value in enumerate(found)}
-            self.outputs = self.outputs or [f"{key}_out" if key in inputs else str(key) for key in found]
-            return {key: value[:] for key, value in zip(self.outputs, found.values(), strict=True)}
-        except Exception as error:  # whatever a network raises
-            shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
-            raise UserError(f"{name} can't take a batch of {shapes}: {brief(error)}. {self.hint}") from error
+def _compute(network: Network, folder: Path, batches: Iterator[Any]) -> dict[str, dict[str, Tensor]]:
+    """Compute the outputs for all of the data by the module, by ``model.onnx`` and by ``model.pt2``."""
+    import onnxruntime
 
-    def write(self, folder: Path, inputs: dict[str, Tensor], facts: str) -> None:
-        """Write both files, for batches of any size."""
-        shapes = {name: {0: torch.export.Dim("batch", min=1)} for name in inputs}
-        two = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
-        try:
-            # a network may be compiled; and what the exporters print is of no use beside their error
-            with torch.compiler.set_stance("force_eager"), redirect_stderr(io.StringIO()):
-                program = torch.export.export(self.module, (), two, dynamic_shapes=shapes)
-                onnx: Any = torch.onnx.export(
-                    program, kwargs=two, dynamo=True, verbose=False, input_names=[*inputs], output_names=self.outputs
-                )
-            onnx.model.metadata_props["facts"] = facts
-            onnx.save(folder / "model.onnx", external_data=False)
-            torch.export.save(program, folder / "model.pt2", extra_files={"facts.json": facts})
-        except OSError:  # the disk is full
-            raise
-        except Exception as error:  # whatever torch's exporters meet in a network
-            name = type(self.module).__name__
-            raise UserError(f"{name} can't be exported for batches of any size: {brief(error)}. {self.hint}") from error
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
-    def compute(self, folder: Path, batches: Iterator[Any]) -> dict[str, dict[str, Tensor]]:
-        """Compute the outputs for all of the data by the module, by ``model.onnx`` and by ``model.pt2``."""
-        import onnxruntime
+    def by_onnx(**inputs: Tensor) -> list[Tensor]:
+        outputs = session.run(network.outputs, {name: tensor.numpy() for name, tensor in inputs.items()})
+        return [torch.from_numpy(output) for output in outputs]
 
-        session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-
-        def by_onnx(**inputs: Tensor) -> list[Tensor]:
-            outputs = session.run(self.outputs, {name: tensor.numpy() for name, tensor in inputs.items()})
-            return [torch.from_numpy(output) for output in outputs]
-
-        program = torch.export.load(folder / "model.pt2").module()
-        runners = {"the checkpoint": self.module, "model.onnx": by_onnx, "model.pt2": program}
-        parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in runners}
-        for batch in batches:
-            inputs = self.inputs(batch)
-            for name, call in runners.items():
-                parts[name].append(self.run(name, call, inputs))
-        return {name: {key: torch.cat([part[key] for part in of]) for key in of[0]} for name, of in parts.items()}
+    program = torch.export.load(folder / "model.pt2").module()
+    runners = {"the checkpoint": network.module, "model.onnx": by_onnx, "model.pt2": program}
+    parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in runners}
+    for batch in batches:
+        inputs = network.inputs(batch)
+        for name, call in runners.items():
+            parts[name].append(network.run(name, call, inputs))
+    return {name: {key: torch.cat([part[key] for part in of]) for key in of[0]} for name, of in parts.items()}
 
 
 def _batches(cli: RunCLI) -> Iterator[Any]:

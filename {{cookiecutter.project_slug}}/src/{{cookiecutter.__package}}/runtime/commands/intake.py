@@ -15,8 +15,8 @@ import numpy as np
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 
-from .. import statistics
 from ..errors import UserError, reason
+from . import statistics
 
 CELLS = 300_000  # of a table in a request: ten megabytes of commas would take gigabytes
 EXAMPLE = '{"inputs": […]}'

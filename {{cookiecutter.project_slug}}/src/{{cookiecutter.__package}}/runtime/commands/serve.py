@@ -14,8 +14,8 @@ from typing import Any
 
 from .. import runs
 from ..errors import UserError, require
-from ..store import Store, model_id
 from . import PROGRAM, run_name
+from .store import Store, model_id
 
 TOKEN = "SERVE_TOKEN"  # the environment variable, for the options of a process can be read by every user
 
@@ -46,7 +46,7 @@ def main(args: list[str], read: Callable[..., Any] | None, rows: Callable[..., A
         )
     from .application import run
     from .intake import Intake
-    from .predict import open_model
+    from .predict_onnx import open_model
     from .service import Service
 
     file = _model(options.model)

@@ -22,10 +22,11 @@ from fastapi import HTTPException, Request
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.requests import ClientDisconnect
 
-from .. import predictions, statistics
+from .. import predictions
 from ..errors import reason
-from ..store import Store
+from . import statistics
 from .intake import Arrays, Intake
+from .store import Store
 
 GROUPS = {"p": "probabilities", "share": "shares"}  # the columns p(cat), p(dog) … of a table
 
