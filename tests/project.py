@@ -18,7 +18,10 @@ CORE = {
     *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
     *(f"docs/{page}.md" for page in ("api", "clusters", "evaluate", "how-it-works", "index", "loggers", "own-code")),
     *(f"docs/{page}.md" for page in ("python", "resume", "tested", "update")),
-    *(f"configs/{name}.yaml" for name in ("ddp", "default", "ema", "fsdp", "gpu", "overfit", "profile", "quick", "swa")),
+    *(
+        f"configs/{name}.yaml"
+        for name in ("ddp", "default", "ema", "fsdp", "gpu", "overfit", "profile", "quick", "swa")
+    ),
     "scripts/skypilot.yaml",
     "scripts/train.sbatch",
     *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__")),
@@ -37,7 +40,10 @@ CORE = {
 MORE = {
     *("compose.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "tests/runtime/test_lr_find.py"),
     *(f"docs/{page}.md" for page in ("drift", "export", "repeat", "search", "serve")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("application", "comparison", "drift", "export", "folds")),
+    *(
+        f"src/{PACKAGE}/runtime/commands/{name}.py"
+        for name in ("application", "comparison", "drift", "export", "folds")
+    ),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("intake", "intervals", "lr_find", "predict_onnx")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "serve", "service", "statistics")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("store", "sweep", "sweep_space", "trials")),

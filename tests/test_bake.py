@@ -102,6 +102,7 @@ def test_ruff_is_content_with_the_template_in_place(command):
 @pytest.mark.timeout(300)
 def test_pyright_is_content_with_a_project_of_each_task_and_the_template(tmp_path):
     projects = [render({"dataset": dataset}, tmp_path / dataset) for dataset in FIRST.values()]
+    projects += [render({"commands": "core"}, tmp_path / "core")]
     # all projects at once, with their own settings: most of the time is for reading torch
     settings = tomllib.loads((projects[0] / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]
     settings |= {"include": [str(project / name) for project in projects for name in settings["include"]]}
@@ -118,16 +119,28 @@ def test_pyright_is_content_with_a_project_of_each_task_and_the_template(tmp_pat
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "penguin_mass", "csv_texts", "mask_folder", "own"])
-def test_the_own_tests_of_a_project_pass_whatever_data_and_hardware_were_answered(bake_project, dataset):
-    # the tests of runtime/ are the same in each project, and run in one of them
-    project = bake_project(
-        {"dataset": dataset, "logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
-    )
+WITH_COMMANDS = [f"tests/runtime/test_{name}.py" for name in ("lr_find", "predictions")]  # of those that core lacks
+
+
+# the tests of runtime/ are the same in each project, and run in one of them
+@pytest.mark.parametrize(
+    ("dataset", "commands", "tests"),
+    [
+        ("mnist", "core", ["tests"]),
+        ("penguin_mass", "all", ["tests", "--ignore=tests/runtime"]),
+        ("csv_texts", "core", ["tests", "--ignore=tests/runtime"]),
+        ("mask_folder", "all", WITH_COMMANDS),
+        ("mask_folder", "core", ["tests", "--ignore=tests/runtime"]),
+        ("own", "core", ["tests", "--ignore=tests/runtime"]),
+    ],
+)
+def test_the_own_tests_of_a_project_pass_whatever_was_answered(bake_project, dataset, commands, tests):
+    answers = {"dataset": dataset, "logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
+    project = bake_project({**answers, "commands": commands})
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
-            *(() if dataset == "mnist" else ("--ignore=tests/runtime",)),
+            *tests,
         ],
         cwd=project,
         env=clean_environment(project),

@@ -28,9 +28,10 @@ SHORT = (
 ROWS = covering(HARDWARE, 2)
 # data set and logger have nothing to do with each other, nor with the hardware
 COMBINATIONS = [
-    {"dataset": dataset, "logger": logger, **answers}
-    for dataset, logger, answers in islice(
-        zip(cycle(DATASETS), cycle(LOGGERS), cycle(ROWS), strict=False), max(len(ROWS), len(DATASETS))
+    {"dataset": dataset, "logger": logger, "commands": commands, **answers}
+    for dataset, logger, commands, answers in islice(
+        zip(cycle(DATASETS), cycle(LOGGERS), cycle(VALUES["commands"]), cycle(ROWS), strict=False),
+        max(len(ROWS), len(DATASETS)),
     )
 ]
 
@@ -41,7 +42,7 @@ def test_the_page_on_prompts_says_how_many_are_trained():
 
 
 def test_every_value_is_trained():
-    for field, values in {"dataset": DATASETS, "logger": LOGGERS, **HARDWARE}.items():
+    for field, values in {"dataset": DATASETS, "logger": LOGGERS, "commands": VALUES["commands"], **HARDWARE}.items():
         assert {answers[field] for answers in COMBINATIONS} == set(values)
 
 

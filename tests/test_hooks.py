@@ -24,7 +24,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from project import FRONTS, ROOT, TASKS, task_of
+from project import FRONTS, MORE, PACKAGE, ROOT, TASKS, task_of
 
 PROMPTS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 Bake = Callable[..., Path]
@@ -572,7 +572,7 @@ def test_the_message_stands_before_what_cookiecutter_says(template, cookiecutter
 
 
 def test_what_is_typed_at_a_prompt_is_not_run(template, cookiecutter_settings, tmp_path):
-    typed = ["{{ 7*7 }}", "a{{ 7*7 }}", "{% raw", '"""); import os #', *[""] * 8]
+    typed = ["{{ 7*7 }}", "a{{ 7*7 }}", "{% raw", '"""); import os #', *[""] * 9]
     said = run_cookiecutter(template, cookiecutter_settings, tmp_path, typed="\n".join(typed) + "\n")
     assert "project_name '{{ 7*7 }}' holds '{{' '}}'" in said
     assert "project_slug 'a{{ 7*7 }}' is no package name" in said
@@ -582,8 +582,8 @@ def test_what_is_typed_at_a_prompt_is_not_run(template, cookiecutter_settings, t
 
 
 def test_enter_all_the_way_gives_a_project(template, cookiecutter_settings, tmp_path):
-    said = run_cookiecutter(template, cookiecutter_settings, tmp_path, typed="\n" * 12)
-    assert "[12/12]" in said
+    said = run_cookiecutter(template, cookiecutter_settings, tmp_path, typed="\n" * 13)
+    assert "[13/13]" in said
     assert "python -m my_lightning_project fit" in said
     assert [path.name for path in tmp_path.iterdir()] == ["my-lightning-project"]
 
@@ -671,6 +671,21 @@ def test_a_bake_that_keeps_what_is_there_keeps_the_front_and_the_licence(bake_pr
     assert [file.read_text() for file in mine] == ["mine"] * 3
     assert (project / "docs" / "data.md").is_file()
     assert not (project / ".tasks").exists()
+
+
+def test_a_bake_that_keeps_what_is_there_keeps_commands(bake_project):
+    project = bake_project({})
+    mine = project / "compose.yaml"
+    mine.write_text("mine")
+
+    bake_project({"commands": "core"}, overwrite_if_exists=True, skip_if_file_exists=True)
+
+    assert mine.read_text() == "mine"
+
+
+def test_the_hook_knows_every_command_that_may_be_left_out():
+    commands = f"src/{PACKAGE}/runtime/commands"
+    assert {f"{commands}/{name}" for name in POST.MORE_COMMANDS} | {*POST.MORE_FILES} == MORE
 
 
 def test_every_task_has_a_front_that_the_hook_knows():

@@ -159,7 +159,7 @@ def test_the_documented_line_exchanges_the_front(create, environment, tmp_path):
     change(project / DEFAULT, "max_epochs: 20", "max_epochs: 7")
     commit(project, environment)
     page = (project / "docs" / "update.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"^cruft update .*--variables-to-update.*$", page, flags=re.MULTILINE)
+    (line,) = re.findall(r"^cruft update .*--variables-to-update.*dataset.*$", page, flags=re.MULTILINE)
 
     assert UPDATED in shell(line, project, environment)
     assert f"UU src/{PACKAGE}/module.py" in shell("git status --short", project, environment)
@@ -170,6 +170,25 @@ def test_the_documented_line_exchanges_the_front(create, environment, tmp_path):
     (project / ".cruft.json").unlink()
     arguments = ["cookiecutter", GITHUB, "--no-input", "-o", str(tmp_path / "new"), "dataset=own"]
     shell(arguments, tmp_path, environment)
+    (new,) = (tmp_path / "new").iterdir()
+    assert_same(project, new)
+
+
+@pytest.mark.parametrize(("before", "after"), [("all", "core"), ("core", "all")])
+def test_the_documented_line_removes_or_adds_commands(create, environment, tmp_path, before, after):
+    project = create({"commands": before})
+    change(project / DEFAULT, "max_epochs: 20", "max_epochs: 7")
+    commit(project, environment)
+    page = (project / "docs" / "update.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^cruft update .*--variables-to-update.*commands.*$", page, flags=re.MULTILINE)
+
+    assert UPDATED in shell(line, project, environment)
+
+    change(project / DEFAULT, "max_epochs: 7", "max_epochs: 20")
+    (project / ".cruft.json").unlink()
+    shell(
+        ["cookiecutter", GITHUB, "--no-input", "-o", str(tmp_path / "new"), f"commands={after}"], tmp_path, environment
+    )
     (new,) = (tmp_path / "new").iterdir()
     assert_same(project, new)
 
@@ -266,9 +285,9 @@ def test_the_documented_lines_connect_and_update_a_project_of_cookiecutter(templ
     improve(template, environment)
     update, link = commands(project)
     assert GITHUB in section(project)
-    # it asks for the new answer too, before that to torch_build
+    # it asks for the new answer too, before those to torch_build and commands
     answers = AS_TYPED.splitlines(keepends=True)
-    typed = "".join([*answers[:-1], "\n", answers[-1]])
+    typed = "".join([*answers[:-2], "\n", *answers[-2:]])
 
     shell(link.replace("TEMPLATE", GITHUB), project, environment, typed=typed + (then if named else "\n"))
     assert shell("git status --short", project, environment) == ""

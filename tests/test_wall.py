@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from combinations import load_hook
 from project import FIRST, FRONTS, PACKAGE, TASKS, TEMPLATE, clean_environment, package_files
 from test_render import files_below, render
 
+POST = load_hook("post_gen_project")
 SOURCE = TEMPLATE / "src" / "{{cookiecutter.__package}}"
 RUNTIME = SOURCE / "runtime"
 COMMANDS = RUNTIME / "commands"
@@ -225,11 +227,13 @@ def test_runtime_is_the_same_to_the_byte_whatever_was_answered(tmp_path):
         **{"logger": "mlflow", "accelerator": "gpu", "devices": "2", "precision": "16-mixed", "strategy": "fsdp"},
         "torch_build": "cu128",
     }
+    core = {"commands": "core"}
     each = [({"dataset": dataset}, PACKAGE) for dataset in FIRST.values()]
-    for number, (answers, package) in enumerate([*each, (others, "cat_finder")]):
+    for number, (answers, package) in enumerate([*each, (others, "cat_finder"), (core, PACKAGE)]):
         baked = render(answers, tmp_path / str(number)) / "src" / package / "runtime"
-        assert files_below(baked) == files_below(RUNTIME)
-        for name in files_below(RUNTIME):
+        left_out = {f"commands/{name}" for name in POST.MORE_COMMANDS} if answers == core else set()
+        assert files_below(baked) == files_below(RUNTIME) - left_out
+        for name in files_below(baked):
             assert (baked / name).read_bytes() == (RUNTIME / name).read_bytes(), name
 
 

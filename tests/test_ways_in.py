@@ -33,6 +33,7 @@ ANSWERS = {
     "precision": "bf16-mixed",
     "strategy": "ddp",
     "torch_build": "cu128",
+    "commands": "core",
 }
 AS_ARGUMENTS = [f"{name}={text}" for name, text in ANSWERS.items()]
 # In answer to prompts a choice is typed as its number.

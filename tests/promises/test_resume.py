@@ -168,6 +168,13 @@ def test_a_run_with_a_callback_of_lightning_is_resumed_exactly(tmp_path, options
     assert unlike_when_resumed(bake(tmp_path), *SAVED, *options) == []
 
 
+def test_gradients_that_are_summed_from_the_second_epoch_on_are_summed_after_a_resume_too(tmp_path):
+    """``fit --run=killed`` with GradientAccumulationScheduler, SIGKILL with six batches of its second epoch to go."""
+    options = ("--trainer.limit_train_batches=8", *callback("GradientAccumulationScheduler", scheduling='{"1": 2}'))
+    place = ("on_train_batch_start", "self.global_step == 9")
+    assert unlike_when_resumed(bake(tmp_path), *SAVED, *options, place=place) == []
+
+
 def test_a_kill_while_averaged_weights_are_given_their_batch_statistics_loses_nothing(tmp_path):
     """``fit --run=killed --trainer.callbacks+=….StochasticWeightAveraging``, SIGKILL in the epoch after the last."""
     options = callback("StochasticWeightAveraging", swa_lrs=0.01, swa_epoch_start=1)

@@ -91,7 +91,7 @@ class ShortLoop(_TrainingEpochLoop):
 
     def advance(self, data_fetcher: Any) -> None:
         """Train one batch, by the short way where nothing needs the long one."""
-        if self.restarting or not self._ordinary:
+        if self.restarting or not self._ordinary or self.trainer.accumulate_grad_batches > 1:
             super().advance(data_fetcher)
             return
         trainer, progress = self.trainer, self.batch_progress
@@ -159,6 +159,7 @@ class ShortLoop(_TrainingEpochLoop):
         trainer = self.trainer
         if (
             not self._ordinary
+            or trainer.accumulate_grad_batches > 1  # a callback may set it in the first batch after a resume
             or self.batch_progress.is_last_batch
             or trainer.should_stop
             or trainer.received_sigterm
@@ -180,7 +181,7 @@ class ShortLoop(_TrainingEpochLoop):
 
 
 def is_ordinary(trainer: Any) -> bool:
-    """Whether a step is one batch, one optimizer and one device, and nothing is set that changes or watches it.
+    """Whether a step has one optimizer and one device, and nothing is set that changes or watches it.
 
     Args:
         trainer: A trainer that has set up its training.
@@ -191,7 +192,6 @@ def is_ordinary(trainer: Any) -> bool:
         and (type(precision) is Precision or (type(precision) is MixedPrecision and precision.scaler is None))
         and type(trainer.profiler) is PassThroughProfiler
         and not trainer.fast_dev_run
-        and trainer.accumulate_grad_batches == 1
         and module.automatic_optimization
         and len(trainer.optimizers) == 1
         and type(optimizer).__module__.startswith("torch.optim.")
