@@ -2,6 +2,8 @@
 
 import pytest
 import pytorch_lightning.callbacks
+from mutations import MUTANTS
+from project import ROOT, TEMPLATE
 from stress import NOT_STRESSED, TOGETHER, VARIANTS, Tally, stress
 
 # These are read into memory like the digits, or a test of `promises` has a kill of them; `make stress` trains them too.
@@ -42,3 +44,12 @@ def test_every_callback_of_lightning_is_in_a_variant_or_has_a_reason():
 
     assert used & NOT_STRESSED.keys() <= {"ModelCheckpoint"}
     assert used | NOT_STRESSED.keys() == set(pytorch_lightning.callbacks.__all__)
+
+
+@pytest.mark.parametrize("row", range(len(MUTANTS)))
+def test_every_mistake_of_the_table_can_still_be_made(row):
+    mutant = MUTANTS[row]
+    root = TEMPLATE if mutant.file.startswith(("src/", ".tasks/")) else ROOT
+    text = (root / mutant.file.replace("PACKAGE", "{{cookiecutter.__package}}")).read_text(encoding="utf-8")
+    assert text.count(mutant.old) == 1
+    assert (ROOT / mutant.test.split(" -k ")[0]).is_file() or mutant.test.startswith("project/")
