@@ -44,12 +44,13 @@ def application(service: Service, token: str) -> Any:
         work.cancel()
         service.close()
 
-    def check(given: HTTPAuthorizationCredentials | None = Depends(HTTPBearer(auto_error=False))) -> None:  # noqa: B008
-        if token and not hmac.compare_digest((given.credentials if given else "").encode(), token.encode()):
+    # async, for what is not goes to a thread and back
+    async def check(given: HTTPAuthorizationCredentials | None = Depends(HTTPBearer(auto_error=False))) -> None:  # noqa: B008
+        if not hmac.compare_digest((given.credentials if given else "").encode(), token.encode()):
             text = "a token is required: send the header Authorization: Bearer TOKEN."
             raise HTTPException(401, text, {"WWW-Authenticate": "Bearer"})
 
-    name, only = str(service.facts.get("run", "model")), [Depends(check)]
+    name, only = str(service.facts.get("run", "model")), [Depends(check)] if token else []
     app = FastAPIOffline(title=name, version=service.digest, redoc_url=None, lifespan=lifespan)
     if not token:  # a page of another site, whose name leads to this machine, can't ask
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[", "testserver"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+import os
 import re
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -58,6 +60,7 @@ class Service:
         self.store, self.options, self.under_way, self.failed = store, options, 0, False
         self.outputs = [output.name for output in session.get_outputs()]
         self.queue: asyncio.Queue[tuple[list[Arrays], list[str], asyncio.Future[Any]]] = asyncio.Queue()
+        self.folder = _in_memory(options.max_bytes * options.max_waiting)
         self.computing = ThreadPoolExecutor(1)  # a model uses all cores for one batch
         self.registry = CollectorRegistry()
         self.batches = Histogram("predict_batch_inputs", "Inputs of a batch", registry=self.registry)
@@ -76,7 +79,7 @@ class Service:
         self.under_way += 1
         try:
             async with asyncio.timeout(self.options.max_seconds):
-                with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                with tempfile.TemporaryDirectory(dir=self.folder, ignore_cleanup_errors=True) as folder:
                     files, count = await self.intake.write(request, Path(folder))
                     names, arrays, kept = await asyncio.to_thread(self.intake.read_all, files, count)
                     future = asyncio.get_running_loop().create_future()
@@ -98,9 +101,9 @@ class Service:
             answer: dict[str, Any] = {}
             for key, cell in zip(header, row, strict=True):
                 if key == "file":
-                    path = next(path for path in files if re.match(re.escape(str(path)) + r"(:\d+)?$", name))
-                    if files[path]:
-                        answer[key] = files[path] + name[len(str(path)) :]
+                    path = name if Path(name) in files else name.rpartition(":")[0]  # one of a row ends in :LINE
+                    if given := files.get(Path(path)):
+                        answer[key] = given + name[len(path) :]
                 elif group := re.fullmatch(r"(\w+)\((.*)\)", key, re.DOTALL):
                     answer.setdefault(GROUPS.get(group[1], group[1]), {})[group[2]] = plain(cell)
                 else:
@@ -109,11 +112,14 @@ class Service:
         return answers
 
     async def work(self) -> None:
-        """Compute what waits, for ever: a batch is what comes within ``wait_ms``, or while another is computed."""
+        """Compute what waits, for ever: a batch is what comes within ``wait_ms``, or while another is computed.
+
+        Where no other request is under way, there is nothing to wait for.
+        """
         loop = asyncio.get_running_loop()
         while True:
             group, until = [await self.queue.get()], loop.time() + self.options.wait_ms / 1000
-            while sum(len(arrays) for arrays, *_ in group) < self.options.batch_size:
+            while len(group) < self.under_way and sum(len(arrays) for arrays, *_ in group) < self.options.batch_size:
                 try:
                     async with asyncio.timeout_at(until if self.queue.empty() else None):
                         group.append(await self.queue.get())
@@ -161,6 +167,15 @@ class Service:
         self.computing.shutdown()
         if self.store is not None:
             self.store.close()
+
+
+def _in_memory(needed: int) -> str | None:
+    """Return a folder in memory with so much room: a file on a disk takes longer than all else of an answer."""
+    folder = "/dev/shm"  # noqa: S108  # where there is none, in the temporary folder
+    try:
+        return folder if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= needed else None
+    except OSError:
+        return None
 
 
 def plain(value: Any) -> Any:
