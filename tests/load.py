@@ -1,8 +1,9 @@
-"""How fast `serve` answers, beside LitServe and plain onnxruntime: python tests/load.py PROJECT, a bake with a run.
+"""How fast `serve` answers, beside LitServe and plain onnxruntime: python tests/load.py PROJECT.
 
 PROJECT is a bake of digits or penguins whose run ``a`` was exported. Each contestant is started, asked by 1, 16 and 64
 clients, and ended, in turn, several times over; every answer is compared with what the run's checkpoint predicts.
-``--litserve PYTHON`` names a Python that has LitServe; ``--other PROJECT`` another bake, such as one of the code before.
+``--litserve PYTHON`` names a Python that has litserve, onnxruntime, pillow, python-multipart and filelock; ``--other
+PROJECT`` a second bake, such as one of the code before; and ``--endure`` compares 10,000 answers and tells the memory.
 """
 
 from __future__ import annotations
@@ -221,6 +222,19 @@ def in_a_loop(load: Load) -> float:
     return 2000 / (time.perf_counter() - start)
 
 
+def endure(load: Load, command: list[str]) -> None:
+    """Compare 10,000 answers to 64 clients, and tell memory and open files after 1,000 and after all."""
+    port, found = free_port(), []
+    with started([*command, str(port)], load.project, port, Path(tempfile.gettempdir(), "endure.log")) as (pid, _):
+        for count in (1000, 9000):
+            load.check(ask(port, 64, count, load.requests)[2])
+            time.sleep(2)  # the connections are closed
+            found.append(memory_and_files(pid))
+    (first, files), (last, files_last) = found
+    print("10,000 answers to 64 clients, each the checkpoint's; after 1,000 and after all:")
+    print(f"{first:.1f} and {last:.1f} MB ({last / first - 1:+.1%}), {files} and {files_last} open files", flush=True)
+
+
 def main() -> None:
     """Measure, and print a line for each contestant and number of clients: medians over the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -229,8 +243,12 @@ def main() -> None:
     parser.add_argument("--litserve", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=1000, help="requests of each measurement")
+    parser.add_argument("--endure", action="store_true", help="compare 10,000 answers, and tell how memory grows")
     options = parser.parse_args()
     load, names = Load(options.project), contestants(options)
+    if options.endure:
+        endure(load, names["serve"][1])
+        return
     found: dict[tuple[str, int], list[tuple[float, ...]]] = defaultdict(list)
     starts: dict[str, list[float]] = defaultdict(list)
     loops = []

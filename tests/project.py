@@ -27,11 +27,11 @@ SHARED = {
     "scripts/train.sbatch",
     *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "finetune")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("folders", "hardware", "help", "interpolation", "loaders")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "exports")),
+    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("finetune", "folders", "hardware", "help", "interpolation")),
     *(
         f"src/{PACKAGE}/runtime/{name}.py"
-        for name in ("loggers", "memory", "parser", "predictions", "python", "rehearsal")
+        for name in ("loaders", "loggers", "memory", "parser", "predictions", "python", "rehearsal")
     ),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "store", "trainer")),

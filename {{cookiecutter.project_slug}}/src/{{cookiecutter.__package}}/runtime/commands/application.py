@@ -58,7 +58,7 @@ def application(service: Service, token: str) -> Any:
     _add_of_model(app, service, only)
 
     @app.get("/health")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:
         """Tell that the service answers."""
         return {"status": "ok"}
 
@@ -119,6 +119,14 @@ class Connection(H11Protocol):
             self.timer = None
         elif self.conn.their_state is h11.IDLE and not self.timer:
             self.timer = self.loop.call_later(self.max_seconds, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; where it comes as the body of a request, that one has one answer, this or its own."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        self.transport.close()
+        if self.cycle:
+            self.cycle.disconnected = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from .. import charts, contract, predictions, statistics
 from ..cli import RunCLI
 from ..errors import UserError, require
+from ..exports import model_id
 from ..runs import Run
-from ..store import model_id
 from . import ONE_PROCESS, PROGRAM, brief, run_options, test_result
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.

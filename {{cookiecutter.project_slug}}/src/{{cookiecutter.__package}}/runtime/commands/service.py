@@ -29,6 +29,7 @@ from ..errors import reason
 from ..store import Store
 from .intake import Arrays, Intake
 
+MEMORY = "/dev/shm"
 GROUPS = {"p": "probabilities", "share": "shares"}  # the columns p(cat), p(dog) … of a table
 
 
@@ -60,7 +61,9 @@ class Service:
         self.store, self.options, self.under_way, self.failed = store, options, 0, False
         self.outputs = [output.name for output in session.get_outputs()]
         self.queue: asyncio.Queue[tuple[list[Arrays], list[str], asyncio.Future[Any]]] = asyncio.Queue()
-        self.folder = _in_memory(options.max_bytes * options.max_waiting)
+        # requests are written into memory, if it has the room: on a disk, that takes longer than all else of an answer
+        room = shutil.disk_usage(MEMORY).free if os.access(MEMORY, os.W_OK) else 0
+        self.folder = MEMORY if room >= options.max_bytes * options.max_waiting else None
         self.computing = ThreadPoolExecutor(1)  # a model uses all cores for one batch
         self.registry = CollectorRegistry()
         self.batches = Histogram("predict_batch_inputs", "Inputs of a batch", registry=self.registry)
@@ -167,15 +170,6 @@ class Service:
         self.computing.shutdown()
         if self.store is not None:
             self.store.close()
-
-
-def _in_memory(needed: int) -> str | None:
-    """Return a folder in memory with so much room: a file on a disk takes longer than all else of an answer."""
-    folder = "/dev/shm"  # noqa: S108  # where there is none, in the temporary folder
-    try:
-        return folder if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= needed else None
-    except OSError:
-        return None
 
 
 def plain(value: Any) -> Any:
