@@ -170,6 +170,7 @@ def test_images_are_answered_in_their_order_as_predict_answers_them_without_torc
         assert_equal([found["predictions"][0] for _, found in answers], expected * 5)
         metrics = served.ask("/metrics")[1]
         assert "\npredictions_total 120.0\n" in metrics
+        assert '\npredict_batch_inputs_bucket{le="1024.0"} ' in metrics  # sizes, where seconds are the default
         count = re.search(r"\npredict_batch_inputs_count (\d+)", metrics)
         assert count
         assert int(count[1]) < 60

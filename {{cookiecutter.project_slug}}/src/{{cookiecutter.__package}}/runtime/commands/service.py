@@ -66,7 +66,8 @@ class Service:
         self.folder = MEMORY if room >= options.max_bytes * options.max_waiting else None
         self.computing = ThreadPoolExecutor(1)  # a model uses all cores for one batch
         self.registry = CollectorRegistry()
-        self.batches = Histogram("predict_batch_inputs", "Inputs of a batch", registry=self.registry)
+        sizes = [2**i for i in range(11)]
+        self.batches = Histogram("predict_batch_inputs", "Inputs of a batch", buckets=sizes, registry=self.registry)
         self.seconds = Histogram("predict_seconds", "Seconds of a request", ["code"], registry=self.registry)
         self.predicted = Counter("predictions", "Inputs that were predicted", registry=self.registry)
 
