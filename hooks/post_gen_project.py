@@ -15,7 +15,7 @@ LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
 MORE_COMMANDS = (
     *("lr_find.py", "sweep.py", "sweep_space.py", "trials.py", "repeat.py", "folds.py", "intervals.py", "export.py"),
     *("predict_onnx.py", "model_card.md.jinja", "push.py", "serve.py", "application.py", "service.py", "intake.py"),
-    *("serve.html.jinja", "store.py", "statistics.py", "drift.py", "comparison.py", "drift.html.jinja"),
+    *("serve.html.jinja", "exports.py", "store.py", "statistics.py", "drift.py", "comparison.py", "drift.html.jinja"),
 )
 MORE_FILES = (
     *("configs/sweep.yaml", "configs/wandb_sweep.yaml", "compose.yaml", "tests/runtime/test_lr_find.py"),

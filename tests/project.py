@@ -42,7 +42,7 @@ MORE = {
     *(f"docs/{page}.md" for page in ("drift", "export", "repeat", "search", "serve")),
     *(
         f"src/{PACKAGE}/runtime/commands/{name}.py"
-        for name in ("application", "comparison", "drift", "export", "folds")
+        for name in ("application", "comparison", "drift", "export", "exports", "folds")
     ),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("intake", "intervals", "lr_find", "predict_onnx")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "serve", "service", "statistics")),

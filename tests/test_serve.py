@@ -170,6 +170,7 @@ def test_images_are_answered_in_their_order_as_predict_answers_them_without_torc
         assert_equal([found["predictions"][0] for _, found in answers], expected * 5)
         metrics = served.ask("/metrics")[1]
         assert "\npredictions_total 120.0\n" in metrics
+        assert '\npredict_batch_inputs_bucket{le="1024.0"} ' in metrics  # sizes, where seconds are the default
         count = re.search(r"\npredict_batch_inputs_count (\d+)", metrics)
         assert count
         assert int(count[1]) < 60
@@ -314,6 +315,9 @@ def test_hostile_requests_are_refused_in_a_sentence_and_the_service_lives_on(dig
         half.shutdown(socket.SHUT_WR)
         connected(served.port, head + b"Content-Length: 1000\r\n\r\n").close()
         connected(served.port, b"\x16\x03\x01 no HTTP\r\n\r\n").close()
+        chunk = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"
+        for _ in range(9):  # the wrong chunk and the lacking type are two mistakes, and one is answered
+            assert received(connected(served.port, chunk))[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 415")
         assert served.predict([good])[0] == 200  # meanwhile
         answer = received(slow)
         assert answer.startswith(b"HTTP/1.1 408 ")
@@ -355,12 +359,22 @@ def received(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=lambda sent: sent.name)
 def test_a_signal_lets_what_is_under_way_be_answered(digits, sent):
-    with serving(digits, "--wait_ms=1500") as served, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(served.predict, [("a.png", (digits / "00.png").read_bytes())])
+    kind, body = form(("a.png", (digits / "00.png").read_bytes()))
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with serving(digits) as served:
+        asked = connected(served.port, head.encode() + body[:-9])
         time.sleep(0.7)
-        code, output = served.end(sent)
-        assert asked.result()[0] == 200
-        assert code == {"SIGTERM": 143, "SIGINT": 130}[sent.name], output
+        served.process.send_signal(sent)
+        time.sleep(0.7)
+        asked.sendall(body[-9:])
+        assert received(asked).startswith(b"HTTP/1.1 200 ")
+        output = "".join(served.process.communicate(timeout=30))
+        assert served.process.returncode == {"SIGTERM": 143, "SIGINT": 130}[sent.name], output
+
+
+def test_a_request_that_is_alone_waits_for_no_others(digits):
+    with serving(digits, "--wait_ms=60000", "--max_seconds=3") as served:
+        assert served.predict([("a.png", (digits / "00.png").read_bytes())])[0] == 200
 
 
 # ---- Who may ask

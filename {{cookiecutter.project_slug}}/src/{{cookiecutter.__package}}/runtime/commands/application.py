@@ -44,12 +44,13 @@ def application(service: Service, token: str) -> Any:
         work.cancel()
         service.close()
 
-    def check(given: HTTPAuthorizationCredentials | None = Depends(HTTPBearer(auto_error=False))) -> None:  # noqa: B008
-        if token and not hmac.compare_digest((given.credentials if given else "").encode(), token.encode()):
+    # async, for what is not goes to a thread and back
+    async def check(given: HTTPAuthorizationCredentials | None = Depends(HTTPBearer(auto_error=False))) -> None:  # noqa: B008
+        if not hmac.compare_digest((given.credentials if given else "").encode(), token.encode()):
             text = "a token is required: send the header Authorization: Bearer TOKEN."
             raise HTTPException(401, text, {"WWW-Authenticate": "Bearer"})
 
-    name, only = str(service.facts.get("run", "model")), [Depends(check)]
+    name, only = str(service.facts.get("run", "model")), [Depends(check)] if token else []
     app = FastAPIOffline(title=name, version=service.digest, redoc_url=None, lifespan=lifespan)
     if not token:  # a page of another site, whose name leads to this machine, can't ask
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[", "testserver"])
@@ -57,7 +58,7 @@ def application(service: Service, token: str) -> Any:
     _add_of_model(app, service, only)
 
     @app.get("/health")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:
         """Tell that the service answers."""
         return {"status": "ok"}
 
@@ -118,6 +119,14 @@ class Connection(H11Protocol):
             self.timer = None
         elif self.conn.their_state is h11.IDLE and not self.timer:
             self.timer = self.loop.call_later(self.max_seconds, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; where it comes as the body of a request, that one has one answer, this or its own."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        self.transport.close()
+        if self.cycle:
+            self.cycle.disconnected = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import runs
 from ..errors import UserError, reason
-from . import PROGRAM, as_text, run_name
+from . import PROGRAM, as_text, exports
 from .comparison import Comparison, compare
 
 FOUND = 3  # the exit code where there is drift; 1 is a failure, and 2 a mistake on the command line
@@ -36,7 +36,7 @@ HEAD = ("statistic", "tested", "served", "difference", "p", "")
 def main(args: list[str]) -> int:
     """Compare, print a table, write a page, and return the exit code."""
     options = _parse(args)
-    export, folder = _folders(options.run)
+    export, run = exports.find(options.run)
     reference = _reference(export / "reference.json", options.run)
     rows, seen = _read(options.store or export / "predictions.sqlite", reference["model"], options.since)
     found = compare(reference, rows, options.level, options.least_difference)
@@ -52,7 +52,7 @@ def main(args: list[str]) -> int:
     else:
         times = [f"{datetime.fromtimestamp(rows[i]['time']):%Y-%m-%d %H:%M}" for i in (0, -1)]
         values = {"verdict": verdict, "seen": seen, "times": times, "tested": len(reference["labels"])}
-        print(f"Page: {_write(folder, found, values)}")
+        print(f"Page: {_write(run.folder if run else export, found, values)}")
     return FOUND if drifting else 0
 
 
@@ -85,14 +85,6 @@ def _parse(args: list[str]) -> argparse.Namespace:
     text = "leave out what was served before, such as 2030-01-31 or 2030-01-31T18:00, in local time"
     parser.add_argument("--since", type=date, metavar="DATE", help=text)
     return parser.parse_args(args)
-
-
-def _folders(name: str | None) -> tuple[Path, Path]:
-    """The folder of the exported model, and that of the page."""
-    if name and (Path(name) / "reference.json").is_file():
-        return Path(name), Path(name)
-    run = runs.find(runs.default_root(), name and run_name(name), finished=True)
-    return run.folder / "export", run.folder
 
 
 def _reference(file: Path, run: str | None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from ..errors import UserError, require
 from ..exported import Network
 from ..runs import Run
 from . import ONE_PROCESS, PROGRAM, brief, run_options, statistics, test_result
-from .store import model_id
+from .exports import model_id
 
 # One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
 ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")

@@ -65,7 +65,10 @@ def open_model(file: Path, extra: str = "export") -> tuple[Any, dict[str, Any]]:
     if not file.is_file():
         raise UserError(f"{file} does not exist. Write it with: {PROGRAM} export")
     try:
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        # else its threads spin while they wait, and take the cores from what reads and answers
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen classes of its own
         raise UserError(f"{file} can't be read as an ONNX model: {reason(error)}") from error
     try:

@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from .. import runs
 from ..errors import UserError, reason, require
-from . import PROGRAM, run_name
+from . import PROGRAM, exports
 
 FILES = ("README.md", "model.onnx", "model.pt2", "reference.json")  # what `export` writes and others may read
 
@@ -29,11 +28,10 @@ def main(args: list[str]) -> int:
     parser.add_argument("--public", action="store_true", help="where the repository is new, everybody can see it")
     options = parser.parse_args(args)
     require("hub", "huggingface_hub")
-    run = runs.find(runs.default_root(), run_name(options.run) if options.run else None, finished=True)
-    if not (run.folder / "export" / "README.md").is_file():
-        raise UserError(f"{run.name} was not exported. Write its files with: {PROGRAM} export {run.name}")
-    sent = [file for name in FILES if (file := run.folder / "export" / name).is_file()] + [run.config_file]
-    print(f"{_push(options.repository, sent, run.name, not options.public)}: {', '.join(file.name for file in sent)}")
+    folder, run = exports.find(options.run)
+    sent = [file for name in FILES if (file := folder / name).is_file()] + ([run.config_file] if run else [])
+    address = _push(options.repository, sent, run.name if run else folder.name, not options.public)
+    print(f"{address}: {', '.join(file.name for file in sent)}")
     return 0
 
 

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import runs
 from ..errors import UserError, require
-from . import PROGRAM, run_name
-from .store import Store, model_id
+from . import PROGRAM, exports
+from .store import Store
 
 TOKEN = "SERVE_TOKEN"  # the environment variable, for the options of a process can be read by every user
 
@@ -49,14 +48,15 @@ def main(args: list[str], read: Callable[..., Any] | None, rows: Callable[..., A
     from .predict_onnx import open_model
     from .service import Service
 
-    file = _model(options.model)
+    named = str(options.model).endswith(".onnx")
+    file = Path(options.model) if named else exports.find(options.model)[0] / "model.onnx"
     session, facts = open_model(file, "serve")
     store = _store(options.store or file.with_name("predictions.sqlite"), options.store_rows)
     sock = _listen(options.host, options.port)
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{sock.getsockname()[1]}"
     print(f"Serving {file} at {address} (Ctrl-C ends it). For programs: {address}/docs", flush=True)
-    digest = model_id(file)
+    digest = exports.model_id(file)
     run(Service(session, facts, digest, Intake(facts, read, options), rows, store, options), token, sock)
     return 0
 
@@ -97,16 +97,6 @@ def _parse(args: list[str]) -> argparse.Namespace:
     add("max_seconds", 30.0, number(0.1, float), "longest time of a request, from its first byte to the answer")
     add("max_waiting", 128, number(1), "requests under way at once; further ones are told to come again (503)")
     return parser.parse_args(args)
-
-
-def _model(name: str | None) -> Path:
-    if name and (name.endswith(".onnx") or Path(name, "model.onnx").is_file()):
-        return Path(name) if name.endswith(".onnx") else Path(name, "model.onnx")
-    run = runs.find(runs.default_root(), name and run_name(name), finished=True)
-    file = run.folder / "export" / "model.onnx"
-    if not file.is_file():
-        raise UserError(f"{run.name} was not exported yet. Export it with: {PROGRAM} export {run.name}")
-    return file
 
 
 def _store(path: Path, rows: int) -> Store | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+import os
 import re
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -28,6 +30,7 @@ from . import statistics
 from .intake import Arrays, Intake
 from .store import Store
 
+MEMORY = "/dev/shm"
 GROUPS = {"p": "probabilities", "share": "shares"}  # the columns p(cat), p(dog) … of a table
 
 
@@ -59,9 +62,13 @@ class Service:
         self.store, self.options, self.under_way, self.failed = store, options, 0, False
         self.outputs = [output.name for output in session.get_outputs()]
         self.queue: asyncio.Queue[tuple[list[Arrays], list[str], asyncio.Future[Any]]] = asyncio.Queue()
+        # requests are written into memory, if it has the room: on a disk, that takes longer than all else of an answer
+        room = shutil.disk_usage(MEMORY).free if os.access(MEMORY, os.W_OK) else 0
+        self.folder = MEMORY if room >= options.max_bytes * options.max_waiting else None
         self.computing = ThreadPoolExecutor(1)  # a model uses all cores for one batch
         self.registry = CollectorRegistry()
-        self.batches = Histogram("predict_batch_inputs", "Inputs of a batch", registry=self.registry)
+        sizes = [2**i for i in range(11)]
+        self.batches = Histogram("predict_batch_inputs", "Inputs of a batch", buckets=sizes, registry=self.registry)
         self.seconds = Histogram("predict_seconds", "Seconds of a request", ["code"], registry=self.registry)
         self.predicted = Counter("predictions", "Inputs that were predicted", registry=self.registry)
 
@@ -77,7 +84,7 @@ class Service:
         self.under_way += 1
         try:
             async with asyncio.timeout(self.options.max_seconds):
-                with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                with tempfile.TemporaryDirectory(dir=self.folder, ignore_cleanup_errors=True) as folder:
                     files, count = await self.intake.write(request, Path(folder))
                     names, arrays, kept = await asyncio.to_thread(self.intake.read_all, files, count)
                     future = asyncio.get_running_loop().create_future()
@@ -99,9 +106,9 @@ class Service:
             answer: dict[str, Any] = {}
             for key, cell in zip(header, row, strict=True):
                 if key == "file":
-                    path = next(path for path in files if re.match(re.escape(str(path)) + r"(:\d+)?$", name))
-                    if files[path]:
-                        answer[key] = files[path] + name[len(str(path)) :]
+                    path = name if Path(name) in files else name.rpartition(":")[0]  # one of a row ends in :LINE
+                    if given := files.get(Path(path)):
+                        answer[key] = given + name[len(path) :]
                 elif group := re.fullmatch(r"(\w+)\((.*)\)", key, re.DOTALL):
                     answer.setdefault(GROUPS.get(group[1], group[1]), {})[group[2]] = plain(cell)
                 else:
@@ -110,11 +117,14 @@ class Service:
         return answers
 
     async def work(self) -> None:
-        """Compute what waits, for ever: a batch is what comes within ``wait_ms``, or while another is computed."""
+        """Compute what waits, for ever: a batch is what comes within ``wait_ms``, or while another is computed.
+
+        Where no other request is under way, there is nothing to wait for.
+        """
         loop = asyncio.get_running_loop()
         while True:
             group, until = [await self.queue.get()], loop.time() + self.options.wait_ms / 1000
-            while sum(len(arrays) for arrays, *_ in group) < self.options.batch_size:
+            while len(group) < self.under_way and sum(len(arrays) for arrays, *_ in group) < self.options.batch_size:
                 try:
                     async with asyncio.timeout_at(until if self.queue.empty() else None):
                         group.append(await self.queue.get())

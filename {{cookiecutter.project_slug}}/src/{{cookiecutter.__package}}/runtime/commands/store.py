@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,6 @@ TABLE = """
 CREATE TABLE IF NOT EXISTS predictions (id INTEGER PRIMARY KEY, time REAL NOT NULL, model TEXT NOT NULL, label TEXT,
 probability REAL, statistics TEXT NOT NULL)
 """
-
-
-def model_id(file: Path) -> str:
-    """Return which model a prediction is of: the first 16 digits of the SHA-256 of ``model.onnx``."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 class Store:
