@@ -31,7 +31,7 @@ SHARED = {
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("folders", "hardware", "help", "interpolation", "loaders")),
     *(
         f"src/{PACKAGE}/runtime/{name}.py"
-        for name in ("loggers", "memory", "parser", "predictions", "python", "rehearsal")
+        for name in ("loggers", "memory", "parser", "parts", "predictions", "python", "rehearsal")
     ),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "store", "trainer")),
