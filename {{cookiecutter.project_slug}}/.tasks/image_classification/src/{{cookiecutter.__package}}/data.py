@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from torchmetrics.functional.classification import multiclass_f1_score
 
 from .datasets import FACTS, DatasetName, ImageFiles, load_tensors, open_torchvision
 from .inputs import IMAGE_SUFFIXES
@@ -236,8 +237,9 @@ class DataModule(SplitDataModule):
         return digest.hexdigest()
 
     def baseline(self) -> dict[str, dict[str, float]]:
-        """Return the accuracy of a model that names the most frequent class of the training images for any image."""
+        """Return what a model reaches that names the most frequent class of the training images for any image."""
         self.setup("fit")
         train, test = (dataset.labels[indices] for dataset, indices in (self.splits["train"], self.splits["test"]))
-        accuracy = (test == train.bincount().argmax()).float().mean().item()
-        return {"most frequent class": {"test/accuracy": accuracy}}
+        most = train.bincount().argmax().expand(len(test))
+        accuracy, f1 = (test == most).float().mean().item(), multiclass_f1_score(most, test, self.num_classes).item()
+        return {"most frequent class": {"test/accuracy": accuracy, "test/f1": f1}}
