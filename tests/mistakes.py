@@ -323,9 +323,7 @@ _TENSORS = [
     ),
 ]
 _OPTIONS = [
-    Mistake(
-        "batch size 0", _fit("--data.batch_size=0"), 1, "data.batch_size is 0; it must be at least 1 image per step."
-    ),
+    Mistake("batch size 0", _fit("--data.batch_size=0"), 1, "data.batch_size is 0; it must be at least 1."),
     Mistake("a negative batch size", _fit("--data.batch_size=-4"), 1, "data.batch_size is -4; it must be at least 1"),
     Mistake(
         "a batch larger than the data",

@@ -134,7 +134,7 @@ NEW = (
     # the front
     Mutant(FRONT + "data.py", '(("val", of_val), ("train", ~of_val))', '(("val", of_val),)', "project/tests/test_data.py -k digits_are"),
     Mutant(FRONT + "data.py", "shift = height // 8", "shift = height // 2", "project/tests/test_data.py -k offsets"),
-    Mutant(FRONT + "data.py", "(0.5 if self.known.flip else 0.0)", "0.5", "project/tests/test_data.py -k mirrored"),
+    Mutant(FRONT + "data.py", "(0.5 if self.about.flip else 0.0)", "0.5", "project/tests/test_data.py -k mirrored"),
     Mutant(FRONT + "module.py", "batch_size=len(labels), ", "batch_size=1, ", "project/tests/test_module.py -k last_batch"),
     # the hooks
     Mutant("hooks/pre_gen_project.py", '{"accelerator": ("mps",), "precision": ("64-true",)}', '{"accelerator": ("mps",), "precision": ("32-true",)}', "tests/test_hooks.py -k acceptable"),

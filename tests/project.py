@@ -28,7 +28,10 @@ CORE = {
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "exported")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("finetune", "folders", "hardware", "help", "interpolation")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("loaders", "loggers", "memory", "parser", "predictions")),
+    *(
+        f"src/{PACKAGE}/runtime/{name}.py"
+        for name in ("loaders", "loggers", "memory", "parser", "parts", "predictions")
+    ),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "python", "randomness", "ranks", "rehearsal")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("resume", "runs", "schedule", "signals", "speed", "states")),
     f"src/{PACKAGE}/runtime/trainer.py",

@@ -26,7 +26,7 @@ from typing import Any
 
 import datasets
 from combinations import VALUES
-from project import PACKAGE, clean_environment
+from project import FIRST, PACKAGE, clean_environment, task_of
 from swap import project_with
 from test_render import render
 from warm import Command, shared
@@ -84,8 +84,6 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "early stopping": ("digits", callback("EarlyStopping", *STOPPED_EARLY)),
     "stochastic averaging": ("digits", callback("StochasticWeightAveraging", "swa_lrs=0.01", "swa_epoch_start=1")),
     "cutmix": ("digits", ("--data.mix=cutmix",)),
-    "classes drawn as often, mixed": ("digits", ("--data.balance=sampling", "--data.mix=mixup")),
-    "classes weighted, folds": ("digits", ("--data.balance=weights", "--data.num_folds=3")),
     "strong augmentation": ("digits", ("--data.augment=strong",)),
     "an average that begins late": ("digits", callback("EMAWeightAveraging", "update_starting_at_step=50")),
     "accumulation by epoch": ("digits", callback("GradientAccumulationScheduler", 'scheduling={"0": 1, "2": 2}')),
@@ -95,6 +93,27 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 VARIANTS |= {name: ("digits", options) for name, options in TOGETHER.items()}
 VARIANTS |= {f"{a} and {b}": ("digits", (*TOGETHER[a], *TOGETHER[b])) for a, b in combinations(TOGETHER, 2)}
+# Classes that count the same: alone, with mixtures of images, with folds, and with both.
+BALANCED = {
+    f"{name}{more}": ("digits", (f"--data.balance={kind}", *options))
+    for name, kind in (("classes drawn as often", "sampling"), ("classes weighted", "weights"))
+    for more, options in (
+        ("", ()),
+        (", mixed", ("--data.mix=mixup",)),
+        (", folds", ("--data.fold=1", "--data.num_folds=3")),
+        (", mixed, folds", ("--data.mix=mixup", "--data.fold=1", "--data.num_folds=3")),
+    )
+}
+VARIANTS |= BALANCED
+# Batches of texts of like length, and masks, from the projects of other fronts.
+FEW_TEXTS = ("--data.max_vocabulary=500", "--data.max_tokens=32", "--trainer.limit_train_batches=12")
+VARIANTS |= {
+    "texts, two processes": ("glosses", (*DDP, *FEW_TEXTS)),
+    "texts drawn as often, two processes": ("glosses", (*DDP, *FEW_TEXTS, "--data.balance=sampling")),
+    "masks drawn as often": ("digit_scenes", ("--data.balance=sampling", "--data.augment=strong")),
+    "masks weighted": ("digit_scenes", ("--data.balance=weights", "--trainer.limit_train_batches=12")),
+}
+OTHER_FRONTS = {name for name, (dataset, _) in VARIANTS.items() if task_of({"dataset": dataset}) != task_of({})}
 # Killed by themselves in a step that is drawn: of a validation, of the test, of the report's predictions.
 INSIDE = {"validation": "validation_step", "test": "test_step", "report": "predict_step"}
 VARIANTS |= {f"killed in the {place}": ("digits", ()) for place in (*INSIDE, "export")}
@@ -205,7 +224,8 @@ def project_of(variant: str, folder: Path) -> tuple[Path, list[str]]:
     dataset, options = VARIANTS[variant]
     answers = {field: values[0] for field, values in VALUES.items()} | {"dataset": dataset}
     project = render(answers, folder)
-    small = [] if dataset == "digits" else [*datasets.write(dataset, folder / "files"), "--data.batch_size=8"]
+    bundled = dataset in FIRST.values()
+    small = [] if bundled else [*datasets.write(dataset, folder / "files"), "--data.batch_size=8"]
     return project, [*small, *ALWAYS, *options]
 
 
@@ -213,7 +233,7 @@ def start(project: Path, arguments: Sequence[str], variant: str, cold: bool, bef
     if cold:
         return ColdCommand(project, arguments, variant)
     processes = 2 if "--trainer.devices=2" in (VARIANTS | OWN)[variant][1] else 1
-    warm = shared(variant in OWN)
+    warm = shared(variant in OWN or variant in OTHER_FRONTS)
     return warm.start(project, [list(arguments)], before=datasets.WITHOUT_CIFAR_SUMS + before, processes=processes)
 
 

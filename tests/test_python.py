@@ -130,7 +130,7 @@ def test_a_loaded_run_predicts_what_the_command_predicts(digits, called):
         *enumerate(
             [
                 "there is no option --trainer.max_epoch. Did you mean --trainer.max_epochs",
-                "data.batch_size is 0; it must be at least 1 image per step.",
+                "data.batch_size is 0; it must be at least 1.",
                 "there is no run none in ",
                 "first exists already",
                 "nowhere",

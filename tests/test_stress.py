@@ -4,11 +4,13 @@ import pytest
 import pytorch_lightning.callbacks
 from mutations import MUTANTS
 from project import ROOT, TEMPLATE
-from stress import NOT_STRESSED, TOGETHER, VARIANTS, Tally, stress
+from stress import BALANCED, NOT_STRESSED, TOGETHER, VARIANTS, Tally, stress
 
 # These are read into memory like the digits, or a test of `promises` has a kill of them; `make stress` trains them too.
 ELSEWHERE = {"mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "64-true", "bf16-true", "bf16-mixed"}
 ELSEWHERE |= {"cutmix"}  # which draws as strong augmentation does, as do mixtures of images
+ELSEWHERE |= BALANCED.keys() - {"classes drawn as often, mixed, folds", "classes weighted"}  # one of each
+ELSEWHERE |= {"masks weighted"}  # whose weights follow from the data alone
 ELSEWHERE |= {name for name in VARIANTS if any(of in name for of in TOGETHER)}
 ELSEWHERE |= {name for name, (_, options) in VARIANTS.items() if any("callbacks+=" in option for option in options)}
 HERE = [name for name in VARIANTS if name not in ELSEWHERE - {"two best", "early stopping"}]
@@ -16,6 +18,7 @@ HERE = [name for name in VARIANTS if name not in ELSEWHERE - {"two best", "early
 OWN_HERE = ("own augmentation, workers", "own augmentation, two processes")
 # What another variant asks too, for most of it; `make test-all` has them.
 SLOW = ("plateau", "validation every second epoch", "two best", "own augmentation, workers")
+SLOW += ("texts, two processes",)  # those that are drawn as often ask the same, and more
 
 
 @pytest.mark.timeout(900)

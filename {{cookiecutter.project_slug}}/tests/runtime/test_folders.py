@@ -34,4 +34,6 @@ def test_files_are_listed_class_by_class_with_their_labels(tmp_path) -> None:
     files, labels = folders.labelled_files(tmp_path, ["cat", "dog"], [".txt"])
     assert [file.name for file in files] == ["c.txt", "a.TXT", "b.txt"]
     assert labels == [0, 1, 1]
+    (tmp_path / "cat" / "._c.txt").touch()  # as a Mac writes it beside a file
+    assert [file.name for file in folders.find([tmp_path / "cat"], [".txt"])] == ["c.txt"]
     assert folders.find([tmp_path / "cat", tmp_path / "lost"], [".png"])[-1] == tmp_path / "lost"

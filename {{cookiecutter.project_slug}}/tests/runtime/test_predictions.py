@@ -81,6 +81,23 @@ def test_a_cell_that_is_a_file_is_written_beside_the_table(run, have) -> None:
     assert [row["sum"] for row in written] == ["0.25", "0.5", "0.75"]
 
 
+def test_files_of_an_earlier_table_go_and_others_stay(tmp_path) -> None:
+    table, folder = tmp_path / "out.csv", tmp_path / "out_files"
+    for names in (["a.txt", "b.txt", "c.txt"], ["b.txt", "d.txt"]):
+        predictions.write_csv(table, ["drawn"], [[Attached(name, name.encode())] for name in names])
+        if names[0] == "a.txt":
+            for other in (folder / "mine.txt", tmp_path / "c.txt"):
+                other.write_text("of someone else")
+            table.write_text(table.read_text() + "out_files/../mine.csv\nout_files/lost.txt\nelsewhere/mine.txt\n")
+    assert sorted(file.name for file in folder.iterdir()) == ["b.txt", "d.txt", "mine.txt"]
+    assert (tmp_path / "c.txt").read_text() == "of someone else"
+    predictions.write_csv(table, ["sum"], [[1]])
+    assert [file.name for file in folder.iterdir()] == ["mine.txt"]
+    table.write_bytes(b'\xff "\x00' * 3)  # which no table is
+    predictions.write_csv(table, ["drawn"], [[Attached("e.txt", b"")]])
+    assert sorted(file.name for file in folder.iterdir()) == ["e.txt", "mine.txt"]
+
+
 def test_a_file_that_can_t_be_written_is_named(tmp_path) -> None:
     (tmp_path / "out_files").write_text("in the way")
     with pytest.raises(UserError, match=r"out\.csv can't be written: "):

@@ -242,7 +242,9 @@ def test_baseline_is_the_most_frequent_training_class() -> None:
     data = digits()
     train, test = (data.splits[split][0].labels[data.splits[split][1]].tolist() for split in ("train", "test"))
     most = max(range(10), key=train.count)
-    assert data.baseline() == {"most frequent class": {"test/accuracy": pytest.approx(test.count(most) / 360)}}
+    share = test.count(most) / 360
+    expected = {"test/accuracy": pytest.approx(share), "test/f1": pytest.approx(2 * share / (1 + share) / 10)}
+    assert data.baseline() == {"most frequent class": expected}
 
 
 def refused(text: str):
@@ -256,7 +258,7 @@ def refused(text: str):
         ("val_fraction", 1.0, "data.val_fraction is 1.0; it must lie between 0 and 1"),
         ("val_fraction", 0.0, "data.val_fraction is 0.0; it must lie between 0 and 1"),
         ("num_folds", 1, "data.fold is 0 of data.num_folds 1; of at least 2 folds, the first is 0."),
-        ("num_workers", -1, "data.num_workers is -1; it must be 0 or more"),
+        ("num_workers", -1, "data.num_workers is -1; it must be at least 0"),
         ("image_size", 3, "data.image_size is 3; it must be at least 4"),
     ],
 )

@@ -171,11 +171,11 @@ def test_labels_may_be_any_numbers_and_have_names(folder) -> None:
         mask[0] = 255
         write_mask(folder, mask, str(i))
     data = read(folder)
-    assert data.known == {"labels": [7, 300], "class_names": ["label 7", "label 300"]}
+    assert data.known == {"labels": [7, 300], "class_names": ["label 7", "label 300"], "trained": "mask_folder"}
     assert data.splits["train"][0].targets[0].unique().tolist() == [0, 1, 255]
     (folder / "classes.txt").write_text("300 cell\n\n7 all the rest\n")
     data = read(folder)
-    assert data.known == {"labels": [300, 7], "class_names": ["cell", "all the rest"]}
+    assert (data.known["labels"], data.class_names) == ([300, 7], ["cell", "all the rest"])
     assert data.splits["train"][0].targets[0, 8].unique().tolist() == [0, 1]
     assert (data.splits["train"][0].targets[0, 8, :8] == 1).all()
     (folder / "classes.txt").write_text("7 rest\n255 edge\n300 cell\n")  # 255 is a class then
@@ -192,6 +192,51 @@ def test_black_and_white_masks_are_two_classes_if_nothing_is_ignored(folder) -> 
     with refused("have the labels 0, 1 in all, beside 255, which is ignored (--data.ignore_index)"):
         read(folder)
     assert read(folder, ignore_index=None).class_names == ["label 0", "label 255"]
+
+
+def test_weights_of_classes_count_pixels_of_the_training_part_alone(folder) -> None:
+    for i in range(10):
+        mask = np.zeros((20 + i, 30), np.uint8)
+        mask[: 1 + i] = 1
+        mask[-4:] = 255
+        write_mask(folder, mask, str(i))
+    data = read(folder, balance="weights")
+    pairs, train = data.splits["train"]
+    masks = pairs.targets[train]
+    weights: Any = data.loss_weights
+    sums = [(weights[label] * (masks == label).sum()).item() for label in (0, 1)]
+    assert sums == [pytest.approx((masks != 255).sum().item() / 2)] * 2
+    assert weights[0] != weights[1]
+    assert read(folder).loss_weights is None
+
+
+def test_images_are_drawn_so_that_each_class_is_as_often_the_rarest_of_one(scenes) -> None:
+    masks = torch.zeros(5, 4, 4, dtype=torch.uint8)
+    masks[1:3, 0] = 1
+    masks[3, 0, :2] = 2
+    masks[3, 1:] = 1
+    masks[4] = 255
+    masks[2, 1] = 255
+    assert datasets.rarest(masks).tolist() == [0, 1, 1, 2, 0]  # of 2 there are two pixels in all
+
+    drawn, usual = (DataModule(balance=balance) for balance in ("sampling", "none"))
+    for data in (drawn, usual):
+        data.setup("fit")
+    pairs, train = drawn.splits["train"]
+    classes = torch.full((1000,), -1)
+    classes[train] = datasets.rarest(pairs.targets[train])
+    sampler: Any = drawn.train_dataloader().sampler
+    batches = []
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        batches += [*sampler]
+    counts = classes[torch.cat(batches)].bincount(minlength=6)
+    there = classes[train].unique()
+    assert len(there) > 3
+    expected = counts.sum().item() / len(there)
+    assert counts[there].tolist() == [pytest.approx(expected, rel=0.1)] * len(there)
+    assert len(drawn.train_dataloader()) == len(usual.train_dataloader())
+    assert all(map(torch.equal, next(iter(drawn.val_dataloader())), next(iter(usual.val_dataloader()))))
 
 
 def test_test_images_may_be_chosen(folder) -> None:
@@ -285,6 +330,15 @@ def test_an_unknown_label_is_refused(folder) -> None:
     data.load_state_dict({"labels": [0, 1], "class_names": ["sky", "sea"]})  # those of a run
     with refused("0.png has the label 4, which is not known"):
         data.setup("test")
+
+
+def test_a_run_is_not_asked_about_another_data_set(folder) -> None:
+    cases: Any = ({}, {"predict_paths": [str(folder / "images")]})
+    for options in cases:
+        data = DataModule("mask_folder", str(folder), **options)
+        data.load_state_dict({"labels": [0, 1], "class_names": ["0", "1"], "trained": "digit_scenes"})  # those of a run
+        with refused("data.dataset is mask_folder, but the run was trained with digit_scenes. Leave it out."):
+            data.setup("predict")
 
 
 def test_a_mask_of_another_size_is_refused(folder) -> None:

@@ -37,7 +37,7 @@ def test_sections_show_what_was_predicted(data) -> None:
 
 def test_sections_can_be_drawn_where_nothing_is_wrong(data) -> None:
     sections = drawn(data, wrong=0)
-    assert sections["Test result"].count("<td>100.00%</td><td>100.00% to 100.00%</td>") == 2
+    assert sections["Test result"].count("<td>100.00%</td><td>100.00% to 100.00%</td>") == 3
     assert "taken for" not in sections["Confusion matrix"].replace("taken for another class", "")
 
 
@@ -50,10 +50,10 @@ def test_the_interval_holds_the_value_and_shrinks_with_the_number_of_images() ->
         guesses = torch.where(torch.rand(masks.shape) < share, masks, 1 - masks)
         table = evaluation.test_result(evaluation.count(masks, guesses, 2))
         rows = re.findall(r"<td>([\d.]+)%</td><td>([\d.]+)% to ([\d.]+)%</td>", table)
-        assert len(rows) == 2
+        assert len(rows) == 3
         for value, low, high in (map(float, row) for row in rows):
             assert low < value < high
-        widths.append(float(rows[1][2]) - float(rows[1][1]))
+        widths.append(float(rows[2][2]) - float(rows[2][1]))
     assert widths[0] == pytest.approx(widths[1] * 10, rel=0.3)  # the root of 100
     assert widths[1] == pytest.approx(2 * 196 * (1 / 12) ** 0.5 / 2000**0.5, rel=0.15)  # of uniform shares
 
@@ -76,6 +76,7 @@ def test_the_most_frequent_class_is_the_baseline(data) -> None:
     assert name == "most frequent class"
     assert found == {
         "test/mean_iou": pytest.approx(background / 6),
+        "test/f1": pytest.approx(2 * background / (1 + background) / 6),
         "test/accuracy": pytest.approx(background),
     }
 

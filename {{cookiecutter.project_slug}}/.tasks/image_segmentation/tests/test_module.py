@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassJaccardIndex
+from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
 from {{ cookiecutter.__package }} import evaluation
 from {{ cookiecutter.__package }}.data import DataModule
@@ -62,6 +62,18 @@ def test_loss_is_the_mean_of_pixels_with_a_class_and_the_dice_loss() -> None:
     torch.testing.assert_close(built(dice=2.0).loss(logits, masks), entropy + 2 * sum(terms) / 3)
 
 
+def test_weights_multiply_the_entropy_of_pixels_by_that_of_their_class() -> None:
+    torch.manual_seed(0)
+    logits, masks = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    masks[0, 0] = IGNORED
+    weights, there = torch.tensor([0.5, 1.0, 3.0]), masks != IGNORED
+    entropies = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="none")[there] * weights[masks[there]]
+    torch.testing.assert_close(built(dice=0.0).loss(logits, masks, weights), entropies.mean())
+    model = built(dice=0.5)
+    dice = model.loss(logits, masks) - F.cross_entropy(logits, masks, ignore_index=IGNORED)
+    torch.testing.assert_close(model.loss(logits, masks, weights), entropies.mean() + dice)  # which has no weights
+
+
 def test_a_pixel_without_a_class_changes_nothing() -> None:
     model, masks = built(), torch.randint(0, 3, (2, 4, 4))
     masks[:, 1] = IGNORED
@@ -85,6 +97,8 @@ def test_iou_is_that_of_torchmetrics() -> None:
     torch.testing.assert_close(evaluation.iou(counts), expected)
     measures = evaluation.measure(counts)
     torch.testing.assert_close(measures["mean_iou"], expected.mean())
+    f1 = MulticlassF1Score(3, ignore_index=IGNORED)(predicted, masks)
+    torch.testing.assert_close(measures["f1"], f1)
     assert measures["accuracy"] == (masks == predicted)[masks != IGNORED].float().mean()
 
 

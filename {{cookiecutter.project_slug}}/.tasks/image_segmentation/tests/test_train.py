@@ -21,7 +21,7 @@ def test_training_learns(trained) -> None:
 
 def test_logged_names_are_the_documented_ones(trained) -> None:
     logged = {name for name in read_rows(trained / "metrics.csv")[0] if "/" in name}
-    whole = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "mean_iou", "accuracy")}
+    whole = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "mean_iou", "f1", "accuracy")}
     of_classes = {f"test/iou_{name}" for name in ("background", *range(5))}
     assert logged == whole | of_classes | {"train/loss"}
 

@@ -69,7 +69,8 @@ def test_the_column_that_a_model_looks_at_is_the_one_that_matters() -> None:
 def test_simple_models_are_trained_on_the_same_rows(monkeypatch) -> None:
     data = DataModule("penguins")
     monkeypatch.setattr(evaluation, "find_spec", lambda name: None)
-    assert evaluation.baseline(data) == {"most frequent class": {"test/accuracy": pytest.approx(30 / 69)}}
+    expected = {"test/accuracy": pytest.approx(30 / 69), "test/f1": pytest.approx(60 / 99 / 3)}
+    assert evaluation.baseline(data) == {"most frequent class": expected}
     assert "pip install -e" in evaluation.contents(data)
     monkeypatch.undo()
     pytest.importorskip("sklearn")
@@ -83,8 +84,9 @@ def test_simple_models_are_trained_on_the_same_rows(monkeypatch) -> None:
 
 
 def test_metrics_are_those_of_their_definitions() -> None:
-    assert evaluation.measure(torch.tensor([1, 0, 2]), torch.tensor([1, 1, 2]), True) == {
-        "test/accuracy": pytest.approx(2 / 3)
+    assert evaluation.measure(torch.tensor([1, 0, 2]), torch.tensor([1, 1, 2]), 3) == {
+        "test/accuracy": pytest.approx(2 / 3),
+        "test/f1": pytest.approx((0 + 2 / 3 + 1) / 3),
     }
-    found = evaluation.measure(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]), False)
+    found = evaluation.measure(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]), 0)
     assert found == {"test/rmse": pytest.approx(3**-0.5), "test/r2": pytest.approx(0.5)}

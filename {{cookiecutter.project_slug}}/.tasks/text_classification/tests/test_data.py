@@ -26,7 +26,8 @@ def lines(count: int = 40) -> list[list[str]]:
 
 def written(file: Path, rows: list[list[str]], delimiter: str = ",", end: str = "\n", encoding: str = "utf-8") -> Path:
     with file.open("w", newline="", encoding=encoding) as stream:
-        csv.writer(stream, delimiter=delimiter, lineterminator=end).writerows(rows)
+        quoting = csv.QUOTE_ALL if end == "\r" else csv.QUOTE_MINIMAL  # which leaves out texts with another line end
+        csv.writer(stream, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
     return file
 
 
@@ -178,7 +179,7 @@ def test_texts_of_a_folder_are_whole_files_in_training_and_afterwards(tmp_path) 
 
 @pytest.mark.parametrize(
     ("delimiter", "end", "encoding"),
-    [(",", "\n", "utf-8-sig"), (";", "\r\n", "utf-8"), ("\t", "\r\n", "utf-8-sig"), ("|", "\n", "utf-8")],
+    [(",", "\n", "utf-8-sig"), (";", "\r\n", "utf-8"), ("\t", "\r\n", "utf-8-sig"), ("|", "\r", "utf-8")],
 )
 def test_a_table_is_the_same_whatever_program_wrote_it(tmp_path, delimiter, end, encoding) -> None:
     rows = [["text", "label"], *([f"{text}, größer\nzwei; 3", label] for text, label in lines()[1:])]
@@ -231,7 +232,8 @@ def test_a_class_of_one_text_is_trained_and_not_tested(tmp_path, capsys) -> None
     [
         ("text,kind\na,b\n", "a.csv has no column label, but text, kind. Choose one with --data.label."),
         ("", "a.csv has no column text, but none. Choose one with --data.text."),
-        ("text,label\na,b,c\n", "a.csv, line 2 has more values than columns. Put quotes around a text that has the"),
+        ("text,label\na,b,c\n", "a.csv, line 2 has more values than columns. Put quotes around a text that has a l"),
+        ("text,label\na\nb,c\n", "a.csv, line 2 has fewer values than columns. Put quotes around a text that has a "),
         ('text,label\n"a,b\n', "a.csv can't be read after line 1: unexpected end of data."),
         ("text,label\n,sea\n,wood\n", "there are no texts: all are empty."),
         ("text,label\n", "there are no texts: all are empty."),

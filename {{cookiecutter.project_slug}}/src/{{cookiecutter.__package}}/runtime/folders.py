@@ -12,12 +12,14 @@ from .errors import UserError
 def find(paths: Sequence[str | Path], suffixes: Sequence[str]) -> list[Path]:
     """List the files among paths, and those below the folders among them that end in one of the suffixes.
 
+    Hidden ones, such as those that a Mac writes beside others, are left out of folders.
+
     Raises:
         UserError: There are none.
     """
     files = []
     for path in map(Path, paths):
-        below = (file for file in path.rglob("*") if file.suffix.lower() in suffixes)
+        below = (file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.name[0] != ".")
         files += sorted(below) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{', '.join(map(str, paths))} has no file that ends in one of {' '.join(suffixes)}.")

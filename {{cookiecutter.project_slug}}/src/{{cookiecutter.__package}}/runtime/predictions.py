@@ -131,11 +131,13 @@ def write_csv(file: Path, header: Sequence[str], body: Sequence[Sequence[Any]]) 
     """Write a table, whole or not at all. A text that a spreadsheet would execute gets an apostrophe before it.
 
     Where a cell is `Attached`, its file is written into ``NAME_files``, beside the table NAME, and the cell says where.
+    Files that an earlier table of this name has there, and this one has not, are removed.
 
     Raises:
         UserError: The file can't be written.
     """
     folder, names = file.with_name(f"{file.stem}_files"), set()
+    earlier = _attached(file, folder)
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(map(harmless, header))
@@ -144,6 +146,8 @@ def write_csv(file: Path, header: Sequence[str], body: Sequence[Sequence[Any]]) 
             attached = [_attach(cell, folder, names) if isinstance(cell, Attached) else cell for cell in row]
             writer.writerow(map(harmless, attached))
         runs.write_whole(file, stream.getvalue())
+        for name in earlier - names:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{file} can't be written: {error.strerror}.") from error
 
@@ -157,6 +161,18 @@ def _attach(cell: Attached, folder: Path, names: set[str]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_whole(folder / name, cell.content)
     return f"{folder.name}/{name}"
+
+
+def _attached(file: Path, folder: Path) -> set[str]:
+    """Tell which files in the folder beside a table are named in its cells."""
+    if not (file.is_file() and folder.is_dir()):
+        return set()
+    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
+        try:
+            cells = [Path(cell) for row in csv.reader(stream) for cell in row]
+        except csv.Error:  # it is no table
+            return set()
+    return {cell.name for cell in cells if cell.parent == Path(folder.name) and (folder / cell.name).is_file()}
 
 
 def harmless(cell: Any) -> Any:

@@ -5,27 +5,28 @@ from __future__ import annotations
 import hashlib
 import math
 from copy import copy
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
+from torchmetrics.functional.classification import multiclass_f1_score
 
-from .datasets import FACTS, DatasetName, Facts, ImageFiles, load_tensors, open_torchvision
+from .datasets import FACTS, DatasetName, ImageFiles, load_tensors, open_torchvision
 from .inputs import IMAGE_SUFFIXES
 from .runtime import folders
 from .runtime.data import class_weights, gathered, held_out, shuffled
 from .runtime.errors import UserError
 from .runtime.hardware import cores
+from .runtime.parts import Levels, SplitDataModule
 
 NUM_GROUPS = 8  # of images of a batch; "strong" draws its operations for each group
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule(SplitDataModule):
     """Load a data set, split it and batch it; a batch is normalised, and augmented in training, on the device.
 
     Training batches are images ``(B, C, H, W)``, float, normalised, with labels ``(B,)``, int64. Labels of mixed images
@@ -81,32 +82,22 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
         predict_paths: list[str] | None = None,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size is {batch_size}; it must be at least 1 image per step.")
-        if not 0 < val_fraction < 1:
-            raise UserError(f"data.val_fraction is {val_fraction}; it must lie between 0 and 1, such as 0.1.")
-        if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
-            raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
-        if num_workers is not None and num_workers < 0:
-            raise UserError(f"data.num_workers is {num_workers}; it must be 0 or more processes.")
-        if image_size < 4:
-            raise UserError(f"data.image_size is {image_size}; it must be at least 4 pixels.")
-        self.dataset, self.known = dataset, FACTS[dataset]
+        least = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0), "image_size": (image_size, 4)}
+        super().__init__(least, fold, num_folds, val_fraction=val_fraction)
+        self.dataset, self.about = dataset, FACTS[dataset]
+        levels = Levels(self.about.mean, self.about.std)
+        self.normalize, self.denormalize = levels.normalize, levels.denormalize
         self.root, self.batch_size, self.num_workers = Path(root), batch_size, num_workers
         self.val_fraction, self.split_seed = val_fraction, split_seed
-        self.fold, self.num_folds = fold, num_folds
-        self.predicted = "test" if num_folds is None or fold is None else "val"  # the part that `predict` takes
         self.augment = ("none", "light")[augment] if isinstance(augment, bool) else augment
         self.mix, self.balance, self.image_size = mix, balance, image_size
         self.skip_corrupt, self.cache_images = skip_corrupt, cache_images
         self.seed, self.predict_paths = seed, predict_paths
-        self.splits: dict[str, tuple[Any, Tensor]] = {}  # the images, and which of them belong to the split
 
     @cached_property
     def class_names(self) -> list[str]:
         """The name of each class, in the order of the labels; a run sets the names that it was trained with."""
-        return list(self.known.class_names) or folders.classes(self.root / "train")
+        return list(self.about.class_names) or folders.classes(self.root / "train")
 
     @property
     def num_classes(self) -> int:
@@ -116,13 +107,13 @@ class DataModule(pl.LightningDataModule):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the images in a batch."""
-        return self.known.shape if self.known.shape[1] else (3, self.image_size, self.image_size)
+        return self.about.shape if self.about.shape[1] else (3, self.image_size, self.image_size)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What an exported model has to know: shape, mean and standard deviation of the images, and their source."""
-        pixels = {"mean": self.known.mean, "std": self.known.std}
-        return {"input_shape": self.input_shape, **pixels, "dataset": f"{self.dataset}: {self.known.source}"}
+        pixels = {"mean": self.about.mean, "std": self.about.std}
+        return {"input_shape": self.input_shape, **pixels, "dataset": f"{self.dataset}: {self.about.source}"}
 
     @property
     def loss_weights(self) -> Tensor | None:
@@ -137,7 +128,7 @@ class DataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Download what is missing; Lightning calls this in one process only."""
-        if self.known.torchvision and self.predict_paths is None:
+        if self.about.torchvision and self.predict_paths is None:
             for part in ("train", "test"):
                 open_torchvision(self.dataset, self.root, part, download=True)
 
@@ -178,23 +169,7 @@ class DataModule(pl.LightningDataModule):
                 parts[part] = ImageFiles(files, torch.tensor(labels), shape, self.skip_corrupt, cache)
         return parts
 
-    def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training data."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the loader of the validation data."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test data."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the data to predict."""
-        return self._loader("predict")
-
-    def _loader(self, split: str) -> DataLoader:
+    def loader(self, split: str) -> DataLoader:
         (dataset, indices), trainer, train = self.splits[split], self.trainer, split == "train"
         workers = self.num_workers
         if workers is None:
@@ -231,7 +206,7 @@ class DataModule(pl.LightningDataModule):
         (num_images, channels, height, width), device = images.shape, images.device
         shift = height // 8  # pixels
         down, right = torch.randint(0, 2 * shift + 1, (2, num_images, 1), device=device)  # from 0 to 2 * shift
-        mirrored = torch.rand(num_images, 1, device=device) < (0.5 if self.known.flip else 0.0)
+        mirrored = torch.rand(num_images, 1, device=device) < (0.5 if self.about.flip else 0.0)
         rows = torch.arange(height, device=device) + down  # (B, H), of the padded images
         columns = torch.arange(width, device=device).expand(num_images, -1)
         columns = torch.where(mirrored, columns.flip(1), columns) + right  # (B, W)
@@ -251,16 +226,6 @@ class DataModule(pl.LightningDataModule):
         mixing = {"mixup": v2.MixUp(num_classes=self.num_classes), "cutmix": v2.CutMix(num_classes=self.num_classes)}
         return {"strong": v2.RandAugment(num_ops=2, magnitude=9), **mixing}
 
-    def normalize(self, images: Tensor) -> Tensor:
-        """Map uint8 images ``(B, C, H, W)`` to float with mean 0 and standard deviation 1 over the training images."""
-        mean, std = _grey_levels(self.known, images.device)
-        return images.float().sub_(mean).div_(std)
-
-    def denormalize(self, images: Tensor) -> Tensor:
-        """Undo `normalize`, for looking at a batch."""
-        mean, std = _grey_levels(self.known, images.device)
-        return images.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
-
     def fingerprint(self) -> str:
         """Return a text that changes when the images or labels change."""
         self.setup("fit")
@@ -272,15 +237,9 @@ class DataModule(pl.LightningDataModule):
         return digest.hexdigest()
 
     def baseline(self) -> dict[str, dict[str, float]]:
-        """Return the accuracy of a model that names the most frequent class of the training images for any image."""
+        """Return what a model reaches that names the most frequent class of the training images for any image."""
         self.setup("fit")
         train, test = (dataset.labels[indices] for dataset, indices in (self.splits["train"], self.splits["test"]))
-        accuracy = (test == train.bincount().argmax()).float().mean().item()
-        return {"most frequent class": {"test/accuracy": accuracy}}
-
-
-@cache
-def _grey_levels(known: Facts, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel, 0 to 255, ``(C, 1, 1)``; made once, not in every step."""
-    mean, std = (torch.tensor(of, device=device).mul_(255)[:, None, None] for of in (known.mean, known.std))
-    return mean, std
+        most = train.bincount().argmax().expand(len(test))
+        accuracy, f1 = (test == most).float().mean().item(), multiclass_f1_score(most, test, self.num_classes).item()
+        return {"most frequent class": {"test/accuracy": accuracy, "test/f1": f1}}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,9 +17,10 @@ from . import datasets, evaluation
 from .datasets import IGNORED, Pairs
 from .inputs import IMAGE_SUFFIXES
 from .runtime import folders
-from .runtime.data import gathered, split
+from .runtime.data import class_weights, gathered, split
 from .runtime.errors import UserError
 from .runtime.hardware import cores
+from .runtime.parts import Levels, SplitDataModule
 
 DIGITS = "handwritten digits by E. Alpaydin and C. Kaynak, UCI, https://doi.org/10.24432/C50P49, CC BY 4.0"
 # of each data set the source, and mean and standard deviation of the grey levels of each channel, 0 to 1
@@ -31,7 +30,7 @@ SOURCES = {
 }
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule(SplitDataModule):
     """Read images with masks, split and batch them; a batch is normalised, and augmented in training, on the device.
 
     Batches are images ``(B, C, H, W)``, float, normalised, with masks ``(B, H, W)``, int64: the class of each pixel, or
@@ -52,6 +51,9 @@ class DataModule(pl.LightningDataModule):
         num_folds: Parts for cross-validation; null takes ``val_fraction``.
         augment: Change training images at random, and their masks alike. light moves them and, of mask_folder, mirrors
             half; strong also turns them, changes their size, brightness and contrast.
+        balance: Let rare classes count more in training. weights multiplies the loss of each pixel by the weight of its
+            class, so that all classes count the same, however few pixels they have; sampling draws the images of an
+            epoch so that each class is as often the rarest one of an image, with some images more than once.
         image_size: Height and width that the images of mask_folder are brought to, in pixels.
         ignore_index: The number in the masks of mask_folder for pixels without a class; null if there is none.
         seed: Seed of the order and the augmentation; follows ``seed_everything``.
@@ -73,37 +75,21 @@ class DataModule(pl.LightningDataModule):
         fold: int | None = 0,
         num_folds: int | None = None,
         augment: Literal["none", "light", "strong"] = "light",
+        balance: Literal["none", "weights", "sampling"] = "none",
         image_size: int = 128,
         ignore_index: int | None = 255,
         seed: int = 0,
         predict_paths: list[str] | None = None,
     ) -> None:
-        super().__init__()
-        bounds = (("batch_size", batch_size, 1), ("num_workers", num_workers or 0, 0), ("image_size", image_size, 8))
-        for name, value, least in bounds:
-            if value < least:
-                raise UserError(f"data.{name} is {value}; it must be at least {least}.")
-        for name, fraction in (("val", val_fraction), ("test", test_fraction)):
-            if not 0 < fraction < 1:
-                raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
-        if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
-            raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
+        least = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0), "image_size": (image_size, 8)}
+        super().__init__(least, fold, num_folds, val_fraction=val_fraction, test_fraction=test_fraction)
         self.dataset, self.root = dataset, Path(root)
         self.batch_size, self.num_workers = batch_size, num_workers
         self.test_fraction, self.rest = test_fraction, (val_fraction, split_seed, fold, num_folds)
-        self.predicted = "test" if num_folds is None or fold is None else "val"  # the part that `predict` takes
-        self.augment, self.image_size, self.ignore_index = augment, image_size, ignore_index
+        self.augment, self.balance, self.image_size, self.ignore_index = augment, balance, image_size, ignore_index
         self.seed, self.predict_paths = seed, predict_paths
-        self.known: dict[str, Any] = {}  # numbers and names of the classes
-        self.splits: dict[str, tuple[Pairs, Tensor]] = {}  # the images, and which of them belong to the split
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a run has to know of the masks: with it, others are read as they were."""
-        return self.known
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep what the checkpoint knows of the data."""
-        self.known = state_dict
+        levels = Levels(*SOURCES[dataset][1:])
+        self.normalize, self.denormalize = levels.normalize, levels.denormalize
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -124,13 +110,23 @@ class DataModule(pl.LightningDataModule):
         """The name of each class, in the order of the logits."""
         return self.facts["class_names"]
 
+    @property
+    def loss_weights(self) -> Tensor | None:
+        """The weight of each class in the loss of training, ``(num_classes,)``; None counts every pixel the same."""
+        pairs, indices = self.splits["train"]
+        masks = pairs.targets[indices]
+        return class_weights(masks[masks != IGNORED], len(self.class_names)) if self.balance == "weights" else None
+
     def setup(self, stage: str) -> None:
         """Read the images and split them; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
             return
+        if (trained := self.known.get("trained", self.dataset)) != self.dataset:
+            raise UserError(f"data.dataset is {self.dataset}, but the run was trained with {trained}. Leave it out.")
         if self.predict_paths is not None:
             return self._find_new(self.predict_paths)
         pairs, num_train = self._read()
+        self.known["trained"] = self.dataset
         count, given = len(pairs), num_train < len(pairs)  # whether the test images are chosen already
         parts = split(num_train, None, None, 0.0 if given else self.test_fraction, *self.rest)
         if given:
@@ -172,28 +168,13 @@ class DataModule(pl.LightningDataModule):
         pairs = Pairs(None, torch.arange(len(files)), self.input_shape, files)
         self.splits = {"predict": (pairs, torch.tensor(readable))}
 
-    def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training data."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the loader of the validation data."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test data."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the data to predict."""
-        return self._loader("predict")
-
-    def _loader(self, part: str) -> DataLoader:
+    def loader(self, part: str) -> DataLoader:
         (pairs, indices), workers = self.splits[part], self.num_workers
         if workers is None:
             workers = 0 if pairs.images is not None else min(8, cores())
-        options = {"train": part == "train", "seed": self.seed, "trainer": self.trainer, "num_workers": workers}
-        return gathered(pairs, indices, self.batch_size, **options)
+        train, options = part == "train", {"seed": self.seed, "trainer": self.trainer, "num_workers": workers}
+        classes = datasets.rarest(pairs.targets[indices]) if train and self.balance == "sampling" else None
+        return gathered(pairs, indices, self.batch_size, train=train, classes=classes, **options)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Normalise a batch of uint8 images on the device, and augment it with its masks in training."""
@@ -232,16 +213,6 @@ class DataModule(pl.LightningDataModule):
         classes = F.grid_sample(classes, grid, mode="nearest", align_corners=False) + IGNORED
         return levels.round().clamp(0, 255).byte(), classes[:, 0].round().byte()
 
-    def normalize(self, images: Tensor) -> Tensor:
-        """Map uint8 images ``(B, C, H, W)`` to float with about mean 0 and standard deviation 1."""
-        mean, std = _grey_levels(self.dataset, images.device)
-        return images.float().sub_(mean).div_(std)
-
-    def denormalize(self, images: Tensor) -> Tensor:
-        """Undo `normalize`, for looking at a batch."""
-        mean, std = _grey_levels(self.dataset, images.device)
-        return images.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
-
     def fingerprint(self) -> str:
         """Return a text that changes when the images or masks change."""
         self.setup("fit")
@@ -254,9 +225,3 @@ class DataModule(pl.LightningDataModule):
         return digest.hexdigest()
 
     baseline = evaluation.baseline
-
-
-@cache
-def _grey_levels(dataset: str, device: torch.device) -> list[Tensor]:
-    """Return mean and standard deviation of each channel, 0 to 255, ``(C, 1, 1)``; made once, not in every step."""
-    return [torch.tensor(of, device=device).mul_(255)[:, None, None] for of in SOURCES[dataset][1:]]

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from .inputs import IMAGE_SUFFIXES, read_image, size_of
 from .runtime.errors import UserError, reason
+from .runtime.folders import find
 
 IGNORED = 255  # stands in masks for a pixel without a class
 LABELS = 64  # of masks without names; more are hardly classes
@@ -47,6 +48,13 @@ class Pairs(Dataset):
             return self.images.index_select(0, indices), targets
         images = [read_or_refuse(self.files[i], self.shape) for i in indices.tolist()]
         return torch.from_numpy(np.stack(images)), targets
+
+
+def rarest(masks: Tensor) -> Tensor:
+    """Return the class of each mask that has the fewest pixels in all masks ``(N, H, W)``, uint8: ``(N,)`` int64."""
+    counts = torch.stack([mask.flatten().bincount(minlength=IGNORED + 1) for mask in masks])[:, :IGNORED]
+    in_all = counts.sum(dim=0)
+    return in_all.where(counts > 0, in_all.sum()).argmin(dim=1)  # 0 where a mask has no class
 
 
 def read_or_refuse(file: Path, shape: Shape) -> np.ndarray:
@@ -111,16 +119,14 @@ def find_pairs(root: Path) -> list[tuple[Path, Path]]:
         UserError: A folder is missing or empty, or an image or a mask is alone.
     """
     found = []
-    for name, suffixes in (("images", IMAGE_SUFFIXES), ("masks", IMAGE_SUFFIXES)):
+    for name in ("images", "masks"):
         folder = root / name
         if not folder.is_dir():
             raise UserError(
                 f"{folder} is missing: put your images into {root / 'images'} and a mask of the same name for each, a"
                 f" PNG file, into {root / 'masks'} (--data.root names another folder)."
             )
-        files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in suffixes and file.name[0] != "."]
-        if not files:
-            raise UserError(f"{folder} has no file that ends in one of {' '.join(suffixes)}.")
+        files = find([folder], IMAGE_SUFFIXES)
         names = [file.relative_to(folder).with_suffix("") for file in files]
         for file, other, one, two in zip(files, files[1:], names, names[1:], strict=False):
             if one == two:

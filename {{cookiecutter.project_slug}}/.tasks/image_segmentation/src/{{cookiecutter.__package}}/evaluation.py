@@ -64,8 +64,9 @@ def iou(counts: Tensor) -> Tensor:
 
 
 def measure(counts: Tensor) -> dict[str, Tensor]:
-    """Return mean IoU and accuracy from counts ``(C, C)`` of true by predicted pixels."""
-    return {"mean_iou": iou(counts).nanmean(), "accuracy": counts.diagonal().sum() / counts.sum()}
+    """Return mean IoU, F1 and accuracy from counts ``(..., C, C)`` of pixels, true by predicted."""
+    of_each, right = iou(counts), counts.diagonal(dim1=-2, dim2=-1).sum(dim=-1) / counts.sum(dim=(-2, -1))
+    return {"mean_iou": of_each.nanmean(dim=-1), "f1": (2 * of_each / (1 + of_each)).nanmean(dim=-1), "accuracy": right}
 
 
 def baseline(data: DataModule) -> dict[str, dict[str, float]]:
@@ -120,15 +121,12 @@ def sections(model: Any, predictions: dict[str, Tensor], data: DataModule) -> li
 
 
 def test_result(counts: Tensor) -> str:
-    """Show mean IoU and accuracy with intervals of 95 %, for the choice of test images alone, by the bootstrap."""
-    whole = measure(counts.sum(dim=0))
+    """Show the metrics with intervals of 95 %, for the choice of test images alone, by the bootstrap."""
     images, classes = len(counts), counts.shape[1]
     chosen = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), RESAMPLED)
     drawn = (torch.from_numpy(chosen).double() @ counts.double().flatten(1)).view(-1, classes, classes)
-    right = drawn.diagonal(dim1=1, dim2=2).sum(dim=1) / drawn.sum(dim=(1, 2))
-    again = {"mean_iou": iou(drawn).nanmean(dim=1), "accuracy": right}
-    body = []
-    for name, values in again.items():
+    whole, body = measure(counts.sum(dim=0)), []
+    for name, values in measure(drawn).items():
         low, high = np.quantile(values.numpy(), (0.025, 0.975))
         body.append((name, f"{whole[name]:.2%}", f"{low:.2%} to {high:.2%}"))
     return charts.table(["", "value", f"95 % interval, for the choice of {images} images (bootstrap)"], body)

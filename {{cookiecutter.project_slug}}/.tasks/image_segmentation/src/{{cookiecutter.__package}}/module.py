@@ -26,11 +26,11 @@ class SegmentationModel(pl.LightningModule):
     """Tell the class of each pixel with any network, optimizer and learning-rate schedule.
 
     Logs ``train/loss``, the mean over all batches of an epoch, and over the whole split ``val/loss``, ``val/mean_iou``,
-    ``val/accuracy`` and the same of ``test``; of up to 24 classes also ``test/iou_NAME``. IoU of a class is the number
-    of pixels that are of it and predicted so, over the number that are one or the other, in all images together;
-    mean_iou is its mean over the classes that are there. Accuracy is the fraction of all pixels that are right. Pixels
-    without a class count nowhere. The loss of a batch is the mean cross-entropy of its pixels, in nats, and ``dice``
-    times the Dice loss.
+    ``val/f1``, ``val/accuracy`` and the same of ``test``; of up to 24 classes also ``test/iou_NAME``. IoU of a class is
+    the number of pixels that are of it and predicted so, over the number that are one or the other, in all images
+    together; mean_iou is its mean over the classes that are there, as f1 is of the harmonic mean of precision and
+    recall. Accuracy is the fraction of all pixels that are right. Pixels without a class count nowhere. The loss of a
+    batch is the mean cross-entropy of its pixels, in nats, and ``dice`` times the Dice loss.
 
     Args:
         input_shape: Channels, height and width of an image; taken from the data.
@@ -48,6 +48,7 @@ class SegmentationModel(pl.LightningModule):
     """
 
     headline = ("mean_iou", "max", "%")
+    loss_weights: Tensor | None = None  # of the classes in training, as the data has them
 
     def __init__(
         self,
@@ -79,6 +80,11 @@ class SegmentationModel(pl.LightningModule):
         counts = MulticlassConfusionMatrix(self.num_classes, ignore_index=IGNORED, validate_args=False)
         return nn.ModuleDict({"loss": MeanMetric(nan_strategy="ignore"), "counts": counts})
 
+    def on_fit_start(self) -> None:
+        """Move the weights of the classes to the device."""
+        weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
+        self.loss_weights = None if weights is None else weights.to(self.device)
+
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)``, float, normalised, to logits ``(B, num_classes, H, W)``."""
         if self.channels_last:
@@ -92,10 +98,11 @@ class SegmentationModel(pl.LightningModule):
             )
         return logits
 
-    def loss(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the loss of logits ``(B, num_classes, H, W)``; masks are ``(B, H, W)`` int64."""
         logits, has_class = logits.float(), masks != IGNORED
-        entropy = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="sum") / has_class.sum().clamp_min(1)
+        entropy = F.cross_entropy(logits, masks, weights, ignore_index=IGNORED, reduction="sum")
+        entropy = entropy / has_class.sum().clamp_min(1)
         if not self.dice:
             return entropy
         true = F.one_hot(masks.where(has_class, self.num_classes), self.num_classes + 1)[..., :-1]
@@ -107,7 +114,7 @@ class SegmentationModel(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it."""
         images, masks = batch  # (B, C, H, W) float, (B, H, W) int64
-        loss = self.loss(self(images), masks)
+        loss = self.loss(self(images), masks, self.loss_weights)
         whole_epoch: Any = {"on_step": False, "on_epoch": True, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images), **whole_epoch)
         return loss

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,6 +18,7 @@ from .network import Standardize
 from .runtime.data import class_weights, gathered, split
 from .runtime.errors import UserError
 from .runtime.folders import find
+from .runtime.parts import SplitDataModule
 
 
 class Rows(Dataset):
@@ -38,7 +36,7 @@ class Rows(Dataset):
         return tuple(tensor.index_select(0, indices) for tensor in self.tensors)
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule(SplitDataModule):
     """Read a table, split it and batch it.
 
     Batches are numbers ``(B, num_numbers)``, float, standardised, words ``(B, W)``, int64, and targets ``(B,)``:
@@ -88,32 +86,15 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
         predict_paths: list[str] | None = None,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size is {batch_size}; it must be at least 1 row per step.")
-        for name, fraction in (("val", val_fraction), ("test", test_fraction)):
-            if not 0 < fraction < 1:
-                raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
-        if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
-            raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
+        fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+        super().__init__({"batch_size": (batch_size, 1)}, fold, num_folds, **fractions)
         file, known_target, text = SOURCES[dataset]
         self.file = Path(__file__).with_name(file) if file else Path(root)
         self.source, self.target = f"{dataset}: {text}", target or known_target
         self.kind, self.ignore, self.group, self.balance = kind, ignore or [], group, balance
         self.batch_size, self.seed, self.predict_paths = batch_size, seed, predict_paths
         self.shares = (test_fraction, val_fraction, split_seed)
-        self.fold, self.num_folds = fold, num_folds
-        self.known: dict[str, Any] = {}  # of columns and target, from the training rows alone
         self.row_names: list[str] = []
-        self.splits: dict[str, tuple[Rows, Tensor]] = {}  # the rows, and which of them belong to the split
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was learned of the training rows: with it, a new table is read as they were."""
-        return self.known
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep what the checkpoint knows of the data."""
-        self.known = state_dict
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -161,7 +142,7 @@ class DataModule(pl.LightningDataModule):
         self.row_names = [name[folder:] for name in self.row_names]
         rows = Rows(*encoded.tensors[2:], self._targets(table))
         self.splits = {part: (rows, indices) for part, indices in parts.items()}
-        self.splits["predict"] = (encoded, parts["val" if self.num_folds and self.fold is not None else "test"])
+        self.splits["predict"] = (encoded, parts[self.predicted])
 
     def _table(self) -> Table:
         """Read the table without the rows that have no target."""
@@ -172,7 +153,7 @@ class DataModule(pl.LightningDataModule):
                 check_name(table, option, name)
         known = table.columns[self.target] != ""
         if not self.known and not known.all():
-            self._tell(f"{(~known).sum()} rows without a value of {self.target} are left out.")
+            self.tell(f"{table.file.name}: {(~known).sum()} rows without a value of {self.target} are left out.")
         columns = {name: texts[known] for name, texts in table.columns.items()}
         return Table(table.file, columns, table.rows[known])
 
@@ -182,9 +163,8 @@ class DataModule(pl.LightningDataModule):
         names = [name for name in table.columns if name not in (self.target, self.group, *self.ignore)]
         columns, left_out = describe(table, names, train)
         if left_out:
-            self._tell(
-                f"columns that tell nothing are left out: {listed([f'{n} ({why})' for n, why in left_out.items()])}."
-            )
+            reasons = listed([f"{name} ({why})" for name, why in left_out.items()])
+            self.tell(f"{table.file.name}: columns that tell nothing are left out: {reasons}.")
         target: dict[str, Any] = {"name": self.target}
         if labels is None:
             values = numbers(table.columns[self.target])[train]
@@ -192,7 +172,7 @@ class DataModule(pl.LightningDataModule):
         else:
             target["class_names"] = sorted(set(labels[train].tolist()))
             if untested := sorted(set(labels.tolist()) - set(labels[test].tolist())):
-                self._tell(f"too few rows to be tested: {listed(untested)}.")
+                self.tell(f"{table.file.name}: too few rows to be tested: {listed(untested)}.")
         self.known = {"columns": columns, "target": target}
 
     def _targets(self, table: Table) -> Tensor:
@@ -211,27 +191,7 @@ class DataModule(pl.LightningDataModule):
         columns = torch.from_numpy(np.concatenate([encode(table, self.known["columns"], tell) for table in tables]))
         return Rows(columns, torch.arange(len(columns)), *Standardize(self.known["columns"])(columns))
 
-    @rank_zero_only
-    def _tell(self, text: str) -> None:
-        print(f"note: {self.file.name}: {text}", file=sys.stderr)
-
-    def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training data."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the loader of the validation data."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test data."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the data to predict."""
-        return self._loader("predict")
-
-    def _loader(self, part: str) -> DataLoader:
+    def loader(self, part: str) -> DataLoader:
         (rows, indices), train = self.splits[part], part == "train"
         classes = rows.tensors[-1][indices] if train and self.balance == "sampling" else None
         options = {"train": train, "seed": self.seed, "trainer": self.trainer, "classes": classes}

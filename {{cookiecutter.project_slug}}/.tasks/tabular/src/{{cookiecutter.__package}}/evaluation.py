@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_f1_score
 
 from .network import Standardize
 from .runtime import charts
@@ -38,10 +39,11 @@ class Predictor(nn.Module):
         return outputs.softmax(dim=1) if self.num_outputs > 1 else outputs[:, 0] * self.std + self.mean
 
 
-def measure(predicted: Tensor, true: Tensor, classes: bool) -> dict[str, float]:
-    """Return the test metrics of predicted classes, or of numbers, ``(N,)``."""
-    if classes:
-        return {"test/accuracy": (predicted == true).double().mean().item()}
+def measure(predicted: Tensor, true: Tensor, num_classes: int) -> dict[str, float]:
+    """Return the test metrics of predicted classes, or of numbers, ``(N,)``, where there are 0 classes."""
+    if num_classes:
+        f1 = multiclass_f1_score(predicted, true, num_classes).item()
+        return {"test/accuracy": (predicted == true).double().mean().item(), "test/f1": f1}
     error = (predicted.double() - true.double()).square().mean()
     return {"test/rmse": error.sqrt().item(), "test/r2": (1 - error / true.double().var(correction=0)).item()}
 
@@ -49,7 +51,7 @@ def measure(predicted: Tensor, true: Tensor, classes: bool) -> dict[str, float]:
 def baseline(data: DataModule) -> dict[str, dict[str, float]]:
     """Train simple models on the run's own training rows, those of scikit-learn if it is there, and test them."""
     data.setup("fit")
-    (rows, train), (_, test), classes = data.splits["train"], data.splits["test"], data.class_names is not None
+    (rows, train), (_, test), classes = data.splits["train"], data.splits["test"], len(data.class_names or [])
     numbers, words, targets = rows.tensors
     most = targets[train].bincount().argmax() if classes else targets[train].mean()
     found = {"most frequent class" if classes else "mean of the training rows": most.expand(len(test))}
@@ -148,7 +150,7 @@ def residuals(true: Tensor, predicted: Tensor, lines: list[str]) -> str:
 @torch.inference_mode()
 def importance(index: Tensor, true: Tensor, exported: nn.Module, data: DataModule) -> str:
     """Show how much worse the test metric gets when a column is shuffled among the test rows, five times each."""
-    classes, names = data.class_names is not None, [*data.facts["columns"]]
+    classes, names = len(data.class_names or []), [*data.facts["columns"]]
     metric, true = "accuracy" if classes else "rmse", true.repeat(5)
     columns = data.splits["predict"][0].tensors[0][index].repeat(5, 1)
     predictor, generator = copy.deepcopy(exported).cpu().float().eval(), torch.Generator().manual_seed(0)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -23,6 +20,7 @@ from .pretrained import describe
 from .runtime.data import class_weights, gathered, split
 from .runtime.errors import UserError
 from .runtime.folders import find
+from .runtime.parts import SplitDataModule
 
 SOURCES = {
     "glosses": "5,000 glosses of nouns in 10 categories, from WordNet 3.0, Copyright 2006 by Princeton University",
@@ -54,7 +52,7 @@ class Texts(Dataset):
         return self.tokens[indices, :width].long(), self.labels[indices]
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule(SplitDataModule):
     """Read texts, split them, turn them into tokens and batch texts of like length.
 
     Batches are tokens ``(B, L)``, int64, with padding at the end of what is shorter than the longest text, and labels
@@ -106,33 +104,14 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
         predict_paths: list[str] | None = None,
     ) -> None:
-        super().__init__()
         least = {"max_vocabulary": (max_vocabulary, 257), "max_tokens": (max_tokens, 4), "batch_size": (batch_size, 1)}
-        for name, (value, bound) in least.items():
-            if value < bound:
-                raise UserError(f"data.{name} is {value}; it must be at least {bound}.")
-        for name, fraction in (("val", val_fraction), ("test", test_fraction)):
-            if not 0 < fraction < 1:
-                raise UserError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1, such as 0.2.")
-        if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
-            raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
+        super().__init__(least, fold, num_folds, val_fraction=val_fraction, test_fraction=test_fraction)
         self.dataset, self.source = dataset, f"{dataset}: {SOURCES[dataset]}"
         self.root = Path(__file__).with_name("glosses.csv.gz") if dataset == "glosses" else Path(root)
         self.columns = {"text": text, "label": label}
         self.tokenizer, self.sizes = tokenizer, (max_vocabulary, max_tokens)
         self.balance, self.batch_size, self.seed, self.predict_paths = balance, batch_size, seed, predict_paths
         self.shares = (test_fraction, val_fraction, split_seed)
-        self.fold, self.num_folds = fold, num_folds
-        self.known: dict[str, Any] = {}  # classes and tokenizer, from the training texts alone
-        self.splits: dict[str, tuple[Texts, Tensor]] = {}  # the texts, and which of them belong to the split
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was learned of the training texts: with it, new texts are read as they were."""
-        return self.known
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep what the checkpoint knows of the data."""
-        self.known = state_dict
 
     @property
     def facts(self) -> str:
@@ -186,7 +165,7 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"{self.root} has the class {new[0]}, which the model was not trained with.")
         texts = Texts(*self._encoded(), torch.tensor([places[label] for label in labels]))
         self.splits = {part: (texts, indices) for part, indices in parts.items()}
-        predicted = parts["val" if self.num_folds and self.fold is not None else "test"]
+        predicted = parts[self.predicted]
         whole = Texts(texts.tokens, texts.lengths, torch.arange(len(labels)), whole=True)
         self.splits["predict"] = (whole, predicted)
 
@@ -204,7 +183,7 @@ class DataModule(pl.LightningDataModule):
         else:
             rows = read_csv(self.root, self.columns)
             if unlabelled := sum(not row[2] for row in rows):
-                self._tell(f"{unlabelled} rows without a value of {self.columns['label']} are left out.")
+                self.tell(f"{unlabelled} rows without a value of {self.columns['label']} are left out.")
         rows = without_empty([row for row in rows if row[2]])
         folder = len(str(self.root)) - len(self.root.name)  # characters of a row's name
         self.row_names, self.texts = [name[folder:] for name, _, _ in rows], [text for _, text, _ in rows]
@@ -219,7 +198,7 @@ class DataModule(pl.LightningDataModule):
     def _learn(self, labels: np.ndarray, parts: dict[str, Tensor]) -> None:
         """Note the classes of the training texts, and train a tokenizer on them."""
         if untested := sorted(set(labels) - set(labels[parts["test"]])):
-            self._tell(f"too few texts to be tested: {', '.join(untested[:5])}.")
+            self.tell(f"too few texts to be tested: {', '.join(untested[:5])}.")
         max_vocabulary, max_tokens = self.sizes
         texts = [self.texts[i][: CHARACTERS * max_tokens] for i in parts["train"].tolist()]
         name = self.tokenizer
@@ -234,30 +213,10 @@ class DataModule(pl.LightningDataModule):
         """Turn the texts into tokens ``(N, max_tokens)`` and lengths ``(N,)``."""
         tokens, lengths, num_cut = encode(self.texts, tokenizer(self.known))
         if num_cut:
-            self._tell(f"{num_cut} of {len(lengths)} texts are cut to data.max_tokens, {tokens.shape[1]}.")
+            self.tell(f"{num_cut} of {len(lengths)} texts are cut to data.max_tokens, {tokens.shape[1]}.")
         return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
-    @rank_zero_only
-    def _tell(self, text: str) -> None:
-        print(f"note: {text}", file=sys.stderr)
-
-    def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training data."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the loader of the validation data."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test data."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the data to predict."""
-        return self._loader("predict")
-
-    def _loader(self, part: str) -> DataLoader:
+    def loader(self, part: str) -> DataLoader:
         (texts, indices), is_train = self.splits[part], part == "train"
         classes = texts.labels[indices] if is_train and self.balance == "sampling" else None
         options = {"train": is_train, "seed": self.seed, "trainer": self.trainer, "classes": classes}

@@ -59,10 +59,10 @@ def read_csv(file: Path, columns: Mapping[str, str]) -> list[tuple[str, ...]]:
                 there = ", ".join(header[:12]) or "none"
                 raise UserError(f"{file} has no column {name}, but {there}. Choose one with --data.{option}.")
         for row in reader:
-            if None in row:
-                many = f"{file}, line {reader.line_num} has more values than columns."
-                raise UserError(f"{many} Put quotes around a text that has the separator {delimiter!r} in it.")
-            rows.append((f"{file}:{reader.line_num}", *((row[name] or "").strip() for name in columns.values())))
+            if None in row or None in row.values():
+                many = f"{file}, line {reader.line_num} has {'more' if None in row else 'fewer'} values than columns."
+                raise UserError(f"{many} Put quotes around a text that has a line end or {delimiter!r} in it.")
+            rows.append((f"{file}:{reader.line_num}", *(row[name].strip() for name in columns.values())))
     except csv.Error as error:
         raise UserError(f"{file} can't be read after line {reader.line_num}: {error}.") from error
     return rows
