@@ -35,7 +35,10 @@ SHARED = {
     ),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "randomness", "ranks", "resume", "runs", "schedule")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("signals", "speed", "states", "statistics", "store", "trainer")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "export", "predict", "report")),
+    *(
+        f"src/{PACKAGE}/runtime/commands/{name}.py"
+        for name in ("__init__", "completion", "export", "predict", "report")
+    ),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("comparison", "drift", "folds", "intervals", "lr_find")),
     *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "runs", "serve", "service")),
     *(

@@ -39,6 +39,7 @@ TITLES = {
     "checkpoint": "The best checkpoint",
     "early_stopping": "Early stopping",
 }
+SILENT = ("weights_only", "verbose", "return_predictions")  # the commands set them themselves
 COLUMN = 29  # where the texts begin
 
 
@@ -54,11 +55,12 @@ def short(parser: Any, program: str) -> str:
     blocks: dict[str, list[str]] = {}
     for action in parser._actions:
         name = action.dest.partition(".")[0]
-        if action.dest in FOREIGN or (action.default is not SUPPRESS and name not in (*TITLES, "weights_only")):
+        if action.dest in FOREIGN or (action.default is not SUPPRESS and name not in (*TITLES, *SILENT)):
             title = TITLES.get(name, action.container.title if "." in action.dest else "Options")
             blocks.setdefault(title, []).extend(_lines(action, values.get(action.dest), width))
     of_classes = [action.option_strings[0] for action in parser._actions if action.dest.endswith(".help")]
-    head = f"usage: {program} [options]\n\nAll options, those of Lightning too, each in full: --help all"
+    files = f"\n       {program} PATH … [--run RUN | --onnx FILE] [--csv FILE]" if program.endswith(" predict") else ""
+    head = f"usage: {program} [options]{files}\n\nAll options, those of Lightning too, each in full: --help all"
     if own := [option for option in of_classes if not option.startswith("--trainer")]:
         head += f"\nThe options of a class: {', '.join(own)} CLASS"
     titles = {title: textwrap.fill(f"{title.replace('``', '')}:", width) for title in blocks}
