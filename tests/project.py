@@ -35,7 +35,7 @@ CORE = {
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "python", "randomness", "ranks", "rehearsal")),
     *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("resume", "runs", "schedule", "signals", "speed", "states")),
     f"src/{PACKAGE}/runtime/trainer.py",
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "predict", "report", "runs")),
+    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "completion", "predict", "report", "runs")),
     *(f"src/{PACKAGE}/runtime/{page}.jinja" for page in ("chart.svg", "page.css", "commands/report.html")),
     *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
 } - {"tests/runtime/test_lr_find.py"}

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -45,6 +46,19 @@ def write(project: Path) -> None:
     SCREENS.write_text("\n".join([head, *blocks]), encoding="utf-8")
 
 
+def everything(terminal: int) -> bytes:
+    """What a process writes into its terminal until it ends."""
+    written = b""
+    while True:
+        try:
+            read = os.read(terminal, 65536)
+        except OSError:  # the process has ended
+            return written
+        written += read
+        if not read:
+            return written
+
+
 def in_a_terminal(project: Path, *args: str) -> str:
     """What stands on the screen after a command, without what was wiped away."""
     import fcntl
@@ -57,13 +71,7 @@ def in_a_terminal(project: Path, *args: str) -> str:
             sys.executable, [sys.executable, "-m", PACKAGE, *args], clean_environment(project) | {"TERM": "xterm"}
         )
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
-    written = b""
-    while True:
-        try:
-            read = os.read(terminal, 65536)
-        except OSError:  # the process has ended
-            break
-        written += read
+    written = everything(terminal)
     os.waitpid(process, 0)
     lines = [line.rpartition("\r")[2].rstrip() for line in written.decode().replace("\r\n", "\n").split("\n")]
     return "\n".join(line for line in lines if line and "\x1b" not in line)
@@ -102,6 +110,67 @@ def test_help_all_shows_the_rest_and_a_class_has_its_own(project):
 
     assert "--trainer.barebones" in whole
     assert "--model.network.width" in of_class
+    assert "\nThe options of a class: --model.network.help, " in block("fit --help`")
+
+
+def test_the_help_of_every_other_command_is_in_its_own_words(project):
+    names = [line.split()[0] for line in block("--help").splitlines() if line.startswith("  ")]
+    assert {"lr_find", "completion"} < set(names)
+    for name, (code, text) in zip(names, run_warm(project, *([name, "--help"] for name in names)), strict=True):
+        assert code == 0, text
+        shown = text.splitlines()[1:]
+        assert shown[0].startswith(f"usage: python -m {PACKAGE} {name} ["), name
+        assert len(shown) <= 130
+        assert "``" not in text
+    predict = run_warm(project, ["predict", "--help"])[0][1]
+    assert f" {PACKAGE} predict PATH … [--run RUN | --onnx FILE] [--csv FILE]\n" in predict
+
+
+@pytest.fixture(scope="module")
+def script(project: Path) -> Path:
+    """What the command prints, in a file."""
+    ((code, text),) = run_warm(project, ["completion"], before="import sys; sys.argv = ['my-lightning-project']")
+    assert code == 0, text
+    file = project / "completion.sh"
+    file.write_text(text.partition("\n")[2].partition("\nexit ")[0], encoding="utf-8")
+    (project / "runs" / "2030-01-31_12-00-00").mkdir(parents=True, exist_ok=True)
+    return file
+
+
+TYPED = {
+    "valid": "validate",
+    "comp": "completion",
+    "fit --data.batch_s": "fit --data.batch_size",
+    "fit -c configs/qui": "fit -c configs/quick.yaml",
+    "fit --run quick --trainer.max_e": "fit --run quick --trainer.max_epochs",
+    "fit --early_stopping.p": "fit --early_stopping.patience",
+    "predict new.png --on": "predict new.png --onnx",
+    "lr_find --model.sched": "lr_find --model.scheduler",
+    "sweep --tri": "sweep --trials",
+    "repeat --model.label": "repeat --model.label_smoothing",
+    "serve --po": "serve --port",
+    "test --run 2030": "test --run 2030-01-31_12-00-00",
+    "report 2030": "report 2030-01-31_12-00-00",
+}
+
+
+@pytest.mark.parametrize("shell", [("bash", "--norc", "-i"), ("zsh", "-f", "-i")], ids=lambda command: command[0])
+def test_the_tab_key_completes_commands_options_runs_and_files(project, script, shell, tmp_path):
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"there is no {shell[0]} on this machine")
+    lines = [f"source {script.name}", 'my-lightning-project() { echo "GOT: $*"; }']
+    lines += [f"my-lightning-project {part}\t" for part in TYPED]
+    environment = clean_environment(project) | {"TERM": "dumb", "INPUTRC": "/dev/null", "HOME": str(tmp_path)}
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(project)
+        os.execvpe(shell[0], shell, environment)
+    os.write(terminal, "".join(f"{line}\n" for line in [*lines, "exit"]).encode())
+    written = everything(terminal)
+    os.waitpid(process, 0)
+
+    got = re.findall(r"^GOT: ?(.*?) *\r?$", written.decode(), re.MULTILINE)
+    assert got[-len(TYPED) :] == list(TYPED.values()), written.decode()
 
 
 def test_a_training_leaves_a_line_of_each_epoch_above_the_bar(project):

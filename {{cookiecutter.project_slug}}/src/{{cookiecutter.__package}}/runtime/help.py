@@ -7,6 +7,8 @@ import textwrap
 from argparse import SUPPRESS
 from typing import Any
 
+from .commands import is_there
+
 # Lightning's options that are shown, in words that fit in a line or two. ``--help all`` has every one.
 FOREIGN = {
     "config": "File of options; what stands later in a call wins.",
@@ -39,6 +41,7 @@ TITLES = {
     "checkpoint": "The best checkpoint",
     "early_stopping": "Early stopping",
 }
+SILENT = ("weights_only", "verbose", "return_predictions")  # the commands set them themselves
 COLUMN = 29  # where the texts begin
 
 
@@ -54,11 +57,13 @@ def short(parser: Any, program: str) -> str:
     blocks: dict[str, list[str]] = {}
     for action in parser._actions:
         name = action.dest.partition(".")[0]
-        if action.dest in FOREIGN or (action.default is not SUPPRESS and name not in (*TITLES, "weights_only")):
+        if action.dest in FOREIGN or (action.default is not SUPPRESS and name not in (*TITLES, *SILENT)):
             title = TITLES.get(name, action.container.title if "." in action.dest else "Options")
             blocks.setdefault(title, []).extend(_lines(action, values.get(action.dest), width))
     of_classes = [action.option_strings[0] for action in parser._actions if action.dest.endswith(".help")]
-    head = f"usage: {program} [options]\n\nAll options, those of Lightning too, each in full: --help all"
+    sources = "--run RUN | --onnx FILE" if is_there("predict_onnx") else "--run RUN"
+    files = f"\n       {program} PATH … [{sources}] [--csv FILE]" if program.endswith(" predict") else ""
+    head = f"usage: {program} [options]{files}\n\nAll options, those of Lightning too, each in full: --help all"
     if own := [option for option in of_classes if not option.startswith("--trainer")]:
         head += f"\nThe options of a class: {', '.join(own)} CLASS"
     titles = {title: textwrap.fill(f"{title.replace('``', '')}:", width) for title in blocks}

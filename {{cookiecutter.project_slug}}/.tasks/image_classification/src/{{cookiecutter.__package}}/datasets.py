@@ -63,7 +63,7 @@ class ImageFiles(Dataset):
         files: The image files.
         labels: Their labels, ``(N,)`` int64.
         shape: Channels, height and width that each image is brought to.
-        skip_corrupt: Leave out a file that can't be read, with a warning; otherwise it is an error.
+        skip_corrupt: Leave out a file that can't be read, and name it once; otherwise it is an error.
         cache: Keep what has been read in memory, for the next epoch.
     """
 
@@ -74,13 +74,11 @@ class ImageFiles(Dataset):
     ) -> None:
         self.files, self.labels = files, labels
         self.shape, self.skip_corrupt = shape, skip_corrupt
-        self.cached: tuple[Tensor, Tensor] | None = None  # the images, and whether each was read
-        if cache:
-            # Memory that forked worker processes share. Not in /dev/shm, where torch would put it and which may be
-            # small; pages are taken as they are filled.
-            sizes = len(files) * math.prod(shape), len(files)
-            images, known = (torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8) for size in sizes)
-            self.cached = images.view(len(files), *shape), known
+        # Memory that forked worker processes share. Not in /dev/shm, where torch would put it and which may be small;
+        # pages are taken as they are filled. Of known files, 1 is in memory, and 2 was left out and named.
+        sizes = len(files), len(files) * math.prod(shape) if cache else 1
+        self.known, images = (torch.frombuffer(mmap.mmap(-1, size), dtype=torch.uint8) for size in sizes)
+        self.cached: Tensor | None = images.view(len(files), *shape) if cache else None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"cached": None}  # a process that is not forked has no part in the memory
@@ -89,8 +87,8 @@ class ImageFiles(Dataset):
         return len(self.files)
 
     def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        if self.cached is not None and bool(self.cached[1][indices].all()):
-            return self.cached[0].index_select(0, indices), self.labels[indices]
+        if self.cached is not None and bool((self.known[indices] == 1).all()):
+            return self.cached.index_select(0, indices), self.labels[indices]
         found = [(index, image) for index in indices.tolist() if (image := self._read(index)) is not None]
         if not found:
             first = self.files[indices[0]]
@@ -106,10 +104,12 @@ class ImageFiles(Dataset):
             text = f"{self.files[index]} can't be read as an image: {reason(error)}."
             if not self.skip_corrupt:
                 raise UserError(f"{text} Replace it, or leave such files out with --data.skip_corrupt true.") from error
-            warnings.warn(f"{text} It is left out.", stacklevel=2)
+            if self.known[index] != 2:
+                self.known[index] = 2
+                warnings.warn(f"{text} It is left out.", stacklevel=2)
             return None
         if self.cached is not None:
-            self.cached[0][index], self.cached[1][index] = image, 1
+            self.cached[index], self.known[index] = image, 1
         return image
 
     def readable(self, indices: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ COMMANDS = {
     "push": "Put an exported model on the Hugging Face hub.",
     "serve": "Serve an exported model: a page, and an API over HTTP.",
     "drift": "Compare what was served with what the model was tested on.",
+    "completion": "Print what a shell needs to complete commands and options.",
 }
 
 
@@ -53,8 +54,10 @@ def _early(args: list[str], read: Callable[..., Any] | None, rows: Callable[...,
         print(usage(there), file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
     if args[0] == "--version":
-        with suppress(metadata.PackageNotFoundError):  # the code is run without being installed
+        try:
             print(f"{PACKAGE} {metadata.version(PACKAGE.replace('_', '-'))}")
+        except metadata.PackageNotFoundError:
+            print(f"{PACKAGE}, which is not installed: pip install -e .")
         return 0
     if args[0] not in there:
         near = difflib.get_close_matches(args[0], there, n=1)
@@ -126,7 +129,7 @@ def is_there(name: str) -> bool:
 
 def usage(there: dict[str, str]) -> str:
     """What ``--help`` prints."""
-    lines = "\n".join(f"  {name:<10}{text}" for name, text in there.items())
+    lines = "\n".join(f"  {name:<12}{text}" for name, text in there.items())
     return (
         f"usage: {PROGRAM} COMMAND [options]\n\n{lines}\n\n"
         f"Begin with: {PROGRAM} fit\nOptions of a command: {PROGRAM} COMMAND --help"

@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..rehearsal import Rehearsal
 from ..runs import write_whole
 from ..trainer import relative_path
-from . import PROGRAM
+from . import COMMANDS, PROGRAM
 
 STEPS, LOW, HIGH = 160, 1e-7, 10.0  # 20 steps for each power of ten
 AROUND = 5  # steps before and after one, over which its loss is averaged
@@ -124,7 +124,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         UserError: There is no rate to be found, or an option names a run.
     """
     if {"-h", "--help"} & set(args):
-        print(f"{__doc__}\nIts options are those of fit: {PROGRAM} fit --help")
+        print(f"usage: {PROGRAM} lr_find [options of fit]\n\n{COMMANDS['lr_find']} A chart of it is in runs/.")
         return 0
     if of_a_run := {argument.split("=")[0] for argument in args} & {"--run", "--resume", "--ckpt_path"}:
         raise UserError(
