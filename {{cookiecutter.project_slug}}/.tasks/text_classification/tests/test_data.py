@@ -140,6 +140,14 @@ def test_the_tokenizer_knows_the_training_texts_alone(tmp_path) -> None:
     assert other.known["tokenizer"] == data.known["tokenizer"]
 
 
+def test_a_tokenizer_is_made_once_for_many_requests(tmp_path) -> None:
+    first, second = ({"tokenizer": table(written(tmp_path / "a.csv", lines(n))).known["tokenizer"]} for n in (40, 10))
+    made = inputs.tokenizer(first)
+    assert inputs.tokenizer(first) is made
+    assert inputs.tokenizer(second).get_vocab() != made.get_vocab()
+    assert inputs.tokenizer(first).get_vocab() == made.get_vocab()
+
+
 def test_the_state_is_plain_and_reads_new_texts_where_the_old_ones_are_gone(tmp_path) -> None:
     data = table(written(tmp_path / "a.csv", lines()))
     state = json.loads(json.dumps(data.state_dict()))

@@ -96,10 +96,15 @@ def without_empty(rows: list[Any]) -> list[Any]:
 
 
 def tokenizer(known: Mapping[str, Any]) -> Tokenizer:
-    """Make the tokenizer that was kept as plain values."""
+    """Make the tokenizer that was kept as plain values; the last one is kept, for it takes longer than a prediction."""
     from tokenizers import Tokenizer  # here, for most commands need none
 
-    return Tokenizer.from_str(json.dumps(known["tokenizer"]))
+    if _last.get("values") is not known["tokenizer"]:
+        _last.update(made=Tokenizer.from_str(json.dumps(known["tokenizer"])), values=known["tokenizer"])
+    return _last["made"]
+
+
+_last: dict[str, Any] = {}
 
 
 def encode(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, int]:
