@@ -183,15 +183,16 @@ def tables(results: dict[str, Any]) -> str:
         seeds = len(next(iter(part["accuracy"].values()), []))
         title = f"### The same accuracy: digits, ConvNet, {part['epochs']} epochs, {seeds} seeds"
         blocks += [title, _accuracy(part), _machine(part)]
-    if part := results.get("tables"):
-        for threads in sorted({entry["threads"] for entry in part["measured"]}):
-            count = f"{threads} thread{'s' if threads > 1 else ''}"
-            blocks += [
-                f"### Tables, {count}: rows per second, as a fraction of the optimal loop",
-                speed_table(part, threads),
-            ]
-        missing = [f"- {NAMES.get(name, name)} did not run: {why}" for name, why in part["failed"].items()]
-        blocks += [*missing, _machine(part)]
+    for front, unit in (("tables", "rows"), ("texts", "texts"), ("masks", "images")):
+        if part := results.get(front):
+            for threads in sorted({entry["threads"] for entry in part["measured"]}):
+                count = f"{threads} thread{'s' if threads > 1 else ''}"
+                blocks += [
+                    f"### {front.capitalize()}, {count}: {unit} per second, as a fraction of the optimal loop",
+                    speed_table(part, threads),
+                ]
+            missing = [f"- {NAMES.get(name, name)} did not run: {why}" for name, why in part["failed"].items()]
+            blocks += [*missing, _machine(part)]
     if part := results.get("startup"):
         blocks += ["### Start-up", startup_table(part), _machine(part)]
     if part := results.get("bake"):

@@ -14,9 +14,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +34,8 @@ QUICK = ("project", "optimal", "lightning_bare")
 OURS = (*QUICK, "lightning_docs", "naive")
 COST = ("project", "lightning_checkpoints")  # what `cost` compares
 TABLES = ("project", "optimal", "lightning_bare", "skorch", "fastai")  # what `tables` compares
+OTHER_FRONTS = ("project", "optimal", "lightning_bare", "skorch")  # what `texts` and `masks` compare
+UNITS = {"csv_file": "rows", "glosses": "texts"}  # of which a data set consists, in the place of images
 OTHERS = ("ignite", "skorch", "fastai", "accelerate", "catalyst", "composer")
 
 
@@ -50,6 +52,9 @@ class Plan:
         accuracy_epochs: Epochs on digits.
         scaling: Images in the smallest data set, and the factors by which it grows.
         tables: Rows of the table, and for each batch size the epochs of the quick contestants and of the others.
+        texts: Model, batch size, epochs of the quick contestants and of the others; at most 10, for the project would
+            stop early.
+        masks: The same of masks.
     """
 
     rounds: int = 3
@@ -65,9 +70,12 @@ class Plan:
     accuracy_epochs: int = 10
     scaling: tuple[int, tuple[int, ...]] = (15_000, (1, 2, 4, 8, 16))
     tables: tuple[int, tuple[tuple[int, int, int], ...]] = (50_000, ((64, 4, 1), (512, 16, 4)))
+    texts: tuple[tuple[str, int, int, int], ...] = (("EmbeddingAverage", 32, 10, 5), ("TransformerEncoder", 32, 3, 1))
+    masks: tuple[tuple[str, int, int, int], ...] = (("UNet", 16, 6, 3), ("UNet", 64, 6, 3))
 
 
 SMOKE = Plan(1, 1, 1, (("DenseNet", 64, 2_000, 2, 1),), (1,), 1, (500, (1, 2)), (2_000, ((64, 2, 2),)))
+SMOKE = replace(SMOKE, texts=(("EmbeddingAverage", 32, 2, 2),), masks=(("UNet", 16, 2, 2),))
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ class Worker:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
             [
-                bench.python if name.removeprefix("table_") in (*OURS, *COST) else bench.others_python,
+                bench.python if name.partition("_")[2] in QUICK or name in (*OURS, *COST) else bench.others_python,
                 *(str(HERE / "worker.py"), name),
             ],
             stdin=subprocess.PIPE,
@@ -167,7 +175,7 @@ class Worker:
         self.process.stdin.flush()
         answer = self._answer()
         shutil.rmtree(self.folder / "runs", ignore_errors=True)
-        unit = "rows" if dataset == "csv_file" else "images"
+        unit = UNITS.get(dataset, "images")
         said = f"{answer['samples_per_second']:,.0f} {unit}/s" if "error" not in answer else answer["error"]
         print(
             f"  {time.strftime('%H:%M:%S')}  {model} {batch_size}, {self.threads} thread(s), {self.name}: {said}",
@@ -213,23 +221,50 @@ def speed(bench: Bench) -> dict[str, Any]:
 
 def tables(bench: Bench) -> dict[str, Any]:
     """Rows per second of the tables' network in training, interleaved, on the rows that the project trains on."""
-    names = [f"table_{name}" for name in TABLES if name in bench.contestants]
-    bench = Bench(bench.plan, tuple(names), bench.work / "tables", bench.python, bench.others_python)
     count, settings = bench.plan.tables
     file = bench.work / f"table-{count}.csv"
     _timed([bench.others_python, str(HERE / "tables.py"), "write", str(file), str(count)], HERE, bench.environment())
-    _timed(_bake_command(ROOT, bench.work, "dataset=csv_file"), bench.work, bench.environment())
-    _timed([bench.python, str(HERE / "tables.py"), "read", str(file)], HERE, bench.environment())
+    tasks = [("TableNet", *setting) for setting in settings]
+    return _of_front(bench, "table", TABLES, "csv_file", file, ["read", str(file)], tasks)
+
+
+def texts(bench: Bench) -> dict[str, Any]:
+    """Texts per second of both networks in training, interleaved, on the tokens that the project trains on."""
+    file = bench.work / "texts.pt"
+    return _of_front(bench, "text", OTHER_FRONTS, "glosses", file, [str(file)], bench.plan.texts)
+
+
+def masks(bench: Bench) -> dict[str, Any]:
+    """Images per second of the U-Net in training, interleaved, on the scenes that the project trains on."""
+    file = bench.work / "masks.pt"
+    return _of_front(bench, "mask", OTHER_FRONTS, "digit_scenes", file, [str(file)], bench.plan.masks)
+
+
+def _of_front(
+    bench: Bench,
+    kind: str,
+    contestants: Sequence[str],
+    dataset: str,
+    file: Path,
+    written_by: Sequence[str],
+    settings: Sequence[tuple[str, int, int, int]],
+) -> dict[str, Any]:
+    """Measure contestants named ``KIND_NAME`` on the project of a data set; ``KINDs.py`` writes what they share."""
+    names = tuple(f"{kind}_{name}" for name in contestants if name in bench.contestants)
+    bench = replace(bench, contestants=names, work=bench.work / f"{kind}s")
+    bench.work.mkdir(exist_ok=True)
+    _timed(_bake_command(ROOT, bench.work, f"dataset={dataset}"), bench.work, bench.environment())
+    _timed([bench.python, str(HERE / f"{kind}s.py"), *written_by], HERE, bench.environment())
     measured: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     for threads in bench.plan.threads:
         with bench.workers(threads) as workers:
             for turn in range(bench.plan.rounds):
-                for setting, (batch_size, many, few) in enumerate(settings):
+                for setting, (model, batch_size, many, few) in enumerate(settings):
                     for name in rotated([name for name in workers if name not in failed], turn + setting):
-                        short = name.removeprefix("table_")
+                        short = name.removeprefix(f"{kind}_")
                         epochs = many if short in QUICK else few
-                        answer = workers[name].run("TableNet", "csv_file", file, batch_size, epochs, seed=turn)
+                        answer = workers[name].run(model, dataset, file, batch_size, epochs, seed=turn)
                         if "error" in answer:
                             failed[name] = answer["error"]
                         else:
@@ -351,7 +386,7 @@ def paired(measure: Mapping[str, Callable[[], float]], pairs: int) -> dict[str, 
 
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
-    part.__name__: part for part in (bake, startup, scaling, cost, accuracy, tables, speed)
+    part.__name__: part for part in (bake, startup, scaling, cost, accuracy, tables, texts, masks, speed)
 }
 
 

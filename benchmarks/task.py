@@ -21,7 +21,7 @@ PACKAGE = "my_lightning_project"
 # The optimizer of all of them, with a constant learning rate; whether it is fused is a contestant's own choice.
 OPTIMIZER: dict[str, Any] = {"lr": 0.003, "weight_decay": 0.01}
 # Mean and standard deviation by which the project normalises the pixels of these data sets.
-STATISTICS = {"mnist": (0.1307, 0.3081), "digits": (0.3055, 0.3765)}
+STATISTICS = {"mnist": (0.1307, 0.3081), "digits": (0.3055, 0.3765), "digit_scenes": (0.2792, 0.1652)}
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from masks import MaskTask
 from tables import TableTask
 from task import Stopwatch, Task
+from texts import TextTask
 
 WARMUP_STEPS = 20
+KINDS: dict[str, type[Task]] = {"csv_file": TableTask, "glosses": TextTask, "digit_scenes": MaskTask}
 
 
 def main() -> None:
@@ -38,7 +41,7 @@ def main() -> None:
     answers.write(json.dumps({"version": f"{distribution} {metadata.version(distribution)}"}) + "\n")
     for line in sys.stdin:
         task = json.loads(line)
-        kind = TableTask if task["dataset"] == "csv_file" else Task
+        kind = KINDS.get(task["dataset"], Task)
         answers.write(json.dumps(run(contestant, kind(**task))) + "\n")
 
 

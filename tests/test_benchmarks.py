@@ -20,7 +20,8 @@ import report
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder with the results of a smoke run."""
     work = tmp_path_factory.mktemp("benchmark")
-    options = ["--quick", "--work", str(work), "--only", "bake,speed,cost,tables", "--contestants", "project,optimal"]
+    parts = "bake,speed,cost,tables,texts,masks"
+    options = ["--quick", "--work", str(work), "--only", parts, "--contestants", "project,optimal"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "run.py"), *options],
@@ -56,7 +57,7 @@ def test_both_have_learned_the_images(output):
 def test_every_part_says_on_what_machine_and_when_it_was_measured(output):
     results = json.loads((output / "results.json").read_text())
 
-    assert set(results) == {"bake", "speed", "cost", "tables"}
+    assert set(results) == {"bake", "speed", "cost", "tables", "texts", "masks"}
     for part in results.values():
         assert {"date", "cpu", "torch", "pytorch-lightning"} <= set(part["machine"])
 
@@ -68,15 +69,60 @@ def test_the_cost_of_the_exact_resume_is_measured_against_lightning_s_own_checkp
     assert len({entry["samples"] for entry in measured}) == 1
 
 
-def test_on_a_table_they_train_the_same_network_on_the_same_rows_too(output):
-    part = json.loads((output / "results.json").read_text())["tables"]
+@pytest.mark.parametrize(
+    ("front", "samples", "least"), [("tables", 1_280, 0.3), ("texts", 3_200, 0.2), ("masks", 720, 0.8)]
+)
+def test_in_the_other_fronts_they_train_the_same_network_on_as_much_too(output, front, samples, least):
+    part = json.loads((output / "results.json").read_text())[front]
     measured = {entry["contestant"]: entry for entry in part["measured"]}
 
     assert part["failed"] == {}
     assert set(measured) == {"project", "optimal"}
     for fact in ("samples", "timed_samples", "parameters", "batch_size", "threads", "epochs"):
         assert measured["project"][fact] == measured["optimal"][fact], fact
-    assert min(entry["accuracy"] for entry in measured.values()) > 0.3  # of five classes, after two epochs
+    assert measured["project"]["samples"] == 2 * samples  # two epochs of whole batches
+    assert min(entry["accuracy"] for entry in measured.values()) > least  # after two epochs
+
+
+def test_all_contestants_of_texts_and_masks_see_each_item_once_and_compute_the_project_s_loss(output, tmp_path):
+    program = """
+import sys
+import torch
+from masks import Loss, MaskTask
+from my_lightning_project import data, module
+from texts import TextTask
+
+kind, dataset, file = sys.argv[1:]
+of = {"text": TextTask, "mask": MaskTask}[kind]
+task = of("optimal", "UNet", dataset, file, 32, 1, 1, 0, "", "")
+items = data.DataModule(batch_size=32)
+items.setup("fit")
+inputs = {"text": lambda: task.texts()[0], "mask": lambda: task.scenes()[0]}[kind]()
+ours = items.splits["train"][0][items.splits["train"][1]][0]
+assert torch.equal(inputs[:, : ours.shape[1]], ours)
+mine, theirs = [*task.batches()], [*items.train_dataloader()]
+assert len(mine) == len(theirs) and sum(map(len, (b[0] for b in mine))) == task.count // 32 * 32
+if kind == "text":
+    padding = [sum(int((b[0] == 0).sum()) for b in of) / sum(b[0].numel() for b in of) for of in (mine, theirs)]
+    assert abs(padding[0] - padding[1]) < 0.01, padding
+else:
+    model = module.SegmentationModel(items.input_shape, items.facts, lambda *_: torch.nn.Identity(), torch.optim.SGD)
+    logits, masks = torch.randn(4, 6, 32, 32), mine[0][1][:4].clone()
+    masks[0, :5] = 255
+    torch.testing.assert_close(Loss()(logits, masks), model.loss(logits, masks))
+    torch.testing.assert_close(mine[0][0].mean(), items.normalize(inputs).mean(), atol=0.1, rtol=0)
+"""
+    for kind, dataset in (("text", "glosses"), ("mask", "digit_scenes")):
+        folder = output.parent / f"{kind}s"
+        paths = os.pathsep.join([str(ROOT / "benchmarks"), str(folder / "my-lightning-project" / "src")])
+        done = subprocess.run(
+            [sys.executable, "-c", program, kind, dataset, str(output.parent / f"{kind}s.pt")],
+            env=os.environ | {"PYTHONPATH": paths},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_tables_name_every_contestant(output):

@@ -11,9 +11,9 @@ from torch import nn
 DISTRIBUTION = "skorch"
 
 
-def classifier(task: Task, loss: type[nn.Module] = nn.CrossEntropyLoss) -> Any:
+def classifier(task: Task, loss: type[nn.Module] = nn.CrossEntropyLoss, kind: Any = NeuralNetClassifier) -> Any:
     """Return the learner of a task."""
-    return NeuralNetClassifier(
+    return kind(
         task.network(),
         criterion=loss,
         max_epochs=task.epochs,

@@ -10,16 +10,21 @@ from my_lightning_project import train as _  # noqa: F401 - so that it is import
 from pytorch_lightning import LightningModule
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop
 from tables import TableTask
-from task import PACKAGE, Stopwatch, fit_options
+from task import PACKAGE, Stopwatch, Task, fit_options
 
 DISTRIBUTION = "pytorch-lightning"
 
 
-def train(task: TableTask, watch: Stopwatch) -> None:
+def fit(task: Task, watch: Stopwatch, **options: object) -> None:
+    """Train the baked project of any front, with options by their dotted names."""
     _EvaluationLoop.run = watch.paused(_EvaluationLoop.run)
     (learner,) = (of for of in vars(module).values() if isinstance(of, type) and issubclass(of, LightningModule))
     learner.on_train_end = lambda self: watch.stop()  # the test of the best checkpoint comes after it
     os.chdir(task.project)
-    sys.argv = [PACKAGE, *fit_options(task, **{"data.target": "tree"})]
+    sys.argv = [PACKAGE, *fit_options(task, **options)]
     if code := command.main():
         raise SystemExit(f"the project ended with {code}")
+
+
+def train(task: TableTask, watch: Stopwatch) -> None:
+    fit(task, watch, **{"data.target": "tree"})

@@ -1,0 +1,65 @@
+"""The texts of the benchmark, the bundled ones as the project's tokenizer has encoded them, and the task on them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import torch
+from task import PACKAGE, Task
+from torch import Tensor, nn
+
+POOL = 50  # batches that are sorted by length at a time, as the project does
+
+
+def write_tensors(file: str) -> None:
+    """Write what the project's data module makes of the texts, with its split, for all contestants."""
+    data = importlib.import_module(f"{PACKAGE}.data").DataModule()
+    data.setup("fit")
+    parts: dict[str, Any] = {}
+    for part in ("train", "test"):
+        texts, indices = data.splits[part]
+        parts[part] = [of[indices] for of in (texts.tokens.long(), texts.lengths, texts.labels)]
+    torch.save({**parts, "sizes": [data.vocabulary_size, data.num_classes]}, file)
+
+
+class TextTask(Task):
+    """One training on the texts; ``root`` is the file with the tensors."""
+
+    @cached_property
+    def _parts(self) -> dict[str, Any]:
+        return torch.load(self.root, weights_only=True)
+
+    @property
+    def count(self) -> int:
+        return len(self._parts["train"][0])
+
+    def texts(self, train: bool = True) -> list[Tensor]:
+        """Tokens ``(N, L)`` int64, filled up with 0, their lengths ``(N,)`` and classes ``(N,)``, in memory."""
+        return self._parts["train" if train else "test"]
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tokens and classes of an epoch, in whole batches of like length; each is as wide as its longest text."""
+        tokens, lengths, classes = self.texts()
+        order = torch.randperm(self.count)[: self.count // self.batch_size * self.batch_size]
+        pools = order.split(POOL * self.batch_size)
+        batches = [index for of in pools for index in of[lengths[of].argsort()].split(self.batch_size)]
+        for i in torch.randperm(len(batches)).tolist():
+            width = int(lengths[batches[i]].max())
+            yield tokens[:, :width].index_select(0, batches[i]), classes.index_select(0, batches[i])
+
+    def network(self) -> nn.Module:
+        return self.network_class(*self._parts["sizes"])
+
+    def test_accuracy(self, network: nn.Module) -> float:
+        tokens, _, classes = self.texts(train=False)
+        network.eval()
+        with torch.inference_mode():
+            return (network(tokens).argmax(1) == classes).float().mean().item()
+
+
+if __name__ == "__main__":
+    write_tensors(sys.argv[1])
