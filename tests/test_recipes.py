@@ -1,4 +1,4 @@
-"""The recipes of a generated project's README and docs, done to the letter: own data, an own network, own classes."""
+"""The recipes of a generated project's docs, done to the letter: other files, classes of one's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from project import PACKAGE
 from test_ways_in import change
 from warm import run
@@ -72,19 +71,6 @@ def follow(project: Path, *fit: str, refused: dict[str, str] | None = None) -> N
     assert (f"{loss:.4g}" if loss >= 1e-3 else f"{loss:.3g}".replace("e-0", "e-")) in page
 
 
-def test_images_in_a_folder_for_each_class_need_no_code(project):
-    text = recipe(project, "README.md", "Your own data")
-    assert "train/cat/1.jpg  train/dog/1.jpg …" in text
-    for split, count in (("train", 40), ("test", 8), ("val", 8)):
-        for name, colour in (("cat", (250, 90, 60)), ("dog", (20, 20, 120))):
-            folder = project / "data" / "images" / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                Image.new("RGB", (70 + number, 80), colour).save(folder / f"{number}.jpg")
-
-    follow(project, *fit_in(text), "--data.batch_size=16")
-
-
 def test_images_in_other_files_need_a_function_and_an_entry(project):
     text = recipe(project, "docs/data.md", "Images in other files")
     writer, reader, entry = blocks(text, "python")
@@ -95,16 +81,6 @@ def test_images_in_other_files_need_a_function_and_an_entry(project):
     follow(project, *fit_in(text))
 
     assert "dataset: stripes" in (project / "runs" / "own" / "config.yaml").read_text()
-
-
-def test_a_network_of_ones_own_is_a_class_and_its_name(project):
-    text = recipe(project, "README.md", "Your own network")
-    network = project / "src" / PACKAGE / "network.py"
-    network.write_text(f"{network.read_text(encoding='utf-8')}\n\n{blocks(text, 'python')[0]}", encoding="utf-8")
-
-    follow(project, *fit_in(text))
-
-    assert f"{PACKAGE}.network.TinyNet" in (project / "runs" / "own" / "config.yaml").read_text()
 
 
 def swap_classes(project: Path, train: str, options: str, monitor: str = "") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -242,16 +241,3 @@ def test_a_clone_of_last_time_gives_way_to_the_newest(cook: Cook, origin, enviro
     again = cook(GITHUB, *options, output="again", typed=typed)
 
     assert "\n## Installation\n" in (again / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_readme_s_commands_give_the_projects_that_they_name(origin, environment, tmp_path, bake_project):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (plain,) = re.findall(r"^cookiecutter gh:.*$", readme, flags=re.MULTILINE)
-    (without_questions,) = re.findall(r"`(cookiecutter --no-input gh:.*?)`", readme)
-
-    shell(plain, tmp_path, environment, typed="\n" * len(PROMPTS))
-    shell(without_questions, tmp_path, environment)
-
-    assert_same(tmp_path / "my-lightning-project", bake_project())
-    chosen = {"project_name": "Cat Finder", "dataset": "cifar10", "logger": "csv"}
-    assert_same(tmp_path / "cat-finder", bake_project(chosen))
