@@ -52,7 +52,7 @@ class Model(litserve.LitAPI):
         """Compute probabilities of one input or a batch."""
         [output] = [o.name for o in self.session.get_outputs() if o.name == "probabilities"]
         [probabilities] = self.session.run([output], {self.name: x if x.ndim > len(self.shape) else x[None]})
-        return probabilities
+        return np.asarray(probabilities)
 
     def unbatch(self, output: np.ndarray) -> list[np.ndarray]:
         """Take a batch apart."""

@@ -181,6 +181,14 @@ def test_images_are_answered_in_their_order_as_predict_answers_them_without_torc
         assert 0 <= model["metrics"]["test/accuracy"] <= 1
 
 
+def test_as_many_files_as_are_taken_are_answered_by_their_names(digits):
+    good = (digits / "00.png").read_bytes()
+    with serving(digits) as served:
+        code, found = served.predict([(f"{i}.png:{i}", good) for i in range(1000)])
+        assert code == 200, found
+        assert [one["file"] for one in found["predictions"]] == [f"{i}.png:{i}" for i in range(1000)]
+
+
 @pytest.mark.parametrize("dataset", ["penguins", pytest.param("glosses", marks=pytest.mark.slow)])
 def test_rows_and_texts_are_answered_alike_from_json_and_from_files(tmp_path, dataset):
     project = exported(dataset, tmp_path)
