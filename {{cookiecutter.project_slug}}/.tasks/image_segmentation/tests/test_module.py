@@ -1,4 +1,5 @@
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +73,22 @@ def test_weights_multiply_the_entropy_of_pixels_by_that_of_their_class() -> None
     model = built(dice=0.5)
     dice = model.loss(logits, masks) - F.cross_entropy(logits, masks, ignore_index=IGNORED)
     torch.testing.assert_close(model.loss(logits, masks, weights), entropies.mean() + dice)  # which has no weights
+
+
+def test_weights_are_those_of_the_data_and_for_training_alone(monkeypatch) -> None:
+    torch.manual_seed(0)
+    model, weights = built(dice=0.0).eval(), torch.tensor([0.5, 1.0, 3.0])
+    images, masks = torch.randn(2, 1, 12, 12), torch.randint(0, 3, (2, 12, 12))
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(loss_weights=weights))
+    monkeypatch.setattr(SegmentationModel, "trainer", trainer)
+    monkeypatch.setattr(model, "log", lambda *_, **__: None)
+    model.on_fit_start()
+    torch.testing.assert_close(model.training_step((images, masks), 0), model.loss(model(images), masks, weights))
+    model.validation_step((images, masks), 0)
+    torch.testing.assert_close(model.val_metrics["loss"].compute(), model.loss(model(images), masks))
+    trainer.datamodule.loss_weights = None
+    model.on_fit_start()
+    torch.testing.assert_close(model.training_step((images, masks), 0), model.loss(model(images), masks))
 
 
 def test_a_pixel_without_a_class_changes_nothing() -> None:
