@@ -29,7 +29,7 @@ NAMES = {None: "the template", **{task: f"a project of {task}" for task in FRONT
 # What is not typed here, and why. A command that is neither typed nor one of these is an error.
 NOT_TYPED = {
     r".venv\\Scripts\\activate": "Windows",
-    r"fit -c configs/(gpu|fsdp).yaml": "needs a GPU",
+    r"fit -c configs/(gpu|fsdp).yaml|fit --data.batch_size auto": "needs a GPU",
     r"fit -c configs/finetune.yaml": "downloads weights",
     r"python scripts/make_corrupt_mnist.py": "downloads MNIST",
     r"pipx install cookiecutter": "pipx is in no environment of the tests",
