@@ -139,4 +139,4 @@ def test_a_module_whose_rate_is_no_option_gets_a_suggestion_too(run, capsys) -> 
 
 def test_help_says_what_it_does(run, capsys) -> None:
     assert run("lr_find", "--help") == 0
-    assert "suggest a learning rate" in capsys.readouterr().out
+    assert "Suggest a learning rate" in capsys.readouterr().out
