@@ -439,7 +439,7 @@ def test_where_nothing_can_be_kept_it_serves_and_says_so_once(digits, tmp_path):
 
 
 def test_a_kill_while_predictions_are_written_loses_at_most_the_last(tmp_path):
-    source = TEMPLATE / "src/{{cookiecutter.__package}}/runtime"
+    source = TEMPLATE / "src/{{cookiecutter.__package}}/runtime/commands"
     code = f"""
 import itertools, sys
 sys.dont_write_bytecode = True

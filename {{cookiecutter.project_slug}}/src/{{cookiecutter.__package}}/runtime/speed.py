@@ -181,7 +181,7 @@ class ShortLoop(_TrainingEpochLoop):
 
 
 def is_ordinary(trainer: Any) -> bool:
-    """Whether a step has one optimizer and one device, and nothing is set that changes or watches it.
+    """Whether a step is one batch, one optimizer and one device, and nothing is set that changes or watches it.
 
     Args:
         trainer: A trainer that has set up its training.
@@ -192,6 +192,7 @@ def is_ordinary(trainer: Any) -> bool:
         and (type(precision) is Precision or (type(precision) is MixedPrecision and precision.scaler is None))
         and type(trainer.profiler) is PassThroughProfiler
         and not trainer.fast_dev_run
+        and trainer.accumulate_grad_batches == 1
         and module.automatic_optimization
         and len(trainer.optimizers) == 1
         and type(optimizer).__module__.startswith("torch.optim.")
