@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from functools import cached_property
-from typing import Any
 
 import torch
-from task import PACKAGE, Task
+from task import PACKAGE, SavedTask
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,34 +39,22 @@ class Loss(nn.Module):
         return entropy + 0.5 * (1 - (2 * both + 1) / (each + 1)).mean()
 
 
-class MaskTask(Task):
-    """One training on the scenes; ``root`` is the file with the tensors."""
-
-    @cached_property
-    def _parts(self) -> dict[str, Any]:
-        return torch.load(self.root, weights_only=True)
-
-    @property
-    def count(self) -> int:
-        return len(self._parts["train"][0])
-
-    def scenes(self, train: bool = True) -> list[Tensor]:
-        """Images ``(N, 1, H, W)`` uint8 and masks ``(N, H, W)`` int64, in memory."""
-        return self._parts["train" if train else "test"]
+class MaskTask(SavedTask):
+    """One training on the scenes. A part has images ``(N, 1, H, W)`` uint8 and masks ``(N, H, W)`` int64."""
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images and masks of an epoch, in whole batches."""
-        images, masks = self.scenes()
+        images, masks = self.part()
         for index in torch.randperm(self.count).split(self.batch_size)[: self.count // self.batch_size]:
             batch = self.normalize(images.index_select(0, index))
             yield batch.contiguous(memory_format=torch.channels_last), masks.index_select(0, index)
 
     def network(self) -> nn.Module:
-        shape, num_classes = self._parts["sizes"]
+        shape, num_classes = self.saved["sizes"]
         return self.network_class(tuple(shape), num_classes).to(memory_format=torch.channels_last)
 
     def test_accuracy(self, network: nn.Module) -> float:
-        images, masks = self.scenes(train=False)
+        images, masks = self.part(train=False)
         network.eval()
         with torch.inference_mode():
             return (network(self.normalize(images)).argmax(1) == masks).float().mean().item()

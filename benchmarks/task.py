@@ -99,6 +99,23 @@ class Task:
         return hits / len(labels)
 
 
+class SavedTask(Task):
+    """A training on what the project's data module has made of its data; ``root`` is the file with the tensors."""
+
+    @functools.cached_property
+    def saved(self) -> dict[str, Any]:
+        """Tensors of the parts ``train`` and ``test``, and ``sizes``, the arguments of the network."""
+        return torch.load(self.root, weights_only=True)
+
+    @property
+    def count(self) -> int:
+        return len(self.saved["train"][0])
+
+    def part(self, train: bool = True) -> list[Tensor]:
+        """The tensors of the training data, or those of the test, in memory."""
+        return self.saved["train" if train else "test"]
+
+
 def fit_options(task: Task, **more: object) -> list[str]:
     """The project's command line for a task: what all contestants share, and more options by their dotted names."""
     values = {

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import torch
-from task import PACKAGE, Task
+from task import PACKAGE, SavedTask
 from torch import Tensor, nn
 
 POOL = 50  # batches that are sorted by length at a time, as the project does
@@ -26,24 +25,15 @@ def write_tensors(file: str) -> None:
     torch.save({**parts, "sizes": [data.vocabulary_size, data.num_classes]}, file)
 
 
-class TextTask(Task):
-    """One training on the texts; ``root`` is the file with the tensors."""
+class TextTask(SavedTask):
+    """One training on the texts.
 
-    @cached_property
-    def _parts(self) -> dict[str, Any]:
-        return torch.load(self.root, weights_only=True)
-
-    @property
-    def count(self) -> int:
-        return len(self._parts["train"][0])
-
-    def texts(self, train: bool = True) -> list[Tensor]:
-        """Tokens ``(N, L)`` int64, filled up with 0, their lengths ``(N,)`` and classes ``(N,)``, in memory."""
-        return self._parts["train" if train else "test"]
+    A part has tokens ``(N, L)`` int64, filled up with 0, their lengths ``(N,)`` and classes ``(N,)``.
+    """
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Tokens and classes of an epoch, in whole batches of like length; each is as wide as its longest text."""
-        tokens, lengths, classes = self.texts()
+        tokens, lengths, classes = self.part()
         order = torch.randperm(self.count)[: self.count // self.batch_size * self.batch_size]
         pools = order.split(POOL * self.batch_size)
         batches = [index for of in pools for index in of[lengths[of].argsort()].split(self.batch_size)]
@@ -52,10 +42,10 @@ class TextTask(Task):
             yield tokens[:, :width].index_select(0, batches[i]), classes.index_select(0, batches[i])
 
     def network(self) -> nn.Module:
-        return self.network_class(*self._parts["sizes"])
+        return self.network_class(*self.saved["sizes"])
 
     def test_accuracy(self, network: nn.Module) -> float:
-        tokens, _, classes = self.texts(train=False)
+        tokens, _, classes = self.part(train=False)
         network.eval()
         with torch.inference_mode():
             return (network(tokens).argmax(1) == classes).float().mean().item()

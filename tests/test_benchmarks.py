@@ -97,7 +97,7 @@ of = {"text": TextTask, "mask": MaskTask}[kind]
 task = of("optimal", "UNet", dataset, file, 32, 1, 1, 0, "", "")
 items = data.DataModule(batch_size=32)
 items.setup("fit")
-inputs = {"text": lambda: task.texts()[0], "mask": lambda: task.scenes()[0]}[kind]()
+inputs = task.part()[0]
 ours = items.splits["train"][0][items.splits["train"][1]][0]
 assert torch.equal(inputs[:, : ours.shape[1]], ours)
 mine, theirs = [*task.batches()], [*items.train_dataloader()]

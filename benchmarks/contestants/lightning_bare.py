@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -46,7 +47,11 @@ class Classifier(pl.LightningModule):
         self.watch.stop()
 
 
-def train(task: Task, watch: Stopwatch) -> None:
+def fit(task: Task, module: pl.LightningModule, batches: Any) -> None:
+    """Train without anything beside the loop."""
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # else each step asks the NVIDIA driver for GPUs
-    trainer = pl.Trainer(max_epochs=task.epochs, accelerator="cpu", barebones=True)
-    trainer.fit(Classifier(task.network(), watch), Batches(task))
+    pl.Trainer(max_epochs=task.epochs, accelerator="cpu", barebones=True).fit(module, batches)
+
+
+def train(task: Task, watch: Stopwatch) -> None:
+    fit(task, Classifier(task.network(), watch), Batches(task))

@@ -11,5 +11,5 @@ DISTRIBUTION = "skorch"
 
 
 def train(task: MaskTask, watch: Stopwatch) -> None:
-    images, masks = task.scenes()
+    images, masks = task.part()
     skorch.classifier(task, Loss, NeuralNet).fit(task.normalize(images).numpy(), masks.numpy())

@@ -1,9 +1,7 @@
 """Lightning stripped of everything, as for the images, with the optimal loop's batches of a table."""
 
-import os
 from collections.abc import Iterator
 
-import pytorch_lightning as pl
 import torch
 from tables import Loss, TableTask
 from task import Stopwatch
@@ -38,6 +36,4 @@ class Classifier(lightning_bare.Classifier):
 
 
 def train(task: TableTask, watch: Stopwatch) -> None:
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # else each step asks the NVIDIA driver for GPUs
-    trainer = pl.Trainer(max_epochs=task.epochs, accelerator="cpu", barebones=True)
-    trainer.fit(Classifier(task.network(), watch), Batches(task))
+    lightning_bare.fit(task, Classifier(task.network(), watch), Batches(task))

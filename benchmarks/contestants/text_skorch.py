@@ -10,5 +10,5 @@ DISTRIBUTION = "skorch"
 
 
 def train(task: TextTask, watch: Stopwatch) -> None:
-    tokens, _, classes = task.texts()
+    tokens, _, classes = task.part()
     skorch.classifier(task).fit(tokens.numpy(), classes.numpy())
