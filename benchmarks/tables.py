@@ -60,8 +60,8 @@ class Loss(nn.CrossEntropyLoss):
     """Cross-entropy of what the project's network gives in training: an output of each of its members for each row."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the mean; ``input`` is ``(B * members, C)``, and ``target`` ``(B,)``."""
-        return super().forward(input, target.repeat_interleave(len(input) // len(target)))
+        """Return the mean; ``input`` is ``(B * members, C)``, and ``target`` ``(B,)``, of fastai int8."""
+        return super().forward(input, target.long().repeat_interleave(len(input) // len(target)))
 
 
 class TableTask(Task):

@@ -404,9 +404,6 @@ _OPTIONS = [
         "ReduceLROnPlateau monitors val/f2, which is not logged. Choose one of val/loss, val/accuracy, val/f1.",
     ),
     Mistake(
-        "no validation, and a monitor", _fit("--trainer.limit_val_batches=0"), 1, "val/loss` which is not available"
-    ),
-    Mistake(
         "nothing to train", _fit("--trainer.max_epochs=0"), 1, "nothing was trained: the limits on epochs, steps or"
     ),
     Mistake("the loss diverges", _fit("--model.optimizer.init_args.lr=1e30"), 1, "the training has diverged; "),

@@ -165,6 +165,13 @@ def test_the_run_has_a_folder_with_everything_in_it(asked):
     assert asked.form.metric in columns(asked.run)
 
 
+def test_the_line_of_each_epoch_shows_metrics(asked):
+    lines = re.findall(r"^epoch .*", asked.answers["fit"][1], re.MULTILINE)
+
+    assert lines
+    assert [line for line in lines if not re.match(r"epoch \d/\d  \w+ -?\d+\.\d{4}( |$)", line)] == []
+
+
 def test_every_metric_is_in_the_report_under_its_own_name_and_no_other_is(asked):
     page = (asked.run / "report.html").read_text(encoding="utf-8")
     metrics = (columns(asked.run) | set(asked.tested or ())) - {"epoch", "step", "checkpoint"}

@@ -50,6 +50,18 @@ def test_a_folder_of_ones_own_images_trains_and_the_file_that_is_none_is_named(b
     assert len(predictions) == 24
 
 
+def test_a_training_that_no_validation_interrupts_is_tested_with_its_last_weights(bake_project):
+    project = bake_project({"logger": "csv"})
+    limits = ("--trainer.max_steps=3",), ("--trainer.limit_val_batches=0", "--trainer.max_epochs=2")
+
+    answers = run(project, *(["fit", f"--run={i}", *options] for i, options in enumerate(limits)))
+
+    for i, (code, output) in enumerate(answers):
+        assert code == 0, output
+        assert output.count("warning: there was no validation, so early stopping has no val/loss to go by.\n") == 1
+        assert json.loads((project / "runs" / str(i) / "test.json").read_text())["checkpoint"] == "last.ckpt"
+
+
 def command(project: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
     """Run the real command in a process of its own."""
     return subprocess.run(

@@ -22,6 +22,7 @@ from .schedule import WarmupCosine
 
 # Not those of ModelCheckpoint by which a checkpoint would be elsewhere than a resume, or a test, looks for it.
 NO_OPTIONS = {"dirpath", "save_last", "enable_version_counter"}
+IN_A_LINE = 6  # metrics of an epoch
 
 
 class EarlyStopping(callbacks.EarlyStopping):
@@ -73,6 +74,8 @@ class CheckCallbacks(Callback):
         UserError: A callback or schedule monitors a validation metric that is not logged, before the first epoch.
     """
 
+    _validated = False
+
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
         """Leave out weight averaging where nothing is trained."""
         if stage != "fit":
@@ -104,17 +107,23 @@ class CheckCallbacks(Callback):
                 name = type(monitor).__name__
                 raise UserError(f"{name} monitors {metric}, which is not logged. Choose one of {', '.join(logged)}.")
 
+    def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Note that there was a validation."""
+        self._validated = self._validated or not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Let early stopping pass where there was no validation."""
-        for callback in trainer.callbacks:
-            if (
-                isinstance(callback, callbacks.EarlyStopping)
-                and math.isinf(trainer.val_check_batch)
-                and callback.monitor not in trainer.callback_metrics
-            ):
-                callback.strict = False  # max_steps has ended the training: there is nothing left to stop
-                text = "there was no validation, for it waits for the end of the training data. Add"
-                warnings.warn(f"{text} --trainer.val_check_interval N, a number of batches.", stacklevel=1)
+        """Let early stopping pass where there was no validation yet."""
+        unmeasured = not self._validated and [
+            one
+            for one in trainer.callbacks
+            if isinstance(one, callbacks.EarlyStopping) and one.strict and one.monitor not in trainer.callback_metrics
+        ]
+        for callback in unmeasured or ():
+            callback.strict = False
+            text = f"there was no validation, so early stopping has no {callback.monitor} to go by."
+            if math.isinf(trainer.val_check_batch):
+                text += " It waits for the end of the data. Add --trainer.val_check_interval N, a number of batches."
+            warnings.warn(text, stacklevel=1)
 
 
 class Throughput(Callback):
@@ -252,11 +261,13 @@ class ProgressBar(TQDMProgressBar):
         self._said = {}
         metrics = self.get_metrics(trainer, pl_module)  # in each process: to read a metric may gather it from all
         self._said = {name: value for name, value in metrics.items() if isinstance(value, float)}
+        logged = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.endswith("_step")}
+        self._said = self._said or dict([*logged.items()][:IN_A_LINE])  # of a module that has nothing for the bar
         if self.is_enabled:
             super().on_train_epoch_end(trainer, pl_module)
         if trainer.is_global_zero:
             values = "  ".join(f"{name} {value:.4f}" for name, value in self._said.items())
-            self.print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}")
+            self.print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}".rstrip())
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the bar, if there is one."""

@@ -116,7 +116,8 @@ class DataModule(SplitDataModule):
     @property
     def facts(self) -> str:
         """What an exported model has to know, as JSON."""
-        return json.dumps({"dataset": self.source, "class_names": self.class_names, **self.known}, ensure_ascii=False)
+        facts = {"dataset": self.source, "class_names": self.class_names, **self.known}
+        return json.dumps(facts | {"tokenizer": json.loads(tokenizer(self.known).to_str())}, ensure_ascii=False)
 
     @property
     def class_names(self) -> list[str]:
@@ -133,7 +134,9 @@ class DataModule(SplitDataModule):
     @property
     def vocabulary_size(self) -> int:
         """Number of different tokens."""
-        return tokenizer(json.loads(self.facts)).get_vocab_size()
+        if not self.known:
+            self.setup("fit")
+        return tokenizer(self.known).get_vocab_size()
 
     @property
     def loss_weights(self) -> Tensor | None:
@@ -207,7 +210,8 @@ class DataModule(SplitDataModule):
         found.enable_truncation(max_tokens)
         found.enable_padding(length=max_tokens, pad_id=pad, pad_token=found.id_to_token(pad))
         self.known = {"class_names": sorted(set(labels.tolist())), "text": self.columns["text"], "encoder": encoder}
-        self.known |= {"whole_files": self.dataset == "text_folder", "tokenizer": json.loads(found.to_str())}
+        # as a text, for every save of the training has it, and its thousands of values would take longer to write
+        self.known |= {"whole_files": self.dataset == "text_folder", "tokenizer": found.to_str()}
 
     def _encoded(self) -> tuple[Tensor, Tensor]:
         """Turn the texts into tokens ``(N, max_tokens)`` and lengths ``(N,)``."""

@@ -96,11 +96,11 @@ def without_empty(rows: list[Any]) -> list[Any]:
 
 
 def tokenizer(known: Mapping[str, Any]) -> Tokenizer:
-    """Make the tokenizer that was kept as plain values; the last one is kept, for it takes longer than a prediction."""
+    """Make the tokenizer that is known, as JSON or its values; the last is kept, for a prediction takes less time."""
     from tokenizers import Tokenizer  # here, for most commands need none
 
-    if _last.get("values") is not known["tokenizer"]:
-        _last.update(made=Tokenizer.from_str(json.dumps(known["tokenizer"])), values=known["tokenizer"])
+    if _last.get("of") is not (of := known["tokenizer"]):
+        _last.update(made=Tokenizer.from_str(of if isinstance(of, str) else json.dumps(of)), of=of)
     return _last["made"]
 
 
