@@ -25,6 +25,8 @@ def test_folders_that_do_not_fit_are_named(tmp_path) -> None:
     (test / "cow").mkdir()
     with refused("must have the same class folders; in test, missing: dog; not in train: cow"):
         folders.labelled_files(test, ["cat", "dog"], [".txt"])
+    with refused("and the run's data must have the same class folders; in train, missing: 0; not in the run: cat, dog"):
+        folders.labelled_files(train, ["0"], [".txt"])
 
 
 def test_files_are_listed_class_by_class_with_their_labels(tmp_path) -> None:

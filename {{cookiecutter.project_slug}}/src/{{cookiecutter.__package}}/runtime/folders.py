@@ -55,9 +55,10 @@ def labelled_files(folder: Path, class_names: list[str], suffixes: Sequence[str]
     """
     if (there := classes(folder)) != class_names:
         missing, extra = sorted(set(class_names) - set(there)), sorted(set(there) - set(class_names))
+        other, name = ("the run's data", "the run") if folder.name == "train" else (folder.parent / "train", "train")
         raise UserError(
-            f"{folder} and {folder.parent / 'train'} must have the same class folders;"
-            f" in {folder.name}, missing: {', '.join(missing) or 'none'}; not in train: {', '.join(extra) or 'none'}."
+            f"{folder} and {other} must have the same class folders;"
+            f" in {folder.name}, missing: {', '.join(missing) or 'none'}; not in {name}: {', '.join(extra) or 'none'}."
         )
     files, labels = [], []
     for label, name in enumerate(class_names):
