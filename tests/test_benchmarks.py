@@ -16,11 +16,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import report
 
 
-@pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smoke_run(work: Path, parts: str) -> Path:
     """Return the folder with the results of a smoke run."""
-    work = tmp_path_factory.mktemp("benchmark")
-    parts = "bake,speed,cost,tables,texts,masks"
     options = ["--quick", "--work", str(work), "--only", parts, "--contestants", "project,optimal"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
     done = subprocess.run(
@@ -31,6 +28,16 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return work / "quick"
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return smoke_run(tmp_path_factory.mktemp("benchmark"), "bake,speed,cost")
+
+
+@pytest.fixture(scope="module")
+def fronts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return smoke_run(tmp_path_factory.mktemp("fronts"), "tables,texts,masks")
 
 
 def speeds(output: Path) -> dict[str, dict[str, Any]]:
@@ -57,7 +64,7 @@ def test_both_have_learned_the_images(output):
 def test_every_part_says_on_what_machine_and_when_it_was_measured(output):
     results = json.loads((output / "results.json").read_text())
 
-    assert set(results) == {"bake", "speed", "cost", "tables", "texts", "masks"}
+    assert set(results) == {"bake", "speed", "cost"}
     for part in results.values():
         assert {"date", "cpu", "torch", "pytorch-lightning"} <= set(part["machine"])
 
@@ -69,11 +76,12 @@ def test_the_cost_of_the_exact_resume_is_measured_against_lightning_s_own_checkp
     assert len({entry["samples"] for entry in measured}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("front", "samples", "least"), [("tables", 1_280, 0.3), ("texts", 3_200, 0.2), ("masks", 720, 0.8)]
 )
-def test_in_the_other_fronts_they_train_the_same_network_on_as_much_too(output, front, samples, least):
-    part = json.loads((output / "results.json").read_text())[front]
+def test_in_the_other_fronts_they_train_the_same_network_on_as_much_too(fronts, front, samples, least):
+    part = json.loads((fronts / "results.json").read_text())[front]
     measured = {entry["contestant"]: entry for entry in part["measured"]}
 
     assert part["failed"] == {}
@@ -84,7 +92,8 @@ def test_in_the_other_fronts_they_train_the_same_network_on_as_much_too(output, 
     assert min(entry["accuracy"] for entry in measured.values()) > least  # after two epochs
 
 
-def test_all_contestants_of_texts_and_masks_see_each_item_once_and_compute_the_project_s_loss(output, tmp_path):
+@pytest.mark.slow
+def test_all_contestants_of_texts_and_masks_see_each_item_once_and_compute_the_project_s_loss(fronts, tmp_path):
     program = """
 import sys
 import torch
@@ -113,10 +122,10 @@ else:
     torch.testing.assert_close(mine[0][0].mean(), items.normalize(inputs).mean(), atol=0.1, rtol=0)
 """
     for kind, dataset in (("text", "glosses"), ("mask", "digit_scenes")):
-        folder = output.parent / f"{kind}s"
+        folder = fronts.parent / f"{kind}s"
         paths = os.pathsep.join([str(ROOT / "benchmarks"), str(folder / "my-lightning-project" / "src")])
         done = subprocess.run(
-            [sys.executable, "-c", program, kind, dataset, str(output.parent / f"{kind}s.pt")],
+            [sys.executable, "-c", program, kind, dataset, str(fronts.parent / f"{kind}s.pt")],
             env=os.environ | {"PYTHONPATH": paths},
             cwd=tmp_path,
             capture_output=True,

@@ -93,9 +93,9 @@ def block(project: Path, title: str) -> list[str]:
     return readme(project).split(f"\n## {title}\n")[1].split("```\n")[1].splitlines()
 
 
-def assert_it_works(project: Path, environment: dict[str, str], before: str) -> None:
+def assert_it_works(project: Path, environment: dict[str, str], before: str, tests: str = "") -> None:
     """Run the project's tests, its training and its own command, each as it is typed after ``before``."""
-    tested = shell(f"{before}pytest", project, environment)
+    tested = shell(f"{before}pytest {tests}", project, environment)
     assert re.search(r"^=+ \d+ passed[^=]* =+$", tested, flags=re.MULTILINE), tested
     (train,) = block(project, "Train")
     trained = shell(before + train, project, environment)
@@ -143,7 +143,8 @@ def test_what_the_readme_says_of_uv_gives_a_project_that_works(project, version)
     shell(install, project, environment)
 
     assert shell(f"{before} python --version", project, environment).startswith(f"Python {version}.")
-    assert_it_works(project, environment, before=f"{before} ")
+    # what needs a package that is not installed shows in any of its tests; all of them run with the other Pythons
+    assert_it_works(project, environment, f"{before} ", "tests/test_train.py" if version == RUNNING else "")
 
 
 # ---- Builds of PyTorch, from an index of empty wheels on this machine

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from project import PACKAGE
 from stress import DDP, differences
 from swap import project_with, write_yaml
 from warm import run, shared
@@ -74,7 +75,8 @@ FORMS = {
     "regression": Form("regression", "regression_data", "val_rmse", ("model.learning_rate", [0.01, 0.02])),
 }
 SAVES = "--save_every_n_steps=3"
-FIRST = {"--help": ["--help"], "fit --help": ["fit", "--help"], "fit": ["fit", "--run=whole", SAVES]}
+LINES = f"--trainer.callbacks+={PACKAGE}.runtime.callbacks.ProgressBar"
+FIRST = {"--help": ["--help"], "fit --help": ["fit", "--help"], "fit": ["fit", "--run=whole", SAVES, LINES]}
 LATER = {
     "test": ["test", "--run=whole"],
     "validate": ["validate", "--run=whole"],
@@ -168,8 +170,11 @@ def test_the_run_has_a_folder_with_everything_in_it(asked):
 def test_the_line_of_each_epoch_shows_metrics(asked):
     lines = re.findall(r"^epoch .*", asked.answers["fit"][1], re.MULTILINE)
 
-    assert lines
-    assert [line for line in lines if not re.match(r"epoch \d/\d  \w+ -?\d+\.\d{4}( |$)", line)] == []
+    assert len(lines) == 3
+    assert [
+        line for line in lines if not re.fullmatch(r"epoch \d/3(  \S+ -?\d+\.\d{4}( \(last batch\))?)+", line)
+    ] == []
+    assert [line for line in lines if asked.form.metric not in line] == []
 
 
 def test_every_metric_is_in_the_report_under_its_own_name_and_no_other_is(asked):
@@ -209,7 +214,7 @@ def test_a_sweep_has_as_many_trials_as_were_asked_for(asked):
 
 
 def test_a_run_that_is_killed_twice_and_resumed_ends_like_one_that_was_left_alone(asked):
-    kill_after(17, asked.project, ["fit", "--run=killed", SAVES])
+    kill_after(17, asked.project, ["fit", "--run=killed", SAVES, LINES])
     assert (asked.project / "runs" / "killed" / "checkpoints" / "last.ckpt").is_file()
     # just after the end of an epoch: what it saved by itself is saved again by the next process
     kill_after(6, asked.project, ["fit", "--resume=killed"])
@@ -260,3 +265,54 @@ def test_a_stream_that_is_read_again_when_it_is_resumed_is_named_once(asked):
     named = re.findall(".*(?:IterableDataset|SensorStream).*", asked.answers["fit"][1])
 
     assert len(named) == (asked.form.data == "stream_data"), named
+
+
+FAULTS = {
+    "--data.empty=train": "nothing was trained: train_dataloader yields no batch.",
+    "--data.batch_size=1000": "nothing was trained: train_dataloader yields no batch.",
+    "--data.empty=train --data.shuffle=true": "a data set has no items, so its loader can't shuffle them.",
+    "--data.batch_size=0": "batch_size should be a positive integer value, but got batch_size=0",
+    "--data.missing=true": "before anything was learned: look for NaN in its inputs and targets.",
+    "--data.empty=val": "Nothing is: val_dataloader yields no batch, or validation_step calls no self.log.",
+    "--model.has_loss=false": "FaultyModule.training_step returns no loss, so nothing is learned. Return it.",
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return project_with("faulty", "faulty_data", tmp_path_factory.mktemp("faulty"), "val_loss")
+
+
+@pytest.mark.parametrize("options", FAULTS)
+def test_what_is_wrong_with_ones_own_data_or_step_is_told_in_a_line(faulty, options):
+    [(code, output)] = run(faulty, ["fit", *options.split()], own=True)
+
+    assert code == 1, output
+    (line,) = re.findall(r"^error: .*", output, re.MULTILINE)
+    assert line.endswith(FAULTS[options])
+    assert "Traceback" not in output
+
+
+def test_a_loader_that_yields_nothing_is_named_by_the_command_that_needs_it(faulty):
+    commands = (["fit", "--run=a", "--data.empty=test"], ["test", "--run=a"])
+    commands += (["predict", "--run=a", "--data.empty=predict"],)
+
+    fit, test, predict = run(faulty, *commands, own=True)
+
+    assert fit[0] == 0, fit[1]
+    assert "\nnothing was measured: test_dataloader yields no batch." in fit[1]
+    assert test[0] == predict[0] == 1
+    assert test[1].endswith("\nerror: nothing was measured: test_dataloader yields no batch.")
+    assert predict[1].endswith("\nerror: predict_dataloader yields no batch, so FaultyModule predicted nothing.")
+
+
+def test_paths_that_are_kept_as_hyperparameters_alone_are_predicted(faulty):
+    for name in ("long", "short"):
+        (faulty / f"{name}.txt").write_text(name)
+
+    commands = (["fit", "--run=b"], ["predict", "long.txt", "short.txt", "--run=b"], ["predict", "none.txt", "--run=b"])
+    _, predicted, missing = run(faulty, *commands, own=True)
+
+    assert re.search(r"^long.txt +\d.*\nshort.txt +\d", predicted[1], re.MULTILINE), predicted
+    assert (predicted[0], missing[0]) == (0, 1)
+    assert missing[1].endswith("error: none.txt does not exist, so it can't be predicted.")

@@ -100,6 +100,7 @@ UNDOCUMENTED = {
     "… a result of self.log": ["meta", "value", "cumulated_batch_size", "is_tensor"],
     "… a result of self.log's meta": [
         *("is_mean_reduction", "is_sum_reduction", "is_custom_reduction", "reduce_fx", "on_epoch"),
+        "name",
     ],
     "torch": ["default_generator"],
     "torch.utils.data": ["get_worker_info"],
@@ -107,6 +108,8 @@ UNDOCUMENTED = {
 
 # What looks like one: `os._exit` is documented, and the other is the ending of a documented strategy.
 NO_PRIVATE_NAMES = {("signals.py", "_exit"), ("hardware.py", "_find_unused_parameters_true")}
+# … and this is the ending of a metric's name, which Lightning documents.
+NO_PRIVATE_NAMES |= {("callbacks.py", "_step")}
 
 
 @cache

@@ -19,6 +19,8 @@ OWN_HERE = ("own augmentation, workers", "own augmentation, two processes")
 # What another variant asks too, for most of it; `make test-all` has them.
 SLOW = ("plateau", "validation every second epoch", "two best", "own augmentation, workers")
 SLOW += ("texts, two processes",)  # those that are drawn as often ask the same, and more
+SLOW += ("masks drawn as often", "killed in the export", "killed in the report", "strong augmentation")
+SLOW += ("two processes", "classes weighted")
 
 
 @pytest.mark.timeout(900)

@@ -243,7 +243,7 @@ def test_runtime_is_the_same_to_the_byte_whatever_was_answered(tmp_path):
 MOST_LINES = {
     "image_classification": 1196,
     "tabular": 882,
-    "text_classification": 835,
+    "text_classification": 837,
     "image_segmentation": 986,
     "own": 100,
 }
@@ -287,8 +287,8 @@ def test_the_wing_grows_no_further(record_property):
     commands = sum(map(lines, pages))
     record_property("lines of runtime/ without its commands", core)
     record_property("lines of the commands in runtime/", commands)
-    assert core <= 4970  # the aim is 1,700; parts.py took 108 lines from four fronts, which had 175
-    assert core + commands <= 8420  # the aim is 2,800; the answer `core` to `commands` leaves 5,800
+    assert core <= 5025  # the aim is 1,700; what a user's own classes get wrong is told in a sentence: 52 lines
+    assert core + commands <= 8500  # the aim is 2,800; the answer `core` to `commands` leaves 5,800
 
 
 # ---- What needs no torch

@@ -104,8 +104,10 @@ class CheckCallbacks(Callback):
         monitors += [(config.scheduler, config.monitor) for config in trainer.lr_scheduler_configs]
         for monitor, metric in monitors:
             if isinstance(metric, str) and metric.startswith("val") and metric not in logged:
-                name = type(monitor).__name__
-                raise UserError(f"{name} monitors {metric}, which is not logged. Choose one of {', '.join(logged)}.")
+                name, there = type(monitor).__name__, f"Choose one of {', '.join(logged)}."
+                if not logged:
+                    there = "Nothing is: val_dataloader yields no batch, or validation_step calls no self.log."
+                raise UserError(f"{name} monitors {metric}, which is not logged. {there}")
 
     def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Note that there was a validation."""
@@ -259,15 +261,23 @@ class ProgressBar(TQDMProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's metrics in a line above the bar."""
         self._said = {}
-        metrics = self.get_metrics(trainer, pl_module)  # in each process: to read a metric may gather it from all
-        self._said = {name: value for name, value in metrics.items() if isinstance(value, float)}
-        logged = {name: float(v) for name, v in trainer.callback_metrics.items() if not name.endswith("_step")}
-        self._said = self._said or dict([*logged.items()][:IN_A_LINE])  # of a module that has nothing for the bar
+        self._said = self._of_epoch(trainer, pl_module)  # in each process: to read a metric may gather it from all
         if self.is_enabled:
             super().on_train_epoch_end(trainer, pl_module)
         if trainer.is_global_zero:
-            values = "  ".join(f"{name} {value:.4f}" for name, value in self._said.items())
+            results: Any = trainer.fit_loop.epoch_loop._results
+            of_steps = {result.meta.name for result in results.values() if not result.meta.on_epoch}
+            last = {name: " (last batch)" for name in self._said if name in of_steps}
+            values = "  ".join(f"{name} {value:.4f}{last.get(name, '')}" for name, value in self._said.items())
             self.print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}".rstrip())
+
+    def _of_epoch(self, trainer: Any, pl_module: pl.LightningModule) -> dict[str, float]:
+        """The metrics of the bar, or where there are none the first ones that are logged; and the monitored one."""
+        logged: dict[str, Any] = trainer.callback_metrics
+        shown = {name: v for name, v in self.get_metrics(trainer, pl_module).items() if isinstance(v, float)}
+        names = [] if shown else [name for name in logged if not name.endswith("_step")][:IN_A_LINE]
+        names.append(getattr(trainer.checkpoint_callback, "monitor", None) or "")
+        return shown | {name: float(logged[name]) for name in names if name in logged and name not in shown}
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the bar, if there is one."""

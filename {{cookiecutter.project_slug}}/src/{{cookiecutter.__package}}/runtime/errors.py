@@ -35,12 +35,15 @@ def message(error: Exception) -> str | None:
         end = " BatchSizeFinder came to this size: end it sooner by its max_trials, or give --data.batch_size auto."
         return re.split(r"^[\w.]+\.UserError: ", text, flags=re.MULTILINE)[-1] + end * sought
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} can't be used: {error.strerror}."
+        file = re.sub(r"\.([^/\\]+)\.[0-9a-f]{8}\.tmp$", r"\1", str(error.filename))  # of `runs.write_whole`
+        return f"{file} can't be used: {error.strerror}."
     if text.startswith("DataLoader worker (pid"):
         return (
             f"a process that loads batches has died: {text.rstrip('. ')}. Most often memory ran out: give the loaders"
             " fewer such processes (num_workers), or none. To go on: fit --resume"
         )
+    if "num_samples=0" in text:  # torch's words, when a loader shuffles
+        return "a data set has no items, so its loader can't shuffle them."
     if "parameters that were not used in producing the loss" in text:
         return (
             "a step does not use all parameters of the model, and several processes then wait for one another. Add"
@@ -51,10 +54,16 @@ def message(error: Exception) -> str | None:
             f"MLflow can't be used: {reason(error)}. Start its server, name another one with"
             " --logger_options.tracking_uri, or choose --logger csv. A run that has begun goes on with fit --resume."
         )
-    # what Lightning or an optimizer refuses itself: an option's value, what it lacks, a callback that can't do its work
+    return _refusal(error, text)
+
+
+def _refusal(error: Exception, text: str) -> str | None:
+    """What Lightning, a loader or an optimizer refuses itself: an option's value, or what it lacks."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     raised_in = frames[-1].f_code.co_filename if frames else ""
-    if re.search(r"[\\/](pytorch_lightning|lightning_fabric|torch[\\/]optim)[\\/]", raised_in):
+    if re.search(
+        r"[\\/](pytorch_lightning|lightning_fabric|torch[\\/]optim)[\\/]|data[\\/](dataloader|sampler)\.py$", raised_in
+    ):
         for frame in frames:
             if "self" in frame.f_locals and re.search(r"pytorch_lightning[\\/]callbacks", frame.f_code.co_filename):
                 return f"{type(frame.f_locals['self']).__name__}: {text}"

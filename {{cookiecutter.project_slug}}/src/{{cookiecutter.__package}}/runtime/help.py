@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from argparse import SUPPRESS
@@ -41,6 +42,8 @@ TITLES = {
     "checkpoint": "The best checkpoint",
     "early_stopping": "Early stopping",
 }
+OF_FIT = ("checkpoint", "early_stopping", "save_every_n_steps", "debug", "resume", "accept_changes", "speed")
+PATHS = "PATH is a file or folder that is predicted in the place of the test data; FILE gets all columns of the table."
 SILENT = ("weights_only", "verbose", "return_predictions")  # the commands set them themselves
 COLUMN = 29  # where the texts begin
 
@@ -57,17 +60,24 @@ def short(parser: Any, program: str) -> str:
     blocks: dict[str, list[str]] = {}
     for action in parser._actions:
         name = action.dest.partition(".")[0]
+        if name in OF_FIT and not program.endswith(" fit"):
+            continue
         if action.dest in FOREIGN or (action.default is not SUPPRESS and name not in (*TITLES, *SILENT)):
             title = TITLES.get(name, action.container.title if "." in action.dest else "Options")
             blocks.setdefault(title, []).extend(_lines(action, values.get(action.dest), width))
     of_classes = [action.option_strings[0] for action in parser._actions if action.dest.endswith(".help")]
     sources = "--run RUN | --onnx FILE" if is_there("predict_onnx") else "--run RUN"
-    files = f"\n       {program} PATH … [{sources}] [--csv FILE]" if program.endswith(" predict") else ""
+    files = f"\n       {program} PATH … [{sources}] [--csv FILE]\n\n{PATHS}" if program.endswith(" predict") else ""
     head = f"usage: {program} [options]{files}\n\nAll options, those of Lightning too, each in full: --help all"
     if own := [option for option in of_classes if not option.startswith("--trainer")]:
         head += f"\nThe options of a class: {', '.join(own)} CLASS"
-    titles = {title: textwrap.fill(f"{title.replace('``', '')}:", width) for title in blocks}
+    titles = {title: textwrap.fill(f"{_plain(title)}:", width) for title in blocks}
     return "\n".join([head, *(line for title, lines in blocks.items() for line in ("", titles[title], *lines)), ""])
+
+
+def _plain(title: str) -> str:
+    """The title of a group of options; that of a class without a docstring is its name."""
+    return re.sub(r"^<class '(?:\w+\.)*(\w+)'>$", r"\1", title.replace("``", ""))
 
 
 def _lines(action: Any, value: Any, width: int) -> list[str]:
@@ -76,7 +86,7 @@ def _lines(action: Any, value: Any, width: int) -> list[str]:
     text = (
         FOREIGN.get(action.dest)
         or " ".join((action.help or "").split()).replace("``", "").partition(". ")[0].rstrip(".") + "."
-    )
+    ).removeprefix(".")  # of an argument without a docstring
     if (choices := str(action.metavar)).startswith("{") and "true" not in choices:
         text += f" One of {choices.strip('{}').replace(',', ', ')}."
     if hasattr(value, "class_path"):

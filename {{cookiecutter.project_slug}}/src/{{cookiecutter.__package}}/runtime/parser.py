@@ -8,11 +8,11 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import torch
 import yaml
@@ -21,18 +21,20 @@ from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
 from . import help, interpolation
+from .checkpoints import flat
 from .commands import NAMED, PROGRAM
 from .errors import Mistake, UserError, reason
 
 _OFF = re.compile(rf"(?<![^\0])(--(?:{'|'.join(NAMED)}))[=\0]null(?![^\0])")  # in arguments with \0 between them
 
 
-def parser_message(message: str, options: Iterable[str]) -> str:
+def parser_message(message: str, options: Iterable[str], files: Mapping[str, object] | None = None) -> str:
     """Condense an error of the command-line parser to at most four lines.
 
     Args:
         message: The parser's text, which may run over dozens of lines (one for every type that was tried).
         options: The options that exist, such as ``--trainer.max_epochs``, from which a misspelt one is guessed.
+        files: The configuration file that an option is from, by its name.
     """
     if linked := re.search(r'Linked "([\w.]+)" must be given', message):
         name = linked.group(1)
@@ -43,7 +45,8 @@ def parser_message(message: str, options: Iterable[str]) -> str:
         names = {option.lstrip("-"): option for option in options}
         near = difflib.get_close_matches(given.lstrip("-").removesuffix("+"), list(names), n=2, cutoff=0.6)
         guess = f" Did you mean {' or '.join(names[name] for name in near)}?" if near else ""
-        return f"there is no option {given}.{guess}"
+        file = next((file for name, file in (files or {}).items() if f"{name}.".startswith(f"{given}.")), None)
+        return f"there is no option {given}{f' ({file} has it)' if file else ''}.{guess}"
     if missing := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return f"there is no {missing.group(2)} in {missing.group(1)}; give the class as package.module.Class."
     option = re.match(r'Parser key "([\w.]+)":', message)
@@ -119,6 +122,8 @@ class Parser(LightningArgumentParser):
         kwargs: Those of Lightning's parser.
     """
 
+    files: ClassVar[dict[str, Path]] = {}  # the configuration file that an option is from, by its name
+
     def __init__(self, whole: bool = False, **kwargs: Any) -> None:
         # else `--trainer.max_epoch 3` would be taken for `--trainer.max_epochs 3`, and any new option could break it
         super().__init__(allow_abbrev=False, **kwargs)
@@ -167,6 +172,7 @@ class Parser(LightningArgumentParser):
         if not isinstance(options, dict):
             self.error(f"{file} holds no options. Write them as in configs/default.yaml.")
         self._prepare(options)
+        self.files |= dict.fromkeys(flat(options), file)
         for name, value in options.items():
             group = any(option.startswith(f"--{name}.") for option in self._options())
             if group and not isinstance(value, dict | str | None):  # a string is the path of a file with the options
@@ -192,6 +198,6 @@ class Parser(LightningArgumentParser):
         if not program.startswith("python"):  # the parser of a class that an option names
             options = [option.lstrip("-") for option in options]
             program = f"{PROGRAM} fit"
-        text = parser_message(message, options)
+        text = parser_message(message, options, self.files)
         print(f"error: {text}\nAll options: {program} --help all", file=sys.stderr)
         raise Mistake(text)

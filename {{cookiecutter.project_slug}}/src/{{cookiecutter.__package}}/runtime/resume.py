@@ -61,6 +61,7 @@ class ExactResume(Callback):
         self._data: str | None = None  # their fingerprint
         self._agreement: Any = None
         self._bad_step: Tensor | None = None
+        self._lossless: bool | None = None  # whether no batch has given a loss; None before the first batch
 
     # ---- Saving
 
@@ -219,8 +220,12 @@ class ExactResume(Callback):
             self._refuse_divergence(trainer, pl_module)  # before a checkpoint is written by what is measured now
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the results from before the stop, and refuse divergence."""
+        """Forget the results from before the stop, and refuse divergence, and that there is nothing to learn from."""
         self._results = {}
+        if self._lossless and pl_module.automatic_optimization:
+            raise UserError(
+                f"{type(pl_module).__name__}.training_step returns no loss, so nothing is learned. Return it."
+            )
         self._refuse_divergence(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -249,6 +254,7 @@ class ExactResume(Callback):
     def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
         """Note the first step whose loss is not finite."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        self._lossless = self._lossless is not False and loss is None
         if not isinstance(loss, Tensor) or trainer.precision == "16-mixed":  # which leaves out such steps by itself
             return
         if loss.device.type == "cpu" and self._agreement is None:
@@ -268,9 +274,12 @@ class ExactResume(Callback):
             return
         what = f"the loss is not finite at step {step}" if step >= 0 else "a weight is not finite"
         where = f"{names[0]} is the first" if names else "all parameters are finite: look at the batch"
+        at = f"(epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx})"
+        if 0 <= step <= 1:
+            raise DivergedError(f"{what} {at}, before anything was learned: look for NaN in its inputs and targets.")
         raise DivergedError(
-            f"{what} (epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx}): the training has"
-            f" diverged; {where}. The last finite checkpoint is kept. Try a lower learning rate."
+            f"{what} {at}: the training has diverged; {where}. The last finite checkpoint is kept. Try a lower learning"
+            " rate."
         )
 
 

@@ -21,7 +21,8 @@ from .errors import UserError, message
 from .parser import quiet
 
 STEPS = {"validate": "validation_step", "test": "test_step", "predict": "predict_step"}
-LOADERS = {"validate": "val_dataloader", "test": "test_dataloader", "predict": "predict_dataloader"}
+SPLITS = {"validate": "val", "test": "test", "predict": "predict"}
+LOADERS = {command: f"{split}_dataloader" for command, split in SPLITS.items()}
 
 
 class TrainerCLI(RunCLI):
@@ -73,7 +74,7 @@ class TrainerCLI(RunCLI):
         """What the user's classes lack for a command, in a sentence; empty if nothing."""
         module, data = type(self.model).__name__, type(self.datamodule).__name__ if self.datamodule else None
         step, loader = STEPS[command], LOADERS[command]
-        limit = f"limit_{'val' if command == 'validate' else command}_batches"
+        limit = f"limit_{SPLITS[command]}_batches"
         if getattr(self.trainer, limit) == 0:  # as in a fold of a cross-validation
             return f"trainer.{limit} is 0, so none of these data are read. Give --trainer.{limit} 1.0"
         steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
@@ -132,7 +133,11 @@ class TrainerCLI(RunCLI):
         if self.run is None:
             return
         if self.trainer.global_step == 0:
-            raise UserError("nothing was trained: the limits on epochs, steps or batches leave no step to take.")
+            empty = not self.trainer.num_training_batches and self.trainer.limit_train_batches
+            why = (
+                "train_dataloader yields no batch" if empty else "the limits on epochs, steps or batches leave no step"
+            )
+            raise UserError(f"nothing was trained: {why}.")
         if self.exact_resume.saved_at is not None:
             self.exact_resume.save(self.trainer, self.model)
         else:  # a resumed run that had nothing left to train
@@ -158,6 +163,10 @@ class TrainerCLI(RunCLI):
             results = getattr(self.trainer, command)(**options | {"verbose": False})
         metrics = self._of_all_ranks({name: value for of_loader in results for name, value in of_loader.items()})
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        if not sum(getattr(self.trainer, f"num_{SPLITS[command]}_batches")):
+            values = f"nothing was measured: {LOADERS[command]} yields no batch."
+            if self.subcommand != "fit":
+                raise UserError(values)
         self.say(values + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
@@ -206,7 +215,8 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     except signals.Stopped as stop:
         if ranks.launched_by_rank_0():  # whose watch over this process would take another code for a crash
             return 0
-        print(f"stopped by {stop.name}; to go on: {commands.PROGRAM} fit --resume", file=sys.stderr)
+        hint = f"; to go on: {commands.PROGRAM} fit --resume" if args[0] == "fit" else ""
+        print(f"stopped by {stop.name}{hint}", file=sys.stderr)
         return int(stop.code or 1)
     return 0
 

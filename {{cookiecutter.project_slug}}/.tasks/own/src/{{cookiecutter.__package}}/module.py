@@ -40,7 +40,7 @@ class DigitClassifier(pl.LightningModule):
         logits = self(images)
         loss = nn.functional.cross_entropy(logits, labels)
         metrics = {f"{split}/loss": loss, f"{split}/accuracy": (logits.argmax(dim=1) == labels).float().mean()}
-        self.log_dict(metrics, prog_bar=True, sync_dist=split != "train")
+        self.log_dict(metrics, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)  # means over an epoch
         return loss
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:

@@ -134,9 +134,7 @@ class DataModule(SplitDataModule):
     @property
     def vocabulary_size(self) -> int:
         """Number of different tokens."""
-        if not self.known:
-            self.setup("fit")
-        return tokenizer(self.known).get_vocab_size()
+        return tokenizer(json.loads(self.facts)).get_vocab_size()
 
     @property
     def loss_weights(self) -> Tensor | None:

@@ -84,7 +84,7 @@ def _check(command: str, args: list[str]) -> int | None:
         name, sign, given = arg.partition("=")
         values[name] = given if sign else value
     config = values.get("--config", values.get("-c"))
-    if command in TRAINER and config and not Path(config).exists():
+    if command in TRAINER and config and not Path(config).is_file():
         there = ", ".join(file.as_posix() for file in sorted(Path("configs").glob("*.yaml")))
         print(f"error: there is no file {config}. Files of options: {there or 'none'}", file=sys.stderr)
         return 2

@@ -44,12 +44,14 @@ def of_paths(
             " the data module's __init__ an argument predict_paths, a list of paths or None, and let predict_dataloader"
             " yield what is in them."
         )
+    if missing := [path for path in paths if not path.exists()]:
+        raise UserError(f"{missing[0]} does not exist, so it can't be predicted.")
     chosen = f"--data.predict_paths={json.dumps([str(path) for path in paths])}"
     given = ["predict", *run_options(run), *ONE_PROCESS, chosen, "--trainer.limit_predict_batches=1.0"]
     cli = RunCLI(module_class, data_class, given, execute=False)
     columns = predictions.compute(cli)
-    # by now the data module may have put the files there that it has found in folders
-    names = [str(path) for path in contract.get("predict_paths", cli.datamodule)]
+    # by now the data module may have an attribute of that name, with the files that it has found in folders
+    names = [str(path) for path in contract.get("predict_paths", cli.datamodule) or paths]
     index = [int(i) for i in columns.get("index", range(len(names)))]
     without = [names[i] for i in sorted(set(range(len(names))).difference(index))]
     header, rows = predictions.rows(cli, columns)
