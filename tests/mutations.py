@@ -116,7 +116,7 @@ NEW = (
     Mutant(WING + "commands/intervals.py", "(1 / (count - 1) if folds else 0)", "0", "tests/test_repeat.py -k interval_of_folds"),
     Mutant(WING + "commands/intervals.py", "range(1 + odd, freedom, 2)", "range(1 + odd, freedom - 1, 2)", "tests/test_repeat.py -k quantiles"),
     Mutant(WING + "commands/repeat.py", '"trainer.limit_test_batches": 0', '"trainer.limit_test_batches": 1.0', "tests/test_repeat.py -k no_fold"),
-    Mutant(WING + "commands/repeat.py", "if (data := self.data_of(stem)) != other.data_of(stem) or", "if (data := self.data_of(stem)) and", "tests/test_repeat.py -k run_by_run"),
+    Mutant(WING + "commands/repeat.py", "elif items != other_items:", "elif items == other_items:", "tests/test_repeat.py -k run_by_run"),
     Mutant(WING + "commands/folds.py", "return result.to(outputs)", "return outputs", "tests/test_repeat.py -k ensemble_of_a_number"),
     Mutant(WING + "commands/folds.py", '"data.fold": None, "data.num_folds"', '"data.fold": 0, "data.num_folds"', "tests/test_repeat.py -k refit"),
     Mutant(WING + "commands/folds.py", "mean.check(mean.count > 0)", "pass", "tests/test_repeat.py -k does_not_call"),

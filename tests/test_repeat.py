@@ -340,14 +340,24 @@ def test_two_repeats_of_the_same_folds_are_compared_run_by_run(folds):
     shown = cells(output, "val/accuracy", "other less base, run by run")
     assert shown == pytest.approx(expected, abs=1e-4)
     assert (moved, fewer) == (1, 1)
-    assert told(refused) == [
-        "error: moved-fold-0 and base-fold-0 had other data (see fingerprint in run.json), or other folds of them, or"
-        " predict_step returns no index that tells: they can't be compared."
-    ]
+    assert told(refused) == ["error: moved-fold-0 and base-fold-0 had other folds of the data: they can't be compared."]
     assert told(unequal) == [
         "error: base has the runs fold-0, fold-1, fold-2, and this repeat has fold-0, fold-1. Runs are compared one by"
         " one: both need the same seeds, or the same number of folds."
     ]
+    for name, changed, why in (
+        ("other", {"items": {}}, "predict_step returns no index that tells the items of other-fold-0"),
+        (
+            "other-fold-0",
+            {"fingerprint": "x"},
+            "other-fold-0 and base-fold-0 had other data (see fingerprint in run.json)",
+        ),
+    ):
+        (record,) = (project / "runs" / name).glob("r*.json")
+        record.write_text(json.dumps(read_json(record) | changed))
+        [(code, output)] = run(project, [*command, "--model.optimizer.init_args.lr=0.01"], own=True)
+        assert code == 1
+        assert told(output) == [f"error: {why}: they can't be compared."]
 
 
 # ---- What is refused
@@ -355,6 +365,8 @@ def test_two_repeats_of_the_same_folds_are_compared_run_by_run(folds):
 
 def test_wrong_options_are_refused_in_one_sentence_each_before_a_run(folds):
     project, _ = folds
+    (project / "runs/base-blank").mkdir()
+    (project / "runs/base-blank/repeat.json").write_text('{"begun": {}, "runs": ["fold-0", "fold-1"]}')
     cases = {
         "--folds is 1; it must be at least 2, for one run has no spread.": ["a", "--folds=1"],
         "--seeds is 0; it must be at least 2, for one run has no spread.": ["a", "--seeds=0"],
@@ -366,6 +378,10 @@ def test_wrong_options_are_refused_in_one_sentence_each_before_a_run(folds):
             *("b", "--folds=2", "--against=runs/b")
         ],
         "there is no repeat nowhere in runs to compare with.": ["b", "--folds=2", "--against=nowhere"],
+        "which items the folds of base-blank have predicted is not known, so they can't be compared. Let predict_step"
+        " return an index, as docs/own-code.md says, and give the command of base-blank again.": [
+            *("b", "--folds=2", "--against=base-blank")
+        ],
         "NAME is 'a/b'; a run's name is made of letters, digits and . _ + = , - alone.": ["a/b", "--seeds=2"],
         "--run is no option of repeat: it names its runs itself, a-seed-0 and so on.": ["a", "--seeds=2", "--run=x"],
         "--data.fold is no option of repeat: it gives each run a fold of its own.": ["a", "--folds=2", "--data.fold=1"],

@@ -87,6 +87,7 @@ def test_the_best_value_and_the_epochs_are_those_of_the_metrics(project):
     assert (row["status"], row["metric"], float(row["best"])) == ("finished", "val/loss", min(values))
     assert row["epochs"] == "2"
     assert float(row["test"]) == json.loads((project / "runs" / "a" / "test.json").read_text())["test/accuracy"]
+    assert row["test_metric"] == "test/accuracy"
     assert float(row["time"]) > 0
 
 
@@ -96,20 +97,25 @@ def test_the_best_value_and_the_epochs_are_those_of_the_metrics(project):
         (
             {"headline": ["r2", "max", ""], "metric": "val/loss"},
             {"test/loss": 1.5, "test/mae": 2, "test/r2": 0.5},
-            "0.5",
+            "test/r2 0.5",
         ),
-        ({"headline": ["f1", "max", "%"], "metric": "val/mae"}, {"test/loss": 1.5, "test/r2": 3, "test/mae": 2}, "2"),
-        ({"headline": None, "metric": "val_mae"}, {"test_loss": 1.5, "test_r2": 0.5, "test_mae": 2}, "2"),
-        ({"metric": None}, {"checkpoint": "last.ckpt", "test/loss": 1.5, "test/r2": 0.5, "test/mae": 2}, "0.5"),
-        ({}, {"test/loss": 1.5}, "1.5"),
+        (
+            {"headline": ["f1", "max", "%"], "metric": "val/mae"},
+            {"test/loss": 1.5, "test/r2": 3, "test/mae": 2},
+            "test/mae 2",
+        ),
+        ({"headline": None, "metric": "val_mae"}, {"test_loss": 1.5, "test_r2": 0.5, "test_mae": 2}, "test_mae 2"),
+        ({"metric": None}, {"checkpoint": "last.ckpt", "test/loss": 1.5, "test/r2": 0.5, "test/mae": 2}, "test/r2 0.5"),
+        ({}, {"test/loss": 1.5}, "test/loss 1.5"),
         ({}, {"test/loss": float("nan"), "checkpoint": None}, ""),
         ({}, [1], ""),
-        ({"headline": {}, "metric": 5}, {"test/loss": 1.5}, "1.5"),
+        ({"headline": {}, "metric": 5}, {"test/loss": 1.5}, "test/loss 1.5"),
     ],
 )
-def test_the_test_column_has_the_headline_or_else_what_comes_nearest(project, record, test, expected):
+def test_the_test_column_has_the_headline_or_else_what_comes_nearest_and_names_it(project, record, test, expected):
     make_run(project, "a", test=test, **record)
-    assert rows(project)["a"]["test"] == expected
+    row = rows(project)["a"]
+    assert f"{row['test_metric']} {row['test']}".strip() == expected
 
 
 @pytest.mark.parametrize(("mode", "best"), [("min", "0.25"), ("max", "0.75")])

@@ -209,7 +209,7 @@ def test_bad_search_spaces_and_options_are_refused_in_one_line_before_the_first_
         "`low > 0` must hold for `log=True`": [
             with_space(project, "log", "space: {model.optimizer.init_args.lr: {log_uniform: [0, 1]}}")
         ],
-        "--direction is 'up'; it must be one of 'maximize', 'minimize'": [
+        "up.yaml can't be used: direction is 'up'; it must be one of 'maximize', 'minimize'": [
             with_space(project, "up", f"direction: up, {space}")
         ],
         "the search space loss.yaml has no direction.": [with_space(project, "loss", f"metric: val/loss, {space}")],

@@ -194,7 +194,7 @@ def test_unknown_words_and_missing_columns_are_told(tmp_path, capsys) -> None:
     assert capsys.readouterr().err == f"note: {file}: the model knows no colour pink, and takes it as unknown.\n"
     with refused("lacks columns that the model was trained with: weight."):
         inputs.encode(read_table(file), {**known, "weight": known["size"]})
-    with refused("the column colour must have numbers alone: could not convert string to float: 'red'"):
+    with refused(f"the column colour must have numbers alone. {file}:2 has 'red', which is no number."):
         inputs.encode(read_table(file), {"colour": known["size"]})
 
 
@@ -296,6 +296,24 @@ def test_columns_that_tell_nothing_are_left_out_and_named(tmp_path, capsys) -> N
     assert "who (no word is there twice), all (it has one value), none (it has one value), five (it has one" in told
 
 
+def test_columns_of_numbers_with_few_words_are_named(tmp_path, capsys) -> None:
+    lines = [[*line, *(map(str, (i % 5, i % 3, i % 2)) if i else "abc")] for i, line in enumerate(rows())]
+    lines[9][0] = lines[9][4] = "k.A."
+    lines[3][5] = lines[4][5] = "-"
+    for line in lines[5:18]:
+        line[6] = "many"
+    file = written(tmp_path / "a.csv", lines)
+    few = "columns of numbers with few words are read as words: "
+    table(file)
+    told = f"a.csv: {few}size (59 numbers and k.A.), a (59 numbers and k.A.), b (58 numbers and -). Leave such"
+    assert told in capsys.readouterr().err
+    table(file, "a", ignore=["size", "b"])
+    assert f"{few}a (59 numbers and k.A.). Leave" in capsys.readouterr().err
+    table(file, "a", ignore=["size", "b"], kind="class")
+    table(written(tmp_path / "b.csv", rows()))
+    assert few not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("date", ["2024-01-31", "31.1.2024", "1/31/24 12:00", "2024-01-31T12:00:05Z", "Jan 1 2000"])
 def test_dates_are_told_to_be_not_supported(tmp_path, date) -> None:
     file = written(tmp_path / "a.csv", lines_with(1, date))
@@ -333,7 +351,7 @@ def test_ten_thousand_columns_are_read(tmp_path) -> None:
         (3, "same", {"target": "knid"}, "data.target is knid; choose a column of"),
         (3, "same", {"target": None}, "such as size, colour, weight, kind."),
         (3, "same", {"ignore": ["hue"]}, "data.ignore is hue; choose a column"),
-        (0, "1", {"kind": "number"}, "data.kind is number, but kind has words: large, small"),
+        (0, "1", {"kind": "number"}, "or make all of them numbers. "),
         (3, "large", {"target": "size", "kind": "class"}, "these are no classes. Choose another --data.target"),
         (0, "1", {"ignore": ["colour", "weight"]}, "has no column to learn from"),
     ],
@@ -342,6 +360,19 @@ def test_a_target_that_can_not_be_learned_is_told(tmp_path, column, value, optio
     file = written(tmp_path / "a.csv", lines_with(column, value))
     with refused(told):
         table(file, **{"target": "kind", **options})
+
+
+@pytest.mark.parametrize(
+    ("value", "thousands"), [("1.234,50", True), ("1'234.5", True), ("1 234", True), ("k.A.", False)]
+)
+def test_a_number_that_can_not_be_read_is_named_whatever_the_kind(tmp_path, value, thousands) -> None:
+    file = written(tmp_path / "a.csv", lines_with(0, value, slice(7, 8)), ";")
+    told = f"{file}:8 has {value!r}, which is no number."
+    told += " Thousands separators are not read: remove them." * thousands
+    for kind, what in ((None, "Choose another --data.target, or"), ("number", "Leave out --data.kind, or")):
+        with pytest.raises(UserError, match=re.escape(f"numbers. {told}") + "$") as error:
+            table(file, "size", kind=kind)
+        assert what in str(error.value)
 
 
 def test_the_kind_of_the_target_follows_its_values_and_can_be_chosen(tmp_path) -> None:

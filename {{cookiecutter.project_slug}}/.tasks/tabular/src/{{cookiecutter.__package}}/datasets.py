@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .inputs import Table, numbers
+from .inputs import Table, first_word, listed, numbers, words
 from .runtime.errors import UserError
 
 _PENGUINS = (
@@ -48,17 +48,17 @@ def is_class(table: Table, target: str, kind: str | None) -> bool:
     Raises:
         UserError: It can't be learned, or not as the kind that was asked for.
     """
-    values = sorted(set(table.columns[target]))
-    count, has_words = len(values), _numbers(table.columns[target]) is None
+    count, word = len(set(table.columns[target])), first_word(table, target)
     if count < 2:
         raise UserError(f"the target {target} has {count} value in {table.file}, so there is nothing to learn.")
-    if has_words and kind == "number":
-        words = f"{target} has words: {', '.join(values[:3])} …"
-        raise UserError(f"data.kind is number, but {words} Leave out --data.kind, or give class.")
-    as_class = kind == "class" or (kind is None and (has_words or count == 2))
+    if word and kind == "number":
+        mend = "Leave out --data.kind, or make all of them numbers."
+        raise UserError(f"data.kind is number, but not all values of the target {target} are. {mend} {word}")
+    as_class = kind == "class" or (kind is None and (bool(word) or count == 2))
     if as_class and count > max(2, len(table.rows) // 2):
-        many = f"the target {target} has {count} different values in {len(table.rows)} rows"
-        raise UserError(f"{many}: these are no classes. Choose another --data.target, or --data.kind number.")
+        many = f"the target {target} has {count} different values in {len(table.rows)} rows: these are no classes."
+        other = f", or make all values numbers. {word}" if word else ", or --data.kind number."
+        raise UserError(f"{many} Choose another --data.target{other}")
     return as_class
 
 
@@ -96,6 +96,17 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict
     if not known:
         raise UserError(f"{table.file} has no column to learn from: {left_out or 'there is none beside the target'}.")
     return known, left_out
+
+
+def few_words(table: Table, names: Sequence[str]) -> list[str]:
+    """Name the columns of which at least four fifths of the values are numbers, but not all."""
+    found = []
+    for name in names:
+        texts = table.columns[name]
+        odd, count = texts[words(texts)], (texts != "").sum()
+        if 0 < len(odd) <= count / 5:
+            found.append(f"{name} ({count - len(odd)} numbers and {listed(sorted(set(odd)))})")
+    return found
 
 
 def _numbers(texts: np.ndarray) -> np.ndarray | None:

@@ -22,6 +22,7 @@ from .runtime.folders import find
 SUFFIXES = (".csv", ".tsv", ".txt")
 MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "?")  # in small letters
 _DECIMAL_COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}([.,'\u2019\s]\d{3})+([.,]\d+)?")
 
 
 @dataclass
@@ -83,6 +84,28 @@ def numbers(texts: np.ndarray) -> np.ndarray:
     return np.where(np.abs(values) < 1e38, values, np.nan)
 
 
+def words(texts: np.ndarray) -> np.ndarray:
+    """Return the places of the texts that are no numbers, ``(M,)`` int64."""
+
+    def is_word(text: str) -> bool:
+        try:
+            float(text or "nan")
+        except ValueError:
+            return True
+        return False
+
+    return np.flatnonzero([is_word(text) for text in texts])
+
+
+def first_word(table: Table, name: str) -> str:
+    """Tell of the first value of a column that is no number; empty where all are numbers."""
+    for i in words(table.columns[name])[:1]:
+        text = table.columns[name][i]
+        thousands = " Thousands separators are not read: remove them." if _THOUSANDS.fullmatch(text) else ""
+        return f"{table.rows[i]} has {text[:40]!r}, which is no number.{thousands}"
+    return ""
+
+
 def encode(table: Table, columns: Mapping[str, Any], tell: bool = False) -> np.ndarray:
     """Turn the columns that a model knows into numbers.
 
@@ -112,7 +135,7 @@ def encode(table: Table, columns: Mapping[str, Any], tell: bool = False) -> np.n
             try:
                 encoded[:, i] = numbers(texts)
             except ValueError as error:
-                raise UserError(f"{table.file}: the column {name} must have numbers alone: {error}.") from error
+                raise UserError(f"the column {name} must have numbers alone. {first_word(table, name)}") from error
     return encoded
 
 

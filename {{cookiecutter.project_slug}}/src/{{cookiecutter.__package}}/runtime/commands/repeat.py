@@ -240,7 +240,7 @@ class Repeat(Results):
         """Find the repeat to compare with.
 
         Raises:
-            UserError: There is none of that name, it is not finished, or it has other runs.
+            UserError: There is none of that name, it is not finished, it has other runs, or folds of unknown items.
         """
         check_name("--against", name)
         other = Results(self.folder.with_name(name))
@@ -253,6 +253,11 @@ class Repeat(Results):
                 f"{name} has the runs {', '.join(stems)}, and this repeat has {', '.join(self.runs)}. Runs are compared"
                 " one by one: both need the same seeds, or the same number of folds."
             )
+        if self.folds and not other.record.get("items"):
+            raise UserError(
+                f"which items the folds of {name} have predicted is not known, so they can't be compared. Let"
+                f" predict_step return an index, as docs/own-code.md says, and give the command of {name} again."
+            )
         return other
 
     def compare(self, other: Results) -> None:
@@ -262,11 +267,16 @@ class Repeat(Results):
             UserError: The two had other data, or other folds of them.
         """
         for stem in self.runs:
-            if (data := self.data_of(stem)) != other.data_of(stem) or (self.folds and data[1] is None):
-                raise UserError(
-                    f"{self.run(stem).name} and {other.run(stem).name} had other data (see fingerprint in run.json), or"
-                    " other folds of them, or predict_step returns no index that tells: they can't be compared."
-                )
+            (data, items), (other_data, other_items) = self.data_of(stem), other.data_of(stem)
+            pair, why = f"{self.run(stem).name} and {other.run(stem).name}", ""
+            if data != other_data:
+                why = f"{pair} had other data (see fingerprint in run.json)"
+            elif self.folds and items is None:
+                why = f"predict_step returns no index that tells the items of {self.run(stem).name}"
+            elif items != other_items:
+                why = f"{pair} had other folds of the data"
+            if why:
+                raise UserError(f"{why}: they can't be compared.")
         pairs = [(self.measured(stem), other.measured(stem)) for stem in self.runs]
         names = [name for name in pairs[0][0] if all(name in of for pair in pairs for of in pair)]
         rows = [[name, *summarize([a[name] - b[name] for a, b in pairs], self.folds)] for name in names]

@@ -13,10 +13,11 @@ from typing import Any
 from .. import predictions, runs
 from . import PROGRAM, as_text, test_result
 
-COLUMNS = ("name", "status", "metric", "best", "test", "epochs", "time", "started")
+COLUMNS = ("name", "status", "metric", "best", "test_metric", "test", "epochs", "time", "started")
 HELP = (
-    "metric: what the best checkpoint is chosen by; best: its best value so far; test: the metric that counts, on the"
-    " test data; time: hours, minutes and seconds of work, in the CSV seconds. A killed run is interrupted."
+    "metric: what the best checkpoint is chosen by; best: its best value so far; test: the value of"
+    " test_metric, the one that counts, on the test data; time: hours, minutes and seconds of work, in the CSV seconds."
+    " A killed run is interrupted."
 )
 
 
@@ -54,7 +55,7 @@ def row_of(run: runs.Run) -> dict[str, Any]:
     """One row of the table, by the names of `COLUMNS`; what is not known is None."""
     record = run.record
     metric = str(record["metric"]) if record.get("metric") else None
-    best = _best(run, metric)
+    best, (tested, test) = _best(run, metric), _test(run, metric)
     seconds = _number(record.get("seconds"))
     if seconds is not None and run.status == "running":
         with suppress(OSError):  # the record is written once in an epoch
@@ -64,7 +65,8 @@ def row_of(run: runs.Run) -> dict[str, Any]:
         "status": f"{run.status} ({debug})" if (debug := record.get("debug")) else run.status,
         "metric": metric,
         "best": best if best is not None else _number(record.get("best_score")),
-        "test": _test(run, metric),
+        "test_metric": tested,
+        "test": test,
         "epochs": _number(record.get("epochs")),
         "time": None if seconds is None else round(seconds, 1),
         "started": str(record.get("started", "")) or None,
@@ -80,12 +82,13 @@ def _best(run: runs.Run, metric: str | None) -> float | None:
     return best(filter(math.isfinite, values), default=None)
 
 
-def _test(run: runs.Run, metric: str | None) -> float | None:
-    """The headline on the test data, else the monitored metric, else the first one that is no loss, else the first."""
+def _test(run: runs.Run, metric: str | None) -> tuple[str | None, float | None]:
+    """Name and value on the test data: of the headline, the monitored metric, the first that is no loss, or a loss."""
     values = {name: value for name, value in test_result(run).items() if _number(value) is not None}
     headline = run.record.get("headline")
     wanted = [f"test/{headline[0]}" if isinstance(headline, list) else "", str(metric).replace("val", "test", 1)]
-    return next((values[n] for n in [*wanted, *sorted(values, key=lambda n: "loss" in n)] if n in values), None)
+    names = [*wanted, *sorted(values, key=lambda name: "loss" in name)]
+    return next(((name, values[name]) for name in names if name in values), (None, None))
 
 
 def _number(value: Any) -> Any:

@@ -75,7 +75,8 @@ def read_space(file: Path, headline: tuple[str, str, str] | None) -> Space:
             yaml.safe_load(file.read_text(encoding="utf-8"))
         space = Space(**parser.instantiate_classes(parser.parse_path(file)))
     except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"the search space {file} can't be used: {parser_message(str(error), ())}") from error
+        text = parser_message(str(error), ()).removeprefix("--")  # a key of the file is no option
+        raise UserError(f"the search space {file} can't be used: {text}") from error
     if headline and space.metric in (None, f"val/{headline[0]}"):
         space.metric, space.direction = f"val/{headline[0]}", space.direction or f"{headline[1]}imize"  # type: ignore[assignment]
     for key in ("metric", "direction", "space"):
