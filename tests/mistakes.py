@@ -427,7 +427,7 @@ _FILES = [
         "misspelt.yaml",
         b"trainer:\n  max_epochz: 3\n",
         "a misspelt key",
-        "there is no option trainer.max_epochz. Did you mean --trainer.max_epochs",
+        "there is no option trainer.max_epochz (misspelt.yaml has it). Did you mean --trainer.max_epochs",
     ),
     _config(
         "type.yaml",
@@ -436,7 +436,7 @@ _FILES = [
         "--trainer.max_epochs is 'many'; it must be a value of type int or null.",
     ),
     Mistake("missing", ("fit", "-c", "missing.yaml"), 2, "missing.yaml"),
-    Mistake("a folder", ("fit", "-c", "configs"), 2, "Path is not a file"),
+    Mistake("a folder", ("fit", "-c", "configs"), 2, "there is no file configs. Files of options: configs/ddp.yaml"),
 ]
 _DEVICES = [
     Mistake(

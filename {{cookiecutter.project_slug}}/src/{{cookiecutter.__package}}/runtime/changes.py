@@ -81,8 +81,8 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
         differences = ", ".join(f"{name} is {now.get(name)} and was {before.get(name)}" for name in changed)
         raise UserError(
             f"a resumed run keeps its options and its data, but {differences}. Only {', '.join(sorted(LIMITS))} may"
-            " change, and what changes no result (docs/resume.md). Start a new run, or take the change into this one with"
-            " --accept_changes true."
+            " change, and what changes no result (docs/resume.md). Start a new run, or take the change into this one:"
+            " --accept_changes true"
         )
     sentences = [f"A change was accepted: {name} is {now.get(name)} and was {before.get(name)}." for name in changed]
     run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *sentences]
