@@ -138,6 +138,13 @@ NEW = (
     Mutant(FRONT + "data.py", "shift = height // 8", "shift = height // 2", "project/tests/test_data.py -k offsets"),
     Mutant(FRONT + "data.py", "(0.5 if self.about.flip else 0.0)", "0.5", "project/tests/test_data.py -k mirrored"),
     Mutant(FRONT + "module.py", "batch_size=len(labels), ", "batch_size=1, ", "project/tests/test_module.py -k last_batch"),
+    # what a user's own classes get wrong
+    Mutant(WING + "callbacks.py", "names.append(getattr(trainer.checkpoint_callback, \"monitor\", None) or \"\")", "pass", "tests/test_own_classes.py -k line_of_each and two"),
+    Mutant(WING + "callbacks.py", "self._validated = self._validated or not trainer.sanity_checking", "self._validated = True", "tests/test_train.py -k no_validation"),
+    Mutant(WING + "resume.py", "if self._lossless and pl_module.automatic_optimization:", "if False:", "tests/test_own_classes.py -k told_in_a_line"),
+    Mutant(WING + "trainer.py", 'if self.subcommand != "fit":', "if False:", "tests/test_own_classes.py -k yields_nothing"),
+    Mutant(WING + "commands/predict.py", "cli.datamodule) or paths]", "cli.datamodule)]", "tests/test_own_classes.py -k hyperparameters_alone"),
+    Mutant(WING + "trainer.py", 'if args[0] == "fit" else ""', "", RUNTIME_TESTS + "test_training.py -k stopped"),
     # the hooks
     Mutant("hooks/pre_gen_project.py", '{"accelerator": ("mps",), "precision": ("64-true",)}', '{"accelerator": ("mps",), "precision": ("32-true",)}', "tests/test_hooks.py -k acceptable"),
     Mutant("hooks/pre_gen_project.py", "is too long", "is long", "tests/test_hooks.py -k cannot_be_quoted"),

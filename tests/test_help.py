@@ -124,6 +124,7 @@ def test_the_help_of_every_other_command_is_in_its_own_words(project):
         assert "``" not in text
     predict = run_warm(project, ["predict", "--help"])[0][1]
     assert f" {PACKAGE} predict PATH … [--run RUN | --onnx FILE] [--csv FILE]\n" in predict
+    assert not [line for line in predict.splitlines() if line.startswith(("  --resume", "  --early_stopping"))]
 
 
 @pytest.fixture(scope="module")

@@ -158,6 +158,13 @@ def test_a_command_works_or_says_in_a_line_what_to_add(asked, command):
         assert code == 0, output
 
 
+def test_the_help_of_classes_without_a_docstring_has_their_names(asked):
+    text = asked.answers["fit --help"][1]
+
+    assert "class '" not in text
+    assert not re.findall(r"^  --.* \.$", text, re.MULTILINE)
+
+
 def test_the_run_has_a_folder_with_everything_in_it(asked):
     files = ["config.yaml", "run.json", "checkpoints/last.ckpt", "metrics.csv", "report.html"]
 

@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from toy import Toy, ToyData
 from written import assert_same, record, rows
 
-from {{ cookiecutter.__package }}.runtime import callbacks, runs
+from {{ cookiecutter.__package }}.runtime import callbacks, runs, signals, trainer
 
 
 def test_training_learns(run, capsys) -> None:
@@ -133,3 +134,15 @@ def test_a_mistake_in_the_code_keeps_its_traceback(run) -> None:
     with pytest.raises(ValueError, match="a mistake in the code"):
         run("fit", "--run", "a", module=Broken)
     assert record("a")["status"] == "failed"
+
+
+def test_a_training_that_is_stopped_is_told_how_it_goes_on_and_nothing_else_is(monkeypatch, capsys) -> None:
+    def stopped(*args: Any) -> None:
+        raise signals.Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(trainer, "run", stopped)
+    for command in ("fit", "test", "predict"):
+        assert trainer.main(Toy, ToyData, [command]) == 130
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("stopped by SIGINT")
+        assert line.endswith("to go on: python -m {{ cookiecutter.__package }} fit --resume") == (command == "fit")

@@ -138,6 +138,8 @@ def test_the_tokenizer_knows_the_training_texts_alone(tmp_path) -> None:
     other = table(written(tmp_path / "b.csv", rows))
     assert other.splits["test"][1].tolist() == tested
     assert other.known["tokenizer"] == data.known["tokenizer"]
+    # one text in each checkpoint, for it takes long to write its thousands of values one by one
+    assert isinstance(data.state_dict()["tokenizer"], str)
 
 
 def test_a_tokenizer_is_made_once_for_many_requests(tmp_path) -> None:
