@@ -130,6 +130,7 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
         """Parse the options; where they name a run, on top of that run's own configuration."""
+        Parser.files.clear()  # of an earlier command of this process
         named = any(argument.startswith(("-c", "--config", "-h", "--help")) for argument in args)
         if not named and not DEFAULT_CONFIG.is_file():  # which the parser would pass over without a word
             raise UserError(

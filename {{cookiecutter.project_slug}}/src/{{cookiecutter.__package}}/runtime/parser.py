@@ -172,7 +172,7 @@ class Parser(LightningArgumentParser):
         if not isinstance(options, dict):
             self.error(f"{file} holds no options. Write them as in configs/default.yaml.")
         self._prepare(options)
-        self.files |= dict.fromkeys(flat(options), file)
+        self.files.update(dict.fromkeys(flat(options), file))
         for name, value in options.items():
             group = any(option.startswith(f"--{name}.") for option in self._options())
             if group and not isinstance(value, dict | str | None):  # a string is the path of a file with the options

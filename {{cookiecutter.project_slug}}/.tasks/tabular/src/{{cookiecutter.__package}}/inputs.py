@@ -100,7 +100,7 @@ def words(texts: np.ndarray) -> np.ndarray:
 def first_word(table: Table, name: str) -> str:
     """Tell of the first value of a column that is no number; empty where all are numbers."""
     for i in words(table.columns[name])[:1]:
-        text = table.columns[name][i]
+        text = str(table.columns[name][i])
         thousands = " Thousands separators are not read: remove them." if _THOUSANDS.fullmatch(text) else ""
         return f"{table.rows[i]} has {text[:40]!r}, which is no number.{thousands}"
     return ""
