@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from combinations import load_hook
-from project import FIRST, FRONTS, PACKAGE, TASKS, TEMPLATE, clean_environment, package_files
+from project import FIRST, FRONTS, PACKAGE, ROOT, TASKS, TEMPLATE, clean_environment, package_files
 from test_render import files_below, render
 
 POST = load_hook("post_gen_project")
@@ -275,6 +275,7 @@ def test_the_user_s_python_has_few_lines(task, most, record_property):
     count = sum(lines(file) for file in FRONT[task] if file.name not in ("__init__.py", "__main__.py", "train.py"))
     record_property(f"lines of the user's Python for {task}", count)
     assert count <= most
+    assert f"| {most:,} |" in (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 
 
 def test_the_lines_of_every_front_are_counted():
