@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from . import evaluation
-from .datasets import SOURCES, DatasetName, check_name, describe, few_words, is_class
+from .datasets import SOURCES, DatasetName, check_name, describe, is_class
 from .inputs import SUFFIXES, Table, encode, listed, numbers, read_table
 from .network import Standardize
 from .runtime.data import class_weights, gathered, split
@@ -161,13 +161,12 @@ class DataModule(SplitDataModule):
         """Note what is known of columns and target from the training rows."""
         train, test = parts["train"].numpy(), parts["test"].numpy()
         names = [name for name in table.columns if name not in (self.target, self.group, *self.ignore)]
-        columns, left_out = describe(table, names, train)
+        columns, left_out, mixed = describe(table, names, train)
         if left_out:
             reasons = listed([f"{name} ({why})" for name, why in left_out.items()])
             self.tell(f"{table.file.name}: columns that tell nothing are left out: {reasons}.")
-        no_numbers = [name for name in names if "mean" not in columns.get(name, {})]
-        if odd := few_words(table, no_numbers if self.kind else [*no_numbers, self.target]):
-            few = f"columns of numbers with few words are read as words: {listed(odd)}"
+        if mixed:
+            few = f"columns of numbers with few words are read as words: {listed(mixed)}"
             self.tell(f"{table.file.name}: {few}. Leave such cells empty to read numbers.")
         target: dict[str, Any] = {"name": self.target}
         if labels is None:

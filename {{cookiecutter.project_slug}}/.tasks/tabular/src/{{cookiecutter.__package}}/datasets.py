@@ -52,8 +52,7 @@ def is_class(table: Table, target: str, kind: str | None) -> bool:
     if count < 2:
         raise UserError(f"the target {target} has {count} value in {table.file}, so there is nothing to learn.")
     if word and kind == "number":
-        mend = "Leave out --data.kind, or make all of them numbers."
-        raise UserError(f"data.kind is number, but not all values of the target {target} are. {mend} {word}")
+        raise UserError(f"data.kind is number, but {target} has words. Leave out --data.kind, or replace them. {word}")
     as_class = kind == "class" or (kind is None and (bool(word) or count == 2))
     if as_class and count > max(2, len(table.rows) // 2):
         many = f"the target {target} has {count} different values in {len(table.rows)} rows: these are no classes."
@@ -62,29 +61,35 @@ def is_class(table: Table, target: str, kind: str | None) -> bool:
     return as_class
 
 
-def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, Any], dict[str, str]]:
+def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     """Tell what is known of columns from the training rows alone, and why some are left out.
 
     A word counts if it is there twice: from the others, the model learns what an unknown word means.
 
     Returns:
-        By name, ``{"words": [...]}``, or mean, standard deviation and whether values are missing; and the reasons.
+        By name, ``{"words": [...]}``, or mean, standard deviation and whether values are missing; the reasons; and the
+        columns that are words for the sake of a few, at most a fifth.
 
     Raises:
         UserError: A column has dates, or there is none to learn from.
     """
     known: dict[str, Any] = {}
     left_out: dict[str, str] = {}
+    mixed: list[str] = []
     for name in names:
-        texts, values = table.columns[name], _numbers(table.columns[name])
-        if values is None:
+        texts = table.columns[name]
+        odd, count = texts[words(texts)], (texts != "").sum()
+        if len(odd):
+            if len(odd) <= count / 5:
+                mixed.append(f"{name} ({count - len(odd)} numbers and {listed(sorted(set(odd)))})")
             if all(not text or _DATE.fullmatch(text) for text in texts):
                 dates = f"the column {name} has dates, such as {next(filter(None, texts))}, which are not supported."
                 raise UserError(f"{dates} Leave it out with --data.ignore '[{name}]', or write it as numbers.")
             different: Any = Counter(texts[rows])
             found: dict[str, Any] = {"words": sorted(word for word, count in different.items() if count > 1)}
         else:
-            there = values[rows][np.isfinite(values[rows])]
+            there = numbers(texts[rows])
+            there = there[np.isfinite(there)]
             different, missing = np.unique(there), len(there) < len(rows)
             found = {"mean": float(there.mean()), "std": float(there.std()), "missing": missing} if len(there) else {}
         if len(different) < 2:
@@ -95,23 +100,4 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict
             known[name] = found
     if not known:
         raise UserError(f"{table.file} has no column to learn from: {left_out or 'there is none beside the target'}.")
-    return known, left_out
-
-
-def few_words(table: Table, names: Sequence[str]) -> list[str]:
-    """Name the columns of which at least four fifths of the values are numbers, but not all."""
-    found = []
-    for name in names:
-        texts = table.columns[name]
-        odd, count = texts[words(texts)], (texts != "").sum()
-        if 0 < len(odd) <= count / 5:
-            found.append(f"{name} ({count - len(odd)} numbers and {listed(sorted(set(odd)))})")
-    return found
-
-
-def _numbers(texts: np.ndarray) -> np.ndarray | None:
-    """Return a column as numbers, ``(N,)`` float64, or None if it has words."""
-    try:
-        return numbers(texts)
-    except ValueError:
-        return None
+    return known, left_out, mixed

@@ -79,7 +79,7 @@ def _clean(cells: Sequence[str], decimal_comma: bool) -> np.ndarray:
 
 
 def numbers(texts: np.ndarray) -> np.ndarray:
-    """Turn texts into numbers, ``(N,)`` float64; a missing or infinite one is NaN. ValueError where there are words."""
+    """Turn texts without words into numbers, ``(N,)`` float64; a missing or infinite one is NaN."""
     values = np.where(texts == "", "nan", texts).astype(float)
     return np.where(np.abs(values) < 1e38, values, np.nan)
 
@@ -131,11 +131,10 @@ def encode(table: Table, columns: Mapping[str, Any], tell: bool = False) -> np.n
             if tell and (unknown := sorted(set(texts) - positions.keys() - {""})):
                 text = f"note: {table.file}: the model knows no {name} {listed(unknown)}, and takes it as unknown."
                 print(text, file=sys.stderr)
+        elif word := first_word(table, name):
+            raise UserError(f"the column {name} must have numbers alone. {word}")
         else:
-            try:
-                encoded[:, i] = numbers(texts)
-            except ValueError as error:
-                raise UserError(f"the column {name} must have numbers alone. {first_word(table, name)}") from error
+            encoded[:, i] = numbers(texts)
     return encoded
 
 
