@@ -241,7 +241,7 @@ def test_runtime_is_the_same_to_the_byte_whatever_was_answered(tmp_path):
 
 # the user's Python but for what names the two classes and runs a command
 MOST_LINES = {
-    "image_classification": 1196,
+    "image_classification": 1203,
     "tabular": 904,
     "text_classification": 837,
     "image_segmentation": 986,
@@ -288,8 +288,10 @@ def test_the_wing_grows_no_further(record_property):
     commands = sum(map(lines, pages))
     record_property("lines of runtime/ without its commands", core)
     record_property("lines of the commands in runtime/", commands)
-    assert core <= 5031  # the aim is 1,700; what a user's own classes get wrong is told in a sentence: 52 lines
-    assert core + commands <= 8505  # the aim is 2,800; the answer `core` to `commands` leaves 5,800
+    assert (
+        core <= 5078
+    )  # the aim is 1,700; what a user gets wrong, and a test of other data, is told in a sentence: 100 lines
+    assert core + commands <= 8560  # the aim is 2,800; the answer `core` to `commands` leaves 5,800
 
 
 # ---- What needs no torch

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from toy import ToyData
 from written import last_checkpoint, record
 
 from {{ cookiecutter.__package }}.runtime import changes, ranks, runs
@@ -90,10 +91,27 @@ def test_values_that_each_process_measured_for_itself_are_averaged(run, have, mo
     assert "test/loss: each process logged its own value, and this is their mean." in capsys.readouterr().out
 
 
-def test_a_checkpoint_is_evaluated_by_its_path(run, have) -> None:
+def test_a_run_keeps_its_own_test_where_something_else_is_measured(run, have, monkeypatch, capsys) -> None:
     have("finished", "a")
+    own, best = record("a", "test.json"), record("a", "run.json")["best_checkpoint"]
+
+    def note() -> str:
+        assert record("a", "test.json") == own
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+        assert line.endswith(". So test.json stays the run's own, and other_test.json has this.")
+        return line
+
     assert run("test", "--ckpt_path", "runs/a/checkpoints/last.ckpt") == 0
-    assert record("a", "test.json")["checkpoint"] == "last.ckpt"
+    assert record("a", "other_test.json")["checkpoint"] == "last.ckpt"
+    assert note().startswith(f"note: the checkpoint is not {best}. ")
+    assert run("test", "--run", "a", "--model.lr", "0.5") == 0
+    assert note().startswith("note: model.lr is 0.5 and was 0.02. ")
+    assert run("test", "--run", "a", "--data.batch_size", "4") == 0
+    assert "note: " not in capsys.readouterr().out
+    own = record("a", "test.json")
+    monkeypatch.setattr(ToyData, "fingerprint", lambda self: "others", raising=False)
+    assert run("test", "--run", "a") == 0
+    assert note().startswith("note: the data have changed. ")
 
 
 def test_a_checkpoint_of_another_model_is_refused(run, have, capsys) -> None:

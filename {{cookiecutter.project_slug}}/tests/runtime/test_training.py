@@ -146,3 +146,18 @@ def test_a_training_that_is_stopped_is_told_how_it_goes_on_and_nothing_else_is(m
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("stopped by SIGINT")
         assert line.endswith("to go on: python -m {{ cookiecutter.__package }} fit --resume") == (command == "fit")
+
+
+def test_the_line_of_an_epoch_has_no_values_of_an_earlier_validation(run, capsys) -> None:
+    bar = "{{ cookiecutter.__package }}.runtime.callbacks.ProgressBar"
+    often = ("--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4", "--trainer.enable_progress_bar=true")
+    assert run("fit", "--run", "a", *often, "--trainer.callbacks+", bar) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    assert ["val/loss" in line for line in lines] == [False, True, False, True]
+    assert len([row for row in rows("a") if row["val/loss"]]) == 2
+
+
+def test_an_early_end_is_told(run, capsys) -> None:
+    stop = ("--early_stopping.monitor", "val/loss", "--early_stopping.patience", "2")
+    assert run("fit", "--run", "a", *stop, "--early_stopping.min_delta", "100") == 0
+    assert "\nEnded early: val/loss was no better in 2 validations.\n" in capsys.readouterr().out

@@ -384,6 +384,20 @@ def test_images_that_were_decoded_are_kept_for_the_next_epoch(tmp_path):
         read_anew[torch.tensor([0])]
 
 
+def test_images_to_predict_that_can_not_be_read_are_left_out_even_where_they_fill_a_batch(tmp_path) -> None:
+    for name in ("a.png", "c.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    (tmp_path / "b.png").write_text("no image")
+    data = DataModule(batch_size=1, predict_paths=[str(tmp_path)], num_workers=0)
+    with pytest.warns(UserWarning, match=r"b\.png can't be read as an image"):
+        data.setup("predict")
+    assert [index.tolist() for _, index in data.predict_dataloader()] == [[0], [2]]
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "c.png").unlink()
+    with pytest.warns(UserWarning), refused(f"none of 1 images can be read; one is {tmp_path / 'b.png'}."):
+        DataModule(predict_paths=[str(tmp_path)]).setup("predict")
+
+
 def test_an_image_that_cannot_be_read_is_an_error_or_left_out(tmp_path) -> None:
     write_image_folder(tmp_path)
     broken = tmp_path / "train" / "cat" / "3.png"

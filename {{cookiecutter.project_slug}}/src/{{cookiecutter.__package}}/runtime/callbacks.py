@@ -241,12 +241,19 @@ class ProgressBar(TQDMProgressBar):
     def __init__(self, refresh_rate: int = 20) -> None:
         super().__init__(refresh_rate=refresh_rate)
         self._said: dict[str, float] = {}  # in the line of the last epoch
+        self._validated: tuple[int, set[str]] = (-1, set())  # the epoch, and the metrics, of the last validation
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Turn the bar off where the output is no terminal."""
         super().setup(trainer, pl_module, stage)
         if not sys.stderr.isatty():
             self.disable()
+
+    def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Note which metrics are of this epoch's validation."""
+        super().on_validation_end(trainer, pl_module)
+        results = trainer.fit_loop.epoch_loop.val_loop._results.values()
+        self._validated = trainer.current_epoch, {result.meta.name for result in results}
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What stands beside the bar: nothing that the line of the epoch before says."""
@@ -277,7 +284,9 @@ class ProgressBar(TQDMProgressBar):
         shown = {name: v for name, v in self.get_metrics(trainer, pl_module).items() if isinstance(v, float)}
         names = [] if shown else [name for name in logged if not name.endswith("_step")][:IN_A_LINE]
         names.append(getattr(trainer.checkpoint_callback, "monitor", None) or "")
-        return shown | {name: float(logged[name]) for name in names if name in logged and name not in shown}
+        shown |= {name: float(logged[name]) for name in names if name in logged and name not in shown}
+        epoch, measured = self._validated
+        return {name: shown[name] for name in shown if epoch == trainer.current_epoch or name not in measured}
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the bar, if there is one."""

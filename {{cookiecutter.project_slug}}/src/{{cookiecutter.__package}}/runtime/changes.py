@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_step
 CHANGEABLE = {*LIMITS, "save_every_n_steps", "speed.short_loop", "speed.keep_freed_memory"}
 # For a run from before these callbacks had options of their own: its list trainer.callbacks has them.
 WITHOUT_NAMED = tuple(f"--{name}.monitor=null" for name in NAMED)
+NEUTRAL = ("batch_size", "num_workers", "predict_paths", "cache_images")  # data options that change no metric
 _ITEMS = 16  # that a fingerprint is made of
 
 
@@ -86,6 +88,26 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
         )
     sentences = [f"A change was accepted: {name} is {now.get(name)} and was {before.get(name)}." for name in changed]
     run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *sentences]
+
+
+def otherwise(run: Run, options: Mapping[str, Any], checkpoint: object, tell: Callable[[], Any] | None) -> str:
+    """What of a measurement is not as the run was trained: options, checkpoint or data; empty if all of it is.
+
+    Args:
+        run: The run.
+        options: The options of the measurement.
+        checkpoint: The checkpoint that is measured.
+        tell: The contract's ``fingerprint``.
+    """
+    before, now = options_of(run, None), flat(options)
+    names = sorted(name for name in {*before, *now} if name.startswith(("data.", "model.")))
+    changed = [name for name in names if not name.endswith(NEUTRAL) and before.get(name) != now.get(name)]
+    what = [f"{name} is {now.get(name)} and was {before.get(name)}" for name in changed]
+    if (best := run.record.get("best_checkpoint")) and Path(str(checkpoint)).name != best:
+        what.append(f"the checkpoint is not {best}")
+    if tell is not None and run.record.get("fingerprint") not in (None, str(tell())):
+        what.append("the data have changed")
+    return ", and ".join(what)
 
 
 def fingerprint(tell: Callable[[], Any] | None, loaders: list[Any]) -> str | None:

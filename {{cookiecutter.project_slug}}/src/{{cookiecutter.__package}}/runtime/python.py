@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,8 +110,10 @@ class Model:
                 if is_table := isinstance(paths[0], Mapping):
                     paths = [_written(paths, Path(folder) / "rows.csv")]
                 header, rows, without = of_paths(list(map(Path, paths)), str(self.run.folder), *self._classes)
-            if without:
-                raise UserError(f"{without[0]} has no prediction.")
+            for name in without:
+                if is_table:
+                    raise UserError(f"{name} has no prediction.")
+                warnings.warn(f"{name} has no prediction.", stacklevel=2)
         return [{k: v for k, v in zip(header, row, strict=True) if not (is_table and k == "file")} for row in rows]
 
 
@@ -149,7 +152,7 @@ def _told() -> Iterator[None]:
             raise
         raise KeyboardInterrupt("the training was stopped; fit(resume=True) goes on") from None
     except Exception as error:
-        if isinstance(error, UserError) or (text := message(error)) is None:
+        if (text := message(error)) is None or (isinstance(error, UserError) and text == str(error)):
             raise
         raise UserError(text) from error
     finally:  # Lightning notes the seed there, for processes that it starts

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import Callback, StochasticWeightAveraging
+from pytorch_lightning.callbacks import Callback, EarlyStopping, StochasticWeightAveraging
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.nn.parameter import is_lazy
 
@@ -34,12 +34,21 @@ class TrainerCLI(RunCLI):
         with self.recorded(), memory.explained(self.options(), training=True):
             self.trainer.fit(**kwargs)
             self.keep_last_and_best()
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+                    self.say(f"Ended early: {callback.monitor} was no better in {callback.wait_count} validations.")
             tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
             last = "test" if tested else "validate"
             if unmeasured := self.missing(last):
                 self.say(f"There was no {last}: {unmeasured}")
             else:
-                self.measure(last, kwargs | {"ckpt_path": self.ckpt_path})
+                built = self.trainer.loggers
+                if not tested:  # the epoch's own validation is logged already
+                    self.trainer.loggers = []
+                try:
+                    self.measure(last, kwargs | {"ckpt_path": self.ckpt_path})
+                finally:
+                    self.trainer.loggers = built
         if self.run is not None:
             self.say(
                 f"Run folder: {relative_path(self.run.folder)}\n"
@@ -169,9 +178,14 @@ class TrainerCLI(RunCLI):
                 raise UserError(values)
         self.say(values + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
+            checkpoint, file = Path(self.ckpt_path).name if self.ckpt_path else None, f"{command}.json"
+            if self.run is not None and self.subcommand != "fit":
+                tell = contract.get("fingerprint", self.datamodule, self.model)
+                if other := changes.otherwise(self.run, self.options(), checkpoint, tell):
+                    self.say(f"note: {other}. So {file} stays the run's own, and other_{file} has this.")
+                    file = f"other_{file}"
             text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
-            runs.write_whole(Path(self.trainer.default_root_dir) / f"{command}.json", text)
+            runs.write_whole(Path(self.trainer.default_root_dir) / file, text)
 
     def _of_all_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
         """Average what each process measured on its share, where the module has not done so; print a note of it."""

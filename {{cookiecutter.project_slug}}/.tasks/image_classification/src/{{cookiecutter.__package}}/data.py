@@ -138,6 +138,12 @@ class DataModule(SplitDataModule):
             return
         parts = self._read()
         indices = {part: torch.arange(len(images)) for part, images in parts.items()}
+        if self.predict_paths is not None:  # a batch of images that can't be read would end the others too
+            indices["test"] = parts["test"].readable(indices["test"])
+            if not len(indices["test"]):
+                raise UserError(
+                    f"none of {len(self.predict_paths)} images can be read; one is {self.predict_paths[0]}."
+                )
         if "train" in parts and "val" not in parts:
             parts["val"], labels = parts["train"], parts["train"].labels
             order = shuffled(len(labels), self.split_seed, labels)
@@ -156,7 +162,8 @@ class DataModule(SplitDataModule):
         if self.predict_paths is not None:
             files = folders.find(self.predict_paths, IMAGE_SUFFIXES)
             self.predict_paths = [str(file) for file in files]
-            return {"test": ImageFiles(files, torch.arange(len(files)), shape, skip_corrupt=True)}
+            small = len(files) * math.prod(shape) < 2**30  # bytes
+            return {"test": ImageFiles(files, torch.arange(len(files)), shape, skip_corrupt=True, cache=small)}
         if self.dataset != "image_folder":
             return load_tensors(self.dataset, self.root)
         for part in ("train", "val", "test"):

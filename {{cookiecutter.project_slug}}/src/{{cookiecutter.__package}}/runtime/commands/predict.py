@@ -44,8 +44,8 @@ def of_paths(
             " the data module's __init__ an argument predict_paths, a list of paths or None, and let predict_dataloader"
             " yield what is in them."
         )
-    if missing := [path for path in paths if not path.exists()]:
-        raise UserError(f"{missing[0]} does not exist, so it can't be predicted.")
+    if not any(path.exists() for path in paths):
+        raise UserError(f"{paths[0]} does not exist, so it can't be predicted.")
     chosen = f"--data.predict_paths={json.dumps([str(path) for path in paths])}"
     given = ["predict", *run_options(run), *ONE_PROCESS, chosen, "--trainer.limit_predict_batches=1.0"]
     cli = RunCLI(module_class, data_class, given, execute=False)

@@ -133,6 +133,9 @@ def _sections(make: Callable[[], RunCLI]) -> list[Part]:
     parts = []
     try:
         cli = make()
+        tell = contract.get("fingerprint", cli.datamodule, cli.model)
+        if cli.run is not None and tell is not None and cli.run.record.get("fingerprint") not in (None, str(tell())):
+            raise UserError("the data have changed since the run was trained.")
         columns = predictions.compute(cli)
         sections = contract.get("sections", cli.model, cli.datamodule)
         for title, html in sections(columns, cli.datamodule) if cli.trainer.is_global_zero else ():
