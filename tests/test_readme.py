@@ -19,7 +19,17 @@ DOCUMENTS = [
     *((task, name) for task in FRONTS for name in sorted(SHARED | FRONTS[task]) if name.endswith(".md")),
 ]
 # what commands write into a project, and git and cruft beside it
-WRITTEN = {"config.yaml", "run.json", "test.json", "validate.json", "best.yaml", ".cruft.json", "reference.json"}
+WRITTEN = {
+    "config.yaml",
+    "run.json",
+    "test.json",
+    "validate.json",
+    "other_test.json",
+    "other_validate.json",
+    "best.yaml",
+    ".cruft.json",
+    "reference.json",
+}
 # what the recipes have the user write
 RECIPES = {
     *(name for stem in ("course", "mine", "sign") for name in (f"src/{PACKAGE}/{stem}.py", f"{stem}.py")),

@@ -427,7 +427,8 @@ def sections_of(report: ModuleType, monkeypatch: pytest.MonkeyPatch, sections: A
     """The sections that a module's method of that name makes, in a process of rank 0."""
     monkeypatch.setattr(report.predictions, "compute", lambda cli: {"prediction": [1, 2]})
     model, trainer = SimpleNamespace(sections=sections), SimpleNamespace(is_global_zero=True)
-    return report._sections(lambda: SimpleNamespace(model=model, datamodule="the data", trainer=trainer, **cli))
+    built = {"model": model, "datamodule": "the data", "trainer": trainer, "run": None, **cli}
+    return report._sections(lambda: SimpleNamespace(**built))
 
 
 def test_sections_get_the_predictions_and_the_data_and_stand_on_the_page(report, make_run, monkeypatch):
@@ -439,6 +440,15 @@ def test_sections_get_the_predictions_and_the_data_and_stand_on_the_page(report,
     assert HOSTILE in page.text
     assert "[1, 2] of the data" in page.text
     assert "A method sections" not in page.text
+
+
+def test_no_section_is_drawn_of_data_that_have_changed(report, make_run, monkeypatch):
+    run = SimpleNamespace(record={"fingerprint": "old"})
+    data = SimpleNamespace(fingerprint=lambda: "new")
+    found = sections_of(report, monkeypatch, lambda *_: [("title", HOSTILE)], run=run, datamodule=data)
+    page = written(report, make_run("a", {"val/loss": [1.0]}), sections=found)
+    assert "This could not be drawn: the data have changed since the run was trained." in page.text
+    assert HOSTILE not in page.text
 
 
 def test_a_section_that_fails_costs_itself_alone(report, make_run, monkeypatch):
