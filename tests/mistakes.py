@@ -424,6 +424,12 @@ _FILES = [
         "trainer is 3 in number.yaml; it must hold options, as in configs/default.yaml.",
     ),
     _config(
+        "nothing.yaml",
+        b"model:\ntrainer:\n  max_epochs: 1\n",
+        "a group without options",
+        "model is empty in nothing.yaml. Write options below it, or remove the line.",
+    ),
+    _config(
         "misspelt.yaml",
         b"trainer:\n  max_epochz: 3\n",
         "a misspelt key",

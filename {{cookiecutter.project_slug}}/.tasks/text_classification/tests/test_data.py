@@ -182,6 +182,9 @@ def test_texts_of_a_folder_are_whole_files_in_training_and_afterwards(tmp_path) 
     new.write_text("a wave\nand a ship\n")
     names, texts = inputs.read_new([new], data.known)
     assert (names, texts) == ([str(new)], ["a wave\nand a ship"])
+    (tmp_path / "new.csv").write_text("body\na wave\n")
+    with refused(f"{tmp_path / 'new.csv'} has no column text, but body. Name it so, or give a .txt file."):
+        inputs.read_new([tmp_path / "new.csv"], data.known)
 
 
 # ---- What a user's file may be like

@@ -100,9 +100,10 @@ def otherwise(run: Run, options: Mapping[str, Any], checkpoint: object, tell: Ca
         tell: The contract's ``fingerprint``.
     """
     before, now = options_of(run, None), flat(options)
-    names = sorted(name for name in {*before, *now} if name.startswith(("data.", "model.")))
-    changed = [name for name in names if not name.endswith(NEUTRAL) and before.get(name) != now.get(name)]
-    what = [f"{name} is {now.get(name)} and was {before.get(name)}" for name in changed]
+    # an option that is not in both is newer than the run, or older than the code
+    names = sorted(name for name in before.keys() & now if name.startswith(("data.", "model.")))
+    changed = [name for name in names if not name.endswith(NEUTRAL) and before[name] != now[name]]
+    what = [f"{name} is {now[name]} and was {before[name]}" for name in changed]
     if (best := run.record.get("best_checkpoint")) and Path(str(checkpoint)).name != best:
         what.append(f"the checkpoint is not {best}")
     if tell is not None and run.record.get("fingerprint") not in (None, str(tell())):

@@ -57,7 +57,8 @@ def read_csv(file: Path, columns: Mapping[str, str]) -> list[tuple[str, ...]]:
         for option, name in columns.items():
             if name not in header:
                 there = ", ".join(header[:12]) or "none"
-                raise UserError(f"{file} has no column {name}, but {there}. Choose one with --data.{option}.")
+                way = f"Choose one with --data.{option}" if len(columns) > 1 else "Name it so, or give a .txt file"
+                raise UserError(f"{file} has no column {name}, but {there}. {way}.")
         for row in reader:
             if None in row or None in row.values():
                 many = f"{file}, line {reader.line_num} has {'more' if None in row else 'fewer'} values than columns."
