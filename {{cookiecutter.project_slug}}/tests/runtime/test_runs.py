@@ -109,7 +109,7 @@ def test_a_run_keeps_its_own_test_where_something_else_is_measured(run, have, mo
     assert run("test", "--run", "a", "--data.batch_size", "4") == 0
     assert "note: " not in capsys.readouterr().out
     config = Path("runs/a/config.yaml")
-    config.write_text(config.read_text().replace("model:\n  lr: 0.02\n", ""))  # as of a run that is older than the option
+    config.write_text(config.read_text().replace("model:\n  lr: 0.02\n", ""))  # a run older than the option
     assert run("test", "--run", "a", "--model.lr", "0.5") == 0
     assert "note: " not in capsys.readouterr().out
     own = record("a", "test.json")

@@ -394,7 +394,8 @@ def test_images_to_predict_that_can_not_be_read_are_left_out_even_where_they_fil
     assert [index.tolist() for _, index in data.predict_dataloader()] == [[0], [2]]
     (tmp_path / "a.png").unlink()
     (tmp_path / "c.png").unlink()
-    with pytest.warns(UserWarning), refused(f"none of 1 images can be read; one is {tmp_path / 'b.png'}."):
+    unreadable = pytest.warns(UserWarning, match="can't be read")
+    with unreadable, refused(f"none of 1 images can be read; one is {tmp_path / 'b.png'}."):
         DataModule(predict_paths=[str(tmp_path)]).setup("predict")
 
 

@@ -121,7 +121,7 @@ class Run:
         self.update(
             status="running",
             **started,
-            command=f"python -m {__package__.partition('.')[0]} {' '.join(sys.argv[1:])}",
+            command=f"python -m {__name__.partition('.')[0]} {' '.join(sys.argv[1:])}",
             git=_git_state(),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
