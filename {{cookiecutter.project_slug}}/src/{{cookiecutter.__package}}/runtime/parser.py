@@ -175,7 +175,7 @@ class Parser(LightningArgumentParser):
         self.files.update(dict.fromkeys(flat(options), file))
         for name, value in options.items():
             group = any(option.startswith(f"--{name}.") for option in self._options())
-            if value is None and name in ("data", "model", "trainer"):
+            if value is None and name in ("model", "trainer"):  # `data` is null where there is no data module
                 self.error(f"{name} is empty in {file}. Write options below it, or remove the line.")
             if group and not isinstance(value, dict | str | None):  # a string is the path of a file with the options
                 self.error(f"{name} is {value!r} in {file}; it must hold options, as in configs/default.yaml.")
