@@ -106,9 +106,12 @@ def otherwise(run: Run, options: Mapping[str, Any], checkpoint: object, tell: Ca
     what = [f"{name} is {now[name]} and was {before[name]}" for name in changed]
     if (best := run.record.get("best_checkpoint")) and Path(str(checkpoint)).name != best:
         what.append(f"the checkpoint is not {best}")
-    if tell is not None and run.record.get("fingerprint") not in (None, str(tell())):
-        what.append("the data have changed")
-    return ", and ".join(what)
+    return ", and ".join([*what, "the data have changed"] if have_changed(run, tell) else what)
+
+
+def have_changed(run: Run, tell: Callable[[], Any] | None) -> bool:
+    """Whether the data are others than those that a run was trained with, by the contract's ``fingerprint``."""
+    return tell is not None and run.record.get("fingerprint") not in (None, str(tell()))
 
 
 def fingerprint(tell: Callable[[], Any] | None, loaders: list[Any]) -> str | None:

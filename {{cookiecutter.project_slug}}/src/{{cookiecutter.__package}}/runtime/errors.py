@@ -61,9 +61,8 @@ def _refusal(error: Exception, text: str) -> str | None:
     """What Lightning, a loader or an optimizer refuses itself: an option's value, or what it lacks."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     raised_in = frames[-1].f_code.co_filename if frames else ""
-    if re.search(
-        r"[\\/](pytorch_lightning|lightning_fabric|torch[\\/]optim)[\\/]|data[\\/](dataloader|sampler)\.py$", raised_in
-    ):
+    of_torch = r"torch[\\/](optim|utils[\\/]data[\\/](dataloader|sampler))"
+    if re.search(rf"[\\/](pytorch_lightning|lightning_fabric|{of_torch})([\\/]|\.py$)", raised_in):
         for frame in frames:
             if "self" in frame.f_locals and re.search(r"pytorch_lightning[\\/]callbacks", frame.f_code.co_filename):
                 return f"{type(frame.f_locals['self']).__name__}: {text}"

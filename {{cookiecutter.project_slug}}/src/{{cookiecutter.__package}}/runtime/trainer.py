@@ -35,7 +35,7 @@ class TrainerCLI(RunCLI):
             self.trainer.fit(**kwargs)
             self.keep_last_and_best()
             for callback in self.trainer.callbacks:
-                if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+                if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
                     self.say(f"Ended early: {callback.monitor} was no better in {callback.wait_count} validations.")
             tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
             last = "test" if tested else "validate"

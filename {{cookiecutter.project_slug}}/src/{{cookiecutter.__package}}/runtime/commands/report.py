@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup, escape
 
-from .. import charts, contract, predictions, runs
+from .. import changes, charts, contract, predictions, runs
 from ..checkpoints import flat
 from ..cli import RunCLI
 from ..errors import UserError, reason
@@ -134,7 +134,7 @@ def _sections(make: Callable[[], RunCLI]) -> list[Part]:
     try:
         cli = make()
         tell = contract.get("fingerprint", cli.datamodule, cli.model)
-        if cli.run is not None and tell is not None and cli.run.record.get("fingerprint") not in (None, str(tell())):
+        if cli.run is not None and changes.have_changed(cli.run, tell):
             raise UserError("the data have changed since the run was trained.")
         columns = predictions.compute(cli)
         sections = contract.get("sections", cli.model, cli.datamodule)
