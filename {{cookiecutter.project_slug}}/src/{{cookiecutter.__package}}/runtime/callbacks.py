@@ -282,7 +282,8 @@ class ProgressBar(TQDMProgressBar):
         """The metrics of the bar, or where there are none the first ones that are logged; and the monitored one."""
         logged: dict[str, Any] = trainer.callback_metrics
         shown = {name: v for name, v in self.get_metrics(trainer, pl_module).items() if isinstance(v, float)}
-        names = [] if shown else [name for name in logged if not name.endswith("_step")][:IN_A_LINE]
+        others = [name for name in logged if not name.endswith("_step") and not name.startswith("lr-")]
+        names = [] if shown else others[:IN_A_LINE]
         names.append(getattr(trainer.checkpoint_callback, "monitor", None) or "")
         shown |= {name: float(logged[name]) for name in names if name in logged and name not in shown}
         epoch, measured = self._validated
