@@ -3,25 +3,24 @@
 Every bake starts a Python for this, so it imports little: pathlib would take 5 milliseconds.
 """
 
+import base64
 import contextlib
+import hashlib
 import io
 import json
 import os
 import shlex
+import shutil
 import sys
+import tomllib
+import zipfile
+from typing import Any
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
-# What a project with the answer "core" goes without: modules of runtime/commands, and files.
-MORE_COMMANDS = (
-    *("lr_find.py", "sweep.py", "sweep_space.py", "trials.py", "repeat.py", "folds.py", "intervals.py", "export.py"),
-    *("predict_onnx.py", "model_card.md.jinja", "push.py", "serve.py", "application.py", "service.py", "intake.py"),
-    *("serve.html.jinja", "exports.py", "store.py", "statistics.py", "drift.py", "comparison.py", "drift.html.jinja"),
-)
-MORE_FILES = (
-    *("configs/sweep.yaml", "configs/wandb_sweep.yaml", "compose.yaml", "tests/runtime/test_lr_find.py"),
-    *("docs/search.md", "docs/repeat.md", "docs/export.md", "docs/serve.md", "docs/drift.md"),
-)
-TASKS = ("image_classification", "tabular", "text_classification", "image_segmentation", "own")
+STARTS = ("images", "table", "text", "masks", "blank")
+LIBRARY = os.path.join("vendor", "lightning-runs")
+# What a wheel holds; a clone of the template may have other files in the library's folder, such as .env.
+PACKED = (".py", ".jinja", ".html", ".css", ".md", ".npz", ".csv", ".gz")
 
 
 def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
@@ -65,7 +64,7 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
 
 def is_kept() -> bool:
     """Whether cookiecutter was told to keep the files that were there (``--skip-if-file-exists``)."""
-    file = os.path.join(".tasks", "rendered.txt")
+    file = os.path.join(".starts", "rendered.txt")
     try:
         with open(file, encoding="utf-8") as stream:
             kept = stream.read() == "by nobody yet"  # as the pre hook left it
@@ -96,28 +95,99 @@ def place_licence(chosen: str, keep: bool) -> None:
 
 
 def place_front(chosen: str, keep: bool) -> None:
-    """Move the files of the chosen task to where they belong in the project, and remove those of the others.
+    """Move the files of the chosen start to where they belong in the project, and remove those of the others.
 
     Files with ``.part.`` in their names are parts of other files, and are in them already.
     """
-    for task in TASKS:
-        front = os.path.join(".tasks", task)
+    for start in STARTS:
+        front = os.path.join(".starts", start)
         for folder, _, names in os.walk(front, topdown=False):
             for name in names:
-                if task == chosen and ".part." not in name:
+                if start == chosen and ".part." not in name:
                     target = os.path.join(os.path.relpath(folder, front), name)
                     place(os.path.join(folder, name), target, keep)
                 else:
                     os.unlink(os.path.join(folder, name))
             os.rmdir(folder)
     with contextlib.suppress(OSError):
-        os.rmdir(".tasks")  # stays like .licenses
+        os.rmdir(".starts")  # stays like .licenses
 
 
-def leave_out_commands(package: str) -> None:
-    """Remove the commands beside the core, with all that is theirs."""
-    for name in (*(f"src/{package}/runtime/commands/{name}" for name in MORE_COMMANDS), *MORE_FILES):
-        os.unlink(os.path.join(*name.split("/")))
+def library_files(source: str) -> dict[str, bytes]:
+    """Return what the library's wheel holds: each member's name and its bytes.
+
+    Args:
+        source: The library's folder, with ``pyproject.toml``, ``README.md``, ``LICENSE`` and ``src``.
+    """
+    files = {}
+    root = os.path.join(source, "src")
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        for name in names:
+            if not name.startswith(".") and (name.endswith(PACKED) or name == "py.typed"):
+                path = os.path.join(folder, name)
+                with open(path, "rb") as stream:
+                    files[os.path.relpath(path, root).replace(os.sep, "/")] = stream.read()
+    with open(os.path.join(source, "pyproject.toml"), "rb") as stream:
+        project = tomllib.load(stream)["project"]
+    with open(os.path.join(source, "README.md"), encoding="utf-8") as stream:
+        readme = stream.read()
+    with open(os.path.join(source, "LICENSE"), "rb") as stream:
+        licence = stream.read()
+    info = f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    files[f"{info}/METADATA"] = metadata(project, readme).encode()
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: lightning-template\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files[f"{info}/licenses/LICENSE"] = licence
+    return files
+
+
+def metadata(project: dict[str, Any], readme: str) -> str:
+    """Return the text of a wheel's METADATA from the table ``project`` of pyproject.toml."""
+    lines = [
+        "Metadata-Version: 2.4",
+        f"Name: {project['name']}",
+        f"Version: {project['version']}",
+        f"Summary: {project['description']}",
+        f"License-Expression: {project['license']}",
+        "License-File: LICENSE",
+        f"Requires-Python: {project['requires-python']}",
+    ]
+    lines += [f"Requires-Dist: {needed}" for needed in project["dependencies"]]
+    for extra, requirements in project["optional-dependencies"].items():
+        lines += [f"Provides-Extra: {extra}"]
+        lines += [f"Requires-Dist: {needed}; extra == '{extra}'" for needed in requirements]
+    return "\n".join([*lines, "Description-Content-Type: text/markdown", "", readme])
+
+
+def pack_library(source: str, target: str) -> str:
+    """Pack the library as a wheel into a folder, and return the wheel's path. Its bytes are the same on every system.
+
+    The members are stored, for deflate differs between builds of Python.
+    """
+    files = library_files(source)
+    info = next(name.partition("/")[0] for name in files if name.endswith(".dist-info/METADATA"))
+    lines = []
+    for name in sorted(files):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).rstrip(b"=").decode()
+        lines += [f"{name},sha256={digest},{len(files[name])}"]
+    files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
+    path = os.path.join(target, f"{info.removesuffix('.dist-info')}-py3-none-any.whl")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            member = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
+            member.create_system = 3  # Unix: else Windows writes another number
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, files[name])
+    return path
+
+
+def place_library() -> None:
+    """Put the library's wheel into ``vendor/`` instead of its source, and remove the wheels of other versions."""
+    path = pack_library(LIBRARY, "vendor")
+    for name in os.listdir("vendor"):
+        if name.startswith("lightning_runs-") and name.endswith(".whl") and name != os.path.basename(path):
+            os.unlink(os.path.join("vendor", name))
+    shutil.rmtree(LIBRARY)
 
 
 def main() -> None:
@@ -125,9 +195,8 @@ def main() -> None:
     answers = json.loads(r"""{{ cookiecutter | tojson }}""")
     keep = is_kept()
     place_licence(answers["license"], keep)
-    place_front(answers["__task"], keep)
-    if answers["commands"] == "core" and not keep:  # else the files may be those of the user
-        leave_out_commands(answers["__package"])
+    place_front(answers["__start"], keep)
+    place_library()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows' code pages cannot print every path
     print(next_commands(os.getcwd(), answers, windows=os.name == "nt"))

@@ -37,7 +37,6 @@ CHOICES = {
     "precision": ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     "strategy": ("auto", "ddp", "fsdp"),
     "torch_build": ("default", "cpu", "cu126", "cu128", "cu130"),
-    "commands": ("all", "core"),
 }
 
 # Each row: answers that do not go together (any listed value of each field), why, and the fix: any one of its
@@ -258,8 +257,8 @@ def main() -> None:
     for warning in pair_messages(answers, WARNED, "Safer:"):
         print(f"Warning: {warning}", file=sys.stderr)
     if os.path.isdir("src"):  # generated anew; cookiecutter replaces this file too, unless it keeps what is there
-        os.makedirs(".tasks", exist_ok=True)
-        with open(os.path.join(".tasks", "rendered.txt"), "w") as file:
+        os.makedirs(".starts", exist_ok=True)
+        with open(os.path.join(".starts", "rendered.txt"), "w") as file:
             file.write("by nobody yet")
 
 

@@ -1,0 +1,15 @@
+"""The trainer script: ``python -m <package> fit``. To train your own classes, put their names in the place of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning_runs import run
+
+from .data import DataModule
+from .module import TextClassifier
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command, such as ``["fit"]``, and return its exit code; None takes this process's command line."""
+    return run(TextClassifier, DataModule, args, package=__package__)

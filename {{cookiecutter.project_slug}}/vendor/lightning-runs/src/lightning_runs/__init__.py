@@ -1,0 +1,31 @@
+"""Runs for PyTorch Lightning: run folders, exact resume, loggers and commands for any two Lightning classes.
+
+A project's ``train.py`` gives its LightningModule and its LightningDataModule to `run`. Its package makes a `Project`,
+whose `main` is the command line and whose `fit` and `load` are for Python and notebooks. `lightning_runs.contract`
+lists the optional names that are read on the two classes.
+
+Nothing here imports torch before it is needed: ``--help`` and ``runs`` answer at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .commands import run
+    from .commands.project import Model, Project
+    from .errors import UserError
+    from .runs import Run
+
+__version__ = "1.0.0"
+__all__ = ["Model", "Project", "Run", "UserError", "run"]
+
+_MODULES = {"Model": "commands.project", "Project": "commands.project", "Run": "runs", "UserError": "errors", "run": "commands"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,0 +1,1 @@
+"""The command line: LightningCLI with run folders, short help and short messages."""

@@ -1,0 +1,99 @@
+"""``runs``: a table of all runs in the terminal, or as CSV. It imports no torch, so it answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+from .. import runs
+from ..names import program
+from ..reports import predictions
+from ..reports.tables import as_text
+from ..runs.run import test_result
+
+COLUMNS = ("name", "status", "metric", "best", "test_metric", "test", "epochs", "time", "started")
+HELP = (
+    "metric: what the best checkpoint is chosen by; best: its best value so far; test: the value of"
+    " test_metric, the one that counts, on the test data; time: hours, minutes and seconds of work, in the CSV seconds."
+    " A killed run is interrupted."
+)
+
+
+def main(args: list[str]) -> int:
+    """Print the table, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        f"{program()} runs", description="Show a table of all runs.", epilog=HELP, allow_abbrev=False
+    )
+    parser.add_argument("--sort", choices=COLUMNS, default="started", help="order by this column (default: started)")
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument("--csv", action="store_true", help="as CSV, with plain numbers")
+    options = parser.parse_args(args)
+    root = runs.default_root()
+    found = runs.every(root)
+    for run in found:
+        if run.damaged:
+            print(f"left out: {run.damaged}", file=sys.stderr)
+    table = [row_of(run) for run in reversed(found) if not run.damaged]
+    unknown = [row for row in table if row[options.sort] is None]  # they stand at the end in either order
+    known = [row for row in table if row[options.sort] is not None]
+    table = sorted(known, key=lambda row: row[options.sort], reverse=options.reverse) + unknown
+    if options.csv:
+        cells = [map(predictions.harmless, row.values()) for row in table]
+        csv.writer(sys.stdout, lineterminator="\n").writerows([COLUMNS, *cells])
+        return 0
+    for row in table:
+        if (seconds := row["time"]) is not None:
+            row["time"] = f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+    rows = [list(row.values()) for row in table]
+    print(as_text(COLUMNS, rows) if rows else f"There is no run in {root} yet. Train one with: {program()} fit")
+    return 0
+
+
+def row_of(run: runs.Run) -> dict[str, Any]:
+    """One row of the table, by the names of `COLUMNS`; what is not known is None."""
+    record = run.record
+    metric = str(record["metric"]) if record.get("metric") else None
+    best, (tested, test) = _best(run, metric), _test(run, metric)
+    seconds = _number(record.get("seconds"))
+    if seconds is not None and run.status == "running":
+        with suppress(OSError):  # the record is written once in an epoch
+            seconds += max(0.0, time.time() - (run.folder / "run.json").stat().st_mtime)
+    return {
+        "name": run.name,
+        "status": f"{run.status} ({debug})" if (debug := record.get("debug")) else run.status,
+        "metric": metric,
+        "best": best if best is not None else _number(record.get("best_score")),
+        "test_metric": tested,
+        "test": test,
+        "epochs": _number(record.get("epochs")),
+        "time": None if seconds is None else round(seconds, 1),
+        "started": str(record.get("started", "")) or None,
+    }
+
+
+def _best(run: runs.Run, metric: str | None) -> float | None:
+    """The best value of the metric in ``metrics.csv``."""
+    best, values = max if run.record.get("mode") == "max" else min, []
+    file = run.folder / "metrics.csv"
+    with suppress(OSError, ValueError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
+        values = [float(line[metric]) for line in csv.DictReader(stream) if metric and line.get(metric)]
+    return best(filter(math.isfinite, values), default=None)
+
+
+def _test(run: runs.Run, metric: str | None) -> tuple[str | None, float | None]:
+    """Name and value on the test data: of the headline, the monitored metric, the first that is no loss, or a loss."""
+    values = {name: value for name, value in test_result(run).items() if _number(value) is not None}
+    headline = run.record.get("headline")
+    wanted = [f"test/{headline[0]}" if isinstance(headline, list) else "", str(metric).replace("val", "test", 1)]
+    names = [*wanted, *sorted(values, key=lambda name: "loss" in name)]
+    return next(((name, values[name]) for name in names if name in values), (None, None))
+
+
+def _number(value: Any) -> Any:
+    """A number as it is, and None for anything else: anybody may have changed the file."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Data that are shared out to splits and gathered in batches."""

@@ -1,0 +1,69 @@
+"""Files that lie in a folder for each class, ``train/CLASS/FILE`` and ``test/CLASS/FILE``, whatever kind they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+
+
+def find(paths: Sequence[str | Path], suffixes: Sequence[str]) -> list[Path]:
+    """List the files among paths, and those below the folders among them that end in one of the suffixes.
+
+    Hidden ones, such as those that a Mac writes beside others, are left out of folders.
+
+    Raises:
+        UserError: There are none.
+    """
+    files = []
+    for path in map(Path, paths):
+        below = (file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.name[0] != ".")
+        files += sorted(below) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{', '.join(map(str, paths))} has no file that ends in one of {' '.join(suffixes)}.")
+    return files
+
+
+def classes(folder: Path) -> list[str]:
+    """List the classes that a folder has a folder of, in alphabetical order.
+
+    Raises:
+        UserError: There are fewer than two.
+    """
+    if not folder.is_dir():
+        layout = f"{folder.parent / 'train'}/CLASS/ and {folder.parent / 'test'}/CLASS/"
+        raise UserError(f"{folder} is missing: put your files into {layout} (--data.root names another folder).")
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(found) < 2:
+        text = f"only {found[0]}" if found else "none"
+        raise UserError(f"{folder} must have a folder of files for each of at least two classes; it has {text}.")
+    return found
+
+
+def labelled_files(folder: Path, class_names: list[str], suffixes: Sequence[str]) -> tuple[list[Path], list[int]]:
+    """List the files of all classes, in sorted order, and the number of each one's class.
+
+    Args:
+        folder: The folder, which has a folder for each class.
+        class_names: The classes, in the order of their numbers.
+        suffixes: What the files end in, such as ``.png``.
+
+    Raises:
+        UserError: There are other classes, or a class has no file.
+    """
+    if (there := classes(folder)) != class_names:
+        missing, extra = sorted(set(class_names) - set(there)), sorted(set(there) - set(class_names))
+        other, name = ("the run's data", "the run") if folder.name == "train" else (folder.parent / "train", "train")
+        raise UserError(
+            f"{folder} and {other} must have the same class folders;"
+            f" in {folder.name}, missing: {', '.join(missing) or 'none'}; not in {name}: {', '.join(extra) or 'none'}."
+        )
+    files, labels = [], []
+    for label, name in enumerate(class_names):
+        os.listdir(folder / name)  # an error where it may not be read, which `find` passes over
+        found = find([folder / name], suffixes)
+        files += found
+        labels += [label] * len(found)
+    return files, labels

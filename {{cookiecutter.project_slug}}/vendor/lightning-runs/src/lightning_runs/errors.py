@@ -1,0 +1,56 @@
+"""What a user is told when something is wrong: one clear message, no traceback."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+
+
+class UserError(ValueError):
+    """A mistake that the person at the keyboard can mend; `main` prints its text alone and exits with 1."""
+
+
+class Mistake(SystemExit):
+    """A mistake on the command line, which was printed: it ends the process with 2. ``text`` says it again."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(2)
+        self.text = text
+
+
+class DivergedError(UserError):
+    """The training has come to values that are not finite."""
+
+
+def brief(error: Exception) -> str:
+    """Return an error in one line of at most 300 characters."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return text.splitlines()[0][:300]
+
+
+def reason(error: Exception) -> str:
+    """Why a file can't be read, in one line."""
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    if code := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"it holds {code.group(1)}, and code in a file is never executed"
+    if not text or text.startswith("Weights only load failed"):
+        return f"it is empty or damaged ({type(error).__name__})"
+    return text.splitlines()[0][:200]
+
+
+def require(extra: str, *packages: str) -> None:
+    """Refuse to go on without packages.
+
+    Args:
+        extra: The extra in pyproject.toml that has them.
+        packages: Their import names.
+
+    Raises:
+        UserError: One is not installed.
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. Install with:"
+            f" pip install -e '.[{extra}]' (uv: uv sync --extra {extra})."
+        )

@@ -1,0 +1,36 @@
+"""Files that are written whole or not at all, and their paths in messages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+
+def write_whole(file: Path, content: str | bytes | memoryview, keep: Path | None = None) -> None:
+    """Write a file, or leave it as it was. Bytes are on the disk when this returns.
+
+    Args:
+        file: The file.
+        content: What it is to hold.
+        keep: The name that the file which was there is kept under; None keeps it not.
+    """
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            if not isinstance(content, str):
+                stream.flush()
+                os.fsync(stream.fileno())
+        if keep is not None and file.exists():
+            os.replace(file, keep)
+        os.replace(temporary, file)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def relative_path(path: Path) -> str:
+    """A path as the user would type it: relative if it lies below the working directory."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

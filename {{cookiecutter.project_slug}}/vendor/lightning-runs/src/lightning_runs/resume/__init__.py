@@ -1,0 +1,1 @@
+"""Exact resume: a killed run ends as if nothing had happened."""

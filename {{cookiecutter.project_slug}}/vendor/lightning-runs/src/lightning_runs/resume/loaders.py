@@ -1,0 +1,227 @@
+"""Exact resume for any data loader: a resumed run meets the batches that an uninterrupted one meets, and no other.
+
+The order of an epoch is a function of the seed and the epoch. What is random in a batch (augmentation in
+``__getitem__``, in a collate function, on the device, and dropout in the step) is a function of the seed, the epoch,
+the loader, the rank and the batch. So nothing has to be stored: a resumed run leaves out the indices that are done,
+without reading their items.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.data import sized_len
+from pytorch_lightning.callbacks import Callback
+from torch.utils.data import DataLoader, IterableDataset
+
+from ..runs import Run
+from .randomness import END, Order, seed_of, seed_streams
+
+# Numbers, not names: the hash of a text differs from process to process.
+STAGES = {"train": 0, "validate": 1, "sanity_check": 1, "test": 2, "predict": 3, "None": 2}
+
+
+class ExactLoaders(Callback):
+    """Wrap each loader of a Trainer, when the Trainer has prepared it.
+
+    Args:
+        seed: The run's seed.
+        start: Epoch to begin with, and how many of its batches are done.
+        run: The run that is trained, which records the notes; None records nothing.
+
+    Attributes:
+        notes: A sentence on each training loader that is not resumed exactly in all circumstances, or not shared.
+    """
+
+    def __init__(self, seed: int, start: tuple[int, int] = (0, 0), run: Run | None = None) -> None:
+        self.seed = seed
+        self.start = start
+        self.run = run
+        self.notes: list[str] = []
+
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have each loader wrapped that Lightning prepares."""
+        self.trainer = trainer
+        seeds = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
+        self.seed_device = seeds.get(trainer.strategy.root_device.type)
+        # Lightning calls this method for each loader, after it has chosen its sampler and before its workers start
+        strategy: Any = trainer.strategy
+        prepare = type(strategy).process_dataloader.__get__(strategy)
+        strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print and record the notes on the loaders."""
+        if trainer.is_global_zero and self.notes:
+            self.notes = list(dict.fromkeys(self.notes))
+            print(*self.notes, sep="\n", flush=True)
+            if self.run is not None:
+                self.run.update(loaders=self.notes)
+
+    def wrap(self, loader: Any) -> Any:
+        """Return a loader that yields the same batches, exactly resumable where that is possible."""
+        train = self.trainer.training
+        stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        indexed = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+        if train and not stateful and not indexed:
+            self._note(type(getattr(loader, "dataset", loader)).__name__, getattr(loader, "num_workers", 0))
+        if isinstance(loader, DataLoader) and not stateful:
+            return _exact_copy(loader, self, train)
+        return Iterated(loader, self, train, stateful)
+
+    def _note(self, name: str, num_workers: int) -> None:
+        self.notes.append(
+            f"{name} has neither indices nor a state: a resumed run reads again what an epoch has behind it, which"
+            " takes the time of reading. That is exact if it yields the same items each time. Add state_dict and"
+            " load_state_dict to the loader to avoid it."
+        )
+        sharers = {"processes": self.trainer.world_size, "worker processes": num_workers}
+        self.notes += [
+            f"{name} is not shared among the {count} {kind}: each reads all of it, unless it takes a part of its own."
+            for kind, count in sharers.items()
+            if count > 1
+        ]
+
+
+class _Pass:
+    """Steps over a loader's batches, and seeds the step on each, whatever kind of loader it is."""
+
+    exact: ExactLoaders
+    train: bool
+    key: tuple[int, ...]  # what the order and the random numbers of this pass follow from
+    epoch, cycle, ended = -1, 0, False
+
+    def _begin(self, length: int | None) -> int:
+        """Set the key of the next pass, and return how many of its batches are done."""
+        exact, trainer = self.exact, self.exact.trainer
+        combined: Any = getattr(trainer._active_loop, "_combined_loader", None)  # None where a user's code reads it
+        loaders = [] if combined is None else combined.flattened
+        number = next((number for number, loader in enumerate(loaders) if loader is self), 0)
+        if not self.train:
+            self.key = (exact.seed, STAGES[str(trainer.state.stage and trainer.state.stage.value)], number)
+            return 0
+        # the loader may be asked for its batches before Lightning has restored its own counter of epochs
+        first, batches = exact.start
+        epoch = max(trainer.fit_loop.epoch_progress.current.processed, first)
+        done = batches if epoch == first else 0
+        if self.ended and epoch == self.epoch:  # beside a longer loader it begins again within an epoch
+            self.cycle, done = self.cycle + 1, 0
+        elif length and combined is not None and combined._mode == "max_size_cycle":
+            self.cycle, done = divmod(done, length)
+        else:
+            self.cycle = 0
+        self.key, self.epoch, self.ended = (exact.seed, STAGES["train"], number, epoch, self.cycle), epoch, False
+        return done
+
+    @property
+    def rank_key(self) -> int:
+        """What random numbers follow from on this rank."""
+        return hash((*self.key, self.exact.trainer.global_rank))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position follows from Lightning's own counters. Lightning only looks whether this is there."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing, as in `state_dict`."""
+
+    def _steps(self, batches: Iterator[Any], done: int) -> Iterator[Any]:
+        seed_device, key = self.exact.seed_device, self.rank_key
+        for number in count(done):  # this is called in every step, so it is kept short
+            batch = next(batches, END)
+            value = seed_of(key, number) ^ 1
+            seed_streams(value)
+            if seed_device is not None:
+                seed_device(value)
+            if batch is END:  # seeded all the same, for a run that is resumed here fetches ahead too
+                break
+            yield batch
+        self.ended = True
+
+
+def _exact_copy(loader: DataLoader, exact: ExactLoaders, train: bool) -> DataLoader:
+    """A loader of the same class with the same workers, whose order and randomness follow from its position."""
+    kind = type(type(loader).__name__, (_ExactDataLoader, type(loader)), {"__module__": __name__})
+    new: Any = kind.__new__(kind)
+    name = "sampler" if loader.batch_sampler is None else "batch_sampler"
+    # torch refuses to set these attributes of a loader
+    vars(new).update(vars(loader) | {"exact": exact, "train": train, "_iterator": None})
+    vars(new)[name] = vars(new)["order"] = Order(getattr(loader, name), new)
+    return new
+
+
+class _ExactDataLoader(_Pass):
+    """What `_exact_copy` adds to a DataLoader."""
+
+    order: Order
+
+    def __iter__(self) -> Iterator[Any]:
+        loader: Any = self
+        streams = isinstance(loader.dataset, IterableDataset)
+        done = self._begin(None if streams else sized_len(loader))
+        self.order.done = 0 if streams else done
+        batches = super().__iter__()  # pyright: ignore[reportAttributeAccessIssue] that of the loader's own class
+        for _ in range(done if streams else 0):
+            next(batches, None)
+        return self._steps(batches, done)
+
+
+class Iterated(_Pass):
+    """Any other iterable. One with a state of its own goes on from it; of another, what is done is read and dropped.
+
+    Lightning asks for the state when a batch, and without a length one more, is fetched already. A resumed run would
+    leave these out, so the state before each of the latest batches is kept.
+    """
+
+    def __init__(self, loader: Any, exact: ExactLoaders, train: bool, stateful: bool) -> None:
+        self.loader = loader
+        self.exact = exact
+        self.train = train
+        self._replays = not stateful
+        self._states: deque[tuple[int, Any]] = deque(maxlen=4)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        done = self._begin(sized_len(self.loader) if self._replays else None)
+        batches = self._batches(0 if self._replays else done)
+        for _ in range(done if self._replays else 0):
+            next(batches, None)
+        return self._steps(batches, done)
+
+    def _batches(self, first: int) -> Iterator[Any]:
+        key = self.rank_key
+        seed_streams(seed_of(key, first))
+        batches = iter(self.loader)
+        for number in count(first):
+            if not self._replays:
+                self._states.append((number, copy.deepcopy(self.loader.state_dict())))
+            seed_streams(seed_of(key, number))
+            batch = next(batches, END)
+            if batch is END:
+                return
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loader's state before the batch that is trained next."""
+        if self._replays:
+            return {}
+        trained = self.exact.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        found = [state for number, state in self._states if number == trained]
+        return {"loader": found[-1] if found else self.loader.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        if not self._replays:
+            self.loader.load_state_dict(state["loader"])

@@ -1,0 +1,1 @@
+"""What a training has beside the network: callbacks, loggers, hardware, schedules."""

@@ -1,0 +1,92 @@
+"""Fine-tuning for any front: parts that wait before they train, and learning rates that fall towards the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from torch import nn
+from torch.optim import Optimizer
+
+from .. import contract
+from ..errors import UserError
+
+
+class Unfreezing(Callback):
+    """Freeze the layers below the output, and let them train later; a frozen layer does not change in any way.
+
+    Frozen layers are in evaluation mode: batch norm keeps its statistics, and dropout is off. What is frozen is a
+    function of the epoch alone, so a resumed run has the same.
+
+    Args:
+        epochs: The epoch at which each of the model's `layer_groups` begins to train, from the output to the input.
+            All groups further to the input begin with the last one. ``[0, 3]``: the output layer trains from the
+            start, and all others from epoch 3.
+
+    Raises:
+        UserError: The epochs do not rise from 0, or the model has fewer groups of layers.
+    """
+
+    def __init__(self, epochs: list[int]) -> None:
+        if epochs[:1] != [0] or sorted(epochs) != epochs:
+            raise UserError(
+                f"Unfreezing has epochs {epochs}; they must rise from 0, such as [0, 3]: the output layer trains from"
+                " the start, and all others from epoch 3."
+            )
+        self.epochs = epochs
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train the layers whose epoch has come, and freeze the others."""
+        layers, parameters = layer_groups(pl_module), parameter_groups(pl_module)
+        if len(self.epochs) > len(layers):
+            raise UserError(
+                f"Unfreezing has {len(self.epochs)} epochs, and {type(pl_module).__name__} has {len(layers)} groups of"
+                " layers. Give at most as many epochs as there are groups."
+            )
+        for i, group in enumerate(layers):
+            trains = self.epochs[min(i, len(self.epochs) - 1)] <= trainer.current_epoch
+            for layer in group:
+                layer.train(trains)
+            for parameter in parameters[i]:
+                parameter.requires_grad = trains
+
+    on_train_epoch_start = on_train_start  # the first is called too where a run goes on within an epoch
+
+
+def layer_groups(module: pl.LightningModule) -> list[list[nn.Module]]:
+    """Return the contract's ``layer_groups`` from the output to the input; without it, each child is a group."""
+    groups = contract.get("layer_groups", module)
+    return (groups() if groups else [[child] for child in module.children()])[::-1]
+
+
+def parameter_groups(module: pl.LightningModule) -> list[list[nn.Parameter]]:
+    """Return the parameters of each group of `layer_groups`; those that are in none are in the input's group."""
+    left = {id(parameter): parameter for parameter in module.parameters()}
+    groups = [
+        [left.pop(id(p)) for layer in group for p in layer.parameters() if id(p) in left]
+        for group in layer_groups(module)
+    ]
+    groups[-1] += left.values()
+    return groups
+
+
+def optimizer(make: Callable[[Any], Optimizer], module: pl.LightningModule, rate_decay: float = 1.0) -> Optimizer:
+    """Make an optimizer of the parameters that are not frozen.
+
+    Args:
+        make: Called with parameters, or with dicts of them, returns the optimizer.
+        module: The model.
+        rate_decay: Learning rate of a group of layers as a fraction of the next one's towards the output, up to 1.
+    """
+    if not 0 < rate_decay <= 1:
+        raise UserError(f"the rate decay is {rate_decay}; it must be above 0 and at most 1, such as 0.7.")
+    if rate_decay == 1:
+        return make([parameter for parameter in module.parameters() if parameter.requires_grad])
+    groups = [[p for p in group if p.requires_grad] for group in parameter_groups(module)]
+    rated = [(rate_decay**i, group) for i, group in enumerate(groups) if group]
+    made = make([{"params": group} for _, group in rated])
+    for (factor, _), options in zip(rated, made.param_groups, strict=True):
+        options["lr"] *= factor
+    return made

@@ -1,0 +1,251 @@
+"""Loggers: built from one word, quiet about what is not there, and continued when a run is resumed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+from ..errors import UserError, require
+from ..runs import Run
+
+LoggerName = Literal["wandb", "tensorboard", "mlflow", "csv", "none"]
+
+
+@dataclass
+class LoggerOptions:
+    """Where the chosen logger puts a run.
+
+    Args:
+        project: W&B project, or MLflow experiment.
+        entity: W&B user or team; null is your default one.
+        tracking_uri: MLflow server or database; null takes MLFLOW_TRACKING_URI, or else a database beside the runs.
+    """
+
+    project: str = "lightning"
+    entity: str | None = None
+    tracking_uri: str | None = None
+
+
+def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list[Logger]:
+    """Build the chosen logger, and CSV beside it.
+
+    Args:
+        name: The logger; ``none`` builds nothing.
+        options: Where it puts the run.
+        run: The run; where it was logged before (``logged_as`` in its record), the same logger run goes on.
+        step: Where the run goes on; what was logged from here on will be logged again.
+
+    Raises:
+        UserError: The logger's package is not installed.
+    """
+    if name == "none":
+        return []
+    require(name, name)  # each package is called as its logger; csv is Python's own
+    chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
+    run.record.setdefault("logged_as", {})
+    # the chosen one first: it is the module's `self.logger`, as Lightning's documentation has it
+    return [*([chosen(options, run)] if chosen else []), MetricsCSV(run.folder, step)]
+
+
+def close(built: Iterable[Logger]) -> None:
+    """End the runs that the loggers hold open, for a later training in this process."""
+    for logger in built:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
+def log_options(built: Iterable[Logger], options: Mapping[str, Any]) -> None:
+    """Log every option of a new run as a parameter.
+
+    Args:
+        built: The run's loggers.
+        options: Values by dotted names.
+    """
+    for logger in built:
+        params = {name: "null" if value is None else value for name, value in options.items()}
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(params, {"hp_metric": -1})  # it writes none without a metric
+        elif not isinstance(logger, MetricsCSV):
+            logger.log_hyperparams(params)
+
+
+def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bool:
+    """Log a picture, and say whether this logger can.
+
+    Args:
+        logger: W&B's, TensorBoard's or MLflow's; any other one is passed over.
+        name: ``split/name``.
+        picture: A PIL image.
+        trainer: Tells how many optimizer steps there were.
+    """
+    step = trainer.global_step
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        media: dict[str, Any] = {name: wandb.Image(picture)}
+        logger.log_metrics(media, step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        import numpy as np
+
+        logger.experiment.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_image(logger.run_id, picture, artifact_file=f"{name}_{step:06d}.png")
+    else:
+        return False
+    return True
+
+
+def _tensorboard(options: LoggerOptions, run: Run) -> Logger:
+    return TensorBoardLogger(str(run.folder), name="", version="tensorboard", default_hp_metric=False)
+
+
+def _mlflow(options: LoggerOptions, run: Run) -> Logger:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    root = run.folder.parent
+    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    # else MLflow's client tries for minutes to reach a server that is gone, and the training waits
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
+    # a plain folder as the store is refused by current MLflow; a database of its own needs no server
+    logger = MLFlowLogger(
+        experiment_name=options.project,
+        run_name=run.name,
+        tracking_uri=uri or f"sqlite:///{(root / 'mlflow.db').as_posix()}",
+        artifact_location=None if uri else (root / "mlflow").as_uri(),
+        run_id=run.record["logged_as"].get("mlflow"),
+    )
+    run.record["logged_as"]["mlflow"] = logger.run_id  # MLflow chooses it, and a resumed run goes on under it
+    return logger
+
+
+def _wandb(options: LoggerOptions, run: Run) -> Logger:
+    import wandb
+
+    identity = run.record["logged_as"].setdefault("wandb", secrets.token_hex(4))
+    if why := _why_offline():
+        os.environ["WANDB_MODE"] = "offline"
+        folder = os.path.relpath(run.folder / "wandb")
+        rank_zero_only(print)(f"W&B is offline ({why}). To upload the run later: wandb sync {folder}/offline-run-*")
+    logger = WandbLogger(
+        name=run.name,
+        project=options.project,
+        entity=options.entity,
+        id=identity,
+        resume="allow",
+        save_dir=str(run.folder),
+        settings=wandb.Settings(silent=bool(why)),
+    )
+    logger._wandb_init.pop("anonymous", None)  # Lightning passes it always, and W&B warns of it always
+    return logger
+
+
+def _why_offline() -> str | None:
+    """Why W&B would fail, prompt or wait if it went online, or None."""
+    import requests  # W&B brings it
+
+    if mode := os.environ.get("WANDB_MODE"):
+        return f"WANDB_MODE is {mode}" if mode in ("offline", "dryrun") else None
+    address = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    key = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
+    if not key and not requests.utils.get_netrc_auth(address):
+        return "no API key; wandb login sets one"
+    try:
+        requests.head(address, timeout=3)  # seconds
+    except requests.RequestException:
+        return f"{urlsplit(address).hostname} can't be reached"
+    return None
+
+
+class MetricsCSV(CSVLogger):
+    """Lightning's CSV logger, writing ``metrics.csv`` into the run's folder and keeping the rows of a resumed run.
+
+    Args:
+        folder: The run's folder.
+        step: Rows of this step and later ones are left out, for they will be written again.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        super().__init__(save_dir=str(folder), name="", version="", flush_logs_every_n_steps=10)
+        self._step = step
+        self._written = 0.0  # when
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Return the writer of metrics.csv."""
+        if self._experiment is None:
+            self._experiment = _AppendingWriter(self.log_dir, self._step)
+        return self._experiment
+
+    def save(self) -> None:
+        """Write the rows that are waiting, once in a second: Lightning calls this after each row."""
+        if time.monotonic() - self._written > 1:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are waiting.
+
+        Raises:
+            UserError: The disk is full.
+        """
+        try:
+            super().save()
+        except OSError as error:
+            file = Path(self.log_dir) / "metrics.csv"
+            raise UserError(f"{file} can't be written: {error.strerror}. Then go on with: fit --resume") from error
+        self._written = time.monotonic()
+
+    def finalize(self, status: str) -> None:
+        """Write the rows that are waiting."""
+        if self._experiment is not None:
+            self.flush()
+
+
+class _AppendingWriter(ExperimentWriter):
+    def __init__(self, log_dir: str, step: int) -> None:
+        super().__init__(log_dir)
+        file = Path(self.metrics_file_path)
+        if file.is_file():
+            try:
+                with file.open(newline="", encoding="utf-8") as stream:
+                    header, *rows = list(csv.reader(stream)) or [[]]
+                whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+                before = [row for row in whole if row["step"].isdigit() and int(row["step"]) < step]
+            except (UnicodeDecodeError, csv.Error, KeyError):
+                kept = file.replace(file.with_name("metrics_damaged.csv"))
+                print(f"{file} is damaged. It is kept as {kept.name}, and a new one is begun.", flush=True)
+                return
+            self.metrics_keys = header
+            self._write(before)
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep what is there: Lightning's own writer deletes the rows of the run that is resumed."""
+
+    def _rewrite_with_new_header(self, fieldnames: Sequence[str]) -> None:
+        with open(self.metrics_file_path, newline="", encoding="utf-8") as stream:
+            self._write(list(csv.DictReader(stream)))
+
+    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Write the file anew, whole or not at all."""
+        temporary = Path(f"{self.metrics_file_path}.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, self.metrics_file_path)
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Write nothing: the run's ``config.yaml`` holds every option."""
