@@ -7,10 +7,9 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning_runs
 import pytest
 from toy import Toy, ToyData
-
-from {{ cookiecutter.__package }} import runtime
 
 CONFIG = """
 seed_everything: 1
@@ -33,7 +32,7 @@ Command = Callable[..., int]
 
 
 def command(name: str, *options: str, module: type = Toy, data: type | None = ToyData) -> int:
-    return runtime.main(module, data, [name, *options])
+    return lightning_runs.run(module, data, [name, *options], package="toy_project")
 
 
 def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type = ToyData) -> int:

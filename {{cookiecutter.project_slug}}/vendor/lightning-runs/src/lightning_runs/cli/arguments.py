@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-ONE_PROCESS = ("--fit.devices=1", "--fit.num_nodes=1", "--fit.strategy=auto")  # whatever a run had
+ONE_PROCESS = ("--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto")  # whatever a run had
 
 
 def has_files(args: list[str]) -> bool:

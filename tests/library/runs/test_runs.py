@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_runs import files
 from lightning_runs import runs
 from lightning_runs.errors import UserError
 from lightning_runs.resume import differences
@@ -48,15 +49,15 @@ def test_an_option_that_is_new_is_a_change_too(tmp_path) -> None:
 
 def test_the_commit_is_recorded_and_whether_the_code_was_changed_since(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert runs._git_state() == {"commit": None, "dirty": None}
+    assert runs.run._git_state() == {"commit": None, "dirty": None}
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
     for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
         subprocess.run([*git, *command], check=True)
-    state = runs._git_state()
+    state = runs.run._git_state()
     assert len(state["commit"] or "") == 40
     assert state["dirty"] is False
     Path("changed.py").touch()
-    assert runs._git_state() == {**state, "dirty": True}
+    assert runs.run._git_state() == {**state, "dirty": True}
 
 
 def test_evaluation_without_a_run_is_refused(run, capsys) -> None:

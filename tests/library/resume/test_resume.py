@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_is_passed_over(run, have, own_folder, capsys) -> N
 
 
 def test_a_run_in_use_is_refused(run, have, own_folder, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(runs, "_WAIT", 0.1)
+    monkeypatch.setattr(runs.run, "_WAIT", 0.1)
     have("interrupted", "a")
     with FileLock(own_folder / "runs" / "a" / ".lock"):
         assert run("fit", "--resume", "a") == 1

@@ -105,7 +105,7 @@ def test_a_file_that_can_t_be_written_is_named(tmp_path) -> None:
 
 
 def test_whole_numbers_of_an_export_may_differ_in_a_share_of_the_tolerance() -> None:
-    export = pytest.importorskip("{{ cookiecutter.__package }}.runtime.commands.export")  # a command may be deleted
+    export = pytest.importorskip("lightning_runs.commands.export")
     classes = torch.zeros(2, 100, dtype=torch.uint8)
     other = classes.clone()
     other[0, 0] = 200

@@ -15,7 +15,7 @@ from written import assert_same, record, rows
 
 
 def test_training_learns(run, capsys) -> None:
-    assert run("fit", "--run", "a", "--fit.max_epochs", "5") == 0
+    assert run("fit", "--run", "a", "--trainer.max_epochs", "5") == 0
     losses = [float(row["train/loss"]) for row in rows("a") if row["train/loss"]]
     assert losses[-1] < 0.5 * losses[0]
     assert record("a", "test.json")["test/loss"] < losses[0]
@@ -95,7 +95,7 @@ class NoTestLoader(ToyData):
 
 
 def test_a_step_that_is_missing_is_named(run, capsys) -> None:
-    assert run("fit", "--run", "a", "--fit.callbacks", "[]", module=TrainsOnly) == 0
+    assert run("fit", "--run", "a", "--trainer.callbacks", "[]", module=TrainsOnly) == 0
     lacks = "TrainsOnly has no {0}. Add it to TrainsOnly; docs/own-code.md shows one."
     assert f"There was no test: {lacks.format('test_step')}" in capsys.readouterr().out
     for command, step in (("validate", "validation_step"), ("test", "test_step"), ("predict", "predict_step")):
@@ -110,8 +110,8 @@ def test_a_loader_that_is_missing_is_named(run, have, capsys) -> None:
 
 
 def test_a_misspelt_metric_is_refused_and_leaves_no_run(run, capsys) -> None:
-    callback = "--fit.callbacks+=pytorch_lightning.callbacks.EarlyStopping"
-    assert run("fit", "--run", "a", callback, "--fit.callbacks.monitor=val/los") == 1
+    callback = "--trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping"
+    assert run("fit", "--run", "a", callback, "--trainer.callbacks.monitor=val/los") == 1
     assert "EarlyStopping monitors val/los, which is not logged. Choose one of val/loss" in capsys.readouterr().err
     assert not Path("runs/a").exists()
 
@@ -142,18 +142,18 @@ def test_a_training_that_is_stopped_is_told_how_it_goes_on_and_nothing_else_is(m
     def stopped(*args: Any) -> None:
         raise signals.Stopped(signal.SIGINT)
 
-    monkeypatch.setattr(trainer, "run", stopped)
+    monkeypatch.setattr(fit, "run_trainer_command", stopped)
     for command in ("fit", "test", "predict"):
         assert fit.main(Toy, ToyData, [command]) == 130
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("stopped by SIGINT")
-        assert line.endswith("to go on: python -m {{ cookiecutter.__package }} fit --resume") == (command == "fit")
+        assert line.endswith("to go on: python -m toy_project fit --resume") == (command == "fit")
 
 
 def test_the_line_of_an_epoch_has_no_values_of_an_earlier_validation(run, capsys) -> None:
-    bar = "{{ cookiecutter.__package }}.runtime.callbacks.ProgressBar"
-    often = ("--fit.check_val_every_n_epoch=2", "--fit.max_epochs=4", "--fit.enable_progress_bar=true")
-    assert run("fit", "--run", "a", *often, "--fit.callbacks+", bar) == 0
+    bar = "lightning_runs.training.progress.ProgressBar"
+    often = ("--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4", "--trainer.enable_progress_bar=true")
+    assert run("fit", "--run", "a", *often, "--trainer.callbacks+", bar) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
     assert ["val/loss" in line for line in lines] == [False, True, False, True]
     assert len([row for row in rows("a") if row["val/loss"]]) == 2

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from toy import Toy, ToyData
 
-lr_find = pytest.importorskip("{{ cookiecutter.__package }}.runtime.commands.lr_find")  # a command may be deleted
+lr_find = pytest.importorskip("lightning_runs.commands.lr_find")
 
 
 def suggested(output: str) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning_runs import errors
+from lightning_runs.cli import batch_size, messages
 from lightning_runs.errors import UserError
 from torch.utils.data import DataLoader
 from toy import Toy, ToyData
@@ -77,7 +77,7 @@ def test_where_the_size_is_no_option_it_is_told_all_the_same(run, capsys) -> Non
 
 @pytest.fixture
 def own_memory(monkeypatch) -> None:
-    monkeypatch.setattr(memory, "_has_limit", lambda device: True)
+    monkeypatch.setattr(batch_size, "_has_limit", lambda device: True)
     monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--data.batch_size", "auto"])
 
 
@@ -87,7 +87,7 @@ def test_the_largest_size_that_fits_is_found_and_recorded(auto, run, capsys) -> 
     assert run("fit", "--run", "a", *auto, module=Large) == 0
     assert "--data.batch_size 16 is the largest power of two that fits." in capsys.readouterr().out
     assert yaml.safe_load(Path("runs/a/config.yaml").read_text())["data"]["batch_size"] == 16
-    assert record("a")["command"] == "python -m {{ cookiecutter.__package }} fit --data.batch_size=16"
+    assert record("a")["command"] == "python -m toy_project fit --data.batch_size=16"
     assert [path.name for path in Path("runs").iterdir()] == ["a"]
 
 
@@ -130,11 +130,11 @@ def test_lightning_s_own_finder_of_a_size_that_is_larger_than_the_data_names_wha
     code = compile("raise error", "pytorch_lightning/tuner/batch_size_scaling.py", "exec")
     with pytest.raises(UserError) as raised:
         exec(code, {"error": UserError("data.batch_size is 64.")})
-    assert errors.message(raised.value) == (
+    assert messages.message(raised.value) == (
         "data.batch_size is 64. BatchSizeFinder came to this size: end it sooner by its max_trials, or give"
         " --data.batch_size auto."
     )
-    assert errors.message(UserError("data.batch_size is 64.")) == "data.batch_size is 64."
+    assert messages.message(UserError("data.batch_size is 64.")) == "data.batch_size is 64."
 
 
 def test_lightning_s_own_finder_of_a_rate_is_refused(run, capsys) -> None:
