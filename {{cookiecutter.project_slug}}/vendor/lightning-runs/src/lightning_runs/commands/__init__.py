@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .. import names, runs
+from .. import names
+from .. import runs as run_folders  # `runs` is the command of this package
 from ..cli.arguments import has_files, run_name
 from ..cli.messages import message
 from ..names import package, program
@@ -112,7 +113,7 @@ def _check(command: str, args: list[str]) -> int | None:
         named = [arg for before, arg in pairwise(["", *args]) if not before.startswith("-") and not arg.startswith("-")]
     if named and not {"--trainer.default_root_dir", "--config", "-c"} & {*values}:
         for name in named:
-            runs.find(runs.default_root(), run_name(name), finished=True)
+            run_folders.find(run_folders.default_root(), run_name(name), finished=True)
     return None
 
 

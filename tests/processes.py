@@ -1,0 +1,167 @@
+"""Commands in processes of their own, which can be killed, forked from one that has imported torch and Lightning.
+
+Importing them takes six seconds of a core, forking a few milliseconds. The standard library's fork server keeps such a
+process. What it forks runs a module as ``python -m`` does, in a folder, environment and process group of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import itertools
+import multiprocessing
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from project import clean_environment
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["torch", "torchvision", "pytorch_lightning.cli", "torchmetrics", "numpy", "PIL.Image"])
+
+
+def _run(
+    module: str, arguments: list[str], folder: str, environment: dict[str, str], output: str, death: tuple[str, int]
+) -> None:
+    gc.freeze()  # else each collection touches, and so copies, all that was imported
+    os.setpgid(0, 0)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # not as nohup, or a shell's background, has left them
+        signal.signal(getattr(signal, name), signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+    file = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False, buffering=1) for number in (1, 2))  # noqa: SIM115
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = [folder, *environment["PYTHONPATH"].split(os.pathsep)]
+    sys.argv = [module, *arguments]
+    if death[0]:
+        _die_at(*death)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _die_at(place: str, call: int) -> None:
+    """Have a call of a method kill its process and those that it has started."""
+    owner, _, name = place.rpartition(".")
+    cls = pkgutil.resolve_name(owner)
+    method, calls = getattr(cls, name), itertools.count(1)
+
+    @functools.wraps(method)
+    def die(*args: object, **kwargs: object) -> object:
+        if next(calls) == call:
+            os.killpg(0, signal.SIGKILL)
+        return method(*args, **kwargs)
+
+    setattr(cls, name, die)
+
+
+class Command:
+    """A command that runs in a process of its own, and begins when this is made.
+
+    Args:
+        folder: The folder to run in.
+        module: The module that is run, such as a project's package.
+        arguments: What follows on the command line.
+        death: A method such as ``"my_project.module:Model.training_step"``, and the call of it at which the process is
+            killed as by ``kill -9``.
+        environment: Environment variables to add.
+
+    Attributes:
+        pid: The process, to send signals to.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        module: str,
+        *arguments: str,
+        death: tuple[str, int] = ("", 0),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        number, file = tempfile.mkstemp(dir=folder.parent, suffix=".out")
+        os.close(number)
+        self._output = Path(file)
+        added = clean_environment(folder) | dict(environment or {})
+        given = (module, list(arguments), str(folder), added, file, death)
+        self._process = _CONTEXT.Process(target=_run, args=given)
+        self._process.start()
+        self.pid = self._process.pid or 0
+
+    def exit_code(self) -> int | None:
+        """Return the exit code (of a signal, the negative number), or None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float = 300) -> int:
+        """Wait for the end, and return the exit code.
+
+        Raises:
+            TimeoutError: It has not ended after so many seconds, and was killed.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self.kill()
+            raise TimeoutError(f"no end after {timeout} s:\n{self.output()}")
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Kill the process, and what it has started, as nothing can be caught."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # so new that it has no group of its own yet, and has started nothing
+            self._process.kill()
+        self._process.join()
+
+    def output(self) -> str:
+        """Return what the process has written so far, to stdout and stderr."""
+        return self._output.read_text(encoding="utf-8")
+
+
+def run(folder: Path, module: str, *arguments: str, death: tuple[str, int] = ("", 0), **environment: str) -> str:
+    """Run a command to its end and return its output.
+
+    Raises:
+        AssertionError: It fails, or is not killed at the place where it should be.
+    """
+    started = Command(folder, module, *arguments, death=death, environment=environment)
+    assert started.wait() == (-signal.SIGKILL if death[0] else 0), started.output()
+    return started.output()
+
+
+def as_ranks(folder: Path, module: str, *arguments: str, death: tuple[str, int] = ("", 0)) -> list[Command]:
+    """Start a command as rank 0 and as rank 1 of a training, as torchrun does; ``death`` is rank 0's."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"TORCHELASTIC_RUN_ID": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    shared |= {"LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    return [
+        Command(
+            folder,
+            module,
+            *arguments,
+            death=death if rank == "0" else ("", 0),
+            environment=shared | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
+
+
+def wait_for(condition: Callable[[], bool], commands: list[Command], timeout: float = 240) -> None:
+    """Wait until a condition holds while commands run.
+
+    Raises:
+        AssertionError: It never did; their output is told.
+    """
+    end = time.monotonic() + timeout
+    while not condition():
+        running = time.monotonic() < end and any(command.exit_code() is None for command in commands)
+        assert running, "\n".join(command.output() for command in commands)
+        time.sleep(0.02)
