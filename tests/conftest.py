@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,9 @@ from filelock import FileLock
 from hypothesis import settings
 from project import ROOT, TEMPLATE, bake_start
 from project import bake as bake_in
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run side by side
+sys.dont_write_bytecode = True  # the template's folder is copied into each bake
 
 # A shared machine may stall for longer than Hypothesis allows one example.
 settings.register_profile("lightning-template", deadline=None, database=None)

@@ -11,7 +11,6 @@ import gc
 import itertools
 import multiprocessing
 import os
-import pkgutil
 import runpy
 import signal
 import socket
@@ -21,14 +20,27 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from project import clean_environment
+import yaml
+from own_classes import class_of
+from project import ROOT, clean_environment
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["torch", "torchvision", "pytorch_lightning.cli", "torchmetrics", "numpy", "PIL.Image"])
 
 
+# A module, a method of its Lightning class, and a call of this method: there a process waits or is killed.
+Place = tuple[str, str, int]
+NOWHERE = ("", "", 0)
+
+
 def _run(
-    module: str, arguments: list[str], folder: str, environment: dict[str, str], output: str, death: tuple[str, int]
+    module: str,
+    arguments: list[str],
+    folder: str,
+    environment: dict[str, str],
+    output: str,
+    death: Place,
+    hold: Place,
 ) -> None:
     gc.freeze()  # else each collection touches, and so copies, all that was imported
     os.setpgid(0, 0)
@@ -43,24 +55,33 @@ def _run(
     os.environ.update(environment)
     sys.path[:0] = [folder, *environment["PYTHONPATH"].split(os.pathsep)]
     sys.argv = [module, *arguments]
-    if death[0]:
-        _die_at(*death)
+    _do_at(death, lambda: os.killpg(0, signal.SIGKILL))
+    _do_at(hold, _wait)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _die_at(place: str, call: int) -> None:
-    """Have a call of a method kill its process and those that it has started."""
-    owner, _, name = place.rpartition(".")
-    cls = pkgutil.resolve_name(owner)
-    method, calls = getattr(cls, name), itertools.count(1)
+def _do_at(place: Place, act: Callable[[], None]) -> None:
+    """Have a call of a method do something first."""
+    module, name, call = place
+    if not module:
+        return
+    cls, calls = class_of(module), itertools.count(1)
+    method = getattr(cls, name)
 
     @functools.wraps(method)
-    def die(*args: object, **kwargs: object) -> object:
+    def changed(*args: object, **kwargs: object) -> object:
         if next(calls) == call:
-            os.killpg(0, signal.SIGKILL)
+            act()
         return method(*args, **kwargs)
 
-    setattr(cls, name, die)
+    setattr(cls, name, changed)
+
+
+def _wait() -> None:
+    Path(f"held-{os.getpid()}").touch()
+    end = time.monotonic() + 120
+    while not Path("go").exists() and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 class Command:
@@ -70,8 +91,8 @@ class Command:
         folder: The folder to run in.
         module: The module that is run, such as a project's package.
         arguments: What follows on the command line.
-        death: A method such as ``"my_project.module:Model.training_step"``, and the call of it at which the process is
-            killed as by ``kill -9``.
+        death: Where the process and those that it has started are killed, as by ``kill -9``.
+        hold: Where it writes a file ``held-PID`` into the folder, and waits for a file ``go``.
         environment: Environment variables to add.
 
     Attributes:
@@ -83,14 +104,15 @@ class Command:
         folder: Path,
         module: str,
         *arguments: str,
-        death: tuple[str, int] = ("", 0),
+        death: Place = NOWHERE,
+        hold: Place = NOWHERE,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         number, file = tempfile.mkstemp(dir=folder.parent, suffix=".out")
         os.close(number)
         self._output = Path(file)
         added = clean_environment(folder) | dict(environment or {})
-        given = (module, list(arguments), str(folder), added, file, death)
+        given = (module, list(arguments), str(folder), added, file, death, hold)
         self._process = _CONTEXT.Process(target=_run, args=given)
         self._process.start()
         self.pid = self._process.pid or 0
@@ -124,7 +146,7 @@ class Command:
         return self._output.read_text(encoding="utf-8")
 
 
-def run(folder: Path, module: str, *arguments: str, death: tuple[str, int] = ("", 0), **environment: str) -> str:
+def run(folder: Path, module: str, *arguments: str, death: Place = NOWHERE, **environment: str) -> str:
     """Run a command to its end and return its output.
 
     Raises:
@@ -135,7 +157,7 @@ def run(folder: Path, module: str, *arguments: str, death: tuple[str, int] = (""
     return started.output()
 
 
-def as_ranks(folder: Path, module: str, *arguments: str, death: tuple[str, int] = ("", 0)) -> list[Command]:
+def as_ranks(folder: Path, module: str, *arguments: str, death: Place = NOWHERE) -> list[Command]:
     """Start a command as rank 0 and as rank 1 of a training, as torchrun does; ``death`` is rank 0's."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -147,11 +169,33 @@ def as_ranks(folder: Path, module: str, *arguments: str, death: tuple[str, int] 
             folder,
             module,
             *arguments,
-            death=death if rank == "0" else ("", 0),
+            death=death if rank == "0" else NOWHERE,
             environment=shared | {"RANK": rank, "LOCAL_RANK": rank},
         )
         for rank in "01"
     ]
+
+
+def classes_folder(folder: Path, monitor: str = "", **trainer: object) -> Path:
+    """Fill a folder for ``own_classes``, with the configuration of someone who has only read how to begin.
+
+    Args:
+        folder: A new folder.
+        monitor: The metric that chooses the best checkpoint, the lower the better; none keeps Lightning's default.
+        trainer: Options of the Trainer to set.
+    """
+    options = {"max_epochs": 3, "accelerator": "cpu", "devices": 1, "default_root_dir": "runs", "log_every_n_steps": 5}
+    config = {"seed_everything": 42, "trainer": options | {"enable_model_summary": False} | trainer}
+    write_yaml(folder / "configs" / "default.yaml", config | ({"checkpoint": {"monitor": monitor}} if monitor else {}))
+    (folder / "src").mkdir()
+    (folder / "src" / "own_classes").symlink_to(ROOT / "tests" / "own_classes")
+    return folder
+
+
+def write_yaml(file: Path, content: Mapping[str, object]) -> None:
+    """Write options in the order that they have."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
 
 
 def wait_for(condition: Callable[[], bool], commands: list[Command], timeout: float = 240) -> None:

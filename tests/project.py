@@ -120,6 +120,6 @@ def change(file: Path, old: str, new: str) -> None:
 
 
 def callback(name: str, *options: str) -> Sequence[str]:
-    """Return the options that add one of Lightning's callbacks, such as ``callback("Timer", "duration=00:01:00:00")``."""
+    """Return options that add one of Lightning's callbacks, such as ``callback("Timer", "duration=00:01:00:00")``."""
     added = f"--trainer.callbacks+=pytorch_lightning.callbacks.{name}"
     return (added, *(f"--trainer.callbacks.{option}" for option in options))

@@ -33,7 +33,7 @@ def interrupt() -> Callable[..., None]:
 
 @pytest.fixture
 def die() -> Callable[..., None]:
-    """Begin a run that ends without a save, ``at`` a call of a step: the 10th is the fourth batch of the second epoch."""
+    """Begin a run that ends without a save, ``at`` a call of a step; 10 is the fourth of the second epoch."""
     return begin_and_die
 
 

@@ -16,13 +16,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+from comparison import differences
 from lightning_runs import run
-from own_classes.__main__ import classes
-from processes import Command, as_ranks
+from own_classes import classes
+from processes import Command, as_ranks, classes_folder, write_yaml
 from processes import run as run_process
-from project import ROOT
-from written import differences
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,6 @@ class Form:
     Attributes:
         module: File with the LightningModule.
         data: File with the data module; ``-`` where the LightningModule has the loaders.
-        step: The training step of the module, by its class.
         metric: A metric that is logged in each epoch, the lower the better.
         missing: The method that a command has to name, because the classes don't have it.
         monitored: Whether the metric is one of validation.
@@ -41,7 +38,6 @@ class Form:
 
     module: str
     data: str
-    step: str
     metric: str
     missing: dict[str, str] = field(default_factory=dict)
     monitored: bool = True
@@ -52,24 +48,18 @@ TRAINS_ONLY = {"predict": "predict_step", "test": "test_step", "validate": "vali
 NO_PREDICT_DATA = {"predict": "predict_dataloader"}
 FORMS = {
     "loaders-in-module": Form(
-        *("course_page", "-", "MyAwesomeModel", "val_loss", NO_PREDICT_DATA),
+        *("course_page", "-", "val_loss", NO_PREDICT_DATA),
         sweep=("trainer.gradient_clip_val", [0.5, 1.0]),
     ),
-    "plain-loaders": Form(
-        *("classifier", "plain_data", "LitClassifier", "val_loss"), sweep=("model.hidden_dim", [8, 16])
-    ),
-    "augmentation": Form("mixup", "augmented_data", "MixupModel", "val_loss", NO_PREDICT_DATA),
-    "two-optimizers": Form("gan", "plain_data", "GAN", "val_d_loss", {"predict": "predict_step"}),
-    "dict-batches": Form("dict_module", "dict_data", "SentimentModel", "val/loss", NO_PREDICT_DATA),
-    "stream": Form("classifier", "stream_data", "LitClassifier", "val_loss", NO_PREDICT_DATA),
-    "loader-with-state": Form("classifier", "stateful_data", "LitClassifier", "val_loss", NO_PREDICT_DATA),
-    "no-test": Form(
-        *("own_lr", "plain_data", "LitModel", "val_loss"), {"predict": "predict_step", "test": "test_step"}
-    ),
-    "no-validation": Form(
-        *("no_validation", "train_only_data", "AutoEncoder", "train_loss", TRAINS_ONLY), monitored=False
-    ),
-    "regression": Form("regression", "regression_data", "Regressor", "val_rmse"),
+    "plain-loaders": Form(*("classifier", "plain_data", "val_loss"), sweep=("model.hidden_dim", [8, 16])),
+    "augmentation": Form("mixup", "augmented_data", "val_loss", NO_PREDICT_DATA),
+    "two-optimizers": Form("gan", "plain_data", "val_d_loss", {"predict": "predict_step"}),
+    "dict-batches": Form("dict_module", "dict_data", "val/loss", NO_PREDICT_DATA),
+    "stream": Form("classifier", "stream_data", "val_loss", NO_PREDICT_DATA),
+    "loader-with-state": Form("classifier", "stateful_data", "val_loss", NO_PREDICT_DATA),
+    "no-test": Form(*("own_lr", "plain_data", "val_loss"), {"predict": "predict_step", "test": "test_step"}),
+    "no-validation": Form(*("no_validation", "train_only_data", "train_loss", TRAINS_ONLY), monitored=False),
+    "regression": Form("regression", "regression_data", "val_rmse"),
 }
 FIT = ("--save_every_n_steps=3", "--trainer.callbacks+=lightning_runs.training.progress.ProgressBar")
 COMMANDS = {
@@ -82,21 +72,6 @@ COMMANDS = {
     "report": ["report", "whole"],
 }
 SWEEP = ["sweep", "--trials=2", "--trainer.max_epochs=1"]
-
-
-def write_yaml(file: Path, content: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
-def write_config(folder: Path, monitor: str) -> Path:
-    """Write the configuration of someone who has only read how to begin, and let processes find the classes."""
-    trainer = {"max_epochs": 3, "accelerator": "cpu", "devices": 1, "default_root_dir": "runs", "log_every_n_steps": 5}
-    config: dict[str, Any] = {"seed_everything": 42, "trainer": trainer}
-    write_yaml(folder / "configs" / "default.yaml", config | ({"checkpoint": {"monitor": monitor}} if monitor else {}))
-    (folder / "src").mkdir()
-    (folder / "src" / "own_classes").symlink_to(ROOT / "tests" / "own_classes")
-    return folder
 
 
 def answer(form: Form, arguments: list[str]) -> tuple[int, str]:
@@ -112,7 +87,7 @@ def answer(form: Form, arguments: list[str]) -> tuple[int, str]:
 
 def ask(form: Form, folder: Path) -> None:
     """Give every command, and write ``answers.json``."""
-    write_config(folder, form.metric if form.monitored else "")
+    classes_folder(folder, form.metric if form.monitored else "")
     commands = COMMANDS
     if form.sweep:
         option, values = form.sweep
@@ -212,12 +187,12 @@ def test_a_sweep_has_as_many_trials_as_were_asked_for(asked) -> None:
 
 
 def test_two_kills_leave_no_trace_in_a_run_s_end(asked, tmp_path_factory) -> None:
-    folder = write_config(tmp_path_factory.mktemp("killed"), asked.form.metric if asked.form.monitored else "")
-    step = f"own_classes.{asked.form.module}:{asked.form.step}.training_step"
+    folder = classes_folder(tmp_path_factory.mktemp("killed"), asked.form.metric if asked.form.monitored else "")
+    module = f"own_classes.{asked.form.module}"
     program = ("own_classes", asked.form.module, asked.form.data)
-    run_process(folder, *program, "fit", "--run=killed", *FIT, death=(step, 18))
+    run_process(folder, *program, "fit", "--run=killed", *FIT, death=(module, "training_step", 18))
     # just after the end of an epoch: what it saved by itself is saved again by the next process
-    run_process(folder, *program, "fit", "--resume=killed", death=(step, 7))
+    run_process(folder, *program, "fit", "--resume=killed", death=(module, "training_step", 7))
     said = run_process(folder, *program, "fit", "--resume=killed")
     assert "is not resumable" not in said
     assert differences(asked.run, folder / "runs" / "killed") == []
@@ -229,7 +204,7 @@ def test_a_stream_that_is_read_again_is_named_once(asked) -> None:
 
 
 def fit_on_two_devices(folder: Path, data: str) -> list[Command]:
-    write_config(folder, "val_loss")
+    classes_folder(folder, "val_loss")
     options = ("fit", "--run=two", "--trainer.devices=2", "--trainer.strategy=ddp")
     ranks = as_ranks(folder, "own_classes", "classifier", data, *options)
     for rank in ranks:
@@ -264,8 +239,8 @@ FAULTS = {
 
 @pytest.fixture
 def faulty(tmp_path, monkeypatch) -> Form:
-    monkeypatch.chdir(write_config(tmp_path / "faulty", "val_loss"))
-    return Form("faulty", "faulty_data", "FaultyModule", "val_loss")
+    monkeypatch.chdir(classes_folder(tmp_path / "faulty", "val_loss"))
+    return Form("faulty", "faulty_data", "val_loss")
 
 
 @pytest.mark.parametrize("options", FAULTS)

@@ -128,9 +128,10 @@ def begin_and_die(
             raise Death
         return whole(*args, **kwargs)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Death):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, hook, step)
-        command("fit", "--run", name, *options, module=module, data=data)
+        with pytest.raises(Death):
+            command("fit", "--run", name, *options, module=module, data=data)
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from comparison import differences
 from project import callback
 from torch import nn
 from toy import Toy
-from written import differences, record
+from written import record
 
 EVERY_STEP = ("--save_every_n_steps", "1")
 SWA = callback("StochasticWeightAveraging", "swa_lrs=0.01", "swa_epoch_start=1")

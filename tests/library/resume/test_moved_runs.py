@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from comparison import differences
 from toy import Toy, begin_and_die, command, working_in
-from written import differences
 
 
 class BestFirst(Toy):
