@@ -54,6 +54,7 @@ def run_test(test: str, mutant: Mutant | None = None) -> str:
     Raises:
         RuntimeError: The text to change does not stand there once, or no test was run.
     """
+    multiprocessing.set_start_method("fork", force=True)  # of workers that load data, not the fork server's
     name, _, words = test.partition(" -k ")
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:

@@ -41,7 +41,9 @@ def _run(
     output: str,
     death: Place,
     hold: Place,
+    start_method: str,
 ) -> None:
+    multiprocessing.set_start_method(start_method, force=True)  # of workers that load data, not the fork server's
     gc.freeze()  # else each collection touches, and so copies, all that was imported
     os.setpgid(0, 0)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # not as nohup, or a shell's background, has left them
@@ -112,7 +114,7 @@ class Command:
         os.close(number)
         self._output = Path(file)
         added = clean_environment(folder) | dict(environment or {})
-        given = (module, list(arguments), str(folder), added, file, death, hold)
+        given = (module, list(arguments), str(folder), added, file, death, hold, multiprocessing.get_start_method())
         self._process = _CONTEXT.Process(target=_run, args=given)
         self._process.start()
         self.pid = self._process.pid or 0
