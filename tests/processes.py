@@ -17,8 +17,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 from own_classes import class_of
@@ -200,7 +201,14 @@ def write_yaml(file: Path, content: Mapping[str, object]) -> None:
     file.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
 
 
-def wait_for(condition: Callable[[], bool], commands: list[Command], timeout: float = 240) -> None:
+class Running(Protocol):
+    """A process that tells whether and how it has ended."""
+
+    def exit_code(self) -> int | None: ...  # noqa: D102
+    def output(self) -> str: ...  # noqa: D102
+
+
+def wait_for(condition: Callable[[], bool], commands: Sequence[Running], timeout: float = 240) -> None:
     """Wait until a condition holds while commands run.
 
     Raises:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def change(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def callback(name: str, *options: str) -> Sequence[str]:
+def callback(name: str, *options: str) -> tuple[str, ...]:
     """Return options that add one of Lightning's callbacks, such as ``callback("Timer", "duration=00:01:00:00")``."""
     added = f"--trainer.callbacks+=pytorch_lightning.callbacks.{name}"
     return (added, *(f"--trainer.callbacks.{option}" for option in options))

@@ -81,7 +81,7 @@ def answer(form: Form, arguments: list[str]) -> tuple[int, str]:
         try:
             code = run(*classes(form.module, form.data), arguments, package="own_classes")
         except SystemExit as stop:
-            code = stop.code
+            code = int(stop.code or 0)
     return code, said.getvalue()
 
 

@@ -58,13 +58,6 @@ def test_the_report_has_what_the_averaged_weights_reach(averaged) -> None:
     assert "have changed since" not in page
 
 
-def test_an_average_that_begins_late_leaves_the_epochs_alone(run, have) -> None:
-    have("finished", "a")
-    assert run("fit", "--run", "b", *callback("EMAWeightAveraging", "update_starting_at_step=1000")) == 0
-    assert rows("a") == rows("b")
-    assert record("a", "test.json") == record("b", "test.json")
-
-
 def test_an_average_that_came_to_no_end_is_not_taken(run, capsys) -> None:
     assert run("fit", "--run", "a", *SWA, "--trainer.max_steps", "10") == 0
     assert "StochasticWeightAveraging averaged nothing" in capsys.readouterr().out
