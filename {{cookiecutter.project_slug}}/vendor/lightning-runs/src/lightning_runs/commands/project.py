@@ -117,7 +117,7 @@ class Model:
                 from .exported import Network
 
                 network = Network(self.module, self.data)
-                outputs = network.run("the array", network.module, network.inputs(torch.as_tensor(paths)))
+                outputs = network.outputs(network.inputs(torch.as_tensor(paths)))
                 columns = {name: output.tolist() for name, output in outputs.items()}
                 header, rows = predictions.table(columns, network.class_names or None)
             else:
