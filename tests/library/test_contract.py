@@ -116,7 +116,8 @@ def test_a_run_is_given_what_the_classes_tell(run) -> None:
 def test_a_data_module_that_takes_no_paths_is_told_how(run, capsys) -> None:
     assert run("predict", "plus.txt") == 1
     error = capsys.readouterr().err
-    assert "ToyData can't be given paths. Add to the data module's __init__ an argument predict_paths" in error
+    assert "ToyData" in error
+    assert "predict_paths" in error
 
 
 def test_every_name_of_the_contract_is_found() -> None:

@@ -23,7 +23,7 @@ from ..cli.run_cli import RunCLI
 from ..errors import UserError, brief
 from ..files import relative_path
 from ..names import program
-from ..reports import predictions
+from ..reports import predictions, tables
 from ..resume import differences, signals
 from ..runs import ranks
 from ..runs.options import config_text
@@ -84,7 +84,7 @@ class TrainerCLI(RunCLI):
             columns = predictions.compute(self)
         if self.trainer.is_global_zero:
             file = Path(self.trainer.default_root_dir) / "predictions.csv"
-            predictions.write_csv(file, *predictions.rows(self, columns))
+            tables.write_csv(file, *predictions.rows(self, columns))
             self.say(f"Predictions: {relative_path(file)}")
 
     # ---- What a command needs

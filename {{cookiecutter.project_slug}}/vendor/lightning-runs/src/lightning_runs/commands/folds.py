@@ -15,7 +15,7 @@ from ..cli.messages import message
 from ..cli.run_cli import RunCLI
 from ..errors import UserError, brief
 from ..files import relative_path, write_whole
-from ..reports import predictions
+from ..reports import predictions, tables
 from ..resume import checkpoint_files
 from . import trials
 
@@ -72,7 +72,7 @@ class Ends:
                 header, body = predictions.rows(cli, columns)
                 rows |= {i: [number, *row] for i, row in zip(index, body, strict=True)}
                 items[stem] = hashlib.blake2b(json.dumps(index).encode(), digest_size=8).hexdigest()
-            predictions.write_csv(file, ["fold", *header], [rows[i] for i in sorted(rows)])
+            tables.write_csv(file, ["fold", *header], [rows[i] for i in sorted(rows)])
             self.repeat.update(items=items)
         print(f"Predictions by the folds that were not trained on the item: {relative_path(file)}", flush=True)
 

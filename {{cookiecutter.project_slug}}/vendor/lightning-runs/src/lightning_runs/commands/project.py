@@ -117,15 +117,15 @@ class Model:
                 from .exported import Network
 
                 network = Network(self.module, self.data)
-                outputs = network.run("the array", network.module, network.inputs(torch.as_tensor(paths)))
+                outputs = network.outputs(network.inputs(torch.as_tensor(paths)))
                 columns = {name: output.tolist() for name, output in outputs.items()}
                 header, rows = predictions.table(columns, network.class_names or None)
             else:
-                from .predict import of_paths
+                from .predict import predict_paths
 
                 if is_table := isinstance(paths[0], Mapping):
                     paths = [_written(paths, Path(folder) / "rows.csv")]
-                header, rows, without = of_paths(list(map(Path, paths)), str(self.run.folder), *self._classes)
+                header, rows, without = predict_paths(list(map(Path, paths)), str(self.run.folder), *self._classes)
             for name in without:
                 if is_table:
                     raise UserError(f"{name} has no prediction.")

@@ -12,8 +12,7 @@ from typing import Any
 
 from .. import runs
 from ..names import program
-from ..reports import predictions
-from ..reports.tables import as_text
+from ..reports.tables import as_text, escape_formula
 from ..runs.run import test_result
 
 COLUMNS = ("name", "status", "metric", "best", "test_metric", "test", "epochs", "time", "started")
@@ -43,7 +42,7 @@ def main(args: list[str]) -> int:
     known = [row for row in table if row[options.sort] is not None]
     table = sorted(known, key=lambda row: row[options.sort], reverse=options.reverse) + unknown
     if options.csv:
-        cells = [map(predictions.harmless, row.values()) for row in table]
+        cells = [map(escape_formula, row.values()) for row in table]
         csv.writer(sys.stdout, lineterminator="\n").writerows([COLUMNS, *cells])
         return 0
     for row in table:

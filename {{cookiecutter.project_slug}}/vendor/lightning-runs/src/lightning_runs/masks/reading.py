@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.folders import find
 from ..errors import UserError, reason
-from ..reports.predictions import Attached
+from ..reports.tables import Attachment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ def rows(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> tupl
         file = Path(name) if kind == "file" else None
         picture = draw_mask(mask, labels, size_of(file) if file else None)
         shares = np.bincount(mask.ravel(), minlength=len(names)) / mask.size
-        attached = Attached(f"{file.stem if file else name}.png", picture)
+        attached = Attachment(f"{file.stem if file else name}.png", picture)
         body.append([name, attached, *(round(float(value), 6) for value in (confidence, *shares))])
     return [kind, "mask", "confidence", *(f"share({name})" for name in names)], body
 
