@@ -57,7 +57,7 @@ def compute(cli: Any) -> Columns:
         ) from error
     if batches and isinstance(batches[0], list):  # of several loaders
         batches = [batch for loader in batches for batch in loader]
-    batches = [batch for part in ranks.gathered(batches or [], cli.trainer.world_size) for batch in part]
+    batches = [batch for part in ranks.gather(batches or [], cli.trainer.world_size) for batch in part]
     return join(batches, type(cli.model).__name__)
 
 

@@ -101,8 +101,8 @@ def sections_of(make: Callable[[], Any]) -> list[Part]:
     parts = []
     try:
         cli = make()
-        tell = contract.get("fingerprint", cli.datamodule, cli.model)
-        if cli.run is not None and differences.have_changed(cli.run, tell):
+        fingerprint = contract.get("fingerprint", cli.datamodule, cli.model)
+        if cli.run is not None and differences.data_changed(cli.run, fingerprint):
             raise UserError("the data have changed since the run was trained.")
         columns = predictions.compute(cli)
         sections = contract.get("sections", cli.model, cli.datamodule)
