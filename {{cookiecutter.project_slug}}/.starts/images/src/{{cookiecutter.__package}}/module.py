@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_runs.errors import UserError
 from lightning_runs.reports.predictions import table
-from lightning_runs.resume.checkpoint_files import keep_plain
 from lightning_runs.training import finetuning
 from lightning_runs.training.schedules import configured
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -73,7 +72,6 @@ class ImageClassifier(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
-        keep_plain(self)
         try:
             inspect.signature(network).bind(input_shape, num_classes)
         except TypeError as error:

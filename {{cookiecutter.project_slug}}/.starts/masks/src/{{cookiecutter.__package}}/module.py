@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_runs.errors import UserError
 from lightning_runs.masks import reading
-from lightning_runs.resume.checkpoint_files import keep_plain
 from lightning_runs.training.schedules import configured
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -67,7 +66,6 @@ class SegmentationModel(pl.LightningModule):
             raise UserError(f"model.dice is {dice}; it must be 0 or more, such as 0.5.")
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
-        keep_plain(self)
         self.facts, self.num_classes = facts, len(facts["class_names"])
         self.network = network(input_shape, self.num_classes)
         self.optimizer, self.scheduler, self.dice, self.channels_last = optimizer, scheduler, dice, channels_last

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_runs.reports.predictions import table
-from lightning_runs.resume.checkpoint_files import keep_plain
 from lightning_runs.training.schedules import configured
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -52,7 +51,6 @@ class TableModel(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not what is known of 10,000 columns
-        keep_plain(self)
         columns, target = Standardize(facts["columns"]), facts["target"]
         self.facts, self.num_outputs = facts, len(target.get("class_names", [""]))
         self.mean, self.std = target.get("mean", 0.0), target.get("std", 1.0)  # of the number to learn

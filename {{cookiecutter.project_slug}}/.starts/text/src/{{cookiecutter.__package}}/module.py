@@ -9,7 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_runs.errors import UserError
 from lightning_runs.reports.predictions import table
-from lightning_runs.resume.checkpoint_files import keep_plain
 from lightning_runs.training import finetuning
 from lightning_runs.training.schedules import configured
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -61,7 +60,6 @@ class TextClassifier(pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not the whole vocabulary
-        keep_plain(self)
         self.facts, self.num_classes = json.loads(facts), num_classes
         self.network = network(vocabulary_size, num_classes)
         if isinstance(self.network, PretrainedEncoder):

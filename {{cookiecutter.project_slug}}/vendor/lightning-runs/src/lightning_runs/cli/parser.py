@@ -19,11 +19,11 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from .. import names
 from ..errors import Mistake, UserError, reason
-from ..runs.options import NAMED, flat
+from ..runs.options import CALLBACK_GROUPS, flat
 from . import help_text, interpolation
 from .messages import parser_message
 
-_OFF = re.compile(rf"(?<![^\0])(--(?:{'|'.join(NAMED)}))[=\0]null(?![^\0])")  # in arguments with \0 between them
+_OFF = re.compile(rf"(?<![^\0])(--(?:{'|'.join(CALLBACK_GROUPS)}))[=\0]null(?![^\0])")  # in arguments between \0
 
 
 # else a callback with an Enum among its defaults, such as Lightning's Timer, could not be written to config.yaml
@@ -61,7 +61,7 @@ class Parser(LightningArgumentParser):
             if not type(error).__module__.startswith("omegaconf"):
                 raise
             self.error(f"a value of a configuration file can't be filled in: {reason(error)}.")
-        for name in NAMED if "subcommand" in config else ():
+        for name in CALLBACK_GROUPS if "subcommand" in config else ():
             if config[config.subcommand][name] is None:  # `early_stopping: null` in a file
                 config[config.subcommand][name] = Namespace(monitor=None)
         return config

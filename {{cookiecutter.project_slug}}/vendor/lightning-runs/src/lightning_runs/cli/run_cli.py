@@ -106,7 +106,7 @@ class RunCLI(LightningCLI):
         parser.add_argument("--logger", type=loggers.LoggerName, default="csv", help="Logger; csv is on beside it.")
         parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
         parser.add_class_arguments(speed.SpeedOptions, "speed")
-        callbacks.add_named(parser)
+        callbacks.add_callback_options(parser)
         parser.add_argument(
             "--save_every_n_steps",
             type=int,
@@ -130,7 +130,7 @@ class RunCLI(LightningCLI):
         if self.contract.has("seed"):
             parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         for name in self.contract.linked:
-            link = partial(contract.link, name, self.links)
+            link = partial(contract.linked_value, name, self.links)
             parser.link_arguments("data", f"model.{name}", compute_fn=link, apply_on="instantiate")
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
@@ -155,7 +155,7 @@ class RunCLI(LightningCLI):
         fit = self._command == "fit"
         before = differences.options_of(run, self._checkpoint if fit else None)
         at = args.index(self.config.subcommand) + 1
-        args = [*args[:at], *differences.WITHOUT_NAMED, "-c", str(run.config_file), *args[at:]]
+        args = [*args[:at], "-c", str(run.config_file), *args[at:]]
         self.config = parser.parse_args(args)
         options = self.config[self.config.subcommand]
         for name in differences.repeated(before, flat(self._plain())):
@@ -217,7 +217,7 @@ class RunCLI(LightningCLI):
             return run if run.config_file.is_file() else None
 
         self.run = self._chosen("resumed", find)
-        if self.run is not None and (found := checkpoint_files.newest_whole(self.run.checkpoints, print)):
+        if self.run is not None and (found := checkpoint_files.newest_readable(self.run.checkpoints, print)):
             self.ckpt_path, self._checkpoint = found
 
     def _chosen(self, question: str, find: Callable[[], runs.Run | None]) -> runs.Run | None:
@@ -232,7 +232,7 @@ class RunCLI(LightningCLI):
             found.append(run)
             return str(run.folder)
 
-        folder = ranks.shared(question, choose)
+        folder = ranks.choice_of_rank_0(question, choose)
         return found[0] if found else runs.Run(Path(folder)) if folder else None
 
     # ---- What is built

@@ -25,7 +25,7 @@ from ..resume.loaders import ExactLoaders
 from ..runs import ranks
 from ..runs.options import config_text
 from ..training import loggers
-from ..training.callbacks import CheckCallbacks, Throughput, named
+from ..training.callbacks import AverageCorrection, MonitorCheck, ScheduleLength, Throughput, configured_callbacks
 
 if TYPE_CHECKING:
     from .run_cli import RunCLI
@@ -64,7 +64,7 @@ def refuse_callbacks(trainer: Any) -> None:
 def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     """Add the callbacks that every run has, leave out those that have nothing to do, and set what a resume needs."""
     run = cli.run
-    chosen = [*named(options, listed(trainer.callbacks)), *listed(trainer.callbacks), *cli.extra_callbacks]
+    chosen = [*configured_callbacks(options, listed(trainer.callbacks)), *cli.extra_callbacks]
     idle = (
         # without a logger or a run's folder these would fail, or write beside the runs
         *(() if trainer.logger else (LearningRateMonitor,)),
@@ -75,7 +75,7 @@ def callbacks(cli: RunCLI, trainer: Any, options: Any, fit: bool) -> None:
     finders = [callback for callback in chosen if isinstance(callback, BatchSizeFinder)]
     chosen += [LambdaCallback(on_fit_start=partial(_keep_batch_size, cli, finder)) for finder in finders]
     loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), run if fit else None)
-    chosen = [loaders, *chosen, CheckCallbacks()]
+    chosen = [loaders, *chosen, AverageCorrection(), ScheduleLength(), MonitorCheck()]
     if fit:
         every_n_steps, accept = options.save_every_n_steps, options.accept_changes
         cli.exact_resume = ExactResume(run, every_n_steps, cli.options(), cli.created, accept)
@@ -107,7 +107,7 @@ def _keep_batch_size(cli: RunCLI, finder: BatchSizeFinder, trainer: Any, module:
 def plugins(trainer: Any, fit: bool) -> None:
     """Add what writes checkpoint files, and what answers to SLURM."""
     if fit:
-        trainer.plugins = [*listed(trainer.plugins), checkpoint_files.WholeFiles()]
+        trainer.plugins = [*listed(trainer.plugins), checkpoint_files.AtomicCheckpointIO()]
     if SLURMEnvironment.detect() and not ranks.by_torchrun():
         # Lightning's own answer to SLURM's signals would save in the middle of a batch
         trainer.plugins = [*listed(trainer.plugins), SLURMEnvironment(auto_requeue=False)]

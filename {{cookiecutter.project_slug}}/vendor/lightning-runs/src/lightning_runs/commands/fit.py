@@ -137,6 +137,7 @@ class TrainerCLI(RunCLI):
         names = contract.get("class_names", self.datamodule, self.model)
         monitor = self.trainer.checkpoint_callback
         run.begin(
+            f"{program()} {' '.join(sys.argv[1:])}",
             device=self.device,
             processes=self.trainer.world_size,
             linked=self.links,
@@ -190,8 +191,9 @@ class TrainerCLI(RunCLI):
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             checkpoint, file = Path(self.ckpt_path).name if self.ckpt_path else None, f"{command}.json"
             if self.run is not None and self.subcommand != "fit":
-                tell = contract.get("fingerprint", self.datamodule, self.model)
-                if other := differences.otherwise(self.run, self.options(), checkpoint, tell):
+                fingerprint = contract.get("fingerprint", self.datamodule, self.model)
+                other = differences.describe_differences(self.run, self.options(), checkpoint, fingerprint)
+                if other:
                     self.say(f"note: {other}. So {file} stays the run's own, and other_{file} has this.")
                     file = f"other_{file}"
             text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
@@ -199,7 +201,7 @@ class TrainerCLI(RunCLI):
 
     def _of_all_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
         """Average what each process measured on its share, where the module has not done so; print a note of it."""
-        parts = ranks.gathered(metrics, self.trainer.world_size)
+        parts = ranks.gather(metrics, self.trainer.world_size)
         means = {name: sum(part[name] for part in parts) / len(parts) for name in metrics}
         differing = [name for name, mean in means.items() if any(abs(part[name] - mean) > 1e-9 for part in parts)]
         if differing:
@@ -253,7 +255,7 @@ def run_trainer_command(module_class: type, data_class: type | None, args: list[
         Exception: The command failed.
     """
     try:
-        with signals.handled(), quiet(), hardware.as_many_threads_as_cores():
+        with signals.handled(), quiet(), hardware.limited_threads():
             args = batch_size.with_batch_size(module_class, data_class, args)
             return TrainerCLI(module_class, data_class, args, callbacks=callbacks)
     finally:

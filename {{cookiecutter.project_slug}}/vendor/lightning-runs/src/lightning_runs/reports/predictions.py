@@ -44,7 +44,7 @@ def compute(cli: Any) -> Columns:
         ) from error
     if batches and isinstance(batches[0], list):  # one list for each of several loaders
         batches = [batch for loader in batches for batch in loader]
-    parts = ranks.gathered(batches or [], cli.trainer.world_size)
+    parts = ranks.gather(batches or [], cli.trainer.world_size)
     return join([batch for part in parts for batch in part], module)
 
 

@@ -107,7 +107,7 @@ def sections_of(make_cli: Callable[[], Any]) -> list[Section]:
     try:
         cli = make_cli()
         fingerprint = contract.get("fingerprint", cli.datamodule, cli.model)
-        if cli.run is not None and differences.have_changed(cli.run, fingerprint):
+        if cli.run is not None and differences.data_changed(cli.run, fingerprint):
             raise UserError("the data have changed since the run was trained.")
         columns = predictions.compute(cli)
         sections = contract.get("sections", cli.model, cli.datamodule)
