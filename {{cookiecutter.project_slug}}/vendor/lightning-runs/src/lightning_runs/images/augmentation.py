@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,9 +37,7 @@ def rand_augment(images: Tensor) -> Tensor:
     return torch.cat([_transform("rand_augment")(group) for group in images.chunk(NUM_GROUPS)])
 
 
-def mix_images(
-    images: Tensor, labels: Tensor, method: Literal["mixup", "cutmix"], num_classes: int
-) -> tuple[Tensor, Tensor]:
+def mix_images(images: Tensor, labels: Tensor, method: str, num_classes: int) -> tuple[Tensor, Tensor]:
     """Mix each image, and its label, with another one of the batch.
 
     Args:
