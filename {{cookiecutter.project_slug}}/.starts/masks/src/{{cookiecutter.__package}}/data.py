@@ -113,16 +113,15 @@ class DataModule(SplitDataModule):
             return
         images, num_train, classes = self.read()
         self.known = {**classes, "trained": self.dataset}
-        is_test_chosen = num_train < len(images)
-        parts = self.split_items(num_train, test_fraction=0.0 if is_test_chosen else self.test_fraction)
-        if is_test_chosen:
+        parts = self.split_items(num_train, test_fraction=self.test_fraction if num_train == len(images) else 0.0)
+        if num_train < len(images):  # the others are chosen for the test
             parts["test"] = torch.arange(num_train, len(images))
         self.check_parts(parts, self.root)
         self.splits = {part: (images, indices) for part, indices in parts.items()}
         self.splits["predict"] = (images.numbered(), parts[self.predicted_part])
 
     def read(self) -> tuple[datasets.MaskedImages, int, dict[str, Any]]:
-        """Read the images; return them, how many of them, the first, are not chosen for the test, and the classes.
+        """Return the images, those that are chosen for the test last; the number of the others; and the classes.
 
         Data of your own in memory are ``MaskedImages(masks, input_shape, images)``: ``(N, H, W)`` and ``(N, C, H, W)``
         uint8. The classes are ``class_names``, and ``labels``, their numbers in the files of predicted masks.

@@ -38,17 +38,10 @@ def rand_augment(images: Tensor) -> Tensor:
 
 
 def mix_images(images: Tensor, labels: Tensor, method: str, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Mix each image, and its label, with another one of the batch.
+    """Mix each image ``(B, C, H, W)`` float, and its label ``(B,)`` int64, with another one of the batch.
 
-    Args:
-        images: ``(B, C, H, W)`` float.
-        labels: ``(B,)`` int64.
-        method: ``mixup`` blends two images (https://arxiv.org/abs/1710.09412), ``cutmix`` pastes a rectangle of the
-            other one (https://arxiv.org/abs/1905.04899).
-        num_classes: Number of classes.
-
-    Returns:
-        The mixed images, and the fraction of each class in them, ``(B, num_classes)`` float.
+    ``mixup`` blends two images (https://arxiv.org/abs/1710.09412), ``cutmix`` pastes a rectangle of the other one
+    (https://arxiv.org/abs/1905.04899). The labels become fractions of the classes, ``(B, num_classes)`` float.
     """
     return _transform(method, num_classes)(images, labels)
 

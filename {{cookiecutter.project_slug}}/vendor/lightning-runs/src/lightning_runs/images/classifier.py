@@ -89,11 +89,7 @@ class ImageReports:
 def build_network(
     factory: Callable[[tuple[int, int, int], int], nn.Module], input_shape: tuple[int, int, int], num_classes: int
 ) -> nn.Module:
-    """Call the option ``model.network``, a class or a function that returns a network.
-
-    Raises:
-        UserError: It does not take ``input_shape`` and ``num_classes``.
-    """
+    """Call a network's class or function; a UserError says that it does not take these arguments."""
     try:
         inspect.signature(factory).bind(input_shape, num_classes)
     except TypeError as error:
@@ -111,14 +107,7 @@ def draw(image: Tensor, size: int) -> Image.Image:
 
 
 def draw_examples(images: Tensor, labels: Tensor, predicted: Tensor, class_names: Sequence[str]) -> Image.Image:
-    """Draw images ``(B, C, H, W)`` uint8, each above its predicted class, and the true one if it differs.
-
-    Args:
-        images: The images.
-        labels: Their classes, ``(B,)`` int64.
-        predicted: Their predicted classes, ``(B,)`` int64.
-        class_names: The name of each class.
-    """
+    """Draw images ``(B, C, H, W)`` uint8, each above its predicted class, ``(B,)``, and the true one if it differs."""
     num_rows = -(-len(images) // COLUMNS)
     picture = Image.new("RGB", (COLUMNS * CELL, num_rows * (CELL + 16)), "white")
     pen = ImageDraw.Draw(picture)

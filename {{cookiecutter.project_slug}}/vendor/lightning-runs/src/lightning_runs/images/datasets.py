@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -143,6 +144,14 @@ READERS: dict[str, Callable[[str, Path, str], tuple[Tensor, Tensor]]] = {
 }
 _DIGITS = tuple("0123456789")
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_MNIST = PictureSource(
+    source="MNIST, 70,000 handwritten digits of 28x28 pixels by Y. LeCun, C. Cortes and C. Burges",
+    shape=(1, 28, 28),
+    mean=(0.1307,),
+    std=(0.3081,),
+    class_names=_DIGITS,
+    torchvision="MNIST",
+)
 DATASETS = {
     "digits": PictureSource(
         source="1,797 handwritten digits of 8x8 pixels by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository,"
@@ -152,14 +161,7 @@ DATASETS = {
         std=(0.3765,),
         class_names=_DIGITS,
     ),
-    "mnist": PictureSource(
-        source="MNIST, 70,000 handwritten digits of 28x28 pixels by Y. LeCun, C. Cortes and C. Burges",
-        shape=(1, 28, 28),
-        mean=(0.1307,),
-        std=(0.3081,),
-        class_names=_DIGITS,
-        torchvision="MNIST",
-    ),
+    "mnist": _MNIST,
     "fashion_mnist": PictureSource(
         source="Fashion-MNIST, 70,000 pieces of clothing of 28x28 pixels by Zalando Research, MIT licence",
         shape=(1, 28, 28),
@@ -178,13 +180,7 @@ DATASETS = {
         mirror=True,
         torchvision="CIFAR10",
     ),
-    "corrupt_mnist": PictureSource(
-        source="MNIST, rotated at random, 28x28 pixels",
-        shape=(1, 28, 28),
-        mean=(0.1307,),
-        std=(0.3081,),
-        class_names=_DIGITS,
-    ),
+    "corrupt_mnist": replace(_MNIST, source="MNIST, rotated at random, 28x28 pixels", torchvision=None),
     "image_folder": PictureSource(
         source="images of the author's own, in a folder for each class",
         mean=(0.485, 0.456, 0.406),  # of ImageNet

@@ -114,14 +114,9 @@ def _shared_bytes(count: int) -> Tensor:
 def read_image_folder(
     root: Path, class_names: list[str], shape: Shape, skip_corrupt: bool = False, cache: bool | None = None
 ) -> dict[str, ImageFiles]:
-    """List the images of a folder, ``train/CLASS/IMAGE``, ``test/CLASS/IMAGE`` and, where it is there, ``val/``.
+    """List the images of a folder, ``train/CLASS/IMAGE``, ``test/CLASS/IMAGE`` and, where it exists, ``val/``.
 
-    Args:
-        root: The folder.
-        class_names: The classes, in the order of the labels.
-        shape: Channels, height and width of the images that are read.
-        skip_corrupt: As for `ImageFiles`.
-        cache: Keep training and validation images in memory; None does so where they need less than 1 GB.
+    Training and validation images are kept in memory with ``cache``; None does so where they need less than 1 GB.
 
     Raises:
         UserError: A folder is missing, or has other classes.

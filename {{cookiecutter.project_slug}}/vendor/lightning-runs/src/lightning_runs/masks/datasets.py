@@ -28,7 +28,6 @@ NUM_SCENES = {"train": 800, "test": 200}
 SCENE_SIZE = 32  # pixels of a scene's side
 SCENE_DIGITS = 5  # digits from 0 on that scenes have
 
-
 DATASETS = {
     "digit_scenes": PictureSource(
         "digit_scenes: made from handwritten digits by E. Alpaydin and C. Kaynak, UCI,"
@@ -74,11 +73,8 @@ class MaskedImages(Items):
         return masks[masks != IGNORED]
 
     def content(self) -> Iterator[Any]:
-        """Yield bytes that change when a mask changes, or an image's pixels or file."""
-        if not self.files:
-            yield from super().content()
-            return
-        yield self.labels.contiguous().view(-1).numpy()
+        """Yield bytes that change when a mask or an image changes."""
+        yield from super().content()
         yield from file_states(self.files)
 
 
@@ -90,11 +86,7 @@ def rarest_classes(masks: Tensor) -> Tensor:
 
 
 def read_or_refuse(file: Path, shape: Shape) -> np.ndarray:
-    """Read an image, ``(C, H, W)`` uint8.
-
-    Raises:
-        UserError: It can't be read.
-    """
+    """Read an image, ``(C, H, W)`` uint8; a UserError names a file that can't be read."""
     try:
         return read_image(file, shape)
     except Exception as error:  # decoders raise errors of many types
@@ -127,14 +119,10 @@ def read_digit_scenes(file: Path) -> tuple[MaskedImages, int, dict[str, Any]]:
     Returns:
         The scenes, those for training first; how many are for training; and the classes (see `read_mask_folder`).
     """
-    images = []
-    masks = []
-    for part in ("train", "test"):
-        part_images, part_masks = make_digit_scenes(file, part)
-        images.append(torch.from_numpy(part_images))
-        masks.append(torch.from_numpy(part_masks))
+    parts = [make_digit_scenes(file, part) for part in NUM_SCENES]
+    images, masks = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
     names = ["background", *map(str, range(SCENE_DIGITS))]
-    scenes = MaskedImages(torch.cat(masks), DATASETS["digit_scenes"].shape, torch.cat(images))
+    scenes = MaskedImages(masks, DATASETS["digit_scenes"].shape, images)
     return scenes, NUM_SCENES["train"], {"labels": list(range(len(names))), "class_names": names}
 
 

@@ -97,12 +97,9 @@ class MaskReports:
 
 
 def overlaid(image: Tensor, mask: Tensor, size: int) -> np.ndarray:
-    """Draw an image with the classes of its mask in colours; class 0 and ignored pixels stay as they are.
+    """Draw an image ``(C, H, W)`` uint8 with the classes of its mask ``(H, W)`` uint8 in colours.
 
-    Args:
-        image: ``(C, H, W)`` uint8.
-        mask: ``(H, W)`` uint8.
-        size: About how many pixels the longer side of the picture has.
+    Class 0 and ignored pixels stay as they are. The longer side has about ``size`` pixels.
     """
     levels = image.permute(1, 2, 0).numpy().repeat(3 // len(image), axis=2)
     classes = np.where(mask.numpy() == IGNORED, 0, mask.numpy())
