@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.folders import find
+from ..data.folders import find_files
 from ..errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
@@ -154,7 +154,7 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
     """
     if "columns" not in facts:
         raise UserError(f"the model takes {facts['inputs']}, and no rows of a table.")
-    for file in find(paths, SUFFIXES):
+    for file in find_files(paths, SUFFIXES):
         table = read_table(file)
         for name, row in zip(table.rows, encode(table, facts["columns"], tell=True), strict=True):
             yield name, {facts["inputs"][0]["name"]: row}

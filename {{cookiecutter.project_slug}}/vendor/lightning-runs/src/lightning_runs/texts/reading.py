@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.folders import find
+from ..data.folders import find_files
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def read_new(paths: Sequence[str | Path], known: Mapping[str, Any]) -> tuple[lis
     A ``.txt`` file has a text on each line, or for a model that was trained on a folder of texts, it is one text.
     """
     rows: list[Any] = []
-    for file in find(paths, SUFFIXES):
+    for file in find_files(paths, SUFFIXES):
         if file.suffix != ".txt":
             rows += read_csv(file, {"text": known["text"]})
         elif known["whole_files"]:
