@@ -23,8 +23,8 @@ def main(args: list[str]) -> int:
     session, facts = open_model(options.onnx)
     if facts.get("kind") not in READERS:
         raise UserError(
-            f"{options.onnx} can't be used with files, because its facts have kind {facts.get('kind')!r}. Set"
-            f" facts['kind'] of the module that exported() returns to {' or '.join(READERS)}, and export again."
+            f"the facts of {options.onnx} have the kind {facts.get('kind')!r}, but predict reads {', '.join(READERS)}."
+            " Set facts['kind'] of the module that exported() returns to one of these, and export again."
         )
     reader = import_module(f"...{READERS[facts['kind']]}", __name__)
     header: list[str] = []

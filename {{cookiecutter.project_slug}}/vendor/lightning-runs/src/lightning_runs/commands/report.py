@@ -17,7 +17,9 @@ from ..reports.report import Files, baseline_of, sections_of, unbeaten_baselines
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Write the report of one run, or the comparison of several, print its path, and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog=f"{program()} report", description="Write an HTML file that shows runs.", allow_abbrev=False
+        prog=f"{program()} report",
+        description="Write an HTML page that shows a run, or compares several.",
+        allow_abbrev=False,
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
     text = "the file (default: report.html in the run's folder, or compare.html beside the folders of several runs)"

@@ -120,25 +120,20 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
     )
 
 
-def template(file: Path, **options: Any) -> Any:
-    """Open a Jinja template of a page, which may include those beside this file.
-
-    Args:
-        file: The template.
-        options: Options of Jinja's `Environment`; without them, every text is escaped as HTML.
-    """
+def template(file: Path, autoescape: bool = True) -> Any:
+    """Open a Jinja template of a page, which may include those beside this file."""
     # imported here because a training needs it only at its end
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    defaults = {
-        "autoescape": True,
-        "undefined": ChainableUndefined,
-        "loader": FileSystemLoader([file.parent, Path(__file__).parent]),
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-        "keep_trailing_newline": True,
-    }
-    return Environment(**(defaults | options)).get_template(file.name)
+    environment = Environment(
+        loader=FileSystemLoader([file.parent, Path(__file__).parent]),
+        autoescape=autoescape,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(file.name)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
