@@ -154,8 +154,8 @@ class Contract:
         if self.has("fold") != self.has("num_folds"):
             yield "the data module has one of the arguments fold and num_folds; it must have both or none"
         if self.headline is not None and (not _has_form(self.headline, Headline) or "/" in self.headline[0]):
-            form = '("accuracy", "max", "%"): a metric without a split, max or min, and a unit'
-            yield f"headline is {self.headline!r}; it must be such as {form}"
+            form = 'such as ("accuracy", "max", "%"): a metric without a split, max or min, and a unit'
+            yield f"headline is {self.headline!r}; it must be {form}"
 
 
 def get(name: str, *owners: Any) -> Any:
