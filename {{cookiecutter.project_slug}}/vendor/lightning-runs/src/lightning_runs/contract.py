@@ -94,9 +94,7 @@ class FixedItems(Protocol):
 
 
 ROLES = (ConfigurableData, DescribedData, ReportingModule, ExportedNetwork, Facts, Prediction, FixedItems)
-METHODS = {
-    name: form for role in ROLES for name, form in vars(role).items() if inspect.isfunction(form) and name[0] != "_"
-}
+METHODS = {name: form for role in ROLES for name, form in vars(role).items() if name[0] != "_" and callable(form)}
 NAMES = {name for role in ROLES for name in role.__annotations__} | METHODS.keys()
 
 
@@ -166,12 +164,7 @@ def get(name: str, *owners: Any) -> Any:
 
 
 def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
-    """Return the value of a model's argument: the known one, or else that of the data module's property.
-
-    Args:
-        name: The argument's name.
-        links: Known values as text; a new one is added.
-        data: The data module.
+    """Return the value of a model's argument: that of ``links`` as text, or else that of the data module's property.
 
     Raises:
         UserError: It is not a plain value.
