@@ -2,6 +2,7 @@
 
 The checks of `Contract` and the documentation's table of names are generated from the Protocols.
 """
+# pyright: reportReturnType=false
 
 from __future__ import annotations
 
