@@ -16,29 +16,21 @@ class Size(NamedTuple):
 
     Args:
         lines: Its lines of Python, blank ones and comments among them.
-        extra_targets: Targets of tuple assignments beyond the first of each: ``a, b = f()`` has one.
+        targets: Targets of tuple assignments beyond the first of each: ``a, b = f()`` has one.
         walruses: Its assignment expressions.
     """
 
     lines: int
-    extra_targets: int
+    targets: int
     walruses: int
-
-    @property
-    def dense(self) -> int:
-        """What DESIGN.md bounds together."""
-        return self.extra_targets + self.walruses
 
 
 def size(code: str) -> Size:
     """Return the size of a module. Targets of for, with and comprehensions do not count."""
-    tree = ast.parse(code)
-    targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
-    return Size(
-        len(code.splitlines()),
-        sum(len(target.elts) - 1 for target in targets if isinstance(target, ast.Tuple | ast.List)),
-        sum(isinstance(node, ast.NamedExpr) for node in ast.walk(tree)),
-    )
+    nodes = list(ast.walk(ast.parse(code)))
+    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    extra = sum(len(target.elts) - 1 for target in targets if isinstance(target, ast.Tuple | ast.List))
+    return Size(len(code.splitlines()), extra, sum(isinstance(node, ast.NamedExpr) for node in nodes))
 
 
 def total(sizes: list[Size]) -> Size:
@@ -48,23 +40,26 @@ def total(sizes: list[Size]) -> Size:
 
 def by_package() -> dict[str, Size]:
     """Return the size of each package of the library, and of each module beside them."""
-    found: dict[str, list[Size]] = {}
+    found: dict[str, Size] = {}
     for file in sorted(ROOT.rglob("*.py")):
         package = file.relative_to(ROOT).with_suffix("").parts[0]
-        found.setdefault(package, []).append(size(file.read_text(encoding="utf-8")))
-    return {package: total(sizes) for package, sizes in found.items()}
+        found[package] = total([found.get(package, Size(0, 0, 0)), size(file.read_text(encoding="utf-8"))])
+    return found
 
 
-def parts() -> tuple[Size, Size]:
+def core_and_tasks() -> tuple[Size, Size]:
     """Return the size of the library without the packages of single tasks, and the size of these."""
     packages = by_package()
-    core = [found for name, found in packages.items() if name not in TASKS]
-    return total(core), total([packages[name] for name in TASKS if name in packages])
+    core = total([found for name, found in packages.items() if name not in TASKS])
+    return core, total([found for name, found in packages.items() if name in TASKS])
 
 
 if __name__ == "__main__":
-    core, tasks = parts()
-    rows = {**by_package(), "without the four": core, "+".join(TASKS): tasks, "all": total([core, tasks])}
-    print(f"{'':<26}{'lines':>8}{'targets':>9}{'walruses':>10}")
-    for name, found in rows.items():
-        print(f"{name:<26}{found.lines:>8,}{found.extra_targets:>9}{found.walruses:>10}")
+    core, tasks = core_and_tasks()
+    for name, found in {
+        **by_package(),
+        "without the four": core,
+        "the four": tasks,
+        "all": total([core, tasks]),
+    }.items():
+        print(f"{name:<18}{found.lines:>6,} lines{found.targets:>5} extra targets{found.walruses:>5} walruses")

@@ -2,6 +2,7 @@
 
 The checks of `Contract` and the documentation's table of names are generated from the Protocols.
 """
+# pyright: reportReturnType=false
 
 from __future__ import annotations
 
@@ -94,9 +95,7 @@ class FixedItems(Protocol):
 
 
 ROLES = (ConfigurableData, DescribedData, ReportingModule, ExportedNetwork, Facts, Prediction, FixedItems)
-METHODS = {
-    name: form for role in ROLES for name, form in vars(role).items() if inspect.isfunction(form) and name[0] != "_"
-}
+METHODS = {name: form for role in ROLES for name, form in vars(role).items() if name[0] != "_" and callable(form)}
 NAMES = {name for role in ROLES for name in role.__annotations__} | METHODS.keys()
 
 
@@ -154,8 +153,8 @@ class Contract:
         if self.has("fold") != self.has("num_folds"):
             yield "the data module has one of the arguments fold and num_folds; it must have both or none"
         if self.headline is not None and (not _has_form(self.headline, Headline) or "/" in self.headline[0]):
-            form = '("accuracy", "max", "%"): a metric without a split, max or min, and a unit'
-            yield f"headline is {self.headline!r}; it must be such as {form}"
+            form = 'such as ("accuracy", "max", "%"): a metric without a split, max or min, and a unit'
+            yield f"headline is {self.headline!r}; it must be {form}"
 
 
 def get(name: str, *owners: Any) -> Any:
@@ -166,12 +165,7 @@ def get(name: str, *owners: Any) -> Any:
 
 
 def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
-    """Return the value of a model's argument: the known one, or else that of the data module's property.
-
-    Args:
-        name: The argument's name.
-        links: Known values as text; a new one is added.
-        data: The data module.
+    """Return the value of a model's argument: that of ``links`` as text, or else that of the data module's property.
 
     Raises:
         UserError: It is not a plain value.

@@ -68,8 +68,6 @@ class ExactResume(Callback):
         self._bad_step: Tensor | None = None
         self._has_loss: bool | None = None  # whether any batch has given a loss; None before the first batch
 
-    # ---- Saving
-
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -138,8 +136,6 @@ class ExactResume(Callback):
                 return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
             _change_paths(checkpoint, relative)
-
-    # ---- Resuming
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -253,8 +249,6 @@ class ExactResume(Callback):
         received = torch.tensor([signum or 0])
         torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX, group=self._signal_group)
         return int(received.item()) or None
-
-    # ---- Divergence
 
     def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
         """Note the first step whose loss is not finite."""

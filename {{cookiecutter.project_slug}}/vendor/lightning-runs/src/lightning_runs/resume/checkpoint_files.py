@@ -82,14 +82,9 @@ def read(file: str | Path) -> dict[str, Any]:
 
 
 def newest_readable(folder: Path, report: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
-    """Choose the checkpoint to resume from: the last one, or the next newest if that is damaged.
+    """Return the last checkpoint of a folder, or the next newest if that is damaged, and its content; None without any.
 
-    Args:
-        folder: A run's checkpoints.
-        report: Called with a sentence about each file that is skipped.
-
-    Returns:
-        The file and its content, or None if there is no checkpoint.
+    ``report`` is called with a sentence about each file that is skipped.
 
     Raises:
         UserError: There are checkpoints, but none can be read.
@@ -146,12 +141,7 @@ def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
 
 
 def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: LightningModule) -> None:
-    """Refuse the checkpoint of another model.
-
-    Args:
-        file: The checkpoint's file, for the message.
-        checkpoint: Its content.
-        model: The model that is to take its weights.
+    """Refuse the content of a checkpoint file that was not saved by such a model.
 
     Raises:
         UserError: It is of another model, or of none.
@@ -179,21 +169,14 @@ def best_checkpoint(run: Run) -> Path:
         UserError: The run has no checkpoint.
     """
     best = run.record.get("best_checkpoint")
-    if not best:
-        best = _best_so_far(run)
+    newest = None if best else newest_readable(run.checkpoints, print)
+    if newest is not None:
+        paths = [state.get("best_model_path") for state in newest[1]["callbacks"].values()]
+        best = next((path for path in paths if path), newest[0])
     file = run.checkpoints / re.split(r"[\\/]", str(best))[-1] if best else None
     if file is None or not file.is_file():
         raise UserError(f"the run {run.name} has no checkpoint in {run.checkpoints}. Train it first, or --resume it.")
     return file
-
-
-def _best_so_far(run: Run) -> str | Path | None:
-    found = newest_readable(run.checkpoints, print)
-    if found is None:
-        return None
-    file, checkpoint = found
-    paths = [state.get("best_model_path") for state in checkpoint["callbacks"].values()]
-    return next((path for path in paths if path), file)
 
 
 def _without_callables(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:

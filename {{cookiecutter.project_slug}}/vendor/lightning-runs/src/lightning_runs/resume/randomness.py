@@ -54,8 +54,9 @@ class Order:
         done = self.done
         if self.loader.train:
             for sampler in (self.inner, getattr(self.inner, "sampler", None)):
-                if hasattr(sampler, "set_epoch"):
-                    sampler.set_epoch(key[3])
+                set_epoch = getattr(sampler, "set_epoch", None)
+                if set_epoch is not None:
+                    set_epoch(key[3])
         indices = self._draw(hash(key))
         for _ in range(done):
             next(indices, None)

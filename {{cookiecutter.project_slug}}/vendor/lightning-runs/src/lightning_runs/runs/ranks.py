@@ -7,23 +7,13 @@ import socket
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from ..errors import UserError
-
-if TYPE_CHECKING:
-    from torch.distributed import TCPStore
 
 # Lightning starts the processes of the other devices with the same command; this variable tells them the run's folder.
 FOLDER_VARIABLE = "LIGHTNING_RUN_FOLDER"
 _REFUSED = "refused:"
-
-
-class _World(NamedTuple):
-    """A process that torchrun or srun started, and a store that it shares with the others."""
-
-    rank: int
-    store: TCPStore
 
 
 def choice_of_rank_0(question: str, choose: Callable[[], str]) -> str:
@@ -36,9 +26,8 @@ def choice_of_rank_0(question: str, choose: Callable[[], str]) -> str:
     Raises:
         UserError: Rank 0 could not choose; every process says why.
     """
-    world = _world()
-    if world is not None:
-        return _choice_by_store(world, f"{__package__}/{question}", choose)
+    if _world() is not None:
+        return _choice_by_store(f"{__package__}/{question}", choose)
     if launched_by_rank_0():
         return os.environ[FOLDER_VARIABLE]
     chosen = choose()
@@ -47,16 +36,17 @@ def choice_of_rank_0(question: str, choose: Callable[[], str]) -> str:
     return chosen
 
 
-def _choice_by_store(world: _World, key: str, choose: Callable[[], str]) -> str:
-    if world.rank == 0:
+def _choice_by_store(key: str, choose: Callable[[], str]) -> str:
+    rank, store = _world()
+    if rank == 0:
         try:
-            world.store.set(key, choose())
+            store.set(key, choose())
         except UserError as error:
-            world.store.set(key, f"{_REFUSED}{error}")
+            store.set(key, f"{_REFUSED}{error}")
             raise
-    while not world.store.check([key]):  # `store.wait` would handle no signal
+    while not store.check([key]):  # `store.wait` would handle no signal
         time.sleep(0.05)
-    text = world.store.get(key).decode()
+    text = store.get(key).decode()
     if text.startswith(_REFUSED):
         raise UserError(text.removeprefix(_REFUSED))
     return text
@@ -97,8 +87,8 @@ def launched_by_rank_0() -> bool:
 
 
 @cache
-def _world() -> _World | None:
-    """Connect to the store of the processes that torchrun or srun started; return None if neither did."""
+def _world() -> Any:
+    """Return this process's rank and a store of the processes that torchrun or srun started; None if neither did."""
     if by_torchrun():
         rank = int(os.environ["RANK"])
         host = os.environ["MASTER_ADDR"]
@@ -117,10 +107,10 @@ def _world() -> _World | None:
     from torch.distributed import TCPStore
 
     if rank == 0 and not has_server:  # torch makes its own store at this address later, and then shares the server
-        return _World(rank, TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True))
+        return rank, TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
     while True:  # TCPStore would wait too, but handle no signal
         try:
             socket.create_connection((host, port), timeout=1).close()
-            return _World(rank, TCPStore(host, port, is_master=False))
+            return rank, TCPStore(host, port, is_master=False)
         except OSError:
             time.sleep(0.1)

@@ -44,33 +44,26 @@ def add_callback_options(parser: Any) -> None:
 
 
 def configured_callbacks(options: Any, others: list[Any]) -> list[Any]:
-    """Return the callbacks with options of their own, followed by those of the list ``trainer.callbacks``.
+    """Return the callbacks with options of their own, followed by the others, those of the list ``trainer.callbacks``.
 
     Without a monitor, early stopping is off, and a ModelCheckpoint of the list replaces the one with options.
-
-    Args:
-        options: All options of the run.
-        others: The list.
 
     Raises:
         UserError: The list has the same callback once more.
     """
-    checkpoint = options.checkpoint
-    early_stopping = options.early_stopping
-    found = []
-    replaced = not checkpoint.monitor and any(isinstance(callback, ModelCheckpoint) for callback in others)
+    found = {}
+    replaced = not options.checkpoint.monitor and any(isinstance(callback, ModelCheckpoint) for callback in others)
     if options.trainer.enable_checkpointing is not False and not replaced:
-        found.append(checkpoint)
-    if early_stopping.monitor:
-        found.append(early_stopping)
-    for callback in found:
+        found["checkpoint"] = options.checkpoint
+    if options.early_stopping.monitor:
+        found["early_stopping"] = options.early_stopping
+    for option, callback in found.items():
         if callback.state_key in [other.state_key for other in others]:
-            option = "checkpoint" if callback is checkpoint else "early_stopping"
             raise UserError(
                 f"{type(callback).__name__} on {callback.monitor} is given twice: by --{option}.monitor, and in the"
                 f" list trainer.callbacks. Remove it from the list, or turn the option off: --{option}.monitor null"
             )
-    return [*found, *others]
+    return [*found.values(), *others]
 
 
 class ScheduleLength(Callback):
@@ -96,16 +89,13 @@ class AverageCorrection(Callback):
 
     def on_validation_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Let an average that has not begun be the current weights."""
-        self._copy_current_weights(trainer, pl_module)
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let an average that has not begun be the current weights."""
-        self._copy_current_weights(trainer, pl_module)
-
-    def _copy_current_weights(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         for callback in trainer.callbacks:
             if isinstance(callback, WeightAveraging) and not callback._average_model.n_averaged:  # pyright: ignore
                 callback._average_model.module.load_state_dict(pl_module.state_dict())  # pyright: ignore
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let an average that has not begun be the current weights."""
+        self.on_validation_start(trainer, pl_module)
 
 
 class MonitorCheck(Callback):
@@ -167,13 +157,10 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start to count, for a run that is resumed within an epoch."""
-        self._start()
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start to count."""
-        self._start()
-
-    def _start(self) -> None:
         self._items = 0
         self._seconds = 0.0
         self._started = time.perf_counter()
@@ -229,15 +216,12 @@ class Pictures(Callback):
     ) -> None:
         """Keep the outputs of each n-th epoch."""
         if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
-            self._keep(pl_module, outputs, batch)
+            self.on_test_batch_end(trainer, pl_module, outputs, batch)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        """Keep the outputs."""
-        self._keep(pl_module, outputs, batch)
-
-    def _keep(self, pl_module: pl.LightningModule, outputs: Any, batch: Any) -> None:
+        """Keep the outputs, and the first batch."""
         if contract.get("show", pl_module) is not None:
             self._outputs.append(outputs)  # stays on the device: moving it would make every batch wait
             self._batch = batch if self._batch is None else self._batch

@@ -39,13 +39,10 @@ class Unfreezing(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze layers, for a run that is resumed within an epoch."""
-        self._freeze(trainer, pl_module)
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze layers until their epoch."""
-        self._freeze(trainer, pl_module)
-
-    def _freeze(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         layers = layer_groups(pl_module)
         parameters = parameter_groups(pl_module)
         if len(self.epochs) > len(layers):
