@@ -121,7 +121,7 @@ EXPORTED = {"README.md", "model.onnx", "model.pt2", "reference.json"}
 # Lightning's callbacks that no variant has, and why.
 NOT_STRESSED = {
     "BackboneFinetuning": "wants a network with a backbone: tests/promises/test_resume.py has one",
-    "LearningRateFinder": "is refused at the start: tests/promises/test_sentences.py",
+    "LearningRateFinder": "is refused at the start: tests/library/cli/test_mistakes.py",
     "DeviceStatsMonitor": "keeps nothing",
     "ModelPruning": "is refused at the start: tests/promises/test_resume.py",
     "LambdaCallback": "does what its functions do, which no option can name",

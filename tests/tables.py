@@ -1,9 +1,8 @@
-"""Tables of the documents: docs/prompts.md's refused answers, from the pre hook; docs/mistakes.md, from mistakes.py.
+"""Tables of docs/prompts.md: refused answers, from the pre hook.
 
 Run this file to bring them up to date.
 """
 
-import mistakes
 from combinations import PRE
 from project import ROOT
 
@@ -37,4 +36,3 @@ def split_at_tables(text: str) -> tuple[str, str, str]:
 if __name__ == "__main__":
     head, _, tail = split_at_tables(PROMPTS_PAGE.read_text(encoding="utf-8"))
     PROMPTS_PAGE.write_text(head + refused_and_warned() + tail, encoding="utf-8", newline="\n")
-    (ROOT / "docs" / "mistakes.md").write_text(mistakes.table(), encoding="utf-8", newline="\n")
