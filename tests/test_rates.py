@@ -21,10 +21,10 @@ def test_a_rate_is_suggested_and_the_command_that_is_printed_trains_with_it(bake
 
     assert code == 0, output
     rate, command = re.findall(
-        r"^Suggested learning rate: (\S+),|^Next: python -m my_lightning_project (.*)$", output, re.M
+        r"^Suggested learning rate: (\S+)$|^Next: python -m my_lightning_project (.*)$", output, re.M
     )
     assert 3e-4 < float(rate[0]) < 0.1  # docs/search.md says where it is too much
-    assert [path.name for path in (project / "runs").iterdir()] == ["lr_find_1.html"]
+    assert not (project / "runs").exists()
     [(code, output)] = run(project, [*shlex.split(command[1]), "--run=a", *SMALL, "--trainer.max_epochs=1"], own=True)
     assert code == 0, output
     options = yaml.safe_load((project / "runs" / "a" / "config.yaml").read_text())["model"]

@@ -177,5 +177,6 @@ def test_ctrl_c_can_be_caught_and_the_run_resumed(project, monkeypatch) -> None:
         project.fit(run="a", trainer=SHORT)
     monkeypatch.undo()
     sys.path.insert(0, str(Path.cwd()))
-    assert project.fit(resume=True).record["status"] == "finished"
+    resumed = project.fit(resume=True).record
+    assert (resumed["status"], resumed["command"]) == ("finished", "python -m first fit --run=a --trainer.max_epochs=2")
     sys.path.pop(0)

@@ -49,11 +49,10 @@ class Parser(LightningArgumentParser):
         """Check configuration files, and have OmegaConf fill in their references.
 
         Raises:
-            Mistake: A file is not YAML with options.
+            OSError: A file can't be read.
+            Mistake: It is not YAML with options.
         """
         for file in files:
-            if not file.is_file():
-                continue  # jsonargparse takes the text of a configuration too
             options = self._read(file)
             self.origins.update(dict.fromkeys(flat(options), file))
             if "${" in str(options):

@@ -135,8 +135,9 @@ class TrainerCLI(RunCLI):
         files.write_whole(run.config_file, config_text(self.options()))  # a resumed run may have other limits
         names = contract.get("class_names", self.datamodule, self.model)
         monitor = self.trainer.checkpoint_callback
+        # a resumed run keeps the command that began it, for that one repeats it
         run.begin(
-            f"{program()} {shlex.join(self.args)}",
+            run.record.get("command", f"{program()} {shlex.join(self.args)}"),
             device=self.device,
             processes=self.trainer.world_size,
             linked=self.links,
@@ -214,7 +215,7 @@ class TrainerCLI(RunCLI):
             fingerprint = contract.get("fingerprint", self.datamodule, self.model)
             difference = differences.otherwise(self.run, self.options(), checkpoint, fingerprint)
             if difference:
-                self.say(f"note: {difference}. So {file} stays as it was, and other_{file} has this.")
+                self.say(f"note: {difference}. So {file} stays the run's own, and other_{file} has this.")
                 file = f"other_{file}"
         path = Path(self.trainer.default_root_dir) / file
         try:
