@@ -191,6 +191,7 @@ class RunCLI(LightningCLI):
             self.run = run if run.config_file.is_file() else None
         else:
             self._choose_run("found", lambda: runs.find(root, options.run, finished=True))
+            assert self.run is not None
             self.ckpt_path = checkpoint_files.best_checkpoint(self.run)
         if self.ckpt_path and self._checkpoint is None:
             self._checkpoint = checkpoint_files.read(self.ckpt_path)
