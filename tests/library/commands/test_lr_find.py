@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,27 +12,27 @@ from toy import Toy, ToyData
 
 def suggested(output: str) -> float:
     (line,) = [line for line in output.splitlines() if line.startswith("Suggested learning rate: ")]
-    return float(line.split()[3].rstrip(","))
+    return float(line.split()[3])
 
 
-def test_a_rate_is_suggested_with_a_chart_and_the_command_that_uses_it(run, capsys) -> None:
+def test_a_rate_is_suggested_with_its_losses_and_the_command_that_uses_it(run, capsys) -> None:
     assert run("lr_find", "--data.batch_size=16") == 0
     output = capsys.readouterr().out
     rate = suggested(output)
     assert 0.001 < rate < 1
     assert f"python -m toy_project fit --data.batch_size=16 --model.lr={rate:.2g}\n" in output
-    assert sorted(Path("runs").iterdir()) == [Path("runs/lr_find_1.html")]
-    assert "<svg" in Path("runs/lr_find_1.html").read_text()
+    losses = [float(line.split()[1]) for line in output.splitlines() if re.match(r"\S+e[-+]\d+ ", line)]
+    assert losses[0] > 2 * min(losses)
+    assert not Path("runs").exists()
     assert run("fit", "--data.batch_size=16", f"--model.lr={rate}") == 0
 
 
-def test_what_is_configured_does_not_change_the_suggestion_and_nothing_is_overwritten(run, capsys) -> None:
+def test_what_is_configured_does_not_change_the_suggestion(run, capsys) -> None:
     found = []
     for rate in (0.02, 2, 0.0002):
         assert run("lr_find", f"--model.lr={rate}") == 0
         found.append(suggested(capsys.readouterr().out))
     assert len(set(found)) == 1
-    assert [path.name for path in sorted(Path("runs").iterdir())] == [f"lr_find_{i}.html" for i in (1, 2, 3)]
 
 
 class Groups(Toy):

@@ -54,6 +54,7 @@ def test_two_projects_of_one_process_print_their_own_names(project, capsys) -> N
         assert one.main(["--help"]) == 0
         assert one.main(["fit", f"--run=of_main_{number}", "--trainer.max_epochs=1"]) == 0
         trained = one.fit(run=f"of_python_{number}", trainer=SHORT)
+        assert trained is not None
         output = capsys.readouterr().out
         assert output.count(f"{program} ") == output.count("python -m ") > 0
         assert record(f"of_main_{number}")["command"].startswith(f"{program} fit --run=of_main")
@@ -177,5 +178,6 @@ def test_ctrl_c_can_be_caught_and_the_run_resumed(project, monkeypatch) -> None:
         project.fit(run="a", trainer=SHORT)
     monkeypatch.undo()
     sys.path.insert(0, str(Path.cwd()))
-    assert project.fit(resume=True).record["status"] == "finished"
+    resumed = project.fit(resume=True).record
+    assert (resumed["status"], resumed["command"]) == ("finished", "python -m first fit --run=a --trainer.max_epochs=2")
     sys.path.pop(0)

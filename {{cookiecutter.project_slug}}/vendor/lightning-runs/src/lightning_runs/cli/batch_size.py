@@ -1,27 +1,51 @@
-"""Memory that runs out: a sentence with the options that help, and the largest batch that fits."""
+"""Batches that fit into memory: what to do where it runs out, and the largest size, which a few dry steps find."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
-from ..errors import UserError
+from ..errors import DivergedError, UserError
 from ..runs import ranks
 from ..runs.options import flat
-from .arguments import launcher_arguments, option_values, replace_option
-from .dry_run import DryRun
+from .arguments import ONE_PROCESS, launcher_arguments, option_values, replace_option
 from .run_cli import RunCLI
 
 OPTIONS = ("--data.batch_size", "--model.batch_size")
 # Two batches and a validation: the optimizer then has all that it keeps.
 LIMITS = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1")
+SMALLER_MODEL = "Take a smaller model, or --trainer.precision bf16-mixed."
+
+
+class DryRun(RunCLI):
+    """Train by options of `fit` until limits end it, in one process, without a run and its loggers and callbacks."""
+
+    is_kept = False
+    options_without_traces = (
+        *("--trainer.callbacks=[]", "--trainer.enable_checkpointing=false", "--trainer.profiler=null"),
+        *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+        *("--trainer.fast_dev_run=false", "--trainer.num_sanity_val_steps=0", *ONE_PROCESS),
+        *("--trainer.max_epochs=-1", "--trainer.min_epochs=null", "--trainer.min_steps=null"),
+        *("--trainer.max_time=null", "--checkpoint.monitor=null", "--early_stopping.monitor=null"),
+    )
+
+    def __init__(
+        self, module_class: type, data_class: type | None, args: list[str], limits: Iterable[str], callback: Callback
+    ) -> None:
+        args = ["fit", *args, *self.options_without_traces, *limits]
+        super().__init__(module_class, data_class, args, callbacks=[callback])
+
+    def fit(self, **kwargs: Any) -> None:
+        """Take the steps; a loss that is not finite ends them."""
+        with suppress(DivergedError):
+            self.trainer.fit(**kwargs)
 
 
 @contextmanager
@@ -46,10 +70,10 @@ def _ran_out(error: Exception) -> bool:
 
 def _advice(options: Mapping[str, Any], training: bool) -> str:
     count = options["trainer.accumulate_grad_batches"]
-    sizes = {option: options.get(option.lstrip("-")) for option in OPTIONS}
-    for option, size in sizes.items():
+    for option in OPTIONS:
+        size = options.get(option.lstrip("-"))
         if size == 1:
-            return f" with {option} 1. Take a smaller model, or --trainer.precision bf16-mixed."
+            return f" with {option} 1. {SMALLER_MODEL}"
         if isinstance(size, int):
             part = next(factor for factor in range(2, size + 1) if size % factor == 0)
             keep = f" --trainer.accumulate_grad_batches {part * count}, which keeps the {size * count} items of a step"
@@ -78,15 +102,10 @@ def found(module_class: type, data_class: type | None, args: list[str]) -> Itera
 
 
 def _largest(module_class: type, data_class: type | None, args: list[str], option: str) -> int:
+    refused = f"{option} auto is refused: "
+
     def sized(size: int) -> list[str]:
         return replace_option(args, option, "auto", f"{option}={size}")
-
-    refused = f"{option} auto is refused: "
-    if ranks.by_torchrun() or option_values(args, "--resume", "--ckpt_path"):
-        raise UserError(f"{refused}it is found for a new run that one process begins. Give a number.")
-    device = RunCLI(module_class, data_class, sized(2), execute=False).device
-    if not has_own_memory(device):
-        raise UserError(f"{refused}a {device} shares the memory of the whole machine. Give a number.")
 
     def batches(size: int) -> int:
         """Return the number of training batches of a size, or 0 if it does not fit."""
@@ -99,15 +118,20 @@ def _largest(module_class: type, data_class: type | None, args: list[str], optio
             return 0
         return tried.trainer.num_training_batches
 
+    if ranks.by_torchrun() or option_values(args, "--resume", "--ckpt_path"):
+        raise UserError(f"{refused}it is found for a new run that one process begins. Give a number.")
+    device = RunCLI(module_class, data_class, sized(2), execute=False).device
+    if not has_own_memory(device):
+        raise UserError(f"{refused}a {device} shares the memory of the whole machine. Give a number.")
     largest = 0
-    size = 2
-    while size:
+    count = 2
+    while count > 1:
+        size = 2 * largest or 2
         count = batches(size)
         garbage_collection_cuda()
         largest = size if count else largest
-        size = 2 * size if count > 1 else 0
     if not largest:
-        raise UserError(f"{refused}not even batches of 2 fit. Take a smaller model, or --trainer.precision bf16-mixed.")
+        raise UserError(f"{refused}not even batches of 2 fit. {SMALLER_MODEL}")
     return largest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def quiet() -> Iterator[None]:
     """Hide what Lightning tells every user in every run. Its warnings of mistakes stay, each a sentence alone."""
 
     def is_news(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(CHATTER)
+        return not re.sub(r"^\[rank: \d+\] ", "", record.getMessage()).startswith(CHATTER)
 
     logs = [logging.getLogger(name) for name in LOGS]
     for log in logs:

@@ -39,8 +39,7 @@ TITLES = {"trainer": "Training", "checkpoint": "The best checkpoint", "early_sto
 OF_FIT = ("checkpoint", "early_stopping", "save_every_n_steps", "debug", "resume", "accept_changes", "speed")
 SILENT = ("weights_only", "verbose", "return_predictions")  # the commands set them themselves
 COLUMN = 29  # where the texts begin
-FILES = """
-       {program} PATH … [--run RUN | --onnx FILE] [--csv FILE]
+FILES = """PATH … [--run RUN | --onnx FILE] [--csv FILE]
 
 PATH is a file or folder to predict instead of the test data; FILE gets all columns of the table."""
 
@@ -53,12 +52,10 @@ def short(parser: Any, program: str) -> str:
         program: How the command is called.
     """
     width = max(80, min(120, shutil.get_terminal_size().columns))
-    head = f"usage: {program} [options]"
-    if program.endswith(" predict"):
-        head += FILES.format(program=program)
-    head += "\n\nAll options, those of Lightning too, each in full: --help all"
-    classes = [action.option_strings[0] for action in parser._actions if action.dest.endswith(".help")]
-    classes = [option for option in classes if not option.startswith("--trainer")]
+    files = f"\n       {program} {FILES}" if program.endswith(" predict") else ""
+    head = f"usage: {program} [options]{files}\n\nAll options, those of Lightning too, each in full: --help all"
+    options = [action.option_strings[0] for action in parser._actions if action.dest.endswith(".help")]
+    classes = [option for option in options if not option.startswith("--trainer")]
     if classes:
         head += f"\nThe options of a class: {', '.join(classes)} CLASS"
     lines = [head]

@@ -49,11 +49,10 @@ class Parser(LightningArgumentParser):
         """Check configuration files, and have OmegaConf fill in their references.
 
         Raises:
-            Mistake: A file is not YAML with options.
+            OSError: A file can't be read.
+            Mistake: It is not YAML with options.
         """
         for file in files:
-            if not file.is_file():
-                continue  # jsonargparse takes the text of a configuration too
             options = self._read(file)
             self.origins.update(dict.fromkeys(flat(options), file))
             if "${" in str(options):
@@ -76,7 +75,7 @@ class Parser(LightningArgumentParser):
             is_group = any(option.startswith(f"--{name}.") for option in self.command.option_names())
             is_empty = value is None and name in ("model", "trainer")  # `data` is null where there is no data module
             if is_empty or (is_group and not isinstance(value, dict | str | None)):  # a text names another file
-                value = json.dumps(value)
+                value = json.dumps(value, default=str)
                 self.error(f"{name} is {value} in {file}; it must have options, as in configs/default.yaml.")
         return options
 

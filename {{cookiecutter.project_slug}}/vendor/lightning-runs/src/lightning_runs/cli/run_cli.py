@@ -123,7 +123,7 @@ class RunCLI(LightningCLI):
         if self.contract.has("seed"):
             parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         for name in self.contract.linked:
-            link = partial(contract.linked_value, name, self.links)
+            link = partial(contract.link, name, self.links)
             parser.link_arguments("data", f"model.{name}", compute_fn=link, apply_on="instantiate")
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
@@ -191,6 +191,7 @@ class RunCLI(LightningCLI):
             self.run = run if run.config_file.is_file() else None
         else:
             self._choose_run("found", lambda: runs.find(root, options.run, finished=True))
+            assert self.run is not None
             self.ckpt_path = checkpoint_files.best_checkpoint(self.run)
         if self.ckpt_path and self._checkpoint is None:
             self._checkpoint = checkpoint_files.read(self.ckpt_path)

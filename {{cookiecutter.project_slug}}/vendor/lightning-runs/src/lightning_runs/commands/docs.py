@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from importlib import resources
 
-from ..names import program
+from ..names import package, program
 from . import guess
 
 
 def pages() -> dict[str, str]:
-    """Return the text of each page by its name, the index first."""
+    """Return the text of each page by its name, the index first, with the name of the project's package."""
     folder = resources.files("lightning_runs") / "docs"
     files = [file for file in folder.iterdir() if file.name.endswith(".md")]
     files.sort(key=lambda file: (file.name != "index.md", file.name))
-    return {file.name.removesuffix(".md"): file.read_text(encoding="utf-8") for file in files}
+    texts = {file.name.removesuffix(".md"): file.read_text(encoding="utf-8") for file in files}
+    return {name: text.replace("PACKAGE", package() or "PACKAGE") for name, text in texts.items()}
 
 
 def main(args: list[str]) -> int:

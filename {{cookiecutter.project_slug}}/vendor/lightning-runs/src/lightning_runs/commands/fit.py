@@ -91,12 +91,13 @@ class TrainerCLI(RunCLI):
         loader = f"{SPLITS[command]}_dataloader"
         if getattr(self.trainer, limit) == 0:  # as in a fold of a cross-validation
             return f"trainer.{limit} is 0, so none of these data are read. Give --trainer.{limit} 1.0"
+        example = f"`{program()} docs own-classes` shows one."
         step = STEPS[command]
         steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
         if not any(is_overridden(name, self.model) for name in steps):
-            return f"{module} has no {step}. Add it to {module}; docs/own-code.md shows one."
+            return f"{module} has no {step}. Add it to {module}; {example}"
         if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
-            return f"there is no {loader}. Add it to {data or module}; docs/own-code.md shows one."
+            return f"there is no {loader}. Add it to {data or module}; {example}"
         return ""
 
     def refuse_missing(self, command: str) -> None:
@@ -135,8 +136,9 @@ class TrainerCLI(RunCLI):
         files.write_whole(run.config_file, config_text(self.options()))  # a resumed run may have other limits
         names = contract.get("class_names", self.datamodule, self.model)
         monitor = self.trainer.checkpoint_callback
+        # a resumed run keeps the command that began it, for that one repeats it
         run.begin(
-            f"{program()} {shlex.join(self.args)}",
+            run.record.get("command", f"{program()} {shlex.join(self.args)}"),
             device=self.device,
             processes=self.trainer.world_size,
             linked=self.links,
@@ -168,11 +170,11 @@ class TrainerCLI(RunCLI):
                 else:
                     name = type(callback).__name__
                     self.say(f"{name} averaged nothing: the training stopped before trainer.max_epochs.")
-        self.ckpt_path = best or str(self.run.checkpoints / "last.ckpt")
+        chosen = Path(best or self.run.checkpoints / "last.ckpt")
+        self.ckpt_path = str(chosen)
         if self.trainer.is_global_zero:
             score = getattr(self.trainer.checkpoint_callback, "best_model_score", None) if best else None
-            best_score = None if score is None else float(score)
-            self.run.update(best_checkpoint=Path(self.ckpt_path).name, best_score=best_score)
+            self.run.update(best_checkpoint=chosen.name, best_score=None if score is None else float(score))
 
     # ---- What is measured
 
@@ -214,7 +216,7 @@ class TrainerCLI(RunCLI):
             fingerprint = contract.get("fingerprint", self.datamodule, self.model)
             difference = differences.describe_differences(self.run, self.options(), checkpoint, fingerprint)
             if difference:
-                self.say(f"note: {difference}. So {file} stays as it was, and other_{file} has this.")
+                self.say(f"note: {difference}. So {file} stays the run's own, and other_{file} has this.")
                 file = f"other_{file}"
         path = Path(self.trainer.default_root_dir) / file
         try:
@@ -249,7 +251,7 @@ class TrainerCLI(RunCLI):
 
     def where(self) -> str:
         """Return the device, number of processes and precision in words."""
-        automatic = self.config[self.subcommand].trainer.accelerator == "auto"
+        automatic = self.config[self._command].trainer.accelerator == "auto"
         size = self.trainer.world_size
         processes = "1 process" if size == 1 else f"{size} processes"
         device = f"{self.device} (chosen automatically)" if automatic else self.device

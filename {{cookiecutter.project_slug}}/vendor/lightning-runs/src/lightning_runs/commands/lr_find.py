@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from itertools import count
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -20,11 +18,10 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from ..cli.arguments import option_values
-from ..cli.dry_run import DryRun
+from ..cli.batch_size import DryRun
 from ..errors import UserError
-from ..files import relative_path, write_whole
 from ..names import program
-from ..reports import charts
+from ..reports.tables import as_text
 from ..resume import signals
 from ..runs.options import flat
 from . import COMMANDS
@@ -33,7 +30,6 @@ STEPS = 160  # 20 for each power of ten
 LOWEST = 1e-7
 HIGHEST = 10.0
 NEIGHBOURS = 5  # steps before and after one, over which its loss is averaged
-OF_A_RUN = ("--run", "--resume", "--ckpt_path")
 LIMITS = (f"--trainer.max_steps={STEPS}", "--trainer.limit_val_batches=0")
 
 
@@ -73,15 +69,16 @@ class RangeTest(Callback):
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor) and math.isfinite(loss.item()):  # there is none if the batch was skipped
             self.losses.setdefault(self.rate, []).append(loss.item())
-            means = smoothed(self.losses)
+            means = list(smoothed(self.losses).values())
             # larger rates are useless once the loss has grown by as much as it had fallen
             trainer.should_stop = means[-1] > means[0] + max(means[0] - min(means), abs(means[0]) / 2)
 
 
-def smoothed(losses: dict[float, list[float]]) -> list[float]:
-    """Return the mean of each step's loss and of its neighbours."""
+def smoothed(losses: dict[float, list[float]]) -> dict[float, float]:
+    """Return for each rate the mean loss of its step and of the neighbours."""
     steps = [fmean(batches) for batches in losses.values()]
-    return [fmean(steps[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1]) for i in range(len(steps))]
+    near = [steps[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1] for i in range(len(steps))]
+    return {rate: fmean(group) for rate, group in zip(losses, near, strict=True)}
 
 
 def suggestion(losses: dict[float, list[float]]) -> float:
@@ -92,52 +89,36 @@ def suggestion(losses: dict[float, list[float]]) -> float:
     """
     means = smoothed(losses)
     first = [loss for batches in [*losses.values()][: 2 * NEIGHBOURS] for loss in batches]
-    if len(first) < 2 or means[0] - min(means) <= stdev(first):
+    highest = next(iter(means.values()), 0.0)
+    lowest = min(means.values(), default=0.0)
+    if len(first) < 2 or highest - lowest <= stdev(first):
         raise UserError(
             f"the loss falls at no rate from {LOWEST:g} to {max(losses, default=HIGHEST):.2g}. Can the network overfit"
             " one batch (fit -c configs/overfit.yaml)? Are the batches large enough?"
         )
-    half = (means[0] + min(means)) / 2
-    return next(rate for rate, loss in zip(losses, means, strict=True) if loss <= half)
-
-
-def write_chart(folder: Path, losses: dict[float, list[float]], rate: float) -> Path:
-    """Write a page with the losses and the suggested rate, under a new name."""
-    means = smoothed(losses)
-    powers = [math.log10(rate) for rate in losses]
-    lines = [
-        charts.Line("loss of a step", powers, [fmean(batches) for batches in losses.values()], 2),
-        charts.Line(f"mean of {2 * NEIGHBOURS + 1} steps", powers, means, 0),
-        charts.Line(f"suggested: {rate:.2g}", [math.log10(rate)] * 2, [min(means), means[0]], 1),
-    ]
-    style = charts.template(Path(charts.__file__).with_name("page.css.jinja")).render()
-    head = f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>lr_find</title><style>{style}</style><main>'
-    folder.mkdir(parents=True, exist_ok=True)
-    files = (folder / f"lr_find_{i}.html" for i in count(1))
-    file = next(file for file in files if not file.exists())
-    write_whole(file, head + charts.line_chart("Loss", lines, "learning rate, as a power of ten"))
-    return file
+    return next(rate for rate, loss in means.items() if loss <= (highest + lowest) / 2)
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
-    """Find a learning rate, write a chart, and print the command that uses the rate.
+    """Find a learning rate, and print the losses that it comes from and the command that uses it.
 
     Raises:
         UserError: No rate can be found, or an option names a run.
     """
     if {"-h", "--help"} & set(args):
-        print(f"usage: {program()} lr_find [options of fit]\n\n{COMMANDS['lr_find'].text} A chart of it is in runs/.")
+        print(f"usage: {program()} lr_find [options of fit]\n\n{COMMANDS['lr_find'].text}")
         return 0
-    for option in OF_A_RUN:
+    for option in ("--run", "--resume", "--ckpt_path"):
         if option_values(args, option):
             raise UserError(f"{option} is not an option of lr_find, which tries a few steps of a new model.")
     test = RangeTest()
     with signals.handled():
         cli = DryRun(module_class, data_class, args, LIMITS, test)
     rate = suggestion(test.losses)
-    file = write_chart(Path(cli.config.fit.trainer.default_root_dir or "runs"), test.losses, rate)
-    print(f"Suggested learning rate: {rate:.2g}, of {len(test.losses)} from {LOWEST:g} to {max(test.losses):.2g}.")
-    print(f"Chart: {relative_path(file.absolute())}")
+    means = list(smoothed(test.losses).items())
+    shown = [(f"{tried:.1e}", mean) for tried, mean in means[:: STEPS // 16]]
+    print(as_text(("learning rate", "mean loss"), shown))
+    print(f"Suggested learning rate: {rate:.2g}")
     options = flat(cli.options()).items()
     rates = {name: value for name, value in options if re.fullmatch(r"model\.(.+\.)?(lr|learning_rate)", name)}
     if len(rates) == 1 and all(isinstance(value, float | int) for value in rates.values()):

@@ -60,7 +60,7 @@ class Project:
 
         args = ["fit", *(f"--config={file}" for file in configs), *_arguments(options)]
         with _errors_for_python(self.package):
-            return self._train_main(lambda *classes: run_trainer_command(*classes, args).run)
+            return self._train_main(lambda module, data: run_trainer_command(module, data, args).run)
 
     def load(self, run: str | Path | Run | None = None) -> Model:
         """Load the best checkpoint of a run: of that name or folder, or the newest finished one.
@@ -109,7 +109,7 @@ class Model:
                 return self._predict_test_data()
             if hasattr(inputs, "__array__"):
                 return self._predict_array(inputs)
-            paths = [inputs] if isinstance(inputs, str | Path) else inputs
+            paths: Any = [inputs] if isinstance(inputs, str | Path) else inputs
             if isinstance(paths[0], Mapping):
                 return self._predict_rows(paths)
             predicted, missing = self._predict_files([Path(path) for path in paths])
