@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,3 +26,21 @@ def run_name(name: str) -> str:
 def run_options(name: str | None) -> list[str]:
     """Options of Lightning's commands that choose a run by its name or folder; None takes the newest finished one."""
     return [f"--run={run_name(name)}"] if name else []
+
+
+@contextmanager
+def launcher_arguments(args: Sequence[str]) -> Iterator[None]:
+    """Have Lightning start the processes of other devices with these arguments, the command first.
+
+    Its DDP launcher repeats `sys.argv` and takes no other command line; nothing else in the library sets that. What it
+    leaves in the environment would keep a later training from starting processes of its own.
+    """
+    arguments = sys.argv[1:]
+    environment = dict(os.environ)
+    sys.argv[1:] = args
+    try:
+        yield
+    finally:
+        sys.argv[1:] = arguments
+        os.environ.clear()
+        os.environ.update(environment)

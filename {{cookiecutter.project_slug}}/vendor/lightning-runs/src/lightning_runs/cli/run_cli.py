@@ -46,6 +46,7 @@ class RunCLI(LightningCLI):
         callbacks: Callbacks that are no part of the run's configuration.
 
     Attributes:
+        args: The command line.
         run: The run that is trained or evaluated; None for a checkpoint that belongs to none, and under fast_dev_run.
         ckpt_path: The checkpoint to go on with or to evaluate; ``created`` tells that the run is a new one.
         links: Values of the model's arguments that the data module gave, as text.
@@ -67,6 +68,7 @@ class RunCLI(LightningCLI):
         execute: bool = True,
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        self.args = args
         self._command = next((argument for argument in args if not argument.startswith("-")), "")
         self.contract = Contract(module_class, data_class)
         self.execute = execute

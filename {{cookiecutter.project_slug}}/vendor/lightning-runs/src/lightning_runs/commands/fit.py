@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -137,6 +138,7 @@ class TrainerCLI(RunCLI):
         names = contract.get("class_names", self.datamodule, self.model)
         monitor = self.trainer.checkpoint_callback
         run.begin(
+            f"{program()} {shlex.join(self.args)}",
             device=self.device,
             processes=self.trainer.world_size,
             linked=self.links,

@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from importlib import metadata
 from itertools import count
@@ -21,7 +20,6 @@ import filelock
 
 from ..errors import UserError
 from ..files import write_whole
-from ..names import package
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")  # whose versions are recorded
 _WAIT = 2.0  # seconds for a lock: somebody who only asks holds it for an instant, and a killed process's workers end
@@ -115,15 +113,15 @@ class Run:
             self._since = now
         write_whole(self.folder / "run.json", json.dumps(self.record, indent=2, default=str, ensure_ascii=False) + "\n")
 
-    def begin(self, **values: Any) -> None:
-        """Record that the run is under way, and what it would take to repeat it."""
+    def begin(self, command: str, **values: Any) -> None:
+        """Record that the run is under way, the command that trains it, and what it takes to repeat it."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         started = {"resumed": now} if "command" in self.record else {"started": now}
         self._since = time.time()
         self.update(
             status="running",
             **started,
-            command=f"python -m {package()} {' '.join(sys.argv[1:])}",
+            command=command,
             git=_git_state(),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
