@@ -87,7 +87,7 @@ def test_the_largest_size_that_fits_is_found_and_recorded(auto, run, capsys) -> 
     assert run("fit", "--run", "a", *auto, module=Large) == 0
     assert "--data.batch_size 16 is the largest power of two that fits." in capsys.readouterr().out
     assert yaml.safe_load(Path("runs/a/config.yaml").read_text())["data"]["batch_size"] == 16
-    assert record("a")["command"] == "python -m toy_project fit --data.batch_size=16"
+    assert record("a")["command"] == "python -m toy_project fit --run a --data.batch_size=16"
     assert [path.name for path in Path("runs").iterdir()] == ["a"]
 
 

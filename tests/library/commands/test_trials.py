@@ -94,6 +94,8 @@ def test_another_option_than_at_first_is_refused_with_both_values(run, args, cap
     assert run(*args) == 0
     assert run(*args, "--data.batch_size=4", "--save_every_n_steps=7") == 1
     assert "data.batch_size is 4 and was 8" in capsys.readouterr().err
+    assert run(*args, "--trainer.max_epochs=4") == 1  # which a single run may change
+    assert "trainer.max_epochs is 4 and was 3" in capsys.readouterr().err
     assert run(*args, "--save_every_n_steps=7") == 0
 
 

@@ -105,7 +105,7 @@ class Sweep:
         return self.study.get_trials(deepcopy=False, states=states)
 
     def _locked_trials(self) -> Iterator[optuna.Trial]:
-        """Yield the trials of dead processes, and new ones."""
+        """Yield the trials of dead processes and new ones, each locked, until as many as are wanted have ended."""
         wanted = self.trials.options.trials
         study_id = self.storage.get_study_id_from_name(self.trials.name)
         while len(self._in_state(*ENDED)) < wanted:
