@@ -20,6 +20,7 @@ from ..cli.run_cli import RunCLI
 from ..contract import Contract
 from ..errors import UserError, brief, require
 from ..files import relative_path
+from ..names import program
 from ..reports import charts, predictions, report
 from ..reports.tables import as_text
 from ..runs import Run
@@ -72,7 +73,7 @@ def _values(trials: Trials, contract: Contract) -> dict[str, dict[str, Any]]:
     trials.refuse("--data.fold", "--data.num_folds")
     if not contract.has("fold"):
         data = contract.data_class.__name__ if contract.data_class else "a project without a data module"
-        hint = "Add the arguments fold and num_folds to the data module's __init__; docs/own-code.md describes them."
+        hint = f"Add the arguments fold and num_folds to the data module's __init__: {program()} docs own-classes"
         raise UserError(f"{data} has no folds. {hint}")
     same = {"data.num_folds": folds, "trainer.limit_test_batches": 0}  # a fold must not read the test data
     return {f"fold-{fold}": {"data.fold": fold, **same} for fold in range(folds)}
@@ -169,7 +170,7 @@ def _write_out_of_fold(trials: Trials, runs: Sequence[Run]) -> None:
             return
         for item, row in zip(columns["index"], body, strict=True):
             if int(item) in rows:
-                hint = "With num_folds, predict_dataloader must yield the validation part (docs/own-code.md)."
+                hint = "With num_folds, predict_dataloader must yield the validation part."
                 raise UserError(f"folds {rows[int(item)][0]} and {fold} both predicted item {int(item)}. {hint}")
             rows[int(item)] = [fold, *row]
     predictions.write_csv(file, ["fold", *header], [rows[item] for item in sorted(rows)])
