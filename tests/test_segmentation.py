@@ -31,7 +31,7 @@ COMMANDS = {
     "report": ["report", "whole"],
     "export": ["export", "whole"],
     "sweep": ["sweep", "--trials=1", *SMALL],
-    "repeat": ["repeat", "--folds=2", "--final=refit", *SMALL],
+    "repeat": ["repeat", "--folds=2", *SMALL],
 }
 
 
