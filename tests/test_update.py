@@ -101,6 +101,7 @@ def test_an_update_brings_what_the_template_changed_and_keeps_what_the_owner_did
     (project / "vendor" / "mine.whl").write_text("mine")
     (project / "configs" / "overfit.yaml").unlink()
     commit(project, environment)
+    assert OLD in shell("git ls-files vendor", project, environment)
     assert UP_TO_DATE in shell("cruft check", project, environment)
     improve(template, environment)
     assert UP_TO_DATE not in shell("cruft check", project, environment, status=1)

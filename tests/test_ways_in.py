@@ -45,8 +45,9 @@ Cook = Callable[..., Path]
 def person(home: Path) -> dict[str, str]:
     """Return the environment of someone new to cookiecutter, whose git goes to ``home / "github"`` for GitHub."""
     home.mkdir(exist_ok=True)
+    (home / "ignored").write_text("*.whl\n")  # as in many a list of that kind
     (home / ".gitconfig").write_text(
-        "[user]\n\tname = A Person\n\temail = person@example.com\n"
+        f"[user]\n\tname = A Person\n\temail = person@example.com\n[core]\n\texcludesFile = {home / 'ignored'}\n"
         f'[url "{(home / "github").as_uri()}/"]\n\tinsteadOf = https://github.com/\n',
         encoding="utf-8",
     )

@@ -25,6 +25,7 @@ import pytest
 from combinations import load_hook
 from packaging.requirements import Requirement
 from project import ROOT, TEMPLATE
+from test_ways_in import person, repository
 
 POST = load_hook("post_gen_project")
 LIBRARY = TEMPLATE / "vendor" / "lightning-runs"
@@ -148,6 +149,27 @@ def test_content_is_that_of_hatchlings_own_build(library, tmp_path):
     assert fields(ours[metadata]) == fields(theirs[metadata])
     generated = re.compile(r"dist-info/(METADATA|WHEEL|RECORD)$")
     assert [name for name in ours if ours[name] != theirs[name] and not generated.search(name)] == []
+
+
+@pytest.mark.slow  # downloads hatchling
+@pytest.mark.parametrize("tool", [["pip"], ["uv", "pip"]], ids=" ".join)
+def test_the_readmes_line_installs_the_library_from_git(tool, tmp_path):
+    origin = repository(tmp_path / "origin", person(tmp_path / "home"))
+    (line,) = re.findall(r'^pip install "(.*)"$', (LIBRARY / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    requirement = line.replace("https://github.com/org/lightning-template", origin.as_uri())
+    command = [
+        sys.executable,
+        "-m",
+        *tool,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        tmp_path / "site",
+        requirement,
+    ]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "site" / f"lightning_runs-{VERSION}.dist-info").is_dir()
 
 
 def test_one_version_stands_in_all_places():
