@@ -1,7 +1,4 @@
-"""Tables of docs/prompts.md: refused answers, from the pre hook.
-
-Run this file to bring them up to date.
-"""
+"""The tables of refused answers in docs/prompts.md, from the pre hook. Run this file to bring them up to date."""
 
 from combinations import PRE
 from project import ROOT

@@ -53,7 +53,7 @@ def test_refused_and_warned_answers_are_those_of_the_hook():
 
 
 def test_the_prompts_are_all_there_in_their_order_with_every_choice_default_first():
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section("The thirteen prompts"), flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section("The prompts"), flags=re.MULTILINE)
 
     assert [name for name, _ in rows] == list(PROMPTS)
     for name, text in rows:
@@ -119,21 +119,6 @@ def test_every_file_of_tests_is_named_with_what_it_asks():
 def test_every_page_of_a_project_is_named_in_its_readme(baked, task):
     readme = (baked[task] / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in baked[task].glob("docs/*.md") if f"docs/{page.name}" not in readme] == []
-
-
-def test_the_tree_is_that_of_a_baked_project():
-    tree = section("What is written").split("```")[1]
-    found, folders = set(), []
-    for line in tree.strip("\n").splitlines():
-        depth = (len(line) - len(line.lstrip())) // 4
-        names = line.strip().split("  ")[0].split(" ")  # a remark stands two spaces or more after the names
-        folders[depth:] = []
-        if names[0].endswith("/"):
-            folders += names
-        else:
-            found |= {"".join(folders[1:]) + name for name in names}
-
-    assert found == FILES
 
 
 def test_the_make_targets_that_are_named_exist():
