@@ -91,7 +91,7 @@ def test_weights_of_classes_are_plain_numbers_of_the_training_part() -> None:
 
 def test_the_baseline_predicts_the_most_frequent_training_class() -> None:
     data = prepared()
-    labels = data.part_labels("test")
+    labels = data.part_classes("test")
     expected = class_metrics(torch.zeros_like(labels), labels, 3)
     assert expected["accuracy"] == pytest.approx((labels == 0).float().mean().item())
     assert data.baseline() == {"most frequent class": {f"test/{name}": value for name, value in expected.items()}}

@@ -14,11 +14,7 @@ from ..errors import UserError
 def class_weights(labels: Tensor, num_classes: int = 0) -> Tensor:
     """Return a weight for each class, ``(num_classes,)`` float, so that the items of each class weigh the same in sum.
 
-    The mean weight of the items is 1.
-
-    Args:
-        labels: The class of each item, ``(N,)`` int64.
-        num_classes: Number of classes, if the last ones may have no item.
+    The class of each item is in ``labels``, ``(N,)`` int64. The mean weight of the items is 1.
     """
     counts = labels.bincount(minlength=num_classes)
     return len(labels) / (counts.clamp(min=1) * (counts > 0).sum())
@@ -31,15 +27,10 @@ def class_metrics(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[s
 
 
 def labels_from_names(names: Sequence[str], class_names: Sequence[str], source: object) -> Tensor:
-    """Return the label of each name, its position in ``class_names``, ``(N,)`` int64.
-
-    Args:
-        names: The class of each item.
-        class_names: The classes that the model knows.
-        source: The file or folder with the items, for the message.
+    """Return the position of each name in ``class_names``, ``(N,)`` int64.
 
     Raises:
-        UserError: A name is not one of the classes.
+        UserError: A name of an item of the file ``source`` is not one of the classes.
     """
     positions = {name: position for position, name in enumerate(class_names)}
     unknown = sorted(set(names) - set(positions))

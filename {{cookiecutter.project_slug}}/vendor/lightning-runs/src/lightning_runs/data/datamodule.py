@@ -90,36 +90,29 @@ class SplitDataModule(pl.LightningDataModule):
             return None
         self.prepare_data()  # the command line asks before the Trainer has prepared anything
         self.setup("fit")
-        return class_weights(self.part_labels("train"), self.num_classes).tolist()
+        return class_weights(self.part_classes("train"), self.num_classes).tolist()
 
-    def part_labels(self, part: str) -> Tensor:
-        """Return the labels of a part's items, ``(N,)``."""
+    def part_classes(self, part: str) -> Tensor:
+        """Return the classes of a part's items, ``(M,)``."""
         dataset, indices = self.splits[part]
-        return dataset.labels[indices]
+        return dataset.classes(indices)
 
     def class_counts(self, part: str) -> Tensor:
-        """Return how many items of each class a part has that can be read, ``(num_classes,)`` int64."""
+        """Count the classes of a part's items that can be read, ``(num_classes,)`` int64."""
         dataset, indices = self.splits[part]
-        return dataset.labels[dataset.readable(indices)].bincount(minlength=self.num_classes)
+        return dataset.classes(dataset.readable(indices)).bincount(minlength=self.num_classes)
 
     def split_items(
         self, count: int, labels: Any = None, groups: Any = None, test_fraction: float = 0.0
     ) -> dict[str, Tensor]:
-        """Split items by the options of this data module; see `split_indices`."""
-        options = (self.val_fraction, self.split_seed, self.fold, self.num_folds)
-        return split_indices(count, labels, groups, test_fraction, *options)
+        """Split items by the options of this data module; see `split_indices`. Validation gets an item at least."""
+        val_fraction = max(self.val_fraction, 1 / count)
+        return split_indices(
+            count, labels, groups, test_fraction, val_fraction, self.split_seed, self.fold, self.num_folds
+        )
 
     def check_parts(self, parts: dict[str, Tensor], source: object, minimum: int = 1) -> None:
-        """Refuse parts with too few items; without a fold, the part ``val`` may be empty.
-
-        Args:
-            parts: The indices of each part.
-            source: The file or folder with the items, for the message.
-            minimum: Number of items that each part needs.
-
-        Raises:
-            UserError: A part has fewer items.
-        """
+        """Refuse parts with fewer items of the file ``source``; without a fold, the part ``val`` may be empty."""
         count = sum(map(len, parts.values()))
         for part, indices in parts.items():
             if len(indices) < minimum and not (part == "val" and self.fold is None):
@@ -129,7 +122,7 @@ class SplitDataModule(pl.LightningDataModule):
                 )
 
     def check_known(self) -> None:
-        """Refuse to read new items before a checkpoint has told how those for training were read."""
+        """Refuse to read new items without a run, which knows how the training items were read."""
         if not self.known:
             raise UserError("data.predict_paths needs a trained run. Use: predict PATH --run NAME.")
 
@@ -149,8 +142,8 @@ class SplitDataModule(pl.LightningDataModule):
     def baseline(self) -> dict[str, dict[str, float]]:
         """Return the test metrics of a model that always predicts the most frequent training class."""
         self.setup("fit")
-        labels = self.part_labels("test")
-        predicted = self.part_labels("train").bincount().argmax().expand(len(labels))
+        labels = self.part_classes("test")
+        predicted = self.part_classes("train").bincount().argmax().expand(len(labels))
         metrics = class_metrics(predicted, labels, self.num_classes)
         return {"most frequent class": {f"test/{name}": value for name, value in metrics.items()}}
 
@@ -189,20 +182,12 @@ class SplitDataModule(pl.LightningDataModule):
 
 
 def check_minimum(option: str, value: int | None, minimum: int) -> None:
-    """Refuse a value below its minimum; None is allowed.
-
-    Raises:
-        UserError: The value is too small.
-    """
+    """Refuse a value below its minimum; None is allowed."""
     if value is not None and value < minimum:
         raise UserError(f"{option} is {value}; it must be at least {minimum}.")
 
 
 def check_fraction(option: str, value: float) -> None:
-    """Refuse a value that does not lie between 0 and 1.
-
-    Raises:
-        UserError: The value is 0, 1 or beyond.
-    """
+    """Refuse a value that does not lie between 0 and 1."""
     if not 0 < value < 1:
         raise UserError(f"{option} is {value}; it must lie between 0 and 1, such as 0.1.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import UserError
@@ -70,3 +70,10 @@ def labelled_files(folder: Path, class_names: list[str], suffixes: Sequence[str]
         files += found
         labels += [label] * len(found)
     return files, labels
+
+
+def file_states(files: Sequence[Path]) -> Iterator[bytes]:
+    """Yield bytes that change when a file is replaced: its path, size in bytes and time of change."""
+    for file in files:
+        status = file.stat()
+        yield f"{file} {status.st_size} {status.st_mtime_ns}\n".encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -38,11 +38,15 @@ class Items(Dataset):
         # eight times as fast as `tensor[indices]`
         return tuple(tensor.index_select(0, indices) for tensor in self.tensors)
 
+    def classes(self, indices: Tensor) -> Tensor:
+        """Return the classes of these items, for statistics, ``(M,)``; an item may have several."""
+        return self.labels[indices]
+
     def readable(self, indices: Tensor) -> Tensor:
         """Return the indices whose items can be read: in memory, all of them."""
         return indices
 
-    def numbered(self) -> Items:
+    def numbered(self) -> Self:
         """Return a copy whose labels are the numbers of the items, ``(N,)`` int64, for predictions."""
         other = copy(self)
         other.tensors = (*self.tensors[:-1], torch.arange(len(self)))

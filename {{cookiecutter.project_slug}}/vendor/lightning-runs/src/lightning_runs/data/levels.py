@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,16 @@ class Levels:
         """Undo `normalize`, to look at a batch."""
         mean, std = self._tensors(levels.device)
         return levels.float().mul(std).add_(mean).round_().clamp_(0, 255).byte()
+
+
+class Normalize(nn.Module):
+    """Map levels ``(B, C, H, W)``, uint8, to float, as `Levels.normalize` does, in a module that is exported."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean = nn.Buffer(torch.tensor(mean).mul(255)[:, None, None])
+        self.std = nn.Buffer(torch.tensor(std).mul(255)[:, None, None])
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Normalise levels."""
+        return (levels.float() - self.mean) / self.std

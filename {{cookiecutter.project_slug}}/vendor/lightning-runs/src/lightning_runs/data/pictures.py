@@ -6,6 +6,7 @@ NumPy and Pillow alone: `predict` with an ONNX file works without torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,19 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".
 EXIF_ORIENTATION = 274  # the number of the tag
 
 Shape = tuple[int, int, int]  # channels, height and width
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """What is known of a data set of pictures before it is read."""
+
+    source: str  # what the pictures are and who made them, for the files that `export` writes
+    mean: tuple[float, ...]  # of the training pixels, for each channel, 0 to 1
+    std: tuple[float, ...]  # standard deviation of the same
+    mirror: bool = False  # whether the mirror image of a picture has the same classes
+    shape: Shape = (3, 0, 0)  # channels, height and width, which are 0 where they are an option
+    class_names: tuple[str, ...] = ()  # in the order of the labels; empty where the files have them
+    torchvision: str | None = None  # the class of torchvision.datasets that downloads and reads it
 
 
 def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None = None) -> Image:
@@ -63,12 +77,7 @@ def picture_size(file: Path) -> tuple[int, int]:
 def read_pictures(
     paths: Sequence[str | Path], facts: Mapping[str, Any], read: Callable[[Path, Shape], np.ndarray]
 ) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
-    """Read new pictures for an exported model.
-
-    Args:
-        paths: Files, and folders of files.
-        facts: Facts of the model; ``inputs`` has one input of the shape ``["batch", C, H, W]``, uint8.
-        read: Reads a file as pixels ``(C, H, W)``.
+    """Read new pictures for an exported model, whose facts have one input of the shape ``["batch", C, H, W]``, uint8.
 
     Yields:
         The name of each file with its pixels by the input's name, or with the reason why it can't be read.

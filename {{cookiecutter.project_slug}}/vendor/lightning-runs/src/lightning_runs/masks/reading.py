@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.pictures import Shape, as_array, open_picture, picture_size, read_pictures
-from ..errors import UserError
 from ..reports.predictions import Attached
 
 if TYPE_CHECKING:
@@ -91,6 +90,4 @@ def rows(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> tupl
 
 def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
     """Read new images for an exported model; see `read_pictures`."""
-    if "labels" not in facts:
-        raise UserError("the model's facts have no labels, so it was not exported by a project that predicts masks.")
     return read_pictures(paths, facts, read_image)

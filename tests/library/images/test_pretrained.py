@@ -2,23 +2,23 @@ import importlib
 import importlib.util
 import re
 import urllib.request
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning.strategies import FSDPStrategy
-
-from {{ cookiecutter.__package }}.module import ImageClassifier
-from {{ cookiecutter.__package }}.pretrained import Pretrained
 from lightning_runs import errors
 from lightning_runs.errors import UserError
+from lightning_runs.images.pretrained import Pretrained
 
 SMALL = "torchvision/shufflenet_v2_x0_5"
 
 
 def pretrained(channels: int = 1, name: str = SMALL, weights: str | None = None) -> Pretrained:
     return Pretrained((channels, 8, 8), 7, name, weights, image_size=32).eval()
+
+
+@pytest.fixture(scope="module")
+def any_network() -> Pretrained:
+    return pretrained()
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -32,9 +32,10 @@ def test_the_weights_own_configuration_gives_size_and_normalisation() -> None:
     mean, std = torch.tensor([0.1, 0.2, 0.3])[:, None, None], torch.tensor([0.4, 0.5, 0.6])[:, None, None]
     network.set_pixels(mean.flatten().tolist(), std.flatten().tolist())
     pixels = torch.rand(2, 3, 8, 8)
-    theirs = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    own_mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    own_std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     seen = (pixels - mean) / std * network.scale + network.offset
-    torch.testing.assert_close(seen, (pixels - theirs[0]) / theirs[1])
+    torch.testing.assert_close(seen, (pixels - own_mean) / own_std)
 
 
 def test_a_file_of_weights_is_read_into_all_but_the_output_layer(tmp_path, capsys) -> None:
@@ -56,16 +57,17 @@ def test_a_file_of_weights_is_read_into_all_but_the_output_layer(tmp_path, capsy
     [
         (torch.nn.Linear(2, 2), "can't be read: it holds torch.nn.modules.linear.Linear, and code in a file is never"),
         ([1, 2], "can't be read: it holds no weights by their names."),
-        ({"fc.weight": torch.ones(2)}, f"do not fit {SMALL}: 280 of 336 are not there or have another shape"),
+        ({"fc.weight": torch.ones(2)}, f"do not fit {SMALL}: 280 of 336 are missing or have another shape"),
         (None, "can't be read: No such file or directory."),
     ],
 )
-def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text) -> None:
+def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text, any_network) -> None:
     file = tmp_path / "weights.pth"
     if content is not None:
         torch.save(content, file)
+    any_network.weights = str(file)
     with pytest.raises(UserError, match=re.escape(text)):
-        pretrained(weights=str(file)).load_weights()
+        any_network.load_weights()
 
 
 def test_a_name_that_is_not_known_and_another_kind_of_network_are_refused() -> None:
@@ -73,13 +75,6 @@ def test_a_name_that_is_not_known_and_another_kind_of_network_are_refused() -> N
         pretrained(name="torchvision/resnet0")
     with pytest.raises(UserError, match="torchvision/squeezenet1_0 has another kind of output layer"):
         pretrained(name="torchvision/squeezenet1_0")
-
-
-def test_weights_are_not_read_into_layers_that_are_cut_up() -> None:
-    trainer = SimpleNamespace(ckpt_path=None, strategy=FSDPStrategy())
-    module: Any = SimpleNamespace(trainer=trainer, network=pretrained(weights="weights.pth"))
-    with pytest.raises(UserError, match="can't be read with the strategy fsdp"):
-        ImageClassifier.on_fit_start(module)
 
 
 def test_without_timm_the_command_that_installs_it_is_named(monkeypatch) -> None:

@@ -2,24 +2,33 @@ import re
 
 import pytest
 import torch
+from lightning_runs.masks import segmentation
+from lightning_runs.masks.metrics import count_pixels
+from lightning_runs.masks.segmentation import (
+    ExportedSegmenter,
+    MaskReports,
+    each_class,
+    overlaid,
+    predicted_masks,
+)
+from starts import start_module
 
-from {{ cookiecutter.__package }} import evaluation
-from {{ cookiecutter.__package }}.data import DataModule
+DataModule = start_module("masks", "data").DataModule
 
 
 @pytest.fixture(scope="module")
-def data() -> DataModule:
+def data():
     data = DataModule()
     data.setup("test")
     return data
 
 
-def drawn(data: DataModule, wrong: int) -> dict[str, str]:
+def drawn(data, wrong: int) -> dict[str, str]:
     """Sections of a model that knows every pixel, but takes the digits of the first test images for background."""
     index = data.splits["test"][1]
-    masks = data.splits["test"][0].targets[index].clone()
+    masks = data.splits["test"][0].labels[index].clone()
     masks[:wrong] = 0
-    return {title: draw() for title, draw in evaluation.sections(None, {"index": index, "mask": masks}, data)}
+    return {title: draw() for title, draw in MaskReports().sections({"index": index, "mask": masks}, data)}
 
 
 def test_sections_show_what_was_predicted(data) -> None:
@@ -47,9 +56,9 @@ def test_the_interval_holds_the_value_and_shrinks_with_the_number_of_images() ->
     for count in (20, 2000):
         masks = torch.randint(0, 2, (count, 8, 8))
         share = torch.rand(count, 1, 1)  # each image has a difficulty of its own
-        guesses = torch.where(torch.rand(masks.shape) < share, masks, 1 - masks)
-        table = evaluation.test_result(evaluation.count(masks, guesses, 2))
-        rows = re.findall(r"<td>([\d.]+)%</td><td>([\d.]+)% to ([\d.]+)%</td>", table)
+        predicted = torch.where(torch.rand(masks.shape) < share, masks, 1 - masks)
+        page = segmentation.test_result(count_pixels(masks, predicted, 2))
+        rows = re.findall(r"<td>([\d.]+)%</td><td>([\d.]+)% to ([\d.]+)%</td>", page)
         assert len(rows) == 3
         for value, low, high in (map(float, row) for row in rows):
             assert low < value < high
@@ -60,7 +69,7 @@ def test_the_interval_holds_the_value_and_shrinks_with_the_number_of_images() ->
 
 def test_measures_of_each_class_are_right() -> None:
     counts = torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
-    table = evaluation.each_class(counts, ["sky", "sea", "ship"])
+    table = each_class(counts, ["sky", "sea", "ship"])
     for name, cells in (
         ("sky", ("none", "0.667", "0.857", "0.750", "66.67%")),
         ("ship", ("-", "-", "-", "0.00%")),
@@ -71,7 +80,7 @@ def test_measures_of_each_class_are_right() -> None:
 
 def test_the_most_frequent_class_is_the_baseline(data) -> None:
     [(name, found)] = data.baseline().items()
-    masks = data.splits["test"][0].targets[data.splits["test"][1]]
+    masks = data.splits["test"][0].labels[data.splits["test"][1]]
     background = (masks == 0).float().mean().item()
     assert name == "most frequent class"
     assert found == {
@@ -81,12 +90,39 @@ def test_the_most_frequent_class_is_the_baseline(data) -> None:
     }
 
 
-def test_pictures_colour_what_is_no_background() -> None:
-    image, mask = torch.full((1, 1, 4, 6), 100, dtype=torch.uint8), torch.zeros(1, 4, 6, dtype=torch.uint8)
-    mask[0, 0, 0], mask[0, 0, 1] = 1, 255
-    batch = DataModule().normalize(image), torch.zeros_like(mask)
-    [picture] = evaluation.show(None, [mask], batch, DataModule()).values()
+def test_pictures_colour_the_classes_but_no_background() -> None:
+    data = DataModule()
+    image = torch.full((1, 1, 4, 6), 100, dtype=torch.uint8)
+    mask = torch.zeros(1, 4, 6, dtype=torch.uint8)
+    mask[0, 0, 0] = 1
+    mask[0, 0, 1] = 255
+    [picture] = MaskReports().show([mask], (data.levels.normalize(image), torch.zeros_like(mask)), data).values()
     row = picture.height * 2 // 3
     assert picture.getpixel((2, 2)) == picture.getpixel((2, row // 2 + 2)) == (100, 100, 100)
     assert picture.getpixel((2, row + 2)) == (int(40 + 128 * 0.6), 40, 40)
     assert picture.getpixel((30, row + 2)) == (100, 100, 100)
+    assert overlaid(image[0].repeat(3, 1, 1), mask[0], size=60).shape == (40, 60, 3)
+
+
+def test_a_table_names_the_file_or_the_number_of_each_image(data) -> None:
+    model = MaskReports()
+    model.facts = data.facts
+    logits = torch.zeros(1, 6, 32, 32)
+    logits[:, 2] = 5
+    predictions = {"index": torch.tensor([801]), **predicted_masks(logits)}
+    names, [row] = model.rows(predictions, data)
+    assert names[:3] == ["index", "mask", "confidence"]
+    assert (row[0], row[1].name, row[names.index("share(1)")]) == (801, "801.png", 1.0)
+
+
+def test_an_exported_module_takes_pixels_and_names_its_reader(data) -> None:
+    network = torch.nn.Conv2d(1, 6, 1)
+    exported = ExportedSegmenter(network, data.facts)
+    pixels = torch.randint(0, 256, (3, 1, 12, 12), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = predicted_masks(network(data.levels.normalize(pixels)))
+        outputs = exported(pixels)
+    assert outputs["mask"].equal(expected["mask"])
+    torch.testing.assert_close(outputs["confidence"], expected["confidence"])
+    assert (outputs["confidence"] > 1 / 6).all()
+    assert exported.facts == {"kind": "masks", **data.facts}

@@ -1,4 +1,4 @@
-"""Pretrained networks of timm and torchvision, as networks of this project (docs/pretrained.md)."""
+"""Pretrained networks of timm and torchvision."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import re
 import socket
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from lightning_runs.errors import UserError, reason, require
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import UserError, reason, require
+from ..training.pretrained import PretrainedNetwork
 
-class Pretrained(nn.Module):
-    """Any network of timm or torchvision with a new output layer; it is given images as its weights know them.
+TIMEOUT = 10  # seconds without an answer, after which a download fails
+
+
+class Pretrained(PretrainedNetwork):
+    """Any network of timm or torchvision with a new output layer.
 
     Images are brought to the size, and to the mean and standard deviation of each channel, that the weights were
-    trained with. All of this is read from the configuration that comes with the weights.
+    trained with. All of this is read from the configuration of the weights.
 
     Args:
         input_shape: Channels, height and width of an image; with other than 3 channels the first layer is adapted.
@@ -29,11 +33,11 @@ class Pretrained(nn.Module):
         name: A model of timm, such as ``resnet18`` or ``vit_tiny_patch16_224``, or of torchvision, such as
             ``torchvision/resnet18``.
         weights: default downloads the usual weights; a path is a file of them (.safetensors, .pth or a checkpoint of
-            this project); null begins at random. They are read by `load_weights`, which only a new training calls.
-        image_size: Height and width that images are brought to, in pixels; null takes that of the weights.
+            this project); null starts at random. They are read by `load_weights`, which only a new training calls.
+        image_size: Height and width of the network's images, in pixels; null takes those of the weights.
 
     Raises:
-        UserError: timm is not installed, it does not know the name, or the network does not take such images.
+        UserError: timm is not installed, does not know the name, or the network does not take such images.
     """
 
     def __init__(
@@ -44,8 +48,9 @@ class Pretrained(nn.Module):
         weights: bool | str | None = "default",
         image_size: int | None = None,
     ) -> None:
-        super().__init__()
-        self.name, self.weights, self.channels = name, weights, input_shape[0]
+        super().__init__(weights)
+        self.name = name
+        self.channels = input_shape[0]
         self.backbone, size, self.mean, self.std = self._build()
         self.image_size = image_size or size
         self.set_pixels((0.5,), (0.5,))
@@ -66,40 +71,43 @@ class Pretrained(nn.Module):
         from timm.data import resolve_data_config  # pyright: ignore[reportMissingImports]
 
         if not timm.is_model(self.name):
-            found = timm.list_models(f"*{re.split(r'[._/]', self.name)[0]}*")[:5] or ["resnet18"]
+            similar = timm.list_models(f"*{re.split(r'[._/]', self.name)[0]}*")[:5] or ["resnet18"]
             raise UserError(
-                f"timm has no model {self.name!r}. It has {', '.join(found)} and others: timm.list_models()"
+                f"timm has no model {self.name!r}. It has {', '.join(similar)} and others: timm.list_models()"
             )
         network = timm.create_model(self.name, pretrained=pretrained, in_chans=self.channels, num_classes=0)
-        known = resolve_data_config({}, model=network)
-        return network, known["input_size"][1], known["mean"], known["std"]
+        config = resolve_data_config({}, model=network)
+        return network, config["input_size"][1], config["mean"], config["std"]
 
     def _build_torchvision(self, name: str, pretrained: bool) -> tuple[nn.Module, int, Any, Any]:
         from torchvision import models
 
         if name not in models.list_models(module=models):
             raise UserError(f"torchvision has no model {name!r} that classifies images, as resnet18 does.")
-        known = models.get_model_weights(name).DEFAULT  # pyright: ignore[reportAttributeAccessIssue]
-        network = models.get_model(name, weights=known if pretrained else None)
+        weights = models.get_model_weights(name).DEFAULT  # pyright: ignore[reportAttributeAccessIssue]
+        network = models.get_model(name, weights=weights if pretrained else None)
         linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
         if not linear or hasattr(network, "aux_logits"):
             raise UserError(f"torchvision/{name} has another kind of output layer. Choose one such as resnet18.")
         network.set_submodule(linear[-1], nn.Identity())
         first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
         if self.channels != first.in_channels:
-            weight = adapted(first.weight.data, self.channels)
-            first.in_channels, first.weight = self.channels, nn.Parameter(weight)
-        transforms = known.transforms()
+            first.weight = nn.Parameter(adapted(first.weight.data, self.channels))
+            first.in_channels = self.channels
+        transforms = weights.transforms()
         return network, transforms.crop_size[0], transforms.mean, transforms.std
 
-    def set_pixels(self, mean: Any, std: Any) -> None:
+    def set_pixels(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the mean and standard deviation of each channel, 0 to 1, by which incoming images are normalised."""
-        theirs = [torch.tensor(of)[:, None, None] for of in (mean, std)]
-        ours = [torch.tensor(of)[:, None, None] for of in (self.mean, self.std)]
-        if len(ours[0]) != self.channels:  # grey, or more channels than three
-            ours = [of.mean(dim=0, keepdim=True) for of in ours]
-        self.scale = nn.Buffer(theirs[1] / ours[1], persistent=False)
-        self.offset = nn.Buffer((theirs[0] - ours[0]) / ours[1], persistent=False)
+        incoming_mean = torch.tensor(mean)[:, None, None]
+        incoming_std = torch.tensor(std)[:, None, None]
+        own_mean = torch.tensor(self.mean)[:, None, None]
+        own_std = torch.tensor(self.std)[:, None, None]
+        if len(own_mean) != self.channels:  # grey, or more channels than three
+            own_mean = own_mean.mean(dim=0, keepdim=True)
+            own_std = own_std.mean(dim=0, keepdim=True)
+        self.scale = nn.Buffer(incoming_std / own_std, persistent=False)
+        self.offset = nn.Buffer((incoming_mean - own_mean) / own_std, persistent=False)
 
     def load_weights(self) -> None:
         """Read the weights into all but the output layer.
@@ -109,21 +117,24 @@ class Pretrained(nn.Module):
         """
         if not self.weights:
             return
-        hub = self.weights in (True, "default")
-        state = _downloaded(self) if hub else _read_weights(Path(str(self.weights)))
-        needed, fitting = self.backbone.state_dict(), {}
+        is_download = self.weights in (True, "default")
+        state = _downloaded_weights(self) if is_download else _read_weights(Path(str(self.weights)))
+        needed = self.backbone.state_dict()
+        fitting = {}
         for key, value in state.items():
             if key in needed and value.ndim == 4 and value.shape[1] == 3 != needed[key].shape[1] == self.channels:
                 value = adapted(value, self.channels)
             if key in needed and value.shape == needed[key].shape:
                 fitting[key] = value
-        if missing := [key for key in needed if key not in fitting and not key.endswith("num_batches_tracked")]:
+        missing = [key for key in needed if key not in fitting and not key.endswith("num_batches_tracked")]
+        if missing:
             raise UserError(
-                f"the weights {self.weights} do not fit {self.name}: {len(missing)} of {len(needed)} are not there or"
-                f" have another shape, such as {', '.join(missing[:3])}. Name the network that they are of."
+                f"the weights {self.weights} do not fit {self.name}: {len(missing)} of {len(needed)} are missing or"
+                f" have another shape, such as {', '.join(missing[:3])}. Name the network of these weights."
             )
         self.backbone.load_state_dict(fitting, strict=False)
-        if unused := [key for key in state if key not in fitting]:
+        unused = [key for key in state if key not in fitting]
+        if unused:
             print(f"Of the weights {self.weights}, {len(unused)} are not used: {', '.join(unused[:4])}")
 
     def layer_groups(self) -> list[list[nn.Module]]:
@@ -156,7 +167,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
             state = torch.load(file, map_location="cpu", weights_only=True)
             for wrapper in ("state_dict", "model"):
                 state = state.get(wrapper, state) if isinstance(state, dict) else {}
-        state = {re.sub(r"^(module\.|network\.)*(backbone\.)?", "", k): v for k, v in state.items()}
+        state = {re.sub(r"^(module\.|network\.)*(backbone\.)?", "", key): value for key, value in state.items()}
         if not state or not all(isinstance(value, Tensor) for value in state.values()):
             raise TypeError("it holds no weights by their names")
     except UserError:
@@ -166,29 +177,46 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def _downloaded(network: Pretrained) -> dict[str, Tensor]:
-    """Return the usual weights, downloaded or from the cache; within seconds, where there is no network."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(10)  # seconds
+def _downloaded_weights(network: Pretrained) -> dict[str, Tensor]:
+    """Return the usual weights, downloaded or from the cache; without a network this fails within seconds."""
+    is_hub = not network.name.startswith("torchvision/")
+    if is_hub:
+        require("pretrained", "timm")
     try:
-        with ExitStack() as restored:
-            if not network.name.startswith("torchvision/"):
-                require("pretrained", "timm")
-                from huggingface_hub import constants  # pyright: ignore[reportMissingImports]
-
-                try:
-                    urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
-                except urllib.error.HTTPError:
-                    pass  # it answers
-                except OSError:  # else it tries for a minute, even for what is in the cache
-                    restored.enter_context(patch.object(constants, "HF_HUB_OFFLINE", True))
+        with _short_timeout(), _offline_without_network() if is_hub else nullcontext():
             return network._build(pretrained=True)[0].state_dict()
     except UserError:
         raise
     except Exception as error:
         raise UserError(
             f"the weights of {network.name} can't be downloaded ({reason(error)}) and are not in the cache. Name a file"
-            " with --model.network.init_args.weights FILE, or null to begin at random."
+            " with --model.network.init_args.weights FILE, or null to start at random."
         ) from error
+
+
+@contextmanager
+def _short_timeout() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def _offline_without_network() -> Iterator[None]:
+    """Let the hub read its cache alone if it does not answer; else it would try for a minute, even for cached files."""
+    from huggingface_hub import constants  # pyright: ignore[reportMissingImports]
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()
+    except urllib.error.HTTPError:
+        pass  # this is an answer too
+    except OSError:
+        constants.HF_HUB_OFFLINE = True  # huggingface_hub reads no other switch once it is imported
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
