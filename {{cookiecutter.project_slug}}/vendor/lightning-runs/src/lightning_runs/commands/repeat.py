@@ -21,7 +21,7 @@ from ..contract import Contract
 from ..errors import UserError, brief, require
 from ..files import relative_path
 from ..names import program
-from ..reports import charts, predictions, report
+from ..reports import charts, predictions, report, tables
 from ..reports.tables import as_text
 from ..runs import Run
 from .trials import Trials, argument_parser, words
@@ -173,5 +173,5 @@ def _write_out_of_fold(trials: Trials, runs: Sequence[Run]) -> None:
                 hint = "With num_folds, predict_dataloader must yield the validation part."
                 raise UserError(f"folds {rows[int(item)][0]} and {fold} both predicted item {int(item)}. {hint}")
             rows[int(item)] = [fold, *row]
-    predictions.write_csv(file, ["fold", *header], [rows[item] for item in sorted(rows)])
+    tables.write_csv(file, ["fold", *header], [rows[item] for item in sorted(rows)])
     print(f"Predictions by the folds that were not trained on the item: {relative_path(file)}", flush=True)
