@@ -113,6 +113,7 @@ class RunCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
         """Add the options of runs and loggers, and fill arguments of the model from the data module."""
+        self._command_parser = parser
         for name, (kind, default, text) in OPTIONS.items():
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
         text = "Resume this run; without a name, the newest unfinished one (fit)."
@@ -140,7 +141,7 @@ class RunCLI(LightningCLI):
                 f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Run this in the project's folder, or name a"
                 " configuration with -c FILE."
             )
-        parser.command = self._parser(self._command)
+        parser.command = self._command_parser
         parser.command.default_config_files = [str(DEFAULT_CONFIG)]
         parser.command.lists_all_options = args[-1] == "all"
         parser.check_files(files)

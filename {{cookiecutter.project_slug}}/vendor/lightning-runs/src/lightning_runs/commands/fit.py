@@ -39,7 +39,7 @@ class TrainerCLI(RunCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it; write the report."""
-        self.say(f"Training {self.size()} on {self.where()}.")
+        self.say(f"Training {self.description()}.")
         tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
         with self.recorded(), batch_size.explained(self.options(), training=True):
             self.trainer.fit(**kwargs)
@@ -244,18 +244,15 @@ class TrainerCLI(RunCLI):
         if self.trainer.is_global_zero:
             print(text, flush=True)
 
-    def size(self) -> str:
-        """Return the model's name, and its number of parameters if these exist already."""
+    def description(self) -> str:
+        """Return the model, its number of parameters, the device, number of processes and precision in words."""
         counts = [p.numel() for p in self.model.parameters() if not is_lazy(p)]
-        return type(self.model).__name__ + (f", {sum(counts):,} parameters," if counts else "")
-
-    def where(self) -> str:
-        """Return the device, number of processes and precision in words."""
+        size = f", {sum(counts):,} parameters," if counts else ""  # they may be made later
         automatic = self.config[self._command].trainer.accelerator == "auto"
-        size = self.trainer.world_size
-        processes = "1 process" if size == 1 else f"{size} processes"
         device = f"{self.device} (chosen automatically)" if automatic else self.device
-        return f"{device}, {processes}, precision {self.trainer.precision}"
+        count = self.trainer.world_size
+        processes = "1 process" if count == 1 else f"{count} processes"
+        return f"{type(self.model).__name__}{size} on {device}, {processes}, precision {self.trainer.precision}"
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
