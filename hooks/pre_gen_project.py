@@ -110,8 +110,8 @@ RESERVED = {
     "is a package that the project depends on": """
         filelock ipykernel ipywidgets jinja2 jsonargparse lightning lightning_fabric lightning_runs mlflow numpy
         omegaconf onnx onnxruntime onnxscript optuna pil pillow pre_commit py pyright pytest pytest_cov
-        pytorch_lightning pyyaml ruff scikit_learn sklearn tensorboard timm tokenizers torch torchmetrics torchvision
-        transformers wandb yaml
+        pytorch_lightning pyyaml ruff scikit_learn scipy sklearn tensorboard timm tokenizers torch torchmetrics
+        torchvision transformers wandb yaml
     """,
     "is a folder of the project, or one that git ignores": """
         build configs data dist docs lightning_logs notebooks runs scripts src tests vendor venv
