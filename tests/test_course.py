@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import wandb
 
 PACKAGE = "course_project"
 SHORT = ("--run=mine", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.devices=1")
@@ -44,6 +45,7 @@ def run_script(code: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "argv", ["exercise.py", *arguments])
     forget_package()
     runpy.run_path("exercise.py", run_name="__main__")
+    wandb.finish()  # as the end of a process does; else the next logger joins the run
 
 
 def test_the_exercises_of_a_course_work_as_the_page_says(project, monkeypatch) -> None:
