@@ -108,6 +108,7 @@ def main() -> None:
     rows = range(int(first), int(last or first) + 1)
     chosen = {row: MUTANTS[row - 1] for row in rows if options.only in MUTANTS[row - 1].file}
     missed = 0
+    os.environ["OMP_NUM_THREADS"] = "1"  # as the tests have it, before the fork server imports torch
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torchvision", "pytorch_lightning.cli", "torchmetrics"])
     with ProcessPoolExecutor(options.jobs, context, max_tasks_per_child=1) as pool:

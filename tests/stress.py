@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import random
 import tempfile
 import time
@@ -231,6 +232,12 @@ def attempt(variant: str, kills: int, seed: int) -> tuple[str, Tally, str]:
     return variant, tally, wrong
 
 
+def silence() -> None:
+    """Drop what this process and cookiecutter's hooks print."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # two run side by side
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def main() -> None:
     """Go through all variants, two at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -240,7 +247,7 @@ def main() -> None:
     options = parser.parse_args()
     total, failed = Tally(), False
     each = -(-options.kills // len(options.only))
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), initializer=silence) as pool:
         attempts = [pool.submit(attempt, name, each, options.seed + i) for i, name in enumerate(options.only)]
         for done in as_completed(attempts):
             name, tally, wrong = done.result()

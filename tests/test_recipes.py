@@ -98,7 +98,7 @@ def test_the_other_tests_pass_once_those_files_are_gone(swapped):
     assert re.search(r"Delete tests/test_\w+\.py", named.stdout)
     for file in {*swapped.glob("tests/test_*.py")} - {swapped / "tests" / "test_configs.py"}:
         file.unlink()
-    for name in ("overfit", "finetune"):
+    for name in ("overfit", "gpu", "finetune"):
         (swapped / "configs" / f"{name}.yaml").unlink()
     done = command(swapped, "pytest", "-q", "-p", "no:cacheprovider", timeout=600)
     assert done.returncode == 0, done.stdout

@@ -56,10 +56,7 @@ FORMS = {
     "two-optimizers": Form("gan", "plain_data", "val_d_loss", {"predict": "predict_step"}),
     "dict-batches": Form("dict_module", "dict_data", "val/loss", NO_PREDICT_DATA),
     "stream": Form("classifier", "stream_data", "val_loss", NO_PREDICT_DATA),
-    "loader-with-state": Form("classifier", "stateful_data", "val_loss", NO_PREDICT_DATA),
-    "no-test": Form(*("own_lr", "plain_data", "val_loss"), {"predict": "predict_step", "test": "test_step"}),
     "no-validation": Form(*("no_validation", "train_only_data", "train_loss", TRAINS_ONLY), monitored=False),
-    "regression": Form("regression", "regression_data", "val_rmse"),
 }
 FIT = ("--save_every_n_steps=3", "--trainer.callbacks+=lightning_runs.training.progress.ProgressBar")
 COMMANDS = {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 from bundled import OPTIONS, RUNS
 
 from {{ cookiecutter.__package }} import train
@@ -26,11 +27,14 @@ SET_BY_TRAINING |= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
 OWN = [
     value.__name__
     for value in vars(train).values()
-    if isinstance(value, type) and value.__module__.rpartition(".")[2] not in ("data", "module")
+    if isinstance(value, type)
+    and issubclass(value, pl.LightningModule | pl.LightningDataModule)
+    and value.__module__.rpartition(".")[2] not in ("data", "module")
 ]
 for name in ("data", "module"):
-    if not Path(train.__file__).with_name(f"{name}.py").exists() and Path(__file__).with_name(f"test_{name}.py").exists():
-        raise pytest.UsageError(f"Delete tests/test_{name}.py: it tests {name}.py, which is gone. docs/own-classes.md")
+    test = Path(__file__).with_name(f"test_{name}.py")
+    if test.exists() and not Path(train.__file__).with_name(f"{name}.py").exists():
+        raise pytest.UsageError(f"Delete tests/{test.name}: it tests {name}.py, which is gone. docs/own-classes.md")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,9 +64,8 @@ def nothing_left_behind(working_folder: Path) -> Iterator[None]:
 def run_on_cpu(root: Path, command: str, *options: str, config: Path | None = None) -> int:
     overlay = ["-c", str(config)] if config else []
     fixed = (ON_CPU if OWN else {**OPTIONS, **ON_CPU}).items()
-    return train.main(
-        [command, *overlay, *(f"--{name}={value}" for name, value in fixed), f"--trainer.default_root_dir={root}", *options]
-    )
+    words = [*overlay, *(f"--{name}={value}" for name, value in fixed), f"--trainer.default_root_dir={root}"]
+    return train.main([command, *words, *options])
 
 
 @pytest.fixture
