@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..errors import UserError, reason
 
 def download_dataset(name: str, root: Path) -> None:
     """Download a data set's files that are not in ``root``; one process at a time does so."""
-    if DATASETS[name].torchvision is None:
+    if name not in DATASETS or DATASETS[name].torchvision is None:
         return
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{name}.lock"):
@@ -188,7 +188,3 @@ DATASETS = {
         mirror=True,
     ),
 }
-if TYPE_CHECKING:
-    DatasetName = str
-else:
-    DatasetName = Literal[*DATASETS]  # the values of --data.dataset
