@@ -26,7 +26,7 @@ COMMANDS = {
     "predict": ["predict", "--run=whole"],
     "report": ["report", "whole"],
     "export": ["export", "whole"],
-    "repeat": ["repeat", "folds", "--folds=2", *SHORT, *FEW, "--final=none"],
+    "repeat": ["repeat", "folds", "--folds=2", *SHORT, *FEW],
     "sweep": ["sweep", "--trials=1", *SHORT, *FEW],
     "lr_find": ["lr_find", *SHORT],
     **{

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.pictures import Shape, as_array, open_picture, picture_size, read_pictures
-from ..reports.predictions import Attached
+from ..reports.tables import Attachment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,7 @@ def rows(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> tupl
         mask = np.asarray(mask, np.uint8)
         size = picture_size(Path(name)) if kind == "file" else None
         stem = Path(name).stem if kind == "file" else name
-        attached = Attached(f"{stem}.png", mask_png(mask, facts["labels"], size))
+        attached = Attachment(f"{stem}.png", mask_png(mask, facts["labels"], size))
         shares = np.bincount(mask.ravel(), minlength=len(class_names)) / mask.size
         body.append([name, attached, *(round(float(value), 6) for value in (confidence, *shares))])
     return [kind, "mask", "confidence", *(f"share({name})" for name in class_names)], body
