@@ -172,7 +172,7 @@ class DataModule(SplitDataModule):
         is_training = self.trainer is not None and self.trainer.training
         if is_training and self.augment != "none":
             images = self.augment_images(images)
-        images = self.levels.normalize(images)
+        images = self.levels(images)
         if is_training and self.mix != "none":
             images, labels = mix_images(images, labels, self.mix, self.num_classes)
         return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images), labels
