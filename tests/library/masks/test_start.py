@@ -63,7 +63,7 @@ def test_parts_of_scenes_and_what_is_predicted(scenes) -> None:
     assert scenes.class_names == ["background", "0", "1", "2", "3", "4"]
     pixels, index = next(iter(scenes.predict_dataloader()))
     assert index.tolist() == list(range(800, 816))
-    assert scenes.levels.denormalize(scenes.levels.normalize(pixels)).equal(pixels)
+    assert scenes.levels.denormalize(scenes.levels(pixels)).equal(pixels)
     assert DataModule().fingerprint() == scenes.fingerprint()
 
 

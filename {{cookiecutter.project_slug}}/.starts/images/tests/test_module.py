@@ -43,5 +43,5 @@ def test_exported_module_maps_pixels_to_the_predicted_probabilities() -> None:
     model = classifier(facts=data.facts).eval()
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     with torch.inference_mode():
-        predicted = model.predict_step((data.levels.normalize(pixels), torch.arange(5)), 0)
+        predicted = model.predict_step((data.levels(pixels), torch.arange(5)), 0)
         torch.testing.assert_close(model.exported()(pixels), predicted["probabilities"])

@@ -29,7 +29,7 @@ def test_checkpoint_loads_by_itself_and_is_as_accurate_as_it_was(trained) -> Non
     data.setup("test")
     images, labels = data.splits["test"][0][torch.arange(360)]
     with torch.inference_mode():
-        correct = model(data.levels.normalize(images)).argmax(dim=1) == labels
+        correct = model(data.levels(images)).argmax(dim=1) == labels
     assert correct.float().mean().item() == pytest.approx(read_json(trained / "test.json")["test/accuracy"])
 
 

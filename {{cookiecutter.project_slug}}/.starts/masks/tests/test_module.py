@@ -46,7 +46,7 @@ def test_exported_module_maps_pixels_to_the_predicted_masks() -> None:
     model.facts = {**FACTS, "mean": data.about.mean, "std": data.about.std}
     pixels = torch.randint(0, 256, (3, 1, 12, 12), dtype=torch.uint8)
     with torch.inference_mode():
-        predicted = model.predict_step((data.levels.normalize(pixels), torch.arange(3)), 0)
+        predicted = model.predict_step((data.levels(pixels), torch.arange(3)), 0)
         exported = model.exported()(pixels)
     assert exported["mask"].equal(predicted["mask"])
     torch.testing.assert_close(exported["confidence"], predicted["confidence"])

@@ -26,8 +26,7 @@ def read_image(file: Path, shape: Shape) -> np.ndarray:
     """
     from PIL import Image
 
-    channels, height, width = shape
-    return as_array(open_picture(file, channels).resize((width, height), Image.Resampling.BILINEAR))
+    return as_array(open_picture(file, shape[0]).resize((shape[2], shape[1]), Image.Resampling.BILINEAR))
 
 
 def class_colours(count: int) -> np.ndarray:
