@@ -148,9 +148,9 @@ class TextDataModule(SplitDataModule):
 
             words = TfidfVectorizer()
             features = words.fit_transform(self._texts_of("train"))
-            model = LogisticRegression(max_iter=1000).fit(features, self.part_labels("train").numpy())
+            model = LogisticRegression(max_iter=1000).fit(features, self.part_classes("train").numpy())
             predicted = torch.from_numpy(model.predict(words.transform(self._texts_of("test"))))
-            found = class_metrics(predicted, self.part_labels("test"), self.num_classes)
+            found = class_metrics(predicted, self.part_classes("test"), self.num_classes)
             name = "TF-IDF and logistic regression"
             metrics[name] = {f"test/{metric}": value for metric, value in found.items()}
         return metrics
