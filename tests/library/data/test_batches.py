@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from lightning_runs.data.batches import BatchSampler, gathered
-from lightning_runs.data.splits import class_weights, held_out, shuffled
+from lightning_runs.data.batches import BatchSampler, batch_loader
+from lightning_runs.data.classes import class_weights
+from lightning_runs.data.splits import held_out_mask, random_order
 from pytorch_lightning import Trainer
 from torch.utils.data import TensorDataset
 
@@ -44,7 +45,7 @@ def test_ranks_train_on_equally_many_whole_batches(world_size) -> None:
 def test_batches_that_are_overfitted_are_the_same_in_each_epoch(overfit_batches, shuffles) -> None:
     trainer = Trainer(accelerator="cpu", devices=1, overfit_batches=overfit_batches, logger=False)
     dataset = TensorDataset(torch.arange(100))
-    batches = gathered(dataset, torch.arange(100), 8, train=True, trainer=trainer)
+    batches = batch_loader(dataset, torch.arange(100), 8, train=True, trainer=trainer)
     assert (next(iter(batches))[0].tolist() != list(range(8))) == shuffles
 
 
@@ -63,7 +64,7 @@ def test_each_class_is_drawn_as_often_in_training_alone() -> None:
     dataset, labels = TensorDataset(torch.arange(100)), torch.from_numpy(LABELS)
 
     def drawn(epoch: int, **options) -> torch.Tensor:
-        loader = gathered(dataset, torch.arange(100), 10, seed=1, classes=labels, **options)
+        loader = batch_loader(dataset, torch.arange(100), 10, seed=1, classes=labels, **options)
         loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
         return torch.cat([indices for (indices,) in loader])
 
@@ -77,36 +78,36 @@ def test_each_class_is_drawn_as_often_in_training_alone() -> None:
 
 
 def test_a_shuffled_order_has_each_item_once_and_follows_its_seed() -> None:
-    first = shuffled(100, 0)
+    first = random_order(100, 0)
     assert sorted(first.tolist()) == list(range(100))
-    assert (shuffled(100, 0) == first).all()
-    assert (shuffled(100, 1) != first).any()
+    assert (random_order(100, 0) == first).all()
+    assert (random_order(100, 1) != first).any()
     assert first.tolist() != sorted(first.tolist())
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
-def test_each_class_has_its_share_of_what_is_held_out(fraction) -> None:
-    order = shuffled(100, 0, LABELS)
-    counts = np.bincount(LABELS[order[held_out(100, fraction)]], minlength=3)
+def test_each_class_has_its_share_of_what_is_held_out_mask(fraction) -> None:
+    order = random_order(100, 0, LABELS)
+    counts = np.bincount(LABELS[order[held_out_mask(100, fraction)]], minlength=3)
     assert (np.abs(counts - fraction * np.bincount(LABELS)) < 1).all()
     assert counts.sum() == 100 * fraction
 
 
 def test_which_items_of_a_class_are_held_out_follows_the_seed() -> None:
-    first, second = (set(shuffled(100, seed, LABELS)[held_out(100, 0.2)].tolist()) for seed in (0, 1))
+    first, second = (set(random_order(100, seed, LABELS)[held_out_mask(100, 0.2)].tolist()) for seed in (0, 1))
     assert first != second
 
 
 def test_each_item_is_held_out_in_one_fold_and_each_class_has_its_share_of_each_fold() -> None:
-    order = shuffled(100, 0, LABELS)
-    folds = [order[held_out(100, 0.1, fold, 3)] for fold in range(3)]
+    order = random_order(100, 0, LABELS)
+    folds = [order[held_out_mask(100, 0.1, fold, 3)] for fold in range(3)]
     assert sorted(np.concatenate(folds).tolist()) == list(range(100))
     for fold in folds:
         assert (np.abs(np.bincount(LABELS[fold], minlength=3) - np.bincount(LABELS) / 3) < 1).all()
 
 
-def test_without_a_fold_of_them_nothing_is_held_out() -> None:
-    assert not held_out(100, 0.1, None, 3).any()
+def test_without_a_fold_of_them_nothing_is_held_out_mask() -> None:
+    assert not held_out_mask(100, 0.1, None, 3).any()
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from lightning_runs.data.splits import split
+from lightning_runs.data.splits import split_indices
 from lightning_runs.errors import UserError
 
 LABELS = np.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
 
 
 def parts(labels=None, groups=None, seed: int = 0, **folds) -> dict[str, torch.Tensor]:
-    return split(100, labels, groups, test_fraction=0.2, val_fraction=0.25, seed=seed, **folds)
+    return split_indices(100, labels, groups, test_fraction=0.2, val_fraction=0.25, seed=seed, **folds)
 
 
 def test_each_item_is_in_one_part_which_the_seed_chooses() -> None:
@@ -37,7 +37,7 @@ def test_items_of_a_group_stay_together_and_a_class_without_a_group_to_train_is_
     assert sum(map(len, found)) == len(set.union(*found)) == 20
     tested = parts(groups=groups)["test"].tolist()
     labels = np.where(np.isin(np.arange(100), tested), "tested alone", "other")
-    with pytest.raises(UserError, match="no group of the training part has the class tested alone"):
+    with pytest.raises(UserError, match="leaves the class tested alone without a group"):
         parts(labels, groups)
 
 

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 from lightning_runs.errors import UserError
-from lightning_runs.reports.predictions import table
-from lightning_runs.resume.checkpoint_files import keep_plain
+from lightning_runs.images.classifier import ImageReports, build_network
+from lightning_runs.images.pretrained import Pretrained
 from lightning_runs.training import finetuning
+from lightning_runs.training.pretrained import FineTuningHooks
 from lightning_runs.training.schedules import configured
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassF1Score
 
-from . import evaluation
-from .data import DataModule
-from .pretrained import Pretrained
 
-
-class ImageClassifier(pl.LightningModule):
+class ImageClassifier(ImageReports, FineTuningHooks, pl.LightningModule):
     """Classify images with any network, optimizer and learning-rate schedule.
 
     Logs ``train/loss_step`` and ``train/accuracy_step`` of single batches, every ``trainer.log_every_n_steps`` steps;
     ``train/loss``, the mean over all batches of an epoch; and ``loss``, ``accuracy`` and ``f1`` of ``val`` and ``test``
     over the whole split. Accuracy is the fraction of all images that are classified correctly (micro average); F1 is
     the mean over the classes of the harmonic mean of precision and recall (macro average); loss is the mean
-    cross-entropy per image, in nats. Of a mixed image the larger part counts as its class.
+    cross-entropy per image, in nats. The larger part of a mixed image counts as its class.
 
     Args:
         input_shape: Channels, height and width of an image; taken from the data.
@@ -47,14 +42,15 @@ class ImageClassifier(pl.LightningModule):
         compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
         channels_last: Keep images and the weights of convolutions in memory with the channels last, as tensor cores of
             GPUs take them.
-        facts: What an exported model has to know, ``mean`` and ``std`` of the images among it; taken from the data.
+        facts: Facts of an exported model, ``mean`` and ``std`` of the images among them; taken from the data.
+        loss_weights: The weight of each class in the training loss; taken from the data.
 
     Raises:
         UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit.
     """
 
-    headline = ("accuracy", "max", "%")
-    loss_weights: Tensor | None = None  # of the classes in training, as the data has them
+    headline = ("accuracy", "max", "%")  # the metric that counts
+    loss_weights: Tensor | None
 
     def __init__(
         self,
@@ -69,23 +65,19 @@ class ImageClassifier(pl.LightningModule):
         compile: bool = False,
         channels_last: bool = False,
         facts: dict[str, Any] | None = None,
+        loss_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
-        keep_plain(self)
-        try:
-            inspect.signature(network).bind(input_shape, num_classes)
-        except TypeError as error:
-            name = getattr(network, "__name__", "network")
-            raise UserError(
-                f"model.network is {name}, which does not take input_shape and num_classes. Write a function that does,"
-                f" such as: def build(input_shape, num_classes): return {name}(num_classes=num_classes)"
-            ) from error
-        self.network = network(input_shape, num_classes)
-        self.num_classes, self.facts = num_classes, facts or {}
-        self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
-        self.label_smoothing, self.layer_rate_decay = label_smoothing, layer_rate_decay
+        self.num_classes = num_classes
+        self.facts = facts or {}
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.label_smoothing = label_smoothing
+        self.layer_rate_decay = layer_rate_decay
+        self.network = build_network(network, input_shape, num_classes)
         if isinstance(self.network, Pretrained):
             self.network.set_pixels(self.facts["mean"], self.facts["std"])
         self.channels_last = channels_last
@@ -94,37 +86,17 @@ class ImageClassifier(pl.LightningModule):
         if compile:
             # In place, unlike `torch.compile(network)`, which would put "_orig_mod." into every checkpoint key.
             self.network.compile()
-        self.train_loss = SumMetric()  # of an epoch's batches; it is saved in the midst of an epoch too
+        weights = None if loss_weights is None else torch.tensor(loss_weights)
+        self.register_buffer("loss_weights", weights, persistent=False)  # moves to the device with the model
+        self.train_loss = SumMetric()  # of an epoch's batches; it is saved within an epoch too
         self.f1 = nn.ModuleDict({part: MulticlassF1Score(num_classes, validate_args=False) for part in ("val", "test")})
-
-    @property
-    def backbone(self) -> Any:
-        """The pretrained part of the network, as Lightning's BackboneFinetuning wants it."""
-        return self.network.backbone
-
-    def layer_groups(self) -> list[list[nn.Module]]:
-        """Return the layers from the input to the output, in the groups that fine-tuning unfreezes one by one."""
-        made = getattr(self.network, "layer_groups", None)
-        return made() if made else [[layer] for layer in self.network.children()]
-
-    def on_fit_start(self) -> None:
-        """Move the weights of the classes to the device, and read pretrained weights."""
-        weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
-        self.loss_weights = None if weights is None else weights.to(self.device, self.dtype)
-        if self.trainer.ckpt_path is None and isinstance(self.network, Pretrained) and self.network.weights:
-            if isinstance(self.trainer.strategy, FSDPStrategy):  # which has cut the layers up by now
-                raise UserError(
-                    "pretrained weights can't be read with the strategy fsdp. Choose --trainer.strategy ddp, or begin"
-                    " at random with --model.network.init_args.weights null."
-                )
-            self.network.load_weights()  # a run that goes on has them in its checkpoint
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)``, float, normalised, to logits ``(B, num_classes)``."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         logits = self.network(images)
-        if logits.shape[1:] != (self.num_classes,):
+        if logits.shape != (len(images), self.num_classes):
             raise UserError(
                 f"the network's output is {tuple(logits.shape)}, but there are {self.num_classes} classes. Let its last"
                 " layer have num_classes outputs, such as nn.Linear(features, num_classes)."
@@ -144,50 +116,33 @@ class ImageClassifier(pl.LightningModule):
             self.train_loss.reset()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self.log("train/loss_step", loss)
-            largest = labels if labels.ndim == 1 else labels.argmax(dim=1)
-            self.log("train/accuracy_step", (logits.argmax(dim=1) == largest).float().mean())
+            classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
+            self.log("train/accuracy_step", (logits.argmax(dim=1) == classes).float().mean())
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Measure a validation batch."""
-        return self._evaluate(batch, "val")
+        """Measure a validation batch, and return its logits ``(B, num_classes)`` for callbacks."""
+        return self.evaluation_step(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Measure a test batch."""
-        return self._evaluate(batch, "test")
+        """Measure a test batch, and return its logits ``(B, num_classes)`` for callbacks."""
+        return self.evaluation_step(batch, "test")
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+    def evaluation_step(self, batch: tuple[Tensor, Tensor], split: str) -> Tensor:
+        """Measure a batch of ``val`` or ``test``, and return its logits."""
         images, labels = batch
         logits = self(images)
-        accuracy, f1 = (logits.argmax(dim=1) == labels).float().mean(), cast(Any, self.f1[split])
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        f1 = cast(Any, self.f1[split])
         f1.update(logits, labels)
         metrics = {f"{split}/loss": F.cross_entropy(logits, labels), f"{split}/accuracy": accuracy, f"{split}/f1": f1}
         self.log_dict(metrics, prog_bar=split == "val", batch_size=len(labels), sync_dist=True)
-        return logits  # (B, num_classes), for callbacks
+        return logits
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the ``index`` of each image, ``(B,)``, and ``probabilities`` of all classes, ``(B, num_classes)``."""
         images, index = batch
         return {"index": index, "probabilities": self(images).float().softmax(dim=1)}
-
-    def rows(self, predictions: dict[str, Tensor], data: DataModule) -> tuple[list[str], list[list[Any]]]:
-        """Return the table that ``predict`` writes: names of its columns, and its rows."""
-        index, files = predictions["index"].tolist(), data.predicted_files
-        names: dict[str, list[Any]] = {"file": [files[i] for i in index]} if files else {"index": index}
-        return table({**names, "probabilities": predictions["probabilities"].tolist()}, data.class_names)
-
-    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: DataModule) -> dict[str, Any]:
-        """Return pictures for the logger: the first images with their predicted classes."""
-        images, labels = data.denormalize(batch[0][:16]).cpu(), batch[1][:16].cpu()
-        return {"examples": evaluation.draw_examples(images, labels, outputs[0][:16].argmax(dim=1), data.class_names)}
-
-    def sections(self, predictions: dict[str, Tensor], data: DataModule) -> list[tuple[str, Callable[[], str]]]:
-        """Return sections of the report: titles, with functions that return HTML."""
-        return evaluation.sections(predictions["index"], predictions["probabilities"], data)
-
-    def exported(self) -> nn.Module:
-        """Return the module that ``export`` writes, from pixels to probabilities."""
-        return evaluation.Classifier(self.network, self.facts)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""

@@ -24,12 +24,7 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        num_classes: int,
-        width: int = 16,
-        depth: int = 2,
-        dropout: float = 0.1,
+        self, input_shape: tuple[int, int, int], num_classes: int, width: int = 16, depth: int = 2, dropout: float = 0.1
     ) -> None:
         super().__init__()
         widths = [width * 2**i for i in range(depth + 1)]

@@ -1,48 +1,28 @@
-"""The data: tables behind one LightningDataModule."""
+"""The data: a table behind one LightningDataModule."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from lightning_runs.data.batches import gathered
-from lightning_runs.data.datamodule import SplitDataModule
-from lightning_runs.data.folders import find
-from lightning_runs.data.splits import class_weights, split
-from lightning_runs.errors import UserError
-from lightning_runs.tables.reading import SUFFIXES, Table, encode, listed, numbers, read_table
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from lightning_runs.data.batches import batch_loader
+from lightning_runs.data.datamodule import Balance, check_fraction
+from lightning_runs.data.items import Items
+from lightning_runs.tables.datamodule import TableDataModule
+from lightning_runs.tables.datasets import SOURCES, DatasetName
+from lightning_runs.tables.reading import encode_table
+from torch.utils.data import DataLoader
 
-from . import evaluation
-from .datasets import SOURCES, DatasetName, check_name, describe, is_class
 from .network import Standardize
 
 
-class Rows(Dataset):
-    """Tensors in memory with an entry for each row; a batch is gathered in one operation of each."""
-
-    draws_nothing = True  # no random numbers, so batches need no seed
-
-    def __init__(self, *tensors: Tensor) -> None:
-        self.tensors = tensors
-
-    def __len__(self) -> int:
-        return len(self.tensors[0])
-
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor.index_select(0, indices) for tensor in self.tensors)
-
-
-class DataModule(SplitDataModule):
+class DataModule(TableDataModule):
     """Read a table, split it and batch it.
 
     Batches are numbers ``(B, num_numbers)``, float, standardised, words ``(B, W)``, int64, and targets ``(B,)``:
-    classes, int64, or standardised numbers, float. Those for ``predict`` are the columns as they were read,
-    ``(B, C)`` float32 (`inputs.encode`), the rows' index ``(B,)``, numbers and words.
+    classes, int64, or standardised numbers, float. Batches for ``predict`` are the columns as they were read,
+    ``(B, C)`` float32, numbers, words, and the index of each row, ``(B,)``.
 
     Args:
         dataset: Which table. penguins and penguin_mass are part of this package: their species, or body mass in grams,
@@ -52,18 +32,16 @@ class DataModule(SplitDataModule):
         kind: Whether the target is a class or a number; null takes words, and two different values, for classes.
         ignore: Columns to leave out.
         group: A column whose rows of the same value stay in the same part, such as a patient or a day.
-        balance: Let all classes count the same in training, however many rows each has. weights multiplies the loss of
-            each row by the weight of its class; sampling draws the rows of an epoch so that each class is there as
-            often, with some rows more than once.
+        balance: Let all classes count the same in training. weights multiplies the loss of each row by the weight of
+            its class; sampling draws as many rows of each class, some of them more than once.
         batch_size: Rows per step per device.
         val_fraction: Fraction of the training rows used for validation, between 0 and 1.
         test_fraction: Fraction of all rows that are tested, between 0 and 1.
-        split_seed: Which rows those are; apart from the seed of a run, so that runs can be compared.
-        fold: Which of ``num_folds`` parts of the rows that are not tested is for validation, from 0, and is predicted;
-            null trains on all of them.
+        split_seed: Seed of the split; apart from the seed of a run, so that runs can be compared.
+        fold: Which of ``num_folds`` parts of the untested rows is for validation, from 0, and predicted; null is none.
         num_folds: Parts for cross-validation; null takes ``val_fraction``.
         seed: Seed of the order; follows ``seed_everything``.
-        predict_paths: CSV files, and folders of them, that ``predict`` takes in the place of the test rows.
+        predict_paths: CSV files, and folders of them, that ``predict`` takes instead of the test rows.
 
     Raises:
         UserError: A value is out of its bounds, or the table can't be learned from.
@@ -77,7 +55,7 @@ class DataModule(SplitDataModule):
         kind: Literal["class", "number"] | None = None,
         ignore: list[str] | None = None,
         group: str | None = None,
-        balance: Literal["none", "weights", "sampling"] = "none",
+        balance: Balance = "none",
         batch_size: int = 16,
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
@@ -87,122 +65,50 @@ class DataModule(SplitDataModule):
         seed: int = 0,
         predict_paths: list[str] | None = None,
     ) -> None:
-        fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
-        super().__init__({"batch_size": (batch_size, 1)}, fold, num_folds, **fractions)
-        file, known_target, text = SOURCES[dataset]
-        self.file = Path(__file__).with_name(file) if file else Path(root)
-        self.source, self.target = f"{dataset}: {text}", target or known_target
-        self.kind, self.ignore, self.group, self.balance = kind, ignore or [], group, balance
-        self.batch_size, self.seed, self.predict_paths = batch_size, seed, predict_paths
-        self.shares = (test_fraction, val_fraction, split_seed)
-        self.row_names: list[str] = []
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a model has to know of target and columns, in plain values."""
-        if not self.known:
-            self.setup("fit")
-        return {"dataset": self.source, **self.known}
-
-    @property
-    def class_names(self) -> list[str] | None:
-        """The name of each class, in the order of the labels; None for a number."""
-        return self.facts["target"].get("class_names")
-
-    @property
-    def loss_weights(self) -> Tensor | None:
-        """The weight of each class in the loss of training, ``(C,)``; None counts every row the same."""
-        rows, indices = self.splits["train"]
-        return class_weights(rows.tensors[-1][indices]) if self.balance == "weights" else None
+        super().__init__(batch_size, val_fraction, split_seed, fold, num_folds, balance, seed, predict_paths)
+        check_fraction("data.test_fraction", test_fraction)
+        source = SOURCES[dataset]
+        self.file = Path(__file__).with_name(source.file) if source.file else Path(root)
+        self.source = f"{dataset}: {source.credit}"
+        self.target = target or source.target
+        self.kind = kind
+        self.ignore = ignore or []
+        self.group = group
+        self.test_fraction = test_fraction
 
     def setup(self, stage: str) -> None:
         """Read the table and split it; the same whatever ``stage`` is, so it happens once."""
         if self.splits:
             return
         if self.predict_paths is not None:
-            if not self.known:
-                raise UserError("new rows are predicted by a run: predict PATH --run NAME.")
-            rows = self._encoded([read_table(file) for file in find(self.predict_paths, SUFFIXES)], tell=True)
-            self.predict_paths, self.splits = self.row_names, {"predict": (rows, torch.arange(len(rows)))}
+            columns = torch.from_numpy(self.read_new_rows())
+            rows = Items(columns, *Standardize(self.known["columns"])(columns), torch.arange(len(columns)))
+            self.splits = {"predict": (rows, rows.labels)}
             return
-        table = self._table()
-        as_class = "class_names" in self.known["target"] if self.known else is_class(table, self.target, self.kind)
-        if self.balance != "none" and not as_class:
-            raise UserError(f"data.balance is {self.balance}, but {self.target} is a number. It is for classes.")
-        labels = table.columns[self.target].astype(str) if as_class else None
+        table = self.read_rows()  # without the rows that have no target
+        labels = self.class_of_each_row(table)  # (N,) str, or None where the target is a number
         groups = table.columns[self.group].astype(str) if self.group else None
-        parts = split(len(table.rows), labels, groups, *self.shares, self.fold, self.num_folds)
-        for part, rows in parts.items():
-            if len(rows) < 2 and not (part == "val" and self.fold is None):
-                few = f"{len(rows)} of {len(table.rows)} rows of {table.file}"
-                raise UserError(f"the part {part} has {few}; it needs two.")
+        parts = self.split_items(len(table.row_names), labels, groups, self.test_fraction)
+        self.check_parts(parts, table.file, minimum=2)
         if not self.known:
-            self._learn(table, labels, parts)
-        encoded = self._encoded([table])
-        folder = len(str(self.file)) - len(self.file.name)  # characters of a row's name
-        self.row_names = [name[folder:] for name in self.row_names]
-        rows = Rows(*encoded.tensors[2:], self._targets(table))
+            self.describe_rows(table, labels, parts)  # mean, standard deviation and words of the training rows
+        columns = torch.from_numpy(encode_table(table, self.known["columns"]))  # (N, C) float32
+        numbers, words = Standardize(self.known["columns"])(columns)  # (N, num_numbers) float, (N, W) int64
+        targets = self.encode_targets(table)  # (N,)
+        rows = Items(numbers, words, targets)
         self.splits = {part: (rows, indices) for part, indices in parts.items()}
-        self.splits["predict"] = (encoded, parts[self.predicted])
-
-    def _table(self) -> Table:
-        """Read the table without the rows that have no target."""
-        table = read_table(self.file)
-        check_name(table, "target", self.target)
-        for option, names in (("group", [self.group] if self.group else []), ("ignore", self.ignore)):
-            for name in names:
-                check_name(table, option, name)
-        known = table.columns[self.target] != ""
-        if not self.known and not known.all():
-            self.tell(f"{table.file.name}: {(~known).sum()} rows without a value of {self.target} are left out.")
-        columns = {name: texts[known] for name, texts in table.columns.items()}
-        return Table(table.file, columns, table.rows[known])
-
-    def _learn(self, table: Table, labels: np.ndarray | None, parts: dict[str, Tensor]) -> None:
-        """Note what is known of columns and target from the training rows."""
-        train, test = parts["train"].numpy(), parts["test"].numpy()
-        names = [name for name in table.columns if name not in (self.target, self.group, *self.ignore)]
-        columns, left_out, mixed = describe(table, names, train)
-        if left_out:
-            reasons = listed([f"{name} ({why})" for name, why in left_out.items()])
-            self.tell(f"{table.file.name}: columns that tell nothing are left out: {reasons}.")
-        if mixed:
-            few = f"columns of numbers with few words are read as words: {listed(mixed)}"
-            self.tell(f"{table.file.name}: {few}. Leave such cells empty to read numbers.")
-        target: dict[str, Any] = {"name": self.target}
-        if labels is None:
-            values = numbers(table.columns[self.target])[train]
-            target |= {"mean": float(values.mean()), "std": float(values.std()) or 1.0}
-        else:
-            target["class_names"] = sorted(set(labels[train].tolist()))
-            if untested := sorted(set(labels.tolist()) - set(labels[test].tolist())):
-                self.tell(f"{table.file.name}: too few rows to be tested: {listed(untested)}.")
-        self.known = {"columns": columns, "target": target}
-
-    def _targets(self, table: Table) -> Tensor:
-        """Return classes, ``(N,)`` int64, or standardised numbers, ``(N,)`` float32."""
-        target, texts = self.known["target"], table.columns[self.target]
-        if "class_names" not in target:
-            return torch.from_numpy((numbers(texts) - target["mean"]) / target["std"]).float()
-        places = {name: i for i, name in enumerate(target["class_names"])}
-        if new := sorted(set(texts) - set(places)):
-            raise UserError(f"{table.file} has the {self.target} {new[0]}, which the model was not trained with.")
-        return torch.tensor([places[text] for text in texts])
-
-    def _encoded(self, tables: list[Table], tell: bool = False) -> Rows:
-        """Turn tables into what is predicted: columns as they were read, index, and standardised numbers and words."""
-        self.row_names = [name for table in tables for name in table.rows]
-        columns = torch.from_numpy(np.concatenate([encode(table, self.known["columns"], tell) for table in tables]))
-        return Rows(columns, torch.arange(len(columns)), *Standardize(self.known["columns"])(columns))
+        self.splits["predict"] = (Items(columns, numbers, words, targets).numbered(), parts[self.predicted_part])
 
     def loader(self, part: str) -> DataLoader:
-        (rows, indices), train = self.splits[part], part == "train"
-        classes = rows.tensors[-1][indices] if train and self.balance == "sampling" else None
-        options = {"train": train, "seed": self.seed, "trainer": self.trainer, "classes": classes}
-        return gathered(rows, indices, self.batch_size, **options)  # rows[indices] is a whole batch
-
-    def fingerprint(self) -> str:
-        """Return a text that changes when the table changes."""
-        return hashlib.blake2b(self.file.read_bytes(), digest_size=16).hexdigest()
-
-    baseline = evaluation.baseline
+        """Return the loader of a part; ``rows[indices]`` is a whole batch."""
+        rows, indices = self.splits[part]
+        is_train = part == "train"
+        return batch_loader(
+            rows,
+            indices,
+            self.batch_size,
+            train=is_train,
+            seed=self.seed,
+            trainer=self.trainer,
+            classes=rows.labels[indices] if is_train and self.balance == "sampling" else None,
+        )

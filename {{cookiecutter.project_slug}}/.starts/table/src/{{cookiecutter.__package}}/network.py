@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 
 class Standardize(nn.Module):
-    """Turn the encoded columns of a table, ``(B, C)`` float32, into what a network takes.
+    """Turn the encoded columns of a table, ``(B, C)`` float32, into the inputs of a network.
 
-    Numbers get mean 0 and standard deviation 1 over the training rows; a missing one becomes 0, and a column that had
-    missing ones in training gets a second number, 1 where it is missing. Words become int64 positions.
+    Numbers get mean 0 and standard deviation 1 over the training rows. A missing number becomes 0, and a column that
+    had missing numbers in training gets a second number, 1 where it is missing. Words become int64 positions.
 
     Args:
-        columns: What is known of each column (`datasets.describe`).
+        columns: What is known of each column: ``words``, or ``mean``, ``std`` and ``missing``; taken from the data.
 
     Attributes:
         num_numbers: Numbers of a row.
@@ -35,8 +35,11 @@ class Standardize(nn.Module):
         words = [i for i, column in known if "words" in column]
         self.num_numbers = len(numbers) + len(flags)
         self.vocabulary_sizes = [len(column["words"]) + 1 for _, column in known if "words" in column]
-        self.numbers, self.flags, self.words = (nn.Buffer(torch.tensor(of).long()) for of in (numbers, flags, words))
-        self.mean, self.std = (nn.Buffer(torch.tensor([known[i][1][of] for i in numbers])) for of in ("mean", "std"))
+        self.numbers = nn.Buffer(torch.tensor(numbers).long())
+        self.flags = nn.Buffer(torch.tensor(flags).long())
+        self.words = nn.Buffer(torch.tensor(words).long())
+        self.mean = nn.Buffer(torch.tensor([known[i][1]["mean"] for i in numbers]))
+        self.std = nn.Buffer(torch.tensor([known[i][1]["std"] for i in numbers]))
 
     def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers ``(B, num_numbers)`` float and words ``(B, W)`` int64."""

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_runs.errors import UserError
-from lightning_runs.reports.predictions import table
-from lightning_runs.resume.checkpoint_files import keep_plain
+from lightning_runs.texts.pretrained import PretrainedEncoder
+from lightning_runs.texts.reports import TextReports
 from lightning_runs.training import finetuning
+from lightning_runs.training.pretrained import FineTuningHooks
 from lightning_runs.training.schedules import configured
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -18,12 +20,10 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from . import evaluation
-from .data import DataModule
-from .pretrained import PretrainedEncoder
+Batch = tuple[Tensor, Tensor]  # tokens (B, L) int64, labels (B,) int64
 
 
-class TextClassifier(pl.LightningModule):
+class TextClassifier(TextReports, FineTuningHooks, pl.LightningModule):
     """Classify texts with any network, optimizer and learning-rate schedule.
 
     Logs ``train/loss``, the mean over an epoch, and over the whole split ``loss``, ``accuracy`` and ``f1`` of ``val``
@@ -40,13 +40,13 @@ class TextClassifier(pl.LightningModule):
         layer_rate_decay: Learning rate of each group of layers as a fraction of the next one's towards the output; 1
             gives all the same.
         facts: What an exported model has to know, its tokenizer among it, as JSON; taken from the data.
+        loss_weights: The weight of each class in the loss of training; taken from the data.
 
     Raises:
         UserError: The network's output does not fit.
     """
 
     headline = ("accuracy", "max", "%")
-    loss_weights: Tensor | None = None  # of the classes in training, as the data has them
 
     def __init__(
         self,
@@ -57,34 +57,31 @@ class TextClassifier(pl.LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         layer_rate_decay: float = 1.0,
         facts: str = "{}",
+        loss_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not the whole vocabulary
-        keep_plain(self)
-        self.facts, self.num_classes = json.loads(facts), num_classes
+        self.facts = json.loads(facts)
+        self.num_classes = num_classes
         self.network = network(vocabulary_size, num_classes)
         if isinstance(self.network, PretrainedEncoder):
             self.network.build(self.facts.get("encoder"))
-        self.optimizer, self.scheduler, self.layer_rate_decay = optimizer, scheduler, layer_rate_decay
-        self.val_metrics, self.test_metrics = self._metrics(), self._metrics()
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.layer_rate_decay = layer_rate_decay
+        weights = None if loss_weights is None else torch.tensor(loss_weights)
+        self.register_buffer("loss_weights", weights, persistent=False)  # moves to the device with the model
+        # the quickest way to log a mean; it ignores weights, but all training batches have the same size
+        self.train_metrics: Any = nn.ModuleDict({"loss": MeanMetric(nan_strategy="disable")})
+        self.val_metrics = self._metrics()
+        self.test_metrics = self._metrics()
 
     def _metrics(self) -> Any:
+        loss = MeanMetric(nan_strategy="ignore")
         accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
         f1 = MulticlassF1Score(self.num_classes, validate_args=False)
-        return nn.ModuleDict({"loss": MeanMetric(nan_strategy="ignore"), "accuracy": accuracy, "f1": f1})
-
-    def layer_groups(self) -> list[list[nn.Module]]:
-        """Return the layers from the input to the output, in the groups that fine-tuning unfreezes one by one."""
-        made = getattr(self.network, "layer_groups", None)
-        return made() if made else [[layer] for layer in self.network.children()]
-
-    def on_fit_start(self) -> None:
-        """Move the weights of the classes to the device, and read pretrained weights."""
-        weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
-        self.loss_weights = None if weights is None else weights.to(self.device, self.dtype)
-        if self.trainer.ckpt_path is None and isinstance(self.network, PretrainedEncoder):
-            self.network.load_weights()  # a run that goes on has them in its checkpoint
+        return nn.ModuleDict({"loss": loss, "accuracy": accuracy, "f1": f1})
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``(B, L)`` to logits ``(B, num_classes)``."""
@@ -96,46 +93,52 @@ class TextClassifier(pl.LightningModule):
             )
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch, and log it."""
-        tokens, labels = batch  # (B, L) int64, (B,) int64
-        loss = F.cross_entropy(self(tokens), labels, self.loss_weights)
-        whole_epoch: Any = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), **whole_epoch)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        loss, _ = self.shared_step(batch, self.train_metrics, self.loss_weights)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Measure a validation batch."""
-        return self._evaluate(batch, "val", self.val_metrics)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Measure a validation batch; return its logits for callbacks."""
+        _, logits = self.shared_step(batch, self.val_metrics)
+        return logits
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Measure a test batch."""
-        return self._evaluate(batch, "test", self.test_metrics)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Measure a test batch; return its logits for callbacks."""
+        _, logits = self.shared_step(batch, self.test_metrics)
+        return logits
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str, metrics: Any) -> Tensor:
+    def shared_step(self, batch: Batch, metrics: Any, weights: Any = None) -> tuple[Tensor, Tensor]:
+        """Update the metrics by a batch; return its loss, and its logits ``(B, num_classes)``."""
         tokens, labels = batch
         logits = self(tokens).float()
-        metrics["loss"].update(F.cross_entropy(logits, labels), weight=len(labels))
-        for name in ("accuracy", "f1"):
-            metrics[name].update(logits, labels)
-        self.log_dict({f"{split}/{name}": metric for name, metric in metrics.items()}, prog_bar=split == "val")
-        return logits  # (B, num_classes), for callbacks
+        loss = F.cross_entropy(logits, labels, weights)
+        metrics["loss"].update(loss.detach(), weight=len(labels))
+        if "accuracy" in metrics:
+            metrics["accuracy"].update(logits, labels)
+            metrics["f1"].update(logits, labels)
+        return loss, logits
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch."""
+        self.log_metrics("train", self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation texts."""
+        self.log_metrics("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test texts."""
+        self.log_metrics("test", self.test_metrics)
+
+    def log_metrics(self, split: str, metrics: Any) -> None:
+        """Log metrics over a whole split."""
+        self.log_dict({f"{split}/{name}": metric for name, metric in metrics.items()}, prog_bar=split != "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the ``index`` of each text, ``(B,)``, and ``probabilities`` of all classes, ``(B, num_classes)``."""
         tokens, index = batch
         return {"index": index, "probabilities": self(tokens).float().softmax(dim=1)}
-
-    def rows(self, predictions: dict[str, Tensor], data: DataModule) -> tuple[list[str], list[list[Any]]]:
-        """Return the table that ``predict`` writes: names of its columns, and its rows."""
-        names = [data.row_names[i] for i in predictions["index"].tolist()]
-        return table({"file": names, "probabilities": predictions["probabilities"].tolist()}, data.class_names)
-
-    show, sections = evaluation.show, evaluation.sections  # pictures for the logger, and a part of the report
-
-    def exported(self) -> nn.Module:
-        """Return the module that ``export`` writes, from tokens to probabilities."""
-        return evaluation.Classifier(self)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""

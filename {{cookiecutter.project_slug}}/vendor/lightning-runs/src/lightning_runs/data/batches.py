@@ -1,4 +1,4 @@
-"""What several kinds of data need: items shared out to parts, and batches gathered by index."""
+"""Batches that are gathered by index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from ..errors import UserError
-from .splits import class_weights
+from .classes import class_weights
 
 POOL = 50  # batches that are sorted by length at a time
 
@@ -25,16 +25,15 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
     yields single indices, and a `DistributedSampler`, because Lightning would share the indices out a second time.
 
     Args:
-        indices: Indices of the split into its data set, ``(N,)`` int64.
+        indices: Indices of the part into its data set, ``(N,)`` int64.
         batch_size: Items per batch.
-        shuffle: Permute the indices anew in each epoch.
-        equal_shares: Give every rank the same number of whole batches, as distributed training needs: what does not
-            fill a batch on every rank is left out of this epoch. Otherwise the ranks share all items, none twice.
+        shuffle: Permute the indices in each epoch.
+        equal_shares: Give every rank the same number of whole batches, as distributed training needs: items that do
+            not fill a batch on every rank are left out of this epoch. Otherwise the ranks share all items, none twice.
         seed: Seed of the order.
         rank: Number of this process.
         world_size: Number of processes.
-        weights: Shuffled indices are drawn anew, each as often on average as its weight says, ``(N,)`` float; None
-            takes each once.
+        weights: Shuffled indices are drawn with replacement, by these weights, ``(N,)`` float; None takes each once.
         lengths: The length of each index's item, ``(N,)`` int64: items of like length make a batch, so that little of
             it is padding. Batches stay in a random order where indices are shuffled.
 
@@ -62,7 +61,7 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of that epoch; it is called at each epoch's start."""
+        """Choose the order of an epoch; this is called when the epoch starts."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -71,26 +70,37 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
         return -(-len(self.indices[self.rank :: self.world_size]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride] whole batches
-        places, generator = torch.arange(len(self.indices)), None
-        if self.shuffle:
-            entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
-            generator = torch.Generator().manual_seed(int(entropy) >> 1)
-            if self.weights is None:
-                places = torch.randperm(len(places), generator=generator)
-            else:
-                places = torch.multinomial(self.weights, len(places), replacement=True, generator=generator)
-        places = places[self.rank :: self.world_size][: len(self) * self.batch_size]
+        generator = self._generator() if self.shuffle else None
+        positions = self._positions(generator)[self.rank :: self.world_size][: len(self) * self.batch_size]
         if self.lengths is None:
-            yield from self.indices[places].split(self.batch_size)
+            yield from self.indices[positions].split(self.batch_size)
             return
         # shuffled items are sorted within pools, so that other ones meet in each epoch
-        pools = places.split(POOL * self.batch_size) if generator else [places]
-        batches = [b for of in pools for b in of[self.lengths[of].argsort(stable=True)].split(self.batch_size)]
-        for i in torch.randperm(len(batches), generator=generator).tolist() if generator else range(len(batches)):
-            yield self.indices[batches[i]]
+        pools = [positions] if generator is None else positions.split(POOL * self.batch_size)
+        batches = []
+        for pool in pools:
+            batches += pool[self.lengths[pool].argsort(stable=True)].split(self.batch_size)
+        order = range(len(batches))
+        if generator is not None:
+            order = torch.randperm(len(batches), generator=generator).tolist()
+        for number in order:
+            yield self.indices[batches[number]]
+
+    def _generator(self) -> torch.Generator:
+        entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(entropy) >> 1)
+
+    def _positions(self, generator: torch.Generator | None) -> Tensor:
+        """Return the positions of an epoch's indices, in their order, ``(N,)`` int64."""
+        count = len(self.indices)
+        if generator is None:
+            return torch.arange(count)
+        if self.weights is None:
+            return torch.randperm(count, generator=generator)
+        return torch.multinomial(self.weights, count, replacement=True, generator=generator)
 
 
-def gathered(
+def batch_loader(
     dataset: Dataset,
     indices: Tensor,
     batch_size: int,
@@ -102,24 +112,23 @@ def gathered(
     classes: Tensor | None = None,
     lengths: Tensor | None = None,
 ) -> DataLoader:
-    """A loader of a data set that is indexed by whole batches, ``dataset[(B,) int64]``, and returns tuples of tensors.
-
-    A data set that draws no random numbers has ``draws_nothing = True``, which saves seeding each batch.
+    """Return the loader of a data set that is indexed by whole batches, ``dataset[(B,) int64]``, such as `Items`.
 
     Args:
-        dataset: The data set.
-        indices: Which of its items belong to the split, ``(N,)`` int64.
+        dataset: The data set; an item is a tuple of tensors.
+        indices: The indices of the part, ``(N,)`` int64.
         batch_size: Items per batch on each device.
-        train: Permute the items in each epoch, but not under ``overfit_batches``, in whole batches for each process.
+        train: Permute the items in each epoch, but not under ``overfit_batches``, and yield whole batches alone.
         seed: Seed of the order.
-        trainer: Tells how many processes share the items; None is one.
+        trainer: The Trainer, which knows how many processes share the items; None is one process.
         num_workers: Processes that load batches.
-        classes: The class of each index, ``(N,)`` int64: shuffled indices are drawn, of each class as many.
-        lengths: As of `BatchSampler`.
+        classes: The class of each index, ``(N,)`` int64: shuffled indices are drawn, from each class as many.
+        lengths: As for `BatchSampler`.
     """
     shuffle = train and not (trainer and trainer.overfit_batches)
     weights = None if classes is None else class_weights(classes)[classes]
-    rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    rank = trainer.global_rank if trainer else 0
+    world_size = trainer.world_size if trainer else 1
     batches = BatchSampler(indices, batch_size, shuffle, train, seed, rank, world_size, weights, lengths)
     return DataLoader(
         dataset,
@@ -130,4 +139,3 @@ def gathered(
         persistent_workers=num_workers > 0,
         pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
     )
-

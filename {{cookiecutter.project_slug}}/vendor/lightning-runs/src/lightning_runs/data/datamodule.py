@@ -1,10 +1,10 @@
-"""What data modules share whose items are split into parts: checks of options, loaders, and the levels of pixels."""
+"""The base of data modules whose items are split into parts."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -12,73 +12,186 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
+from .classes import class_metrics, class_weights
+from .splits import split_indices
+
+Balance = Literal["none", "weights", "sampling"]
+
+
+class Split(NamedTuple):
+    """A part of the data: a data set, and the indices of its items that belong to the part, ``(N,)`` int64."""
+
+    dataset: Any
+    indices: Tensor
 
 
 class SplitDataModule(pl.LightningDataModule):
-    """A data module with the parts ``train``, ``val``, ``test`` and ``predict``; `loader` makes the loader of each.
+    """Hold the parts ``train``, ``val``, ``test`` and ``predict``. A subclass fills them in `setup`, and has `loader`.
 
     Args:
-        least: Of options the value, None for one that is not given, and the least that it may be.
-        fold: Which of ``num_folds`` parts is for validation, from 0; None is none of them.
-        num_folds: Number of parts that are held out in turn; None takes a fraction.
-        fractions: Options that lie between 0 and 1.
+        batch_size: Items per step per device.
+        val_fraction: Fraction of the training items used for validation, between 0 and 1.
+        split_seed: Seed of the split.
+        fold: The part of ``num_folds`` that is used for validation, from 0; None trains on all of them.
+        num_folds: Number of parts for cross-validation; None uses ``val_fraction``.
+        balance: ``weights`` fills `loss_weights`; ``sampling`` is up to `loader`.
+        seed: Seed of the order.
+        predict_paths: Files and folders to predict instead of the test items.
 
     Attributes:
-        known: What is known of the training data, as plain values. It is in every checkpoint, and there before `setup`.
-        splits: Of each part the data set, and the indices of the items that belong to it, ``(N,)`` int64.
-        predicted: The part that is predicted: ``test``, or with folds ``val``.
+        known: Plain values that describe the training data. Checkpoints keep them, and give them back before `setup`.
+        splits: The data set and the indices of each part, as of `Split`.
+        predicted_part: The part that is predicted: ``test``, or ``val`` with folds.
 
     Raises:
         UserError: A value is out of its bounds.
     """
 
     def __init__(
-        self, least: Mapping[str, tuple[int | None, int]], fold: int | None, num_folds: int | None, **fractions: float
+        self,
+        batch_size: int,
+        val_fraction: float,
+        split_seed: int = 0,
+        fold: int | None = 0,
+        num_folds: int | None = None,
+        balance: Balance = "none",
+        seed: int = 0,
+        predict_paths: list[str] | None = None,
     ) -> None:
         super().__init__()
-        for name, (value, bound) in least.items():
-            if value is not None and value < bound:
-                raise UserError(f"data.{name} is {value}; it must be at least {bound}.")
-        for name, fraction in fractions.items():
-            if not 0 < fraction < 1:
-                raise UserError(f"data.{name} is {fraction}; it must lie between 0 and 1, such as 0.1.")
+        check_minimum("data.batch_size", batch_size, 1)
+        check_fraction("data.val_fraction", val_fraction)
         if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
-            raise UserError(f"data.fold is {fold} of data.num_folds {num_folds}; of at least 2 folds, the first is 0.")
-        self.fold, self.num_folds = fold, num_folds
-        self.predicted = "test" if num_folds is None or fold is None else "val"
+            raise UserError(
+                f"data.fold is {fold} and data.num_folds is {num_folds}; at least 2 folds are needed, numbered from 0."
+            )
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.fold = fold
+        self.num_folds = num_folds
+        self.balance = balance
+        self.seed = seed
+        self.predict_paths = predict_paths
+        self.predicted_part = "test" if num_folds is None or fold is None else "val"
         self.known: dict[str, Any] = {}
         self.splits: dict[str, tuple[Any, Tensor]] = {}
 
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each class, in the order of the labels; empty where there are no classes."""
+        if "class_names" not in self.known:
+            self.setup("fit")
+        return self.known["class_names"]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def loss_weights(self) -> list[float] | None:
+        """The weight of each class in the training loss, which fills the model's argument; None is 1 for each."""
+        if self.balance != "weights":
+            return None
+        self.prepare_data()  # the command line asks before the Trainer has prepared anything
+        self.setup("fit")
+        return class_weights(self.part_classes("train"), self.num_classes).tolist()
+
+    def part_classes(self, part: str) -> Tensor:
+        """Return the classes of a part's items, ``(M,)``."""
+        split = Split(*self.splits[part])
+        return split.dataset.classes(split.indices)
+
+    def class_counts(self, part: str) -> Tensor:
+        """Count the classes of a part's items that can be read, ``(num_classes,)`` int64."""
+        split = Split(*self.splits[part])
+        readable = split.dataset.readable(split.indices)
+        return split.dataset.classes(readable).bincount(minlength=self.num_classes)
+
+    def split_items(
+        self, count: int, labels: Any = None, groups: Any = None, test_fraction: float = 0.0
+    ) -> dict[str, Tensor]:
+        """Split items by the options of this data module; see `split_indices`. Validation gets an item at least."""
+        val_fraction = max(self.val_fraction, 1 / count)
+        return split_indices(
+            count, labels, groups, test_fraction, val_fraction, self.split_seed, self.fold, self.num_folds
+        )
+
+    def check_parts(self, parts: dict[str, Tensor], source: object, minimum: int = 1) -> None:
+        """Refuse parts with fewer items of the file ``source``; without a fold, the part ``val`` may be empty."""
+        count = sum(map(len, parts.values()))
+        for part, indices in parts.items():
+            if len(indices) < minimum and not (part == "val" and self.fold is None):
+                raise UserError(
+                    f"the part {part} has {len(indices)} of the {count} items of {source}; it needs {minimum}."
+                    " Add items, or change the fraction of a part, such as --data.val_fraction 0.3."
+                )
+
+    def check_known(self) -> None:
+        """Refuse to read new items without a run, which knows how the training items were read."""
+        if not self.known:
+            raise UserError("data.predict_paths needs a trained run. Use: predict PATH --run NAME.")
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when the items or their labels change."""
+        self.setup("fit")
+        digest = hashlib.blake2b(digest_size=16)
+        datasets = [self.splits[part][0] for part in ("train", "val", "test")]
+        for dataset in dict.fromkeys(datasets):  # parts may share one
+            for content in dataset.content():
+                digest.update(content)
+        return digest.hexdigest()
+
+    def baseline(self) -> dict[str, dict[str, float]]:
+        """Return the test metrics of a model that always predicts the most frequent training class."""
+        self.setup("fit")
+        labels = self.part_classes("test")
+        predicted = self.part_classes("train").bincount().argmax().expand(len(labels))
+        metrics = class_metrics(predicted, labels, self.num_classes)
+        return {"most frequent class": {f"test/{name}": value for name, value in metrics.items()}}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint has to know of the data: with it, new items are read as those for training were."""
+        """Return what a checkpoint keeps of the data, by which new items are read like those for training."""
         return self.known
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep what a checkpoint knows of the data."""
+        """Take over what a checkpoint kept of the data."""
         self.known = state_dict
 
     @rank_zero_only
-    def tell(self, text: str) -> None:
+    def print_note(self, text: str) -> None:
         """Print a note, in the first process alone."""
         print(f"note: {text}", file=sys.stderr)
 
     def loader(self, part: str) -> DataLoader:
-        """Return the loader of a part; a subclass has it."""
+        """Return the loader of a part."""
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training data."""
+        """Return the loader of the training items."""
         return self.loader("train")
 
     def val_dataloader(self) -> DataLoader:
-        """Return the loader of the validation data."""
+        """Return the loader of the validation items."""
         return self.loader("val")
 
     def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test data."""
+        """Return the loader of the test items."""
         return self.loader("test")
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the data to predict."""
+        """Return the loader of the items to predict."""
         return self.loader("predict")
 
+
+def check_minimum(option: str, value: int | None, minimum: int) -> None:
+    """Refuse a value below its minimum; None is allowed."""
+    if value is not None and value < minimum:
+        raise UserError(f"{option} is {value}; it must be at least {minimum}.")
+
+
+def check_fraction(option: str, value: float) -> None:
+    """Refuse a value that does not lie between 0 and 1."""
+    if not 0 < value < 1:
+        raise UserError(f"{option} is {value}; it must lie between 0 and 1, such as 0.1.")

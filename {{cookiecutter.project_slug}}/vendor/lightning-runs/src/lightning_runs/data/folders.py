@@ -1,18 +1,18 @@
-"""Files that lie in a folder for each class, ``train/CLASS/FILE`` and ``test/CLASS/FILE``, whatever kind they are."""
+"""Files in a folder for each class, ``train/CLASS/FILE`` and ``test/CLASS/FILE``, whatever kind they are."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import UserError
 
 
-def find(paths: Sequence[str | Path], suffixes: Sequence[str]) -> list[Path]:
-    """List the files among paths, and those below the folders among them that end in one of the suffixes.
+def find_files(paths: Sequence[str | Path], suffixes: Sequence[str]) -> list[Path]:
+    """List the files among the paths, and the files below the folders among them that end in one of the suffixes.
 
-    Hidden ones, such as those that a Mac writes beside others, are left out of folders.
+    Hidden files, such as those that a Mac writes beside others, are left out of folders.
 
     Raises:
         UserError: There are none.
@@ -26,8 +26,8 @@ def find(paths: Sequence[str | Path], suffixes: Sequence[str]) -> list[Path]:
     return files
 
 
-def classes(folder: Path) -> list[str]:
-    """List the classes that a folder has a folder of, in alphabetical order.
+def class_folders(folder: Path) -> list[str]:
+    """List the classes for which a folder has a folder, in alphabetical order.
 
     Raises:
         UserError: There are fewer than two.
@@ -35,35 +35,45 @@ def classes(folder: Path) -> list[str]:
     if not folder.is_dir():
         layout = f"{folder.parent / 'train'}/CLASS/ and {folder.parent / 'test'}/CLASS/"
         raise UserError(f"{folder} is missing: put your files into {layout} (--data.root names another folder).")
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(found) < 2:
-        text = f"only {found[0]}" if found else "none"
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(names) < 2:
+        text = f"only {names[0]}" if names else "none"
         raise UserError(f"{folder} must have a folder of files for each of at least two classes; it has {text}.")
-    return found
+    return names
 
 
 def labelled_files(folder: Path, class_names: list[str], suffixes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """List the files of all classes, in sorted order, and the number of each one's class.
+    """List the files of all classes, in sorted order, and the label of each.
 
     Args:
         folder: The folder, which has a folder for each class.
-        class_names: The classes, in the order of their numbers.
-        suffixes: What the files end in, such as ``.png``.
+        class_names: The classes, in the order of the labels.
+        suffixes: Endings of the files, such as ``.png``.
 
     Raises:
         UserError: There are other classes, or a class has no file.
     """
-    if (there := classes(folder)) != class_names:
-        missing, extra = sorted(set(class_names) - set(there)), sorted(set(there) - set(class_names))
-        other, name = ("the run's data", "the run") if folder.name == "train" else (folder.parent / "train", "train")
+    names = class_folders(folder)
+    if names != class_names:
+        missing = ", ".join(sorted(set(class_names) - set(names))) or "none"
+        extra = ", ".join(sorted(set(names) - set(class_names))) or "none"
+        other = "the run's data" if folder.name == "train" else folder.parent / "train"
         raise UserError(
             f"{folder} and {other} must have the same class folders;"
-            f" in {folder.name}, missing: {', '.join(missing) or 'none'}; not in {name}: {', '.join(extra) or 'none'}."
+            f" missing in {folder.name}: {missing}; only in {folder.name}: {extra}."
         )
-    files, labels = [], []
+    files = []
+    labels = []
     for label, name in enumerate(class_names):
-        os.listdir(folder / name)  # an error where it may not be read, which `find` passes over
-        found = find([folder / name], suffixes)
+        os.listdir(folder / name)  # an error where it may not be read, which `find_files` passes over
+        found = find_files([folder / name], suffixes)
         files += found
         labels += [label] * len(found)
     return files, labels
+
+
+def file_states(files: Sequence[Path]) -> Iterator[bytes]:
+    """Yield bytes that change when a file is replaced: its path, size in bytes and time of change."""
+    for file in files:
+        status = file.stat()
+        yield f"{file} {status.st_size} {status.st_mtime_ns}\n".encode()

@@ -1,4 +1,4 @@
-"""Items that are shared out to training, validation and test."""
+"""Items that are split into training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -11,38 +11,30 @@ from torch import Tensor
 from ..errors import UserError
 
 
-def shuffled(count: int, seed: int, labels: Any = None) -> np.ndarray:
-    """Shuffle items, ``(count,)`` int64; with labels, those of a class stand together, and `held_out` is stratified."""
+def random_order(count: int, seed: int, labels: Any = None) -> np.ndarray:
+    """Return the items in a random order, ``(count,)`` int64.
+
+    With labels, the items of a class stand together, so that `held_out_mask` takes its share of each class.
+    """
     order = np.random.default_rng(seed).permutation(count)
     return order if labels is None else order[np.argsort(np.asarray(labels)[order], kind="stable")]
 
 
-def held_out(count: int, fraction: float, fold: int | None = 0, num_folds: int | None = None) -> np.ndarray:
-    """Mark the items of a shuffled order that are held out, evenly spread over it, ``(count,)`` bool.
+def held_out_mask(count: int, fraction: float, fold: int | None = 0, num_folds: int | None = None) -> np.ndarray:
+    """Mark the positions of an order that are held out, evenly spread over it, ``(count,)`` bool.
 
     Args:
         count: Number of items.
-        fraction: The share of them that is held out, 0 to 1, where there are no folds.
-        fold: With ``num_folds``, which of so many parts is held out, from 0; None holds out nothing.
-        num_folds: Number of parts, each of which is held out once; None takes the fraction.
+        fraction: Fraction of the items that is held out without folds, 0 to 1.
+        fold: The part of ``num_folds`` that is held out, from 0; None holds out nothing.
+        num_folds: Number of parts, each of which is held out once; None uses the fraction.
     """
     if num_folds:
         return np.arange(count) % num_folds == (-1 if fold is None else fold)
     return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0
 
 
-def class_weights(labels: Tensor, num_classes: int = 0) -> Tensor:
-    """Weigh each class, ``(num_classes,)`` float, so that all have the same sum over their items. The items' mean is 1.
-
-    Args:
-        labels: The class of each item, ``(N,)`` int64.
-        num_classes: Number of classes, if the last ones may have no item.
-    """
-    counts = labels.bincount(minlength=num_classes)
-    return len(labels) / (counts.clamp(min=1) * (counts > 0).sum())
-
-
-def split(
+def split_indices(
     count: int,
     labels: np.ndarray | None,
     groups: np.ndarray | None,
@@ -52,33 +44,37 @@ def split(
     fold: int | None = 0,
     num_folds: int | None = None,
 ) -> dict[str, Tensor]:
-    """Share out items to ``train``, ``val`` and ``test``; return the indices of each part, ``(N,)`` int64.
+    """Split items into ``train``, ``val`` and ``test``; return the indices of each part, ``(N,)`` int64.
 
     Args:
         count: Number of items.
-        labels: The class of each, ``(count,)``: each part gets its share, but a rare one is for training alone.
-        groups: The group of each, ``(count,)``: groups are shared out in the place of items.
-        test_fraction: The share of the test items in all.
-        val_fraction: The share of the validation items in what is left.
-        seed: Chooses the items.
-        fold: As of `held_out`, as is ``num_folds``, of what is not tested.
+        labels: The class of each, ``(count,)``: each part has its share, but a class of one item is for training alone.
+        groups: The group of each, ``(count,)``: the items of a group are in the same part.
+        test_fraction: Fraction of all items that is tested.
+        val_fraction: Fraction of the other items that is used for validation.
+        seed: Seed of the choice.
+        fold: As for `held_out_mask`, applied to the items that are not tested.
+        num_folds: As for `held_out_mask`.
 
     Raises:
-        UserError: All groups that have a class are outside of the training part.
+        UserError: A class has no group in the training part.
     """
     unit_of_item = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
-    order = shuffled(unit_of_item.max() + 1, seed, labels if groups is None else None)
-    part_of_unit, is_test = np.full(len(order), "train"), held_out(len(order), test_fraction)
+    order = random_order(unit_of_item.max() + 1, seed, labels if groups is None else None)
+    is_test = held_out_mask(len(order), test_fraction)
+    part_of_unit = np.full(len(order), "train")
     part_of_unit[order[is_test]] = "test"
     rest = order[~is_test]
-    part_of_unit[rest[held_out(len(rest), val_fraction, fold, num_folds)]] = "val"
+    part_of_unit[rest[held_out_mask(len(rest), val_fraction, fold, num_folds)]] = "val"
     parts = part_of_unit[unit_of_item]
     for part, others in (("test", ("train", "val")), ("val", ("train",))):
         if labels is None:
             break
         is_rare = (parts == part) & ~np.isin(labels, labels[np.isin(parts, others)])
         if groups is not None and is_rare.any():
-            lacking = f"no group of the training part has the class {min(labels[is_rare])}."
-            raise UserError(f"{lacking} Try another --data.split_seed.")
+            raise UserError(
+                f"data.group leaves the class {min(labels[is_rare])} without a group in the training part."
+                " Try another --data.split_seed."
+            )
         parts[is_rare] = "train"
     return {part: torch.from_numpy(np.flatnonzero(parts == part)) for part in ("train", "val", "test")}

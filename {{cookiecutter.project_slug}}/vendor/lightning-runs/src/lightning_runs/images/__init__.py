@@ -1,1 +1,1 @@
-"""Building blocks for a project that learns from images."""
+"""Building blocks of projects that classify images: reading, data sets, augmentation, report, pretrained networks."""

@@ -1,1 +1,1 @@
-"""Building blocks for a project that learns from masks."""
+"""Building blocks of projects that predict the class of each pixel: reading, data sets, augmentation, report."""

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from lightning_runs.data.pictures import as_array, open_picture, picture_size, read_pictures
+from lightning_runs.errors import UserError
+from PIL import Image
+
+INPUT = {"name": "pixels", "dtype": "uint8", "shape": ["batch", 3, 4, 5]}
+
+
+def test_pixels_of_every_mode_are_channels_height_and_width(tmp_path) -> None:
+    for mode in ("L", "RGB", "P", "RGBA", "1"):
+        Image.new("RGB", (5, 4), (255, 0, 0)).convert(mode).save(tmp_path / f"{mode}.png")
+        for channels in (1, 3):
+            array = as_array(open_picture(tmp_path / f"{mode}.png", channels))
+            assert (array.shape, array.dtype) == ((channels, 4, 5), np.uint8)
+
+
+def test_sixteen_bits_of_grey_are_scaled(tmp_path) -> None:
+    Image.fromarray(np.full((2, 2), 0x1234, np.uint16)).save(tmp_path / "a.png")
+    assert (as_array(open_picture(tmp_path / "a.png", 1)) == 0x12).all()
+
+
+def test_a_photo_is_turned_as_its_camera_was(tmp_path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "photo.jpg", exif=exif)
+    assert picture_size(tmp_path / "photo.jpg") == (20, 40)
+    assert open_picture(tmp_path / "photo.jpg", 3).size == (20, 40)
+
+
+def test_new_pictures_are_read_and_a_broken_one_is_named(tmp_path) -> None:
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+
+    def read(file, shape):
+        return as_array(open_picture(file, shape[0]))
+
+    (name, values), (broken, reason) = read_pictures([tmp_path], {"inputs": [INPUT]}, read)
+    assert name == str(tmp_path / "a.png")
+    assert isinstance(values, dict)
+    assert values["pixels"].shape == (3, 4, 5)
+    assert broken == str(tmp_path / "b.png")
+    assert isinstance(reason, str)
+    for change in ({"dtype": "float32"}, {"shape": ["batch", 3]}, {"shape": ["batch", 3, "height", 5]}):
+        with pytest.raises(UserError, match=r"the model's inputs are .*; they must be one batch of uint8 pixels"):
+            next(read_pictures([tmp_path], {"inputs": [INPUT | change]}, read))

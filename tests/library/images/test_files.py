@@ -1,0 +1,131 @@
+import os
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from lightning_runs.errors import UserError
+from lightning_runs.images import reading
+from lightning_runs.images.files import ImageFiles, read_image_folder, read_new_images
+from PIL import Image
+from written_images import write_image_folder
+
+SHAPE = (3, 16, 16)
+
+
+def refused(text: str):
+    return pytest.raises(UserError, match=re.escape(text))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "I;16"])
+def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
+    grey = Image.new("I;16", (30, 20), 100 * 256) if mode == "I;16" else Image.new("RGB", (30, 20), (100,) * 3)
+    (grey if mode == "I;16" else grey.convert(mode)).save(tmp_path / "grey.tiff")
+    image = reading.read_image(tmp_path / "grey.tiff", SHAPE)
+    assert image.shape == SHAPE
+    assert image.mean() == pytest.approx(100, abs=3)
+
+
+def test_an_image_is_scaled_until_it_covers_the_size_and_cut_on_both_sides(tmp_path) -> None:
+    image = Image.new("L", (60, 20))
+    image.paste(255, (20, 0, 40, 20))
+    image.save(tmp_path / "wide.png")
+    assert (reading.read_image(tmp_path / "wide.png", (1, 10, 10))[:, :, 1:9] == 255).all()
+
+
+def test_an_image_is_turned_as_its_camera_says(tmp_path) -> None:
+    image = Image.new("L", (20, 20))
+    image.paste(255, (0, 0, 20, 10))  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # taken upside down
+    image.save(tmp_path / "turned.png", exif=exif)
+    pixels = reading.read_image(tmp_path / "turned.png", (1, 20, 20))[0]
+    assert (pixels[:10].max(), pixels[10:].min()) == (0, 255)
+
+
+def test_new_inputs_are_read_as_an_exported_model_takes_them(tmp_path) -> None:
+    Image.new("RGB", (40, 60), (200, 200, 200)).save(tmp_path / "a.png")
+    facts = {"inputs": [{"name": "images", "dtype": "uint8", "shape": ["batch", 1, 8, 8]}]}
+    [(name, arrays)] = reading.read([tmp_path], facts)
+    assert name == str(tmp_path / "a.png")
+    assert isinstance(arrays, dict)
+    assert np.array_equal(arrays["images"], np.full((1, 8, 8), 200, dtype=np.uint8))
+
+
+def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path) -> None:
+    write_image_folder(tmp_path, parts=("train", "val", "test"))
+    parts = read_image_folder(tmp_path, ["cat", "dog"], SHAPE)
+    assert list(parts) == ["train", "val", "test"]
+    for part in parts.values():
+        images, labels = part[torch.tensor([0, 11])]
+        assert images.shape == (2, *SHAPE)
+        assert labels.tolist() == [0, 1]
+    with refused("must have the same class folders; missing in train: cow"):
+        read_image_folder(tmp_path, ["cat", "cow", "dog"], SHAPE)
+
+
+def test_images_are_kept_for_the_next_epoch(tmp_path) -> None:
+    file = tmp_path / "a.png"
+    Image.new("RGB", (16, 16), (10, 20, 30)).save(file)
+    first = torch.tensor([0])
+    kept = ImageFiles([file], first, SHAPE, cache=True)
+    read_again = ImageFiles([file], first, SHAPE)
+    image, _ = kept[first]
+    assert image.equal(read_again[first][0])
+    file.unlink()
+    assert kept[first][0].equal(image)
+    with refused(f"{file} can't be read as an image"):
+        read_again[first]
+    with refused(f"{file} can't be read as an image"):
+        pickle.loads(pickle.dumps(kept))[first]  # a process that is not forked reads the file
+
+
+def test_an_image_that_can_not_be_read_is_an_error_or_left_out(tmp_path) -> None:
+    write_image_folder(tmp_path)
+    broken = tmp_path / "train" / "cat" / "3.png"
+    broken.write_bytes(b"no image")
+    files = sorted((tmp_path / "train" / "cat").iterdir())
+    number = files.index(broken)
+    every = torch.arange(len(files))
+    with refused(f"{broken} can't be read as an image"):
+        ImageFiles(files, every, SHAPE)[every]
+    dataset = ImageFiles(files, every, SHAPE, skip_corrupt=True, cache=True)
+    with pytest.warns(UserWarning, match=re.escape(f"{broken} can't be read as an image: cannot identify image file")):
+        images, labels = dataset[every]
+    assert len(images) == len(files) - 1
+    assert labels.tolist() == [i for i in range(len(files)) if i != number]
+    # it is named once: a second warning would be an error
+    assert dataset.readable(every).equal(labels)
+    with refused(f"none of the 1 images of a batch can be read; the first is {broken}"):
+        dataset[torch.tensor([number])]
+    assert ImageFiles(files, every, SHAPE).readable(every).equal(every)
+
+
+def test_new_images_that_can_not_be_read_are_left_out(tmp_path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.warns(UserWarning, match=r"b\.png can't be read as an image"):
+        images, readable = read_new_images([tmp_path], SHAPE)
+    assert ([file.name for file in images.files], readable.tolist()) == (["a.png", "b.png"], [0])
+    unreadable = pytest.warns(UserWarning, match="can't be read")
+    with unreadable, refused(f"none of 1 images can be read; the first is {tmp_path / 'b.png'}."):
+        read_new_images([tmp_path / "b.png"], SHAPE)
+    (tmp_path / "none").mkdir()
+    with refused(f"{tmp_path / 'none'} has no file that ends in one of .jpg"):
+        read_new_images([tmp_path / "none"], SHAPE)
+
+
+def test_the_content_follows_names_sizes_times_and_labels(tmp_path) -> None:
+    file = tmp_path / "0.png"
+    Image.new("L", (8, 8)).save(file)
+
+    def content(label: int = 0) -> bytes:
+        return b"".join(map(bytes, ImageFiles([*tmp_path.iterdir()], torch.tensor([label]), SHAPE).content()))
+
+    before = content()
+    assert content() == before
+    os.utime(file, (0, 0))
+    touched = content()
+    file.rename(tmp_path / "00.png")
+    assert len({before, touched, content(), content(label=1)}) == 4

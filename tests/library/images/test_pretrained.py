@@ -1,0 +1,103 @@
+import importlib
+import importlib.util
+import re
+import urllib.request
+
+import pytest
+import torch
+from lightning_runs import errors
+from lightning_runs.errors import UserError
+from lightning_runs.images.pretrained import Pretrained
+
+SMALL = "torchvision/shufflenet_v2_x0_5"
+
+
+def pretrained(channels: int = 1, name: str = SMALL, weights: str | None = None) -> Pretrained:
+    return Pretrained((channels, 8, 8), 7, name, weights, image_size=32).eval()
+
+
+@pytest.fixture(scope="module")
+def any_network() -> Pretrained:
+    return pretrained()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_a_network_takes_images_of_any_size_and_channels(channels) -> None:
+    assert pretrained(channels)(torch.rand(2, channels, 8, 8)).shape == (2, 7)
+
+
+def test_the_weights_own_configuration_gives_size_and_normalisation() -> None:
+    network = Pretrained((3, 8, 8), 7, SMALL, None)
+    assert network.image_size == 224
+    mean, std = torch.tensor([0.1, 0.2, 0.3])[:, None, None], torch.tensor([0.4, 0.5, 0.6])[:, None, None]
+    network.set_pixels(mean.flatten().tolist(), std.flatten().tolist())
+    pixels = torch.rand(2, 3, 8, 8)
+    own_mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    own_std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    seen = (pixels - mean) / std * network.scale + network.offset
+    torch.testing.assert_close(seen, (pixels - own_mean) / own_std)
+
+
+def test_a_file_of_weights_is_read_into_all_but_the_output_layer(tmp_path, capsys) -> None:
+    file, source = tmp_path / "weights.pth", pretrained(3)
+    state = {"network.backbone." + key: of for key, of in source.backbone.state_dict().items()}
+    torch.save(state | {"x": torch.ones(1)}, file)
+    network = pretrained(3, weights=str(file))
+    network.load_weights()
+    assert all(of.equal(source.backbone.state_dict()[key]) for key, of in network.backbone.state_dict().items())
+    assert f"Of the weights {file}, 1 are not used: x" in capsys.readouterr().out
+    grey = pretrained(1, weights=str(file))
+    grey.load_weights()
+    kernels = [next(of for of in net.backbone.parameters()) for net in (source, grey)]
+    torch.testing.assert_close(kernels[0].sum(dim=1), kernels[1].sum(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (torch.nn.Linear(2, 2), "can't be read: it holds torch.nn.modules.linear.Linear, and code in a file is never"),
+        ([1, 2], "can't be read: it holds no weights by their names."),
+        ({"fc.weight": torch.ones(2)}, f"do not fit {SMALL}: 280 of 336 are missing or have another shape"),
+        (None, "can't be read: No such file or directory."),
+    ],
+)
+def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text, any_network) -> None:
+    file = tmp_path / "weights.pth"
+    if content is not None:
+        torch.save(content, file)
+    any_network.weights = str(file)
+    with pytest.raises(UserError, match=re.escape(text)):
+        any_network.load_weights()
+
+
+def test_a_name_that_is_not_known_and_another_kind_of_network_are_refused() -> None:
+    with pytest.raises(UserError, match="torchvision has no model 'resnet0' that classifies images"):
+        pretrained(name="torchvision/resnet0")
+    with pytest.raises(UserError, match="torchvision/squeezenet1_0 has another kind of output layer"):
+        pretrained(name="torchvision/squeezenet1_0")
+
+
+def test_without_timm_the_command_that_installs_it_is_named(monkeypatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "timm" else find(name))
+    text = "timm is not installed. Install with: pip install -e '.[pretrained]'"
+    with pytest.raises(UserError, match=re.escape(text)):
+        pretrained(name="resnet18")
+
+
+@pytest.mark.parametrize("name", [SMALL, "resnet10t"])
+def test_without_a_network_the_weights_are_refused_within_seconds(monkeypatch, tmp_path, name) -> None:
+    def urlopen(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr("torch.hub.urlopen", urlopen)
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
+    if name != SMALL:
+        pytest.importorskip("timm")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"can't be downloaded .* Name a file with --model.network.init_args.weights"):
+        pretrained(name=name, weights="default").load_weights()
+    if name != SMALL:
+        assert importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE is False

@@ -1,0 +1,46 @@
+import io
+
+import numpy as np
+import pytest
+from lightning_runs.masks import reading
+from PIL import Image
+
+MASK = np.repeat(np.array([[0, 9]], np.uint8), 16, axis=0).repeat(8, axis=1)  # the right half is class 9
+
+
+@pytest.mark.parametrize("labels", [[0, *range(51, 59), 200], [3, *range(51, 59), 300]])
+def test_a_predicted_mask_has_the_size_and_the_numbers_of_the_data(labels, tmp_path) -> None:
+    Image.new("RGB", (30, 24)).save(tmp_path / "4.png")
+    facts = {"class_names": list("abcdefghij"), "labels": labels}
+    columns = {"file": [str(tmp_path / "4.png")], "mask": [MASK], "confidence": [0.75]}
+    names, [row] = reading.rows(columns, facts)
+    assert names == ["file", "mask", "confidence", *(f"share({name})" for name in "abcdefghij")]
+    assert row[0::2] == [str(tmp_path / "4.png"), 0.75, *[0.0] * 4, 0.5]
+    assert row[1].name == "4.png"
+    picture = Image.open(io.BytesIO(row[1].content))
+    numbers = np.asarray(picture)
+    assert numbers.shape == (24, 30)
+    assert (numbers[:, :15] == labels[0]).all()
+    assert (numbers[:, 15:] == labels[9]).all()
+    assert (picture.mode == "P") == (labels[9] == 200)
+
+
+def test_a_mask_of_no_file_is_named_by_its_number() -> None:
+    facts = {"class_names": list("abcdefghij"), "labels": list(range(10))}
+    names, [row] = reading.rows({"index": [5], "mask": [MASK], "confidence": [1.0]}, facts)
+    assert (names[0], row[1].name) == ("index", "5.png")
+
+
+def test_colours_are_those_of_pascal_voc() -> None:
+    first = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
+    colours = reading.class_colours(256).tolist()
+    assert (colours[:5], colours[20], colours[255]) == (first, [0, 64, 128], [224, 224, 192])
+
+
+def test_new_images_are_read_for_an_exported_model_of_masks(tmp_path) -> None:
+    Image.new("RGB", (40, 60), (200, 200, 200)).save(tmp_path / "a.png")
+    facts = {"inputs": [{"name": "images", "dtype": "uint8", "shape": ["batch", 1, 8, 8]}]}
+    [(name, arrays)] = reading.read([tmp_path], facts)
+    assert name == str(tmp_path / "a.png")
+    assert isinstance(arrays, dict)
+    assert np.array_equal(arrays["images"], np.full((1, 8, 8), 200, dtype=np.uint8))

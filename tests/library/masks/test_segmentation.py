@@ -1,0 +1,128 @@
+import re
+
+import pytest
+import torch
+from lightning_runs.masks import segmentation
+from lightning_runs.masks.metrics import count_pixels
+from lightning_runs.masks.segmentation import (
+    ExportedSegmenter,
+    MaskReports,
+    each_class,
+    overlaid,
+    predicted_masks,
+)
+from starts import start_module
+
+DataModule = start_module("masks", "data").DataModule
+
+
+@pytest.fixture(scope="module")
+def data():
+    data = DataModule()
+    data.setup("test")
+    return data
+
+
+def drawn(data, wrong: int) -> dict[str, str]:
+    """Sections of a model that knows every pixel, but takes the digits of the first test images for background."""
+    index = data.splits["test"][1]
+    masks = data.splits["test"][0].labels[index].clone()
+    masks[:wrong] = 0
+    return {title: draw() for title, draw in MaskReports().sections({"index": index, "mask": masks}, data)}
+
+
+def test_sections_show_what_was_predicted(data) -> None:
+    sections = drawn(data, wrong=2)
+    assert list(sections) == ["Test result", "Each class", "Confusion matrix", "Worst images", "Data"]
+    assert sections["Worst images"].count("<img") == 12
+    first = re.findall(r"image (\d+)<br>mean IoU (\d\.\d+)", sections["Worst images"])
+    assert {number for number, _ in first[:2]} == {"800", "801"}
+    assert [value == "1.000" for _, value in first] == [False, False, *[True] * 10]
+    assert "1 taken for background: " in sections["Confusion matrix"]
+    assert "CC BY 4.0" in sections["Data"]
+    assert "720 images to train, 80 to validate, 200 to test. Channels, height and width of an image: (1, 32, 32)." in sections["Data"]
+    assert sections["Data"].count("<img") == 12
+
+
+def test_sections_can_be_drawn_where_nothing_is_wrong(data) -> None:
+    sections = drawn(data, wrong=0)
+    assert sections["Test result"].count("<td>100.00%</td><td>100.00% to 100.00%</td>") == 3
+    assert "taken for" not in sections["Confusion matrix"].replace("taken for another class", "")
+
+
+def test_the_interval_holds_the_value_and_shrinks_with_the_number_of_images() -> None:
+    torch.manual_seed(0)
+    widths = []
+    for count in (20, 2000):
+        masks = torch.randint(0, 2, (count, 8, 8))
+        share = torch.rand(count, 1, 1)  # each image has a difficulty of its own
+        predicted = torch.where(torch.rand(masks.shape) < share, masks, 1 - masks)
+        page = segmentation.test_result(count_pixels(masks, predicted, 2))
+        rows = re.findall(r"<td>([\d.]+)%</td><td>([\d.]+)% to ([\d.]+)%</td>", page)
+        assert len(rows) == 3
+        for value, low, high in (map(float, row) for row in rows):
+            assert low < value < high
+        widths.append(float(rows[2][2]) - float(rows[2][1]))
+    assert widths[0] == pytest.approx(widths[1] * 10, rel=0.3)  # the root of 100
+    assert widths[1] == pytest.approx(2 * 196 * (1 / 12) ** 0.5 / 2000**0.5, rel=0.15)  # of uniform shares
+
+
+def test_measures_of_each_class_are_right() -> None:
+    counts = torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    table = each_class(counts, ["sky", "sea", "ship"])
+    for name, cells in (
+        ("sky", ("none", "0.667", "0.857", "0.750", "66.67%")),
+        ("ship", ("-", "-", "-", "0.00%")),
+    ):
+        assert re.search(f">{name}</th>.*?{'.*?'.join(f'<td>{cell}</td>' for cell in cells)}", table), name
+    assert re.search(r">sea</th><td><span style=\"[^\"]*rgb\(128,0,0\)\"></span></td><td>0.500</td>", table)
+
+
+def test_the_most_frequent_class_is_the_baseline(data) -> None:
+    [(name, found)] = data.baseline().items()
+    masks = data.splits["test"][0].labels[data.splits["test"][1]]
+    background = (masks == 0).float().mean().item()
+    assert name == "most frequent class"
+    assert found == {
+        "test/mean_iou": pytest.approx(background / 6),
+        "test/f1": pytest.approx(2 * background / (1 + background) / 6),
+        "test/accuracy": pytest.approx(background),
+    }
+
+
+def test_pictures_colour_the_classes_but_no_background() -> None:
+    data = DataModule()
+    image = torch.full((1, 1, 4, 6), 100, dtype=torch.uint8)
+    mask = torch.zeros(1, 4, 6, dtype=torch.uint8)
+    mask[0, 0, 0] = 1
+    mask[0, 0, 1] = 255
+    [picture] = MaskReports().show([mask], (data.levels(image), torch.zeros_like(mask)), data).values()
+    row = picture.height * 2 // 3
+    assert picture.getpixel((2, 2)) == picture.getpixel((2, row // 2 + 2)) == (100, 100, 100)
+    assert picture.getpixel((2, row + 2)) == (int(40 + 128 * 0.6), 40, 40)
+    assert picture.getpixel((30, row + 2)) == (100, 100, 100)
+    assert overlaid(image[0].repeat(3, 1, 1), mask[0], size=60).shape == (40, 60, 3)
+
+
+def test_a_table_names_the_file_or_the_number_of_each_image(data) -> None:
+    model = MaskReports()
+    model.facts = data.facts
+    logits = torch.zeros(1, 6, 32, 32)
+    logits[:, 2] = 5
+    predictions = {"index": torch.tensor([801]), **predicted_masks(logits)}
+    names, [row] = model.rows(predictions, data)
+    assert names[:3] == ["index", "mask", "confidence"]
+    assert (row[0], row[1].name, row[names.index("share(1)")]) == (801, "801.png", 1.0)
+
+
+def test_an_exported_module_takes_pixels_and_names_its_reader(data) -> None:
+    network = torch.nn.Conv2d(1, 6, 1)
+    exported = ExportedSegmenter(network, data.facts)
+    pixels = torch.randint(0, 256, (3, 1, 12, 12), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = predicted_masks(network(data.levels(pixels)))
+        outputs = exported(pixels)
+    assert outputs["mask"].equal(expected["mask"])
+    torch.testing.assert_close(outputs["confidence"], expected["confidence"])
+    assert (outputs["confidence"] > 1 / 6).all()
+    assert exported.facts == {"kind": "masks", **data.facts}

@@ -1,0 +1,42 @@
+"""Statistics of classes: weights against imbalance, the metrics of predictions, and names turned into labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_f1_score
+
+from ..errors import UserError
+
+
+def class_weights(labels: Tensor, num_classes: int = 0) -> Tensor:
+    """Return a weight for each class, ``(num_classes,)`` float, so that the items of each class weigh the same in sum.
+
+    The class of each item is in ``labels``, ``(N,)`` int64. The mean weight of the items is 1.
+    """
+    counts = labels.bincount(minlength=num_classes)
+    return len(labels) / (counts.clamp(min=1) * (counts > 0).sum())
+
+
+def class_metrics(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
+    """Return ``accuracy`` (micro average) and ``f1`` (macro average) of predicted classes, ``(N,)`` int64."""
+    accuracy = (predicted == labels).double().mean().item()
+    return {"accuracy": accuracy, "f1": multiclass_f1_score(predicted, labels, num_classes).item()}
+
+
+def labels_from_names(names: Sequence[str], class_names: Sequence[str], source: object) -> Tensor:
+    """Return the position of each name in ``class_names``, ``(N,)`` int64.
+
+    Raises:
+        UserError: A name of an item of the file ``source`` is not one of the classes.
+    """
+    positions = {name: position for position, name in enumerate(class_names)}
+    unknown = sorted(set(names) - set(positions))
+    if unknown:
+        raise UserError(
+            f"{source} has the class {unknown[0]}, but the model was trained with {', '.join(class_names[:12])}."
+            " Remove its items, or train again."
+        )
+    return torch.tensor([positions[name] for name in names])

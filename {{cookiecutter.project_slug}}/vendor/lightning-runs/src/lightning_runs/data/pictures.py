@@ -1,0 +1,100 @@
+"""Picture files, read the same in training and in `predict`.
+
+NumPy and Pillow alone: `predict` with an ONNX file works without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError, reason
+from .folders import find_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+EXIF_ORIENTATION = 274  # the number of the tag
+
+Shape = tuple[int, int, int]  # channels, height and width
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """What is known of a data set of pictures before it is read."""
+
+    source: str  # what the pictures are and who made them, for the files that `export` writes
+    mean: tuple[float, ...]  # of the training pixels, for each channel, 0 to 1
+    std: tuple[float, ...]  # standard deviation of the same
+    mirror: bool = False  # whether the mirror image of a picture has the same classes
+    shape: Shape = (3, 0, 0)  # channels, height and width, which are 0 where they are an option
+    class_names: tuple[str, ...] = ()  # in the order of the labels; empty where the files have them
+    torchvision: str | None = None  # the class of torchvision.datasets that downloads and reads it
+
+
+def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None = None) -> Image:
+    """Open a picture of any format that Pillow knows, turned as its camera was. Decoders raise errors of many types.
+
+    Args:
+        file: The file.
+        channels: 3 for colour, 1 for grey.
+        draft_size: Width and height: a large JPEG is read at an eighth, quarter or half, not below this size.
+    """
+    import numpy as np  # here, because most commands need no picture
+    from PIL import Image, ImageOps
+
+    mode = "L" if channels == 1 else "RGB"
+    with Image.open(file) as picture:
+        if draft_size is not None:
+            picture.draft(mode, draft_size)
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I;16"):  # Pillow would take every 16-bit grey above 255 for white
+            picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+        return picture.convert(mode)
+
+
+def as_array(picture: Image) -> np.ndarray:
+    """Return the pixels of a picture, ``(C, H, W)`` uint8."""
+    import numpy as np
+
+    return np.array(picture).reshape(picture.height, picture.width, -1).transpose(2, 0, 1)
+
+
+def picture_size(file: Path) -> tuple[int, int]:
+    """Return width and height of a picture, turned as its camera was."""
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        is_turned = picture.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        return (picture.height, picture.width) if is_turned else (picture.width, picture.height)
+
+
+def read_pictures(
+    paths: Sequence[str | Path], facts: Mapping[str, Any], read: Callable[[Path, Shape], np.ndarray]
+) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
+    """Read new pictures for an exported model, whose facts have one input of the shape ``["batch", C, H, W]``, uint8.
+
+    Yields:
+        The name of each file with its pixels by the input's name, or with the reason why it can't be read.
+
+    Raises:
+        UserError: There are no pictures, or the model has another input.
+    """
+    first = facts["inputs"][0]
+    shape = tuple(first["shape"][1:])
+    if (
+        len(facts["inputs"]) > 1
+        or first["dtype"] != "uint8"
+        or len(shape) != 3
+        or not all(isinstance(size, int) for size in shape)
+    ):
+        raise UserError(f"the model's inputs are {facts['inputs']}; they must be one batch of uint8 pixels (C, H, W).")
+    for file in find_files(paths, PICTURE_SUFFIXES):
+        try:
+            yield str(file), {first["name"]: read(file, shape)}
+        except Exception as error:  # decoders raise errors of many types
+            yield str(file), f"it can't be read as a picture: {reason(error)}"

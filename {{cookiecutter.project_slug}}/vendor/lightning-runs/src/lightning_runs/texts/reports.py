@@ -1,0 +1,117 @@
+"""A LightningModule that classifies texts: its predictions, pictures, report and export."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from markupsafe import Markup
+from torch import Tensor, nn
+
+from ..reports import charts
+from ..reports.classification import ClassificationReport, Section, class_table
+from ..reports.predictions import table
+from .reading import load_tokenizer
+
+CHARACTERS_SHOWN = 300  # of a text in the report
+PICTURED = 16  # texts in a picture
+
+
+class TextData(Protocol):
+    """The attributes of a data module of texts that reports read; see `TextDataModule`."""
+
+    texts: list[str]
+    row_names: list[str]
+    splits: dict[str, tuple[Any, Tensor]]
+
+    @property
+    def class_names(self) -> list[str]: ...
+    @property
+    def vocabulary_size(self) -> int: ...
+    def setup(self, stage: str) -> None: ...
+    def class_counts(self, part: str) -> Tensor: ...
+
+
+class ExportedClassifier(nn.Module):
+    """Map tokens ``(B, max_tokens)``, int64, to the probabilities of all classes ``(B, num_classes)``, float32.
+
+    Args:
+        network: Maps tokens to logits.
+        facts: Classes and tokenizer, as plain values, which are written into the exported files.
+    """
+
+    def __init__(self, network: nn.Module, facts: dict[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.facts = {"kind": "texts", **facts}
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Classify texts."""
+        return self.network(tokens).float().softmax(dim=1)
+
+
+class TextReports:
+    """Mixin of a LightningModule with a ``network`` and ``facts``, which maps tokens to logits.
+
+    Its ``predict_step`` returns ``index``, the number of each text, ``(B,)``, and ``probabilities`` of all classes,
+    ``(B, num_classes)``. Its ``validation_step`` and ``test_step`` return logits.
+    """
+
+    network: Any
+    facts: dict[str, Any]
+
+    def rows(self, predictions: dict[str, Tensor], data: TextData) -> tuple[list[str], list[list[Any]]]:
+        """Return the table that ``predict`` writes: names of its columns, and its rows."""
+        names = [data.row_names[i] for i in predictions["index"].tolist()]
+        return table({"file": names, "probabilities": predictions["probabilities"].tolist()}, data.class_names)
+
+    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: TextData) -> dict[str, Any]:
+        """Return a picture of the first texts with their classes for the logger, if Pillow is installed."""
+        if find_spec("PIL") is None:
+            return {}
+        from PIL import Image, ImageDraw  # here, because it need not be installed
+
+        texts = load_tokenizer(self.facts).decode_batch(batch[0][:PICTURED].tolist())
+        labels = batch[1].tolist()
+        predicted = outputs[0].argmax(dim=1).tolist()
+        picture = Image.new("RGB", (900, 8 + 40 * len(texts)), "white")
+        pen = ImageDraw.Draw(picture)
+        for i, text in enumerate(texts):
+            caption = data.class_names[predicted[i]]
+            if predicted[i] != labels[i]:
+                caption += f" (is {data.class_names[labels[i]]})"
+            pen.text((8, 8 + 40 * i), caption, "green" if predicted[i] == labels[i] else "red")
+            pen.text((8, 22 + 40 * i), text.replace("\n", " ")[:140], "black")
+        return {"examples": picture}
+
+    def sections(self, predictions: dict[str, Tensor], data: TextData) -> list[Section]:
+        """Return the sections of the report."""
+        data.setup("test")
+        index = predictions["index"].tolist()
+        labels = data.splits["test"][0].labels[index]
+
+        def excerpt(position: int) -> str:
+            text = data.texts[index[position]]
+            shown = text[:CHARACTERS_SHOWN] + (" …" if len(text) > CHARACTERS_SHOWN else "")
+            return Markup("{}<br><small>{}</small>").format(shown, data.row_names[index[position]])
+
+        report = ClassificationReport(labels, predictions["probabilities"], data.class_names, "texts", excerpt)
+        return [*report.sections("Confusion matrix", "Surest mistakes"), ("Data", partial(self.data_section, data))]
+
+    def data_section(self, data: TextData) -> str:
+        """Show how many texts of each class there are in each part, and how long they are."""
+        lengths = data.splits["train"][0].lengths
+        text = (
+            f"{self.facts['dataset']}. Half of the texts have up to {int(lengths.median())} tokens, the longest"
+            f" {int(lengths.max())}, cut ones included. There are {data.vocabulary_size} different tokens."
+        )
+        if not find_spec("sklearn"):
+            text += " For TF-IDF with logistic regression: pip install -e '.[baselines]', then fit again."
+        parts = {"train": "train", "validation": "val", "test": "test"}
+        counts = {title: data.class_counts(part) for title, part in parts.items()}
+        return f"<p>{charts.escape(text)}</p>{class_table(counts, data.class_names)}"
+
+    def exported(self) -> nn.Module:
+        """Return the module that ``export`` writes, from tokens to probabilities."""
+        return ExportedClassifier(self.network, self.facts)

@@ -1,0 +1,62 @@
+"""Networks with pretrained weights, and the hooks of a LightningModule that trains one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning.strategies import FSDPStrategy
+from torch import nn
+
+from ..errors import UserError
+
+
+class PretrainedNetwork(nn.Module):
+    """A network that reads pretrained weights when a new training starts.
+
+    Args:
+        weights: Names the weights; None or False starts at random.
+    """
+
+    def __init__(self, weights: bool | str | None) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def load_weights(self) -> None:
+        """Read the pretrained weights."""
+        raise NotImplementedError
+
+    def layer_groups(self) -> list[list[nn.Module]]:
+        """Return the layers from the input to the output, in the groups that fine-tuning unfreezes one by one."""
+        raise NotImplementedError
+
+
+class FineTuningHooks:
+    """Mixin of a LightningModule: fine-tune its ``network``, which may be a `PretrainedNetwork`."""
+
+    network: Any
+    trainer: Any
+
+    @property
+    def backbone(self) -> Any:
+        """The pretrained part of the network, which Lightning's BackboneFinetuning reads."""
+        return self.network.backbone
+
+    def layer_groups(self) -> list[list[nn.Module]]:
+        """Return the network's ``layer_groups``, or else each of its children as a group."""
+        groups = getattr(self.network, "layer_groups", None)
+        return groups() if groups else [[layer] for layer in self.network.children()]
+
+    def on_fit_start(self) -> None:
+        """Read pretrained weights; a resumed run has them in its checkpoint.
+
+        Raises:
+            UserError: The strategy is fsdp, which has cut the layers up by now.
+        """
+        if self.trainer.ckpt_path is not None or not isinstance(self.network, PretrainedNetwork):
+            return
+        if self.network.weights and isinstance(self.trainer.strategy, FSDPStrategy):
+            raise UserError(
+                "the strategy fsdp can't read pretrained weights. Use --trainer.strategy ddp, or start at random with"
+                " --model.network.init_args.weights null."
+            )
+        self.network.load_weights()
