@@ -40,7 +40,7 @@ SHORT += ["--trainer.log_every_n_steps=1", "--trainer.limit_test_batches=2", "--
 
 
 @pytest.mark.parametrize("answers", UNUSUAL, ids=lambda answers: answers.get("dataset", "default"))
-def test_a_bake_writes_what_is_checked_for_every_combination_of_answers(cookies, answers, tmp_path):
+def test_a_bake_writes_what_every_rendered_project_has(cookies, answers, tmp_path):
     # tests/test_render.py runs the hooks in its own process, to check many projects; here they are run for real
     result = cookies.bake(extra_context=answers)
     assert (result.exit_code, result.exception) == (0, None)
@@ -106,7 +106,7 @@ def test_ruff_is_content_with_the_template_in_place(command):
 
 
 @pytest.mark.slow
-def test_pyright_is_content_with_a_project_of_each_start_and_the_template(tmp_path):
+def test_pyright_is_content_with_each_start_and_the_template(tmp_path):
     projects = [render({"dataset": answers["dataset"]}, tmp_path / answers["dataset"]) for answers in TRAINED]
     # all projects at once, with their own settings: most of the time is for reading torch
     settings = tomllib.loads((projects[0] / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]

@@ -163,7 +163,7 @@ def test_a_text_that_cannot_be_quoted_is_refused(field, text):
 @example("\ufeff")
 @example("\ufffe")
 @example(" x ")
-def test_a_text_is_refused_by_name_or_means_itself_between_double_quotes(text):
+def test_a_text_is_refused_or_means_itself_in_double_quotes(text):
     found = problems(author_name=text)
     if found:
         assert found[0].startswith("author_name ")
@@ -188,7 +188,7 @@ REFUSED_SLUGS = ["", ".", "..", "a/b", "/tmp/a", "a\\b", "C:a", "a b", "a.b", "M
 REFUSED_SLUGS += ["x" * 65, "a--b", "é", "٣", "--help", "{{ 7*7 }}", "$(id)", "a;b"]
 
 
-def test_a_package_name_is_accepted_and_for_anything_else_a_better_one_is_named():
+def test_a_bad_package_name_is_refused_with_a_better_one():
     for slug in ("a", "my-project", "my_project2", "torch-project", "match", "x" * 64, "digits"):
         assert problems(project_slug=slug) == []
     for slug in REFUSED_SLUGS:
@@ -197,7 +197,7 @@ def test_a_package_name_is_accepted_and_for_anything_else_a_better_one_is_named(
         assert problems(project_slug=message.split("such as '")[1].removesuffix("'.")) == []
 
 
-def test_no_name_of_a_dependency_a_module_or_a_keyword_is_accepted():
+def test_names_of_dependencies_modules_and_keywords_are_refused():
     named = []
     for folder in (TEMPLATE, TEMPLATE / "vendor" / "lightning-runs"):
         text = re.sub(r"\{\{.*?\}\}", "x", (folder / "pyproject.toml").read_text(encoding="utf-8"))
@@ -229,7 +229,7 @@ def test_the_slug_follows_the_project_name():
 @example("../..")
 @example("/etc")
 @example("")
-def test_the_folder_is_the_slug_if_it_is_accepted_and_always_one_plain_name(slug):
+def test_the_folder_is_always_one_plain_name(slug):
     answers = answer(project_slug=slug)
     assert answers["__typed_slug"] == slug
     assert re.fullmatch("[A-Za-z0-9_-]{1,64}", answers["project_slug"])
@@ -288,7 +288,7 @@ HARMLESS += ["__import__('os').system('touch hacked')", "${ secrets }", "$HOME `
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_a_text_arrives_unchanged_and_hides_nothing_of_the_readme(bake_project: Bake, text):
+def test_a_text_arrives_unchanged_and_hides_no_readme_text(bake_project: Bake, text):
     project = bake_project({"project_name": text, "project_slug": "a", "description": text, "author_name": text})
     assert tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["description"] == text
     assert (project / "LICENSE").read_text(encoding="utf-8").splitlines()[2].endswith(f" {text}")
@@ -297,7 +297,7 @@ def test_a_text_arrives_unchanged_and_hides_nothing_of_the_readme(bake_project: 
     assert ("&lt;!-- ``` x&gt;" in page) == (text == HARMLESS[0])
 
 
-def test_a_second_bake_replaces_the_templates_files_and_keeps_the_users(bake_project: Bake):
+def test_a_second_bake_keeps_the_user_s_files(bake_project: Bake):
     project = bake_project()
     network = project / "src" / "my_lightning_project" / "network.py"
     before = network.read_bytes()
@@ -333,7 +333,7 @@ def test_a_bake_that_keeps_files_keeps_the_start_and_the_licence(bake_project: B
     assert not (project / ".starts").exists()
 
 
-def test_commands_are_those_of_the_system_and_of_the_build_of_torch():
+def test_commands_follow_the_system_and_the_build_of_torch():
     posix, windows = (POST.next_commands("/me/a b", DEFAULTS, windows=windows) for windows in (False, True))
     assert "whl" not in posix
     assert "  cd '/me/a b'\n  python3 -m venv .venv\n  source .venv/bin/activate\n" in posix

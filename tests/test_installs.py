@@ -80,7 +80,7 @@ def make(tmp_path: Path) -> Callable[[str], Path]:
     ("way", "tool", "version"),
     [("path", "pip", "3.11"), ("zip", "pip", "3.13"), ("git", "uv", "3.11"), ("cruft", "uv", "3.13")],
 )
-def test_a_fresh_environment_trains_and_passes_the_projects_tests(make, way, tool, version):
+def test_a_fresh_environment_trains_and_passes_the_tests(make, way, tool, version):
     project = make(way)
     environment = with_registries(fresh_environment(project)) | {"UV_PYTHON": interpreter(version)}
     readme = (project / "README.md").read_text(encoding="utf-8")
@@ -119,7 +119,7 @@ def write_wheel(folder: Path, name: str, version: str) -> None:
         archive.writestr(f"{info}/RECORD", "")
 
 
-def test_uv_takes_torch_and_torchvision_alone_from_the_index_of_the_build(bake_project, tmp_path):
+def test_uv_takes_torch_alone_from_the_index_of_the_build(bake_project, tmp_path):
     project = bake_project({"torch_build": "cu128"})
     wheels = tmp_path / "wheels"
     wheels.mkdir()

@@ -22,7 +22,7 @@ DOCUMENTS = [
     *((start, name) for start in STARTS for name in sorted(start_files(start)) if name.endswith(".md")),
 ]
 # what commands write into a project, and git and cruft beside it; what the recipes have the user write
-WRITTEN = {"config.yaml", "run.json", "best.yaml", ".cruft.json", "reference.json"}
+WRITTEN = {"config.yaml", "run.json", "best.yaml", ".cruft.json", "reference.json", "launch.json"}
 WRITTEN |= {f"{other}{name}.json" for other in ("", "other_") for name in ("test", "validate")}
 WRITTEN |= {"mine.py", "sign.py", "course.py", "exercise.py", "stripes.py", "NAME.yaml"}
 PROMPTS = {

@@ -170,7 +170,7 @@ FACTS: tuple[Callable[[Path, Answers], None], ...] = (
 )
 
 
-def test_every_pair_of_answers_gives_a_project_in_which_each_file_is_right(tmp_path, record_property):
+def test_every_pair_of_answers_gives_a_project_that_is_right(tmp_path, record_property):
     # pairs are enough, for no answer is looked at in Python code
     rows = covering(VALUES, 2)
     wrong = []

@@ -91,7 +91,7 @@ def test_cruft_makes_the_project_that_cookiecutter_makes(create, bake_project):
     assert_same(project, bake_project(ANSWERS))
 
 
-def test_an_update_brings_what_the_template_changed_and_keeps_what_the_owner_did(create, template, environment):
+def test_an_update_keeps_what_the_owner_changed(create, template, environment):
     project = create()
     own = project / "src" / PACKAGE
     for file in (own / "network.py", own / "module.py"):
@@ -156,7 +156,7 @@ def test_the_documented_line_exchanges_the_start(create, environment, tmp_path):
 
 
 @slow
-def test_an_unedited_project_becomes_the_one_that_the_new_template_makes(create, template, environment, tmp_path):
+def test_an_unedited_project_becomes_one_of_the_new_template(create, template, environment, tmp_path):
     texts = zip(("author_name", "description", "project_name"), HARMLESS, strict=False)
     answers = {**ANSWERS, "license": "none", **dict(texts)}
     project = create(answers)
@@ -172,7 +172,7 @@ def test_an_unedited_project_becomes_the_one_that_the_new_template_makes(create,
 
 
 @slow
-def test_the_documented_lines_connect_and_update_a_project_of_cookiecutter(template, environment, tmp_path):
+def test_the_documented_lines_update_a_cookiecutter_project(template, environment, tmp_path):
     shell(["cookiecutter", "gh:org/lightning-template"], tmp_path, environment, typed=AS_TYPED)
     project = tmp_path / ANSWERS["project_slug"]
     shell("git init --quiet; git add .; git commit --quiet -m Start", project, environment)

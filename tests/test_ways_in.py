@@ -161,7 +161,7 @@ def test_answers_in_a_settings_file_give_the_same_project(cook: Cook, expected, 
     assert_same(cook(ROOT, "--no-input", output="again"), expected)
 
 
-def test_answers_that_were_typed_and_replayed_give_the_same_project(cook: Cook, origin, expected, tmp_path):
+def test_typed_and_replayed_answers_give_the_same_project(cook: Cook, origin, expected, tmp_path):
     assert_same(cook(ROOT, typed=AS_TYPED), expected)
     assert_same(cook(ROOT, "--replay", output="again"), expected)
     # of a template that lies elsewhere: the file names the folder of the first one

@@ -79,7 +79,7 @@ def test_bytes_do_not_depend_on_zlib_times_and_modes(library, monkeypatch):
     assert packed(library) == expected
 
 
-def test_texts_with_crlf_give_the_same_bytes_and_binaries_keep_theirs(library):
+def test_crlf_in_texts_changes_no_byte_of_the_wheel(library):
     binary = library / "src" / "lightning_runs" / "data" / "some.npz"
     binary.write_bytes(b"a\r\nb")
     expected = packed(library)
@@ -196,7 +196,7 @@ def older(bake_project: Bake) -> Path:
     return project
 
 
-def test_a_second_bake_leaves_the_new_wheel_or_the_one_that_a_kept_file_names(bake_project: Bake, older):
+def test_a_second_bake_leaves_the_wheel_that_pyproject_names(bake_project: Bake, older):
     before = wheels(older)
     bake_project(overwrite_if_exists=True, skip_if_file_exists=True)
     assert wheels(older) == before

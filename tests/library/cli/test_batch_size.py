@@ -33,7 +33,7 @@ class OwnLoaders(Toy):
         return ToyData().train_dataloader()
 
 
-def test_a_test_that_is_too_large_names_no_option_of_the_training(run, have, capsys) -> None:
+def test_a_test_that_is_too_large_names_no_training_option(run, have, capsys) -> None:
     have("finished", "a")
     assert run("test", "--run", "a", module=LargeInTest) == 1
     error = capsys.readouterr().err
@@ -43,7 +43,7 @@ def test_a_test_that_is_too_large_names_no_option_of_the_training(run, have, cap
     assert record("b")["status"] == "failed"
 
 
-def test_memory_that_runs_out_is_named_without_an_option_of_the_size(run, capsys) -> None:
+def test_memory_that_runs_out_is_named_without_a_size_option(run, capsys) -> None:
     assert run("fit", module=OwnLoaders, data=None) == 1
     assert "--trainer.accumulate_grad_batches 2" in capsys.readouterr().err
 
@@ -99,13 +99,13 @@ def test_processes_of_other_devices_get_the_size_that_was_found(monkeypatch) -> 
     assert sys.argv == ["train.py", "fit", "--run", "a", "--data.batch_size", "auto"]
 
 
-def test_an_option_is_replaced_wherever_it_is_given_and_no_other_value_is() -> None:
+def test_an_option_is_replaced_wherever_it_is_given() -> None:
     given = ["fit", "--a.b", "auto", "--c", "auto", "--a.b=auto", "--a.b=1", "auto"]
     expected = ["fit", "--a.b=2", "--c", "auto", "--a.b=2", "--a.b=1", "auto"]
     assert arguments.replace_option(given, "--a.b", "auto", "--a.b=2") == expected
 
 
-def test_lightning_s_own_finder_that_tries_more_than_all_data_names_its_limit() -> None:
+def test_lightning_s_size_finder_names_its_limit() -> None:
     code = compile("raise error", "pytorch_lightning/tuner/batch_size_scaling.py", "exec")
     with pytest.raises(UserError) as raised:
         exec(code, {"error": UserError("data.batch_size is 64.")})

@@ -73,7 +73,7 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(run, monkeypatch) -> N
         assert run("--help") == 141
 
 
-def test_a_page_of_the_documentation_is_printed_with_the_package_s_name(run, capsys) -> None:
+def test_a_page_is_printed_with_the_package_s_name(run, capsys) -> None:
     assert run("docs", "index") == 0
     assert re.match(r"# \w[^#]*python -m toy_project docs", capsys.readouterr().out)
 

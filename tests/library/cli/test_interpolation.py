@@ -47,7 +47,7 @@ def test_values_are_filled_in_and_no_secret_is_written(file, run) -> None:
     assert_same("a", "b")
 
 
-def test_what_another_file_or_the_call_overwrites_is_written_as_it_is(file, run) -> None:
+def test_an_overwritten_reference_is_written_as_a_value(file, run) -> None:
     Path("more.yaml").write_text("data:\n  batch_size: 8\ntrainer:\n  callbacks: []\n")
     assert run("fit", "--run", "a", "-c", file, "-c", "more.yaml", "--model.lr=0.01", "--trainer.max_epochs=1") == 0
     there = options("a")

@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_in_mid_run_is_named(run, capsys) -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("loops", {}), ("callbacks", [])])
-def test_a_checkpoint_without_the_state_of_a_training_is_not_resumed(key, value, run, have, capsys) -> None:
+def test_a_checkpoint_without_training_state_is_not_resumed(key, value, run, have, capsys) -> None:
     have("interrupted", "a")
     for file in Path("runs/a/checkpoints").glob("*.ckpt"):
         torch.save(torch.load(file, weights_only=True) | {key: value}, file)
@@ -158,7 +158,7 @@ def test_a_callback_of_lightning_trains_or_is_named(name, run, capsys) -> None:
     assert code == 0 or name in capsys.readouterr().err
 
 
-def test_every_command_finds_runs_where_the_configuration_has_them(run, have, capsys) -> None:
+def test_every_command_finds_the_configured_folder_of_runs(run, have, capsys) -> None:
     have("finished", "a")
     configuration = Path("configs/default.yaml")
     configuration.write_text(configuration.read_text().replace("default_root_dir: runs", "default_root_dir: out"))

@@ -38,7 +38,7 @@ def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
     assert {name for name in rows("a")[0] if "/" in name} == {"train/loss", "val/loss", "test/loss"}
 
 
-def test_items_of_all_processes_are_counted_and_the_seconds_without_those_of_validation(tmp_path, monkeypatch) -> None:
+def test_items_of_all_processes_are_counted(tmp_path, monkeypatch) -> None:
     clock = iter([0.0, 10.0, 40.0, 45.0])
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
     two = SimpleNamespace(reduce=lambda items, reduce_op: {"sum": 2 * items}[reduce_op])
@@ -154,7 +154,7 @@ def test_the_recorded_command_repeats_the_run(run) -> None:
     assert_same("first", "a")
 
 
-def test_the_line_of_an_epoch_has_no_values_of_an_earlier_validation(run, capsys) -> None:
+def test_the_line_of_an_epoch_has_no_earlier_validation(run, capsys) -> None:
     bar = "lightning_runs.training.progress.ProgressBar"
     often = ("--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4", "--trainer.enable_progress_bar=true")
     assert run("fit", "--run", "a", *often, "--trainer.callbacks+", bar) == 0

@@ -135,7 +135,7 @@ def test_an_exported_model_predicts_without_torch() -> None:
     assert cells(done.stdout)[1:] == [["new.csv:2", "d", probabilities[0]], ["new.csv:3", "a", probabilities[1]]]
 
 
-def test_an_unreadable_file_is_named_and_the_others_are_predicted(run, capsys) -> None:
+def test_an_unreadable_file_is_named_beside_the_predictions(run, capsys) -> None:
     image = pytest.importorskip("PIL.Image")
     write_model(IMAGES, onnx.TensorProto.UINT8, (1, 2, 2))
     Path("pictures").mkdir()

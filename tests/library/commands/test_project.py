@@ -97,7 +97,7 @@ def test_a_script_without_a_package_is_named_by_its_file(own_folder) -> None:
         ("torch>=2.8", False),
     ],
 )
-def test_another_version_than_the_project_names_is_warned_of_once(requirement, warns, run, monkeypatch, capsys) -> None:
+def test_another_version_than_the_project_s_is_named_once(requirement, warns, run, monkeypatch, capsys) -> None:
     monkeypatch.setattr(version.metadata, "requires", lambda package: ["numpy", requirement])
     version.warn_once.cache_clear()
     assert [run("runs"), run("runs")] == [0, 0]
@@ -130,7 +130,7 @@ def state() -> dict[str, Any]:
     }
 
 
-def test_python_does_what_the_commands_do_and_leaves_nothing_behind(project, run) -> None:
+def test_python_does_what_the_commands_do(project, run) -> None:
     project.fit(run="zero", trainer=SHORT)  # what is imported then may set something
     before = state()
     trained = project.fit(run="a", trainer=SHORT, early_stopping=None)

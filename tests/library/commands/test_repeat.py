@@ -70,7 +70,7 @@ def test_the_interval_of_seeds_is_that_of_student_s_t(count: int) -> None:
     assert (low, high) == pytest.approx(stats.t.interval(0.95, count - 1, mean, deviation / count**0.5), abs=1e-9)
 
 
-def test_the_interval_of_folds_is_corrected_for_the_data_that_they_share() -> None:
+def test_the_interval_of_folds_is_corrected_for_shared_data() -> None:
     values = [0.81, 0.85, 0.84, 0.9, 0.79]
     seeds = repeat.summary(values, folds=False)
     folds = repeat.summary(values, folds=True)
@@ -103,7 +103,7 @@ def test_each_seed_is_tested_and_more_seeds_are_added(run, capsys) -> None:
     assert all(text in page for text in (*names, *repeat.SUMMARY))
 
 
-def test_folds_are_validated_and_each_item_is_predicted_by_the_fold_without_it(run, capsys) -> None:
+def test_folds_are_validated_and_predict_the_rest(run, capsys) -> None:
     assert run("repeat", "cross", "--folds=3", module=Indexed, data=Folded) == 0
     printed = capsys.readouterr().out
     values = [record(f"cross-fold-{fold}", "validate.json")["val/loss"] for fold in range(3)]
@@ -141,7 +141,7 @@ def check_seeds(count: int) -> None:
         assert [row["epoch"] for row in rows(name) if row["val/loss"]] == ["0", "1", "2"]
 
 
-def test_a_killed_run_is_resumed_and_two_processes_share_the_rest(run) -> None:
+def test_a_killed_run_is_resumed_and_the_rest_is_shared(run) -> None:
     kill("repeat", "--seeds=4", "--save_every_n_steps=1", calls=8)
     assert record("repeat-seed-1")["status"] == "running"
     other = start("repeat", "--seeds=4")

@@ -75,7 +75,7 @@ def test_more_trials_are_added_to_those_that_have_ended(run, capsys) -> None:
         check_trials(count)
 
 
-def test_a_killed_trial_is_resumed_and_two_processes_share_the_rest(run) -> None:
+def test_a_killed_trial_is_resumed_and_the_rest_is_shared(run) -> None:
     kill("sweep", "--trials=4", "--save_every_n_steps=1", calls=8)
     lr = config("sweep-000")["model"]["lr"]
     other = start("sweep", "--trials=4")
@@ -139,7 +139,7 @@ def test_three_failures_in_a_row_end_a_sweep_with_the_traceback(run, capsys) -> 
     assert "error: 3 trials in a row have failed" in printed
 
 
-def test_a_metric_that_is_not_logged_is_named_beside_those_that_are(run, space, capsys) -> None:
+def test_a_metric_that_is_not_logged_is_named(run, space, capsys) -> None:
     space(f"metric: val/acc, direction: maximize, {LR}")
     assert run("sweep", "--trials=2") == 1
     printed = capsys.readouterr().err
@@ -153,7 +153,7 @@ class Headlined(Toy):
     headline = ("loss", "min", "")
 
 
-def test_without_a_metric_the_headline_is_searched_for_over_a_grid(run, space) -> None:
+def test_without_a_metric_the_headline_is_searched(run, space) -> None:
     space(f"{GRID.format('data.batch_size: [8, 16]')}, space: {{data.batch_size: {{choices: [8, 16]}}}}")
     assert run("sweep", "--trials=2", module=Headlined) == 0
     assert sorted(config(name)["data"]["batch_size"] for name in check_trials(2)) == [8, 16]

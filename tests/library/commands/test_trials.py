@@ -90,7 +90,7 @@ def exit_code(run: Any, *args: str) -> int:
         return int(error.code or 0)
 
 
-def test_another_option_than_at_first_is_refused_with_both_values(run, args, capsys) -> None:
+def test_a_changed_option_is_refused_with_both_values(run, args, capsys) -> None:
     assert run(*args) == 0
     assert run(*args, "--data.batch_size=4", "--save_every_n_steps=7") == 1
     assert "data.batch_size is 4 and was 8" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_items_of_each_class_are_counted_by_part() -> None:
     assert counts["train"][2] == 1
 
 
-def test_weights_of_classes_are_plain_numbers_of_the_training_part() -> None:
+def test_weights_of_classes_follow_the_training_part() -> None:
     data = Numbers(balance="weights")
     weights = torch.tensor(data.loss_weights)
     assert data.prepared == 1

@@ -27,7 +27,7 @@ def rows(file: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_folder_of_images_is_predicted_alike_by_a_run_and_by_its_export(command, tmp_path, capsys) -> None:
+def test_a_run_and_its_export_predict_images_alike(command, tmp_path, capsys) -> None:
     pytest.importorskip("onnxscript")
     write_image_folder(tmp_path)
     data = ("--data.dataset=image_folder", f"--data.root={tmp_path}", "--data.image_size=16", "--data.batch_size=4")

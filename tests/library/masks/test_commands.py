@@ -34,7 +34,7 @@ def write_squares(root: Path) -> None:
         Image.fromarray(mask).save(root / "masks" / f"{i}.png")
 
 
-def test_a_folder_of_masks_is_learned_and_predicted_alike_by_a_run_and_by_its_export(command, tmp_path, capsys) -> None:
+def test_a_run_and_its_export_predict_masks_alike(command, tmp_path, capsys) -> None:
     pytest.importorskip("onnxscript")
     write_squares(tmp_path)
     data = ("--data.dataset=mask_folder", f"--data.root={tmp_path}", "--data.image_size=16", "--data.batch_size=4")
@@ -68,7 +68,7 @@ def test_a_folder_of_masks_is_learned_and_predicted_alike_by_a_run_and_by_its_ex
     assert np.mean(right) > 0.85
 
 
-def test_masks_of_scenes_lie_beside_the_table_and_folds_are_predicted(command) -> None:
+def test_masks_lie_beside_the_table_of_predictions(command) -> None:
     scenes = ("--data.dataset=digit_scenes", "--data.num_folds=4", "--data.fold=1", "--data.balance=weights")
     assert command("fit", "--run=fold", *scenes, *SHORT) == 0
     assert command("predict", "--run=fold", "--trainer.limit_predict_batches=2") == 0

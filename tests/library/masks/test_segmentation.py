@@ -40,7 +40,10 @@ def test_sections_show_what_was_predicted(data) -> None:
     assert [value == "1.000" for _, value in first] == [False, False, *[True] * 10]
     assert "1 taken for background: " in sections["Confusion matrix"]
     assert "CC BY 4.0" in sections["Data"]
-    assert "720 images to train, 80 to validate, 200 to test. Channels, height and width of an image: (1, 32, 32)." in sections["Data"]
+    assert (
+        "720 images to train, 80 to validate, 200 to test. Channels, height and width of an image: (1, 32, 32)."
+        in sections["Data"]
+    )
     assert sections["Data"].count("<img") == 12
 
 
@@ -50,7 +53,7 @@ def test_sections_can_be_drawn_where_nothing_is_wrong(data) -> None:
     assert "taken for" not in sections["Confusion matrix"].replace("taken for another class", "")
 
 
-def test_the_interval_holds_the_value_and_shrinks_with_the_number_of_images() -> None:
+def test_the_interval_shrinks_with_the_number_of_images() -> None:
     torch.manual_seed(0)
     widths = []
     for count in (20, 2000):

@@ -144,7 +144,7 @@ def test_a_run_without_test_or_sections_says_how_to_get_them(make_run) -> None:
     assert "loss over step: loss ends at 2." in page.labels
 
 
-def test_every_metric_has_a_curve_and_those_that_count_come_first(make_run) -> None:
+def test_every_metric_has_a_curve_the_headline_first(make_run) -> None:
     columns = {
         "lr-Adam/pg1": [0.1, 0.2, 0.3],
         "train/loss": [3.0, 2.0, 1.0],

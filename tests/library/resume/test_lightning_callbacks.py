@@ -59,7 +59,7 @@ def test_an_end_in_the_epoch_for_batch_statistics_loses_nothing(unlike) -> None:
     assert unlike(*EVERY_STEP, *SWA, at=("training_step", 20), module=Normalized) == []  # of the epochs 0 to 2
 
 
-def test_an_end_in_the_test_after_early_stopping_trains_no_further(unlike) -> None:
+def test_an_end_in_the_test_after_early_stopping_is_kept(unlike) -> None:
     stopping = callback("EarlyStopping", "monitor=val/loss", "patience=1", "min_delta=100")
     assert unlike(*stopping, at=("test_step", 1)) == []
     assert record("whole")["epochs"] == 2

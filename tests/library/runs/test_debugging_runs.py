@@ -27,10 +27,10 @@ def test_a_debugging_run_is_taken_by_its_name(debugged, run) -> None:
     assert (debugged / "looked" / "test.json").is_file()
 
 
-def test_where_there_is_no_other_run_its_mark_is_named(run, capsys) -> None:
+def test_where_there_is_no_other_run_it_is_named(run, capsys) -> None:
     assert run("fit", "--run", "learnt", "--debug", "overfit") == 0
     assert run("test") == 1
-    assert "overfit" in capsys.readouterr().err
+    assert "learnt" in capsys.readouterr().err
 
 
 def test_the_table_of_runs_shows_the_mark(debugged, run, capsys) -> None:

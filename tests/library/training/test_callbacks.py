@@ -125,7 +125,9 @@ def test_a_picture_that_cannot_be_drawn_ends_no_run(run) -> None:
 def test_a_sweep_tries_options_of_callbacks(run, capsys) -> None:
     configure(checkpoint={"monitor": "val/loss"}, early_stopping={"monitor": "val/loss"})
     space = {"early_stopping.patience": {"choices": [1, 2]}, "checkpoint.save_top_k": {"choices": [1, 2]}}
-    Path("configs/sweep.yaml").write_text(yaml.safe_dump({"metric": "val/loss", "direction": "minimize", "space": space}))
+    Path("configs/sweep.yaml").write_text(
+        yaml.safe_dump({"metric": "val/loss", "direction": "minimize", "space": space})
+    )
     assert run("sweep", "--trials=2", "--trainer.max_epochs=1") == 0
     best = yaml.safe_load(Path("runs/sweep/best.yaml").read_text())
     assert best["early_stopping"]["patience"] in (1, 2)

@@ -60,7 +60,7 @@ def test_frozen_layers_do_not_change_until_their_epoch(run) -> None:
     assert not any(two[name].equal(three[name]) for name in ("input.0.weight", "hidden.weight", "layer.weight"))
 
 
-def test_rates_fall_towards_the_input_and_frozen_layers_have_none() -> None:
+def test_rates_fall_towards_the_input_unless_frozen() -> None:
     module = Layers()
     assert [group["lr"] for group in module.configure_optimizers().param_groups] == [0.01, 0.005, 0.0025]
     module.hidden.requires_grad_(False)

@@ -30,7 +30,7 @@ def test_gradient_reaches_every_parameter() -> None:
         assert parameter.grad.count_nonzero() > 0, name
 
 
-def test_loss_is_the_mean_entropy_of_pixels_with_a_class_and_the_dice_loss() -> None:
+def test_the_loss_is_that_of_pixels_and_of_dice() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 4, 4)
     masks = torch.randint(0, 3, (2, 4, 4))
