@@ -154,8 +154,8 @@ class RunCLI(LightningCLI):
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
         """Parse the options on top of a run's configuration; a resumed run refuses changed ones."""
         fit = self._command == "fit"
-        trained = differences.options_of(run, self._checkpoint if fit else None)
         parser.check_files([run.config_file])
+        trained = differences.options_of(run, self._checkpoint if fit else None)
         self.config = parser.parse([self._command, "-c", str(run.config_file), *args])
         options = self.config[self._command]
         for name in differences.repeated(trained, flat(self._plain_options())):
