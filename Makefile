@@ -39,7 +39,7 @@ test-slow: $(VENV)/test-all.installed
 test-all: test test-slow
 
 messages: $(VENV)/test.installed
-	$(BIN)/python tests/library/messages.py
+	PYTHONPATH="{{cookiecutter.project_slug}}/vendor/lightning-runs/src" $(BIN)/python tests/library/messages.py
 
 # kills trainings at random moments and compares their end with that of one that was left alone
 stress: $(VENV)/test.installed

@@ -21,7 +21,7 @@ def write_tensors(file: str) -> None:
     parts: dict[str, Any] = {}
     for part in ("train", "test"):
         texts, indices = data.splits[part]
-        parts[part] = [of[indices] for of in (texts.tokens.long(), texts.lengths, texts.labels)]
+        parts[part] = [of[indices] for of in (texts.tensors[0].long(), texts.lengths, texts.labels)]
     torch.save({**parts, "sizes": [data.vocabulary_size, data.num_classes]}, file)
 
 

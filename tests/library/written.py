@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 
-def rows(name: str, file: str = "metrics.csv") -> list[dict[str, str]]:
-    with (Path("runs") / name / file).open(newline="", encoding="utf-8") as stream:
+def read_table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def rows(name: str, file: str = "metrics.csv") -> list[dict[str, str]]:
+    return read_table(Path("runs") / name / file)
 
 
 def record(name: str, file: str = "run.json") -> dict[str, Any]:

@@ -2,4 +2,4 @@
 
 OPTIONS = {"data.dataset": "glosses"}
 RUNS = {"trained": ("--trainer.max_epochs", "5")}
-OF_CONFIGS = {"finetune": None}  # it needs a pretrained model: test_pretrained.py trains with it
+OF_CONFIGS = {"finetune": None}  # it needs a pretrained model, which is downloaded

@@ -1,4 +1,4 @@
-"""The LightningDataModule, to be rewritten: which data there are, and in what batches."""
+"""The LightningDataModule, to be rewritten: it reads, splits and batches the data."""
 
 from pathlib import Path
 
@@ -18,17 +18,19 @@ class DigitsDataModule(pl.LightningDataModule):
 
     def __init__(self, batch_size: int = 64, num_workers: int = 0) -> None:
         super().__init__()
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size = batch_size
+        self.num_workers = num_workers
         self.class_names = [str(digit) for digit in range(10)]
 
     def setup(self, stage: str) -> None:
         with np.load(Path(__file__).with_name("digits.npz")) as arrays:
-            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        train, test = (tensors[f"{part}_images"][:, None].float() / 255 for part in ("train", "test"))
-        labelled = TensorDataset(train, tensors["train_labels"].long())
-        self.train, self.val = random_split(labelled, [0.9, 0.1], torch.Generator().manual_seed(0))
-        self.test = TensorDataset(test, tensors["test_labels"].long())
-        self.predict = TensorDataset(test, torch.arange(len(test)))  # which image each prediction is of
+            digits = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        images = digits["train_images"][:, None].float() / 255  # (N, 1, 8, 8)
+        train = TensorDataset(images, digits["train_labels"].long())
+        self.train, self.val = random_split(train, [0.9, 0.1], torch.Generator().manual_seed(0))
+        images = digits["test_images"][:, None].float() / 255
+        self.test = TensorDataset(images, digits["test_labels"].long())
+        self.predict = TensorDataset(images, torch.arange(len(images)))  # the index of each image
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train, shuffle=True)

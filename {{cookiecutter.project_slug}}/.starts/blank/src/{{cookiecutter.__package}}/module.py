@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 class DigitClassifier(pl.LightningModule):
-    """Tell which digit an image shows. Logs ``loss`` (cross-entropy, in nats) and ``accuracy`` of each split.
+    """Classify images of digits. Logs ``loss`` (cross-entropy, in nats) and ``accuracy`` of each split.
 
     Args:
         hidden_size: Units in the hidden layer.
-        dropout: Fraction of them that is zeroed in training, 0 to 1.
+        dropout: Fraction of these units that is zeroed in training, 0 to 1.
         lr: Learning rate of Adam.
     """
 
@@ -19,8 +19,9 @@ class DigitClassifier(pl.LightningModule):
     def __init__(self, hidden_size: int = 128, dropout: float = 0.1, lr: float = 0.003) -> None:
         super().__init__()
         self.save_hyperparameters()
-        hidden = (nn.Linear(64, hidden_size), nn.ReLU(), nn.Dropout(dropout))
-        self.network = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(hidden_size, 10))
+        self.network = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, hidden_size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_size, 10)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(B, 1, 8, 8)``, float in [0, 1], to logits ``(B, 10)``."""
@@ -39,7 +40,8 @@ class DigitClassifier(pl.LightningModule):
         images, labels = batch
         logits = self(images)
         loss = nn.functional.cross_entropy(logits, labels)
-        metrics = {f"{split}/loss": loss, f"{split}/accuracy": (logits.argmax(dim=1) == labels).float().mean()}
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        metrics = {f"{split}/loss": loss, f"{split}/accuracy": accuracy}
         self.log_dict(metrics, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True)  # means over an epoch
         return loss
 

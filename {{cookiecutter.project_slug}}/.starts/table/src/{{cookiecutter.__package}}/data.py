@@ -32,15 +32,13 @@ class DataModule(TableDataModule):
         kind: Whether the target is a class or a number; null takes words, and two different values, for classes.
         ignore: Columns to leave out.
         group: A column whose rows of the same value stay in the same part, such as a patient or a day.
-        balance: Let all classes count the same in training, however many rows each has. weights multiplies the loss of
-            each row by the weight of its class; sampling draws the rows of an epoch so that each class occurs as often,
-            with some rows more than once.
+        balance: Let all classes count the same in training. weights multiplies the loss of each row by the weight of
+            its class; sampling draws as many rows of each class, some of them more than once.
         batch_size: Rows per step per device.
         val_fraction: Fraction of the training rows used for validation, between 0 and 1.
         test_fraction: Fraction of all rows that are tested, between 0 and 1.
         split_seed: Seed of the split; apart from the seed of a run, so that runs can be compared.
-        fold: Which of ``num_folds`` parts of the rows that are not tested is for validation, from 0, and is predicted;
-            null trains on all of them.
+        fold: Which of ``num_folds`` parts of the untested rows is for validation, from 0, and predicted; null is none.
         num_folds: Parts for cross-validation; null takes ``val_fraction``.
         seed: Seed of the order; follows ``seed_everything``.
         predict_paths: CSV files, and folders of them, that ``predict`` takes instead of the test rows.

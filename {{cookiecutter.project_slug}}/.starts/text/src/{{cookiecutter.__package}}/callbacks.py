@@ -1,7 +1,5 @@
 """Callbacks of your own; ``trainer.callbacks`` in ``configs/default.yaml`` lists them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytorch_lightning as pl

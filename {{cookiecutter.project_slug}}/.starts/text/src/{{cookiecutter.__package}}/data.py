@@ -48,19 +48,16 @@ class DataModule(TextDataModule):
         root: The folder of text_folder, or the CSV file of csv_texts.
         text: Column of the texts in a table.
         label: Column of the classes in a table.
-        tokenizer: null trains one on the training texts; a name or folder takes that of a pretrained model
-            (docs/pretrained.md).
+        tokenizer: null trains one on the training texts; or the name, or the folder, of a pretrained model.
         max_vocabulary: Number of different tokens that a trained tokenizer has at most; 257 or more.
         max_tokens: Tokens of a text; the rest of a longer text is cut off.
-        balance: Let all classes count the same in training, however many texts each has. weights multiplies the loss
-            of each text by the weight of its class; sampling draws the texts of an epoch so that each class occurs as
-            often, with some texts more than once.
+        balance: Let all classes count the same in training. weights multiplies the loss of each text by the weight
+            of its class; sampling draws as many texts of each class, some of them more than once.
         batch_size: Texts per step per device.
         val_fraction: Fraction of the training texts used for validation, between 0 and 1.
         test_fraction: Fraction of all texts that are tested, between 0 and 1.
         split_seed: Seed of the split; apart from the seed of a run, so that runs can be compared.
-        fold: Which of ``num_folds`` parts of the texts that are not tested is for validation, from 0, and is predicted;
-            null trains on all of them.
+        fold: Which of ``num_folds`` parts of the untested texts is for validation, from 0, and predicted; null is none.
         num_folds: Parts for cross-validation; null takes ``val_fraction``.
         seed: Seed of the order; follows ``seed_everything``.
         predict_paths: Files of texts, and folders of them, that ``predict`` takes instead of the test texts.
@@ -115,7 +112,7 @@ class DataModule(TextDataModule):
         if not self.known:
             self.describe_texts(names, parts)  # the classes, and a tokenizer of the training texts
         tokens, lengths = self.encode()  # (N, max_tokens) int32, (N,) int64
-        texts = Texts(tokens, lengths, labels_from_names(names, self.class_names, self.root))
+        texts = Texts(tokens, lengths, labels_from_names(names.tolist(), self.class_names, self.root))
         self.splits = {part: (texts, indices) for part, indices in parts.items()}
         numbered = Texts(tokens, lengths, torch.arange(len(tokens)), full_width=True)
         self.splits["predict"] = (numbered, parts[self.predicted_part])

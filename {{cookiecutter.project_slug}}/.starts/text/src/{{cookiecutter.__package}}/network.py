@@ -5,8 +5,6 @@ logits ``(B, num_classes)``. Shorter texts of a batch are filled up with `PAD` a
 logits. Write yours here and name it in ``configs/default.yaml`` (``model.network.class_path``).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -93,9 +93,8 @@ class TextReports:
 
         def excerpt(position: int) -> str:
             text = data.texts[index[position]]
-            more = " …" if len(text) > CHARACTERS_SHOWN else ""
-            name = data.row_names[index[position]]
-            return Markup("{}<br><small>{}{}</small>").format(text[:CHARACTERS_SHOWN], name, more)
+            shown = text[:CHARACTERS_SHOWN] + (" …" if len(text) > CHARACTERS_SHOWN else "")
+            return Markup("{}<br><small>{}</small>").format(shown, data.row_names[index[position]])
 
         report = ClassificationReport(labels, predictions["probabilities"], data.class_names, "texts", excerpt)
         return [*report.sections("Confusion matrix", "Surest mistakes"), ("Data", partial(self.data_section, data))]

@@ -1,0 +1,94 @@
+import re
+
+import numpy as np
+import pytest
+from lightning_runs.errors import UserError
+from lightning_runs.texts import reading
+from written_texts import read_texts, text_rows, write_folder, write_texts
+
+
+def refused(text: str):
+    return pytest.raises(UserError, match=re.escape(text))
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "end", "encoding"),
+    [(",", "\n", "utf-8-sig"), (";", "\r\n", "utf-8"), ("\t", "\r\n", "utf-8-sig"), ("|", "\r", "utf-8")],
+)
+def test_a_table_is_the_same_whatever_program_wrote_it(tmp_path, delimiter, end, encoding) -> None:
+    rows = [["text", "label"], *([f"{text}, größer\nzwei; 3", label] for text, label in text_rows()[1:])]
+    columns = {"text": "text", "label": "label"}
+    expected = reading.read_csv_columns(write_texts(tmp_path / "a.csv", rows), columns)
+    found = reading.read_csv_columns(write_texts(tmp_path / "b.csv", rows, delimiter, end, encoding), columns)
+    assert [row[1:] for row in found] == [row[1:] for row in expected] == [tuple(row) for row in rows[1:]]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("text,kind\na,b\n", "a.csv has no column label, but text, kind. Choose one with --data.label"),
+        ("", "a.csv has no column text, but none"),
+        ("text,label\na,b,c\n", "a.csv, line 2 has more values than columns"),
+        ("text,label\na\nb,c\n", "a.csv, line 2 has fewer values than columns"),
+        ('text,label\n"a,b\n', "a.csv can't be read after line 1"),
+    ],
+)
+def test_a_file_that_is_not_a_table_of_texts_is_refused(tmp_path, text, problem) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with refused(problem):
+        reading.read_csv_columns(tmp_path / "a.csv", {"text": "text", "label": "label"})
+
+
+@pytest.mark.parametrize("name", ["a.csv", "texts/sea/001.txt"])
+def test_a_file_that_is_not_utf_8_is_named(tmp_path, name) -> None:
+    write_folder(tmp_path / "texts", text_rows())
+    (tmp_path / name).write_bytes("text,label\ngröße,sea\n".encode("latin-1"))
+    with refused(f"{tmp_path / name} is not UTF-8, at byte 13."):
+        read_texts(tmp_path / name if name == "a.csv" else tmp_path / "texts")
+
+
+def test_new_texts_are_lines_or_whole_files_as_in_training(tmp_path) -> None:
+    new = tmp_path / "new.txt"
+    new.write_text("a wave\n\nand a ship\n")
+    known = {"text": "text", "whole_files": False}
+    assert reading.read_new_texts([new], known) == ([f"{new}:1", f"{new}:3"], ["a wave", "and a ship"])
+    known["whole_files"] = True
+    assert reading.read_new_texts([new], known) == ([str(new)], ["a wave\n\nand a ship"])
+    table = tmp_path / "new.csv"
+    table.write_text("body\na wave\n")
+    with refused(f"{table} has no column text, but body"):
+        reading.read_new_texts([table], known)
+    with refused("there are no texts"):
+        reading.rows_with_text([("a.txt", "")])
+
+
+def test_a_tokenizer_is_loaded_once_for_many_requests(tmp_path) -> None:
+    first = {"tokenizer": read_texts(write_texts(tmp_path / "a.csv", text_rows(40))).known["tokenizer"]}
+    second = {"tokenizer": read_texts(write_texts(tmp_path / "a.csv", text_rows(10))).known["tokenizer"]}
+    loaded = reading.load_tokenizer(first)
+    assert reading.load_tokenizer(first) is loaded
+    assert reading.load_tokenizer(second).get_vocab() != loaded.get_vocab()
+    assert reading.load_tokenizer(first).get_vocab() == loaded.get_vocab()
+
+
+def test_texts_become_tokens_with_padding_and_long_ones_are_cut(tmp_path) -> None:
+    tokenizer = reading.load_tokenizer(read_texts(write_texts(tmp_path / "a.csv", text_rows()), max_tokens=8).known)
+    tokens, lengths, num_cut = reading.encode_texts(["wave", "fish " * 1000, "w" * 100_000], tokenizer)
+    assert (tokens.shape, tokens.dtype) == ((3, 8), np.int32)
+    assert lengths[1:].tolist() == [8, 8]
+    assert num_cut == 2
+    assert (tokens[0] != 0).sum() == lengths[0] < 8
+
+
+def test_new_texts_are_read_for_an_exported_model(tmp_path) -> None:
+    data = read_texts(write_texts(tmp_path / "a.csv", text_rows()))
+    new = tmp_path / "new.txt"
+    new.write_text("a wave\nthe tree\n")
+    facts = {**data.known, "inputs": [{"name": "tokens"}]}
+    (first, array), (second, _) = reading.read([new], facts)
+    assert (first, second) == (f"{new}:1", f"{new}:2")
+    assert array["tokens"].dtype == np.int64
+    expected, _, _ = reading.encode_texts(["a wave"], reading.load_tokenizer(data.known))
+    assert array["tokens"].tolist() == expected[0].tolist()
+    with refused("they must be the tokens of a text"):
+        next(reading.read([new], {"inputs": []}))
