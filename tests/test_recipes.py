@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
-from processes import Command, run
-from project import LIBRARY, PACKAGE, STARTS, bake, change, command, read_json
+from processes import run
+from project import LIBRARY, PACKAGE, STARTS, bake, command, read_json
 
 # What a user does next with the run that a recipe's command made.
 NEXT = (["test", "--run=own"], ["validate", "--run=own"], ["predict", "--run=own"], ["runs"], ["report", "own"])
@@ -122,16 +120,3 @@ def test_the_example_of_every_name_works(project):
     assert (folder / "predictions.csv").read_text().startswith("number,sine\n")
     assert list((folder / "images").iterdir())
     assert "Confidence" in (folder / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_images_in_other_files_need_a_function_and_an_entry(project):
-    text = recipe(project, "docs/data.md", "Images in other files")
-    writer, reader, entry = blocks(text, "python")
-    (project / "stripes.py").write_text(writer)
-    subprocess.run([sys.executable, "stripes.py"], cwd=project, check=True, timeout=60)
-    (file,) = set(re.findall(rf"`src/{PACKAGE}/(\w+\.py)`", text))
-    change(project / "src" / PACKAGE / file, "\nFACTS = {\n", f"\n{reader}\n\nFACTS = {{\n{entry}")
-    fitted = Command(project, PACKAGE, *fit_in(text), *SHORT)
-    assert fitted.wait() == 0, fitted.output()
-    assert "dataset: stripes" in (project / "runs" / "own" / "config.yaml").read_text()

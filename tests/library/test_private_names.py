@@ -24,7 +24,7 @@ from toy import Toy, ToyData
 PRIVATE = {
     "training_epoch_loop": ["_TrainingEpochLoop"],
     "result_module": ["_ResultCollection", "_ResultMetric"],
-    "cli": ["_run_subcommand", "_parse_ckpt_path", "_prepare_subcommand_kwargs", "_set_seed"],
+    "cli": ["_run_subcommand", "_parse_ckpt_path", "_prepare_subcommand_kwargs"],
     "batch_size_finder": ["_batch_arg_name"],
     "weight_averaging": ["_average_model"],
     "model_checkpoint": ["_enable_version_counter"],
@@ -46,8 +46,8 @@ PRIVATE = {
     "parser": ["_actions"],
     "loader": ["_iterator"],
 }
-# What only looks like a private name: a documented function, and the endings of a strategy and of a metric.
-OTHERS = {"_exit", "_find_unused_parameters_true", "_step"}
+# What only looks like a private name: a documented function, the endings of a strategy and of a metric, and a key of the library's own state.
+OTHERS = {"_exit", "_find_unused_parameters_true", "_step", "_cache"}
 # Names of methods and an attribute that replace those of a base class, and so look like the library's own.
 REPLACED = {"_parse_ckpt_path", "_check_log_dir_exists", "_rewrite_with_new_header", "_experiment"}
 FILES = sorted(ROOT.rglob("*.py"))

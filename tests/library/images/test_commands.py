@@ -31,7 +31,8 @@ def test_a_run_and_its_export_predict_images_alike(command, tmp_path, capsys) ->
     pytest.importorskip("onnxscript")
     write_image_folder(tmp_path)
     data = ("--data.dataset=image_folder", f"--data.root={tmp_path}", "--data.image_size=16", "--data.batch_size=4")
-    assert command("fit", "--run=own", *data, "--data.num_workers=0", "--data.balance=weights", *SHORT) == 0
+    options = ("--data.num_workers=0", "--data.balance=weights", "--data.augment=strong", "--data.mix=mixup")
+    assert command("fit", "--run=own", *data, *options, "--model.label_smoothing=0.1", *SHORT) == 0
     assert "could not be drawn" not in Path("runs/own/report.html").read_text(encoding="utf-8")
     assert command("export", "own") == 0
     new = tmp_path / "test" / "dog"

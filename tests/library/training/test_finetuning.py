@@ -1,6 +1,7 @@
 """Frozen layers do not change, and a resume is exact wherever it meets the unfreezing."""
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +78,12 @@ def test_rates_fall_towards_the_input_unless_frozen() -> None:
 def test_impossible_epochs_are_refused(epochs, text, run, capsys) -> None:
     assert run("fit", "--run=a", *unfreezing(epochs), module=Layers) == 1
     assert text in capsys.readouterr().err
+
+
+def test_layers_frozen_before_two_processes_start_are_refused(run, capsys) -> None:
+    callback = "--trainer.callbacks+=pytorch_lightning.callbacks.BackboneFinetuning"
+    assert run("fit", "--run=two", callback, "--trainer.devices=2", "--trainer.strategy=ddp", module=Layers) == 1
+    message = capsys.readouterr().err
+    assert "--trainer.devices 1" in message
+    assert "Unfreezing" in message
+    assert not Path("runs/two").exists()

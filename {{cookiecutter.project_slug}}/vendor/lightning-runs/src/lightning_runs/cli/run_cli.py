@@ -277,6 +277,7 @@ class RunCLI(LightningCLI):
             trainer_setup.set_callbacks(self, options, fit)
             trainer_setup.set_plugins(options.trainer, fit)
             trainer = super().instantiate_trainer(**kwargs)
+            trainer_setup.refuse_unshared_layers(trainer)
         except BaseException:
             if self.run is not None and self.created:  # a run that could not even be set up
                 self.run.discard()

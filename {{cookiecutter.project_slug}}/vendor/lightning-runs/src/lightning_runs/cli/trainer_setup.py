@@ -39,6 +39,16 @@ def refuse_callbacks(trainer: Any) -> None:
                 raise UserError(sentence)
 
 
+def refuse_unshared_layers(trainer: Any) -> None:
+    """Refuse layers that are frozen before several processes agree on the gradients that they average."""
+    if trainer.world_size > 1 and any(isinstance(one, callbacks.BaseFinetuning) for one in trainer.callbacks):
+        raise UserError(
+            "BackboneFinetuning freezes layers before the processes start, so they would never average the gradients of"
+            " these layers. Give --trainer.devices 1, or the callback lightning_runs.training.finetuning.Unfreezing"
+            " with --trainer.strategy ddp_find_unused_parameters_true."
+        )
+
+
 def set_outputs(cli: RunCLI, options: Any, kept: bool) -> None:
     """Set the folder and the loggers that the Trainer writes to; ``kept`` if the command trains a run."""
     trainer = options.trainer

@@ -248,7 +248,7 @@ class TrainerCLI(RunCLI):
         """Return the model, its number of parameters, the device, number of processes and precision in words."""
         counts = [p.numel() for p in self.model.parameters() if not is_lazy(p)]
         size = f", {sum(counts):,} parameters," if counts else ""  # they may be made later
-        automatic = self.config[self._command].trainer.accelerator == "auto"
+        automatic = self.config[str(self.subcommand)].trainer.accelerator == "auto"
         device = f"{self.device} (chosen automatically)" if automatic else self.device
         count = self.trainer.world_size
         processes = "1 process" if count == 1 else f"{count} processes"

@@ -61,7 +61,9 @@ def newest(root: Path, finished: bool) -> Run:
         done = [run for run in runs if run.record.get("status") == "finished"]
         found = [run for run in done if not run.record.get("debug")]
         if not found:
-            hint = f" except for debugging, such as {done[0].name}, which --run selects" if done else ""
+            hint = ""
+            if done:
+                hint = f" except for debugging, such as {done[0].name} ({done[0].record['debug']}), which --run selects"
             raise UserError(
                 f"there is no finished run in {root}{hint}. Train one with: {program()} fit. Or name a checkpoint:"
                 " --ckpt_path FILE"
