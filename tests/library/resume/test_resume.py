@@ -348,8 +348,8 @@ def test_checkpoints_hold_no_classes_among_hyperparameters(tmp_path) -> None:
     assert model.lr == 0.01
     assert trainer.model.layer.weight.equal(model.layer.weight)
     checkpoint_files.check_model(file, checkpoint_files.read(file), model)
-    with pytest.raises(UserError, match="lr is 0.01 there and 0.5 here"):
-        wider = TakesClasses(lambda size, out: torch.nn.Linear(size, 2), lr=0.5)
+    wider = TakesClasses(lambda size, out: torch.nn.Linear(size, 2), lr=0.5)
+    with pytest.raises(UserError, match=r"lr is 0\.01 there and 0\.5 here"):
         checkpoint_files.check_model(file, checkpoint_files.read(file), wider)
 
 
