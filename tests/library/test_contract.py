@@ -157,7 +157,7 @@ def test_a_method_of_another_form_is_refused(name, wrong, run, capsys) -> None:
     "wrong", [("test/loss", "min", ""), ("loss", "lowest", ""), ("loss", "min"), "loss", (1, "min", "")]
 )
 def test_a_headline_of_another_form_is_refused(wrong) -> None:
-    with pytest.raises(UserError, match='headline is .*\\("accuracy", "max", "%"\\)'):
+    with pytest.raises(UserError, match=r'headline is .*\("accuracy", "max", "%"\)'):
         Contract(type("Wrong", (Toy,), {"headline": wrong}), ToyData)
 
 

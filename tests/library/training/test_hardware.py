@@ -45,7 +45,7 @@ LIMITS = [
 def test_a_refusal_names_the_option_and_the_fix(device, options, text, monkeypatch) -> None:
     with pytest.raises(UserError) as error:
         check(monkeypatch, device, **options)
-    option, value = list(options.items())[0]
+    option, value = next(iter(options.items()))
     assert str(error.value).startswith(f"trainer.{option} is {value}")
     assert text in str(error.value)
 
@@ -57,8 +57,8 @@ def test_the_largest_number_of_devices_is_accepted(device, devices, monkeypatch)
 
 def test_a_launcher_s_mistakes_are_refused(monkeypatch) -> None:
     monkeypatch.setattr(hardware.SLURMEnvironment, "detect", lambda: True)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
     with pytest.raises(UserError, match="4 tasks"):
-        monkeypatch.setenv("SLURM_NTASKS", "4")
         hardware._check_launcher(1)
     monkeypatch.setattr(hardware.SLURMEnvironment, "detect", lambda: False)
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")

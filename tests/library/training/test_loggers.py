@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -20,8 +20,8 @@ from lightning_runs.runs import Run, make_folder
 from lightning_runs.runs.options import flat
 from lightning_runs.training import loggers
 from pytorch_lightning.callbacks import Callback
-from training.test_callbacks import PICTURES
 from toy import Toy
+from training.test_callbacks import PICTURES
 from written import record, rows
 
 METRICS = ("train/loss", "val/loss", "test/loss")
@@ -31,7 +31,7 @@ Values = dict[str, dict[int, float]]  # by metric and optimizer step
 class Measured(Callback):
     """Asks the Trainer for the numbers of the training, as a user's callback may."""
 
-    values: Values = {}
+    values: ClassVar[Values] = {}
     classes: tuple[str, ...] = ()
 
     def record(self, trainer: Any, metric: str, step: int) -> None:
