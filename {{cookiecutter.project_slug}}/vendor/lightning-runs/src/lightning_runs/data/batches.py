@@ -24,32 +24,22 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
     It is a `SequentialSampler` by type, because Lightning's ``overfit_batches`` replaces any other sampler by one that
     yields single indices, and a `DistributedSampler`, because Lightning would share the indices out a second time.
 
-    Args:
-        indices: Indices of the part into its data set, ``(N,)`` int64.
-        batch_size: Items per batch.
-        shuffle: Permute the indices in each epoch.
-        equal_shares: Give every rank the same number of whole batches, as distributed training needs: items that do
-            not fill a batch on every rank are left out of this epoch. Otherwise the ranks share all items, none twice.
-        seed: Seed of the order.
-        rank: Number of this process.
-        world_size: Number of processes.
-        weights: Shuffled indices are drawn with replacement, by these weights, ``(N,)`` float; None takes each once.
-        lengths: The length of each index's item, ``(N,)`` int64: items of like length make a batch, so that little of
-            it is padding. Batches stay in a random order where indices are shuffled.
+    With ``equal_shares`` every rank has the same number of whole batches, as distributed training needs: items that do
+    not fill a batch on every rank are left out of this epoch. Otherwise the ranks share all items, none twice.
 
     Raises:
         UserError: There are not enough items for a whole batch of equal shares.
     """
 
-    indices: Tensor
+    indices: Tensor  # of the part into its data set, (N,) int64
     batch_size: int
     shuffle: bool = False
     equal_shares: bool = False
     seed: int = 0
     rank: int = 0
     world_size: int = 1
-    weights: Tensor | None = None
-    lengths: Tensor | None = None
+    weights: Tensor | None = None  # by which shuffled indices are drawn with replacement, (N,) float
+    lengths: Tensor | None = None  # of the items, (N,) int64: a batch has items of like length, and little padding
     epoch: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -122,8 +112,8 @@ def batch_loader(
         seed: Seed of the order.
         trainer: The Trainer, which knows how many processes share the items; None is one process.
         num_workers: Processes that load batches.
-        classes: The class of each index, ``(N,)`` int64: shuffled indices are drawn, from each class as many.
-        lengths: As for `BatchSampler`.
+        classes: The class of each index, ``(N,)`` int64: as many indices of each class are drawn in an epoch.
+        lengths: The length of each index's item, ``(N,)`` int64: items of like length make a batch.
     """
     shuffle = train and not (trainer and trainer.overfit_batches)
     weights = None if classes is None else class_weights(classes)[classes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -16,13 +16,6 @@ from .classes import class_metrics, class_weights
 from .splits import split_indices
 
 Balance = Literal["none", "weights", "sampling"]
-
-
-class Split(NamedTuple):
-    """A part of the data: a data set, and the indices of its items that belong to the part, ``(N,)`` int64."""
-
-    dataset: Any
-    indices: Tensor
 
 
 class SplitDataModule(pl.LightningDataModule):
@@ -40,7 +33,7 @@ class SplitDataModule(pl.LightningDataModule):
 
     Attributes:
         known: Plain values that describe the training data. Checkpoints keep them, and give them back before `setup`.
-        splits: The data set and the indices of each part, as of `Split`.
+        splits: The data set of each part, and the indices of its items, ``(N,)`` int64.
         predicted_part: The part that is predicted: ``test``, or ``val`` with folds.
 
     Raises:
@@ -100,14 +93,12 @@ class SplitDataModule(pl.LightningDataModule):
 
     def part_classes(self, part: str) -> Tensor:
         """Return the classes of a part's items, ``(M,)``."""
-        split = Split(*self.splits[part])
-        return split.dataset.classes(split.indices)
+        return self.splits[part][0].classes(self.splits[part][1])
 
     def class_counts(self, part: str) -> Tensor:
         """Count the classes of a part's items that can be read, ``(num_classes,)`` int64."""
-        split = Split(*self.splits[part])
-        readable = split.dataset.readable(split.indices)
-        return split.dataset.classes(readable).bincount(minlength=self.num_classes)
+        dataset = self.splits[part][0]
+        return dataset.classes(dataset.readable(self.splits[part][1])).bincount(minlength=self.num_classes)
 
     def split_items(
         self, count: int, labels: Any = None, groups: Any = None, test_fraction: float = 0.0

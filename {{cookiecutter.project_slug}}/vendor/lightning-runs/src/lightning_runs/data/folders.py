@@ -43,12 +43,7 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def labelled_files(folder: Path, class_names: list[str], suffixes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """List the files of all classes, in sorted order, and the label of each.
-
-    Args:
-        folder: The folder, which has a folder for each class.
-        class_names: The classes, in the order of the labels.
-        suffixes: Endings of the files, such as ``.png``.
+    """List the files in a folder for each of the classes, in sorted order, and the label of each.
 
     Raises:
         UserError: There are other classes, or a class has no file.

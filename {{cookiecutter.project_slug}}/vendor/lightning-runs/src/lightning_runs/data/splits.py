@@ -23,11 +23,7 @@ def random_order(count: int, seed: int, labels: Any = None) -> np.ndarray:
 def held_out_mask(count: int, fraction: float, fold: int | None = 0, num_folds: int | None = None) -> np.ndarray:
     """Mark the positions of an order that are held out, evenly spread over it, ``(count,)`` bool.
 
-    Args:
-        count: Number of items.
-        fraction: Fraction of the items that is held out without folds, 0 to 1.
-        fold: The part of ``num_folds`` that is held out, from 0; None holds out nothing.
-        num_folds: Number of parts, each of which is held out once; None uses the fraction.
+    That is the part ``fold``, from 0, of ``num_folds`` parts, and nothing without a fold; or else a fraction.
     """
     if num_folds:
         return np.arange(count) % num_folds == (-1 if fold is None else fold)
@@ -53,8 +49,8 @@ def split_indices(
         test_fraction: Fraction of all items that is tested.
         val_fraction: Fraction of the other items that is used for validation.
         seed: Seed of the choice.
-        fold: As for `held_out_mask`, applied to the items that are not tested.
-        num_folds: As for `held_out_mask`.
+        fold: The part of ``num_folds`` of the other items that is used for validation; see `held_out_mask`.
+        num_folds: Number of these parts; None uses ``val_fraction``.
 
     Raises:
         UserError: A class has no group in the training part.

@@ -11,11 +11,7 @@ from ..errors import UserError
 
 
 class PretrainedNetwork(nn.Module):
-    """A network that reads pretrained weights when a new training starts.
-
-    Args:
-        weights: Names the weights; None or False starts at random.
-    """
+    """A network that reads pretrained ``weights`` when a new training starts; None or False starts at random."""
 
     def __init__(self, weights: bool | str | None) -> None:
         super().__init__()
@@ -23,10 +19,6 @@ class PretrainedNetwork(nn.Module):
 
     def load_weights(self) -> None:
         """Read the pretrained weights."""
-        raise NotImplementedError
-
-    def layer_groups(self) -> list[list[nn.Module]]:
-        """Return the layers from the input to the output, in the groups that fine-tuning unfreezes one by one."""
         raise NotImplementedError
 
 
