@@ -112,7 +112,7 @@ class DataModule(SplitDataModule):
 
     def prepare_data(self) -> None:
         """Download missing files; Lightning calls this in one process only."""
-        if self.predict_paths is None:
+        if self.predict_paths is None and not self.splits:  # a download reads all of the data, to check them
             download_dataset(self.dataset, self.root)
 
     def setup(self, stage: str) -> None:
