@@ -45,8 +45,8 @@ def is_class(table: Table, target: str, kind: str | None) -> bool:
     if classes and count > max(2, len(table.row_names) // 2):
         advice = f"make all values numbers. {word}" if word else "use --data.kind number."
         raise UserError(
-            f"data.target is {target}, which has {count} different values in {len(table.row_names)} rows: these are not classes."
-            f" Choose another --data.target, or {advice}"
+            f"data.target is {target}, which has {count} different values in {len(table.row_names)} rows: these are not"
+            f" classes. Choose another --data.target, or {advice}"
         )
     return classes
 
