@@ -59,8 +59,7 @@ class TableModel(TableReports, pl.LightningModule):
         self.scheduler = scheduler
         weights = None if loss_weights is None else torch.tensor(loss_weights)
         self.register_buffer("loss_weights", weights, persistent=False)  # moves to the device with the model
-        # the quickest way to log a mean; it ignores weights, but all training batches have the same size
-        self.train_metrics: Any = nn.ModuleDict({"loss": MeanMetric(nan_strategy="disable")})
+        self.train_loss = MeanMetric()  # of an epoch's batches; as a metric, it is saved within an epoch too
         self.val_metrics = self._metrics()
         self.test_metrics = self._metrics()
 
@@ -79,53 +78,54 @@ class TableModel(TableReports, pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        loss, _ = self.shared_step(batch, self.train_metrics, self.loss_weights)
+        loss, _ = self.shared_step(batch, self.loss_weights)
+        self.train_loss.mean_value.add_(loss.detach())  # `self.log`, and `update`, take much longer
+        self.train_loss.weight.add_(1)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch's batches."""
+        mean = self.train_loss.mean_value / self.train_loss.weight
+        self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+        self.train_loss.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Measure a validation batch; return its outputs for callbacks."""
-        _, outputs = self.shared_step(batch, self.val_metrics)
-        return outputs
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Measure a test batch; return its outputs for callbacks."""
-        _, outputs = self.shared_step(batch, self.test_metrics)
-        return outputs
-
-    def shared_step(self, batch: Batch, metrics: Any, weights: Any = None) -> tuple[Tensor, Tensor]:
-        """Update the metrics by a batch; return its loss, and the outputs ``(B, C)`` or ``(B,)``.
-
-        In training, an ensemble has outputs of each member for each row, ``(B * members, …)``.
-        """
-        numbers, words, targets = batch
-        outputs = self(numbers, words).float()
-        repeated = targets.repeat_interleave(len(outputs) // len(targets))
-        loss = F.cross_entropy(outputs, repeated, weights) if self.num_classes else F.mse_loss(outputs, repeated)
-        metrics["loss"].update(loss.detach(), weight=len(targets))
-        if "accuracy" in metrics:
-            metrics["accuracy"].update(outputs, targets)
-            metrics["f1"].update(outputs, targets)
-        if "rmse" in metrics:
-            std = self.facts["std"]  # for an error in the unit of the target
-            metrics["rmse"].update(outputs * std, targets.float() * std)
-            metrics["r2"].update(outputs, targets.float())
-        return loss, outputs
-
-    def on_train_epoch_end(self) -> None:
-        """Log the mean loss of the epoch."""
-        self.log_metrics("train", self.train_metrics)
+        return self.measure(batch, self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation rows."""
-        self.log_metrics("val", self.val_metrics)
+        self.log_dict({f"val/{name}": metric for name, metric in self.val_metrics.items()}, prog_bar=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Measure a test batch; return its outputs for callbacks."""
+        return self.measure(batch, self.test_metrics)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test rows."""
-        self.log_metrics("test", self.test_metrics)
+        self.log_dict({f"test/{name}": metric for name, metric in self.test_metrics.items()})
 
-    def log_metrics(self, split: str, metrics: Any) -> None:
-        """Log metrics over a whole split."""
-        self.log_dict({f"{split}/{name}": metric for name, metric in metrics.items()}, prog_bar=split != "test")
+    def shared_step(self, batch: Batch, weights: Any = None) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and the outputs of `forward`."""
+        numbers, words, targets = batch
+        outputs = self(numbers, words).float()
+        targets = targets.repeat_interleave(len(outputs) // len(targets))  # in training, each member has outputs
+        loss = F.cross_entropy(outputs, targets, weights) if self.num_classes else F.mse_loss(outputs, targets)
+        return loss, outputs
+
+    def measure(self, batch: Batch, metrics: Any) -> Tensor:
+        """Update metrics by a batch, and return its outputs."""
+        loss, outputs = self.shared_step(batch)
+        _, _, targets = batch
+        metrics["loss"].update(loss, weight=len(targets))
+        if self.num_classes:
+            metrics["accuracy"].update(outputs, targets)
+            metrics["f1"].update(outputs, targets)
+        else:
+            std = self.facts["std"]  # for an error in the unit of the target
+            metrics["rmse"].update(outputs * std, targets.float() * std)
+            metrics["r2"].update(outputs, targets.float())
+        return outputs
 
     def predict_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
         """Return the ``index`` of each row, ``(B,)``, with ``probabilities`` ``(B, C)``, or ``prediction`` ``(B,)``."""

@@ -72,8 +72,7 @@ class TextClassifier(TextReports, FineTuningHooks, pl.LightningModule):
         self.layer_rate_decay = layer_rate_decay
         weights = None if loss_weights is None else torch.tensor(loss_weights)
         self.register_buffer("loss_weights", weights, persistent=False)  # moves to the device with the model
-        # the quickest way to log a mean; it ignores weights, but all training batches have the same size
-        self.train_metrics: Any = nn.ModuleDict({"loss": MeanMetric(nan_strategy="disable")})
+        self.train_loss = MeanMetric()  # of an epoch's batches; as a metric, it is saved within an epoch too
         self.val_metrics = self._metrics()
         self.test_metrics = self._metrics()
 
@@ -95,45 +94,47 @@ class TextClassifier(TextReports, FineTuningHooks, pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        loss, _ = self.shared_step(batch, self.train_metrics, self.loss_weights)
+        loss, _ = self.shared_step(batch, self.loss_weights)
+        self.train_loss.mean_value.add_(loss.detach())  # `self.log`, and `update`, take much longer
+        self.train_loss.weight.add_(1)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch's batches."""
+        mean = self.train_loss.mean_value / self.train_loss.weight
+        self.log("train/loss", mean, prog_bar=True, sync_dist=True)
+        self.train_loss.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Measure a validation batch; return its logits for callbacks."""
-        _, logits = self.shared_step(batch, self.val_metrics)
-        return logits
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Measure a test batch; return its logits for callbacks."""
-        _, logits = self.shared_step(batch, self.test_metrics)
-        return logits
-
-    def shared_step(self, batch: Batch, metrics: Any, weights: Any = None) -> tuple[Tensor, Tensor]:
-        """Update the metrics by a batch; return its loss, and its logits ``(B, num_classes)``."""
-        tokens, labels = batch
-        logits = self(tokens).float()
-        loss = F.cross_entropy(logits, labels, weights)
-        metrics["loss"].update(loss.detach(), weight=len(labels))
-        if "accuracy" in metrics:
-            metrics["accuracy"].update(logits, labels)
-            metrics["f1"].update(logits, labels)
-        return loss, logits
-
-    def on_train_epoch_end(self) -> None:
-        """Log the mean loss of the epoch."""
-        self.log_metrics("train", self.train_metrics)
+        return self.measure(batch, self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the validation texts."""
-        self.log_metrics("val", self.val_metrics)
+        self.log_dict({f"val/{name}": metric for name, metric in self.val_metrics.items()}, prog_bar=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Measure a test batch; return its logits for callbacks."""
+        return self.measure(batch, self.test_metrics)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test texts."""
-        self.log_metrics("test", self.test_metrics)
+        self.log_dict({f"test/{name}": metric for name, metric in self.test_metrics.items()})
 
-    def log_metrics(self, split: str, metrics: Any) -> None:
-        """Log metrics over a whole split."""
-        self.log_dict({f"{split}/{name}": metric for name, metric in metrics.items()}, prog_bar=split != "test")
+    def shared_step(self, batch: Batch, weights: Any = None) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and its logits ``(B, num_classes)``."""
+        tokens, labels = batch
+        logits = self(tokens).float()
+        return F.cross_entropy(logits, labels, weights), logits
+
+    def measure(self, batch: Batch, metrics: Any) -> Tensor:
+        """Update metrics by a batch, and return its logits."""
+        loss, logits = self.shared_step(batch)
+        _, labels = batch
+        metrics["loss"].update(loss, weight=len(labels))
+        metrics["accuracy"].update(logits, labels)
+        metrics["f1"].update(logits, labels)
+        return logits
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the ``index`` of each text, ``(B,)``, and ``probabilities`` of all classes, ``(B, num_classes)``."""

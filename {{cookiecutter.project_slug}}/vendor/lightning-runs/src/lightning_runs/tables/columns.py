@@ -42,12 +42,11 @@ def is_class(table: Table, target: str, kind: str | None) -> bool:
     if word and kind == "number":
         raise UserError(f"data.kind is number, but {target} has words. Leave out --data.kind, or replace them. {word}")
     classes = kind == "class" or (kind is None and (bool(word) or count == 2))
-    num_rows = len(table.row_names)
-    if classes and count > max(2, num_rows // 2):
+    if classes and count > max(2, len(table.row_names) // 2):
         advice = f"make all values numbers. {word}" if word else "use --data.kind number."
         raise UserError(
-            f"data.target is {target}, which has {count} different values in {num_rows} rows: these are not classes."
-            f" Choose another --data.target, or {advice}"
+            f"data.target is {target}, which has {count} different values in {len(table.row_names)} rows: these are not"
+            f" classes. Choose another --data.target, or {advice}"
         )
     return classes
 

@@ -42,16 +42,15 @@ def read_text(file: Path) -> str:
 
 
 def read_csv_columns(file: Path, columns: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """Read columns of a CSV file, whose first line has their names; ``columns`` has these by the options' names.
+    """Return the name of each row, such as ``texts.csv:2`` with the line on which it ends, and its cells in columns.
 
-    Returns:
-        For each row its name, such as ``texts.csv:2`` with the line on which it ends, and the cells.
+    The first line of the CSV file has the names of its columns; ``columns`` has those to read, by the names of options.
 
     Raises:
         UserError: It lacks a column, or a row has more or fewer values than there are columns.
     """
     text = read_text(file)
-    csv.field_size_limit(2**31 - 1)  # characters of a cell
+    limit = csv.field_size_limit(2**31 - 1)  # characters of a cell, in this process
     first_line = (text.splitlines() or [""])[0]
     delimiter = max(",;\t|", key=first_line.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -71,6 +70,8 @@ def read_csv_columns(file: Path, columns: Mapping[str, str]) -> list[tuple[str, 
             rows.append((f"{file}:{reader.line_num}", *(row[name].strip() for name in columns.values())))
     except csv.Error as error:
         raise UserError(f"{file} can't be read after line {reader.line_num}: {error}.") from error
+    finally:
+        csv.field_size_limit(limit)
     return rows
 
 
