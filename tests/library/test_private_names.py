@@ -5,7 +5,6 @@ import importlib
 import re
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,7 +45,7 @@ PRIVATE = {
     "parser": ["_actions"],
     "loader": ["_iterator"],
 }
-# What only looks like a private name: a documented function, the endings of a strategy and of a metric, and a key of the library's own state.
+# What only looks like a private name: a documented function, endings of a strategy and of a metric, a key of our state.
 OTHERS = {"_exit", "_find_unused_parameters_true", "_step", "_cache"}
 # Names of methods and an attribute that replace those of a base class, and so look like the library's own.
 REPLACED = {"_parse_ckpt_path", "_check_log_dir_exists", "_rewrite_with_new_header", "_experiment"}

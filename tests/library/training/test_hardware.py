@@ -45,7 +45,7 @@ LIMITS = [
 def test_a_refusal_names_the_option_and_the_fix(device, options, text, monkeypatch) -> None:
     with pytest.raises(UserError) as error:
         check(monkeypatch, device, **options)
-    option, value = list(options.items())[0]
+    option, value = next(iter(options.items()))
     assert str(error.value).startswith(f"trainer.{option} is {value}")
     assert text in str(error.value)
 

@@ -20,8 +20,8 @@ from lightning_runs.runs import Run, make_folder
 from lightning_runs.runs.options import flat
 from lightning_runs.training import loggers
 from pytorch_lightning.callbacks import Callback
-from training.test_callbacks import PICTURES
 from toy import Toy
+from training.test_callbacks import PICTURES
 from written import record, rows
 
 METRICS = ("train/loss", "val/loss", "test/loss")
