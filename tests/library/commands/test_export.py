@@ -92,7 +92,7 @@ class Signs(Toy):
 
 
 class SignNetwork(nn.Module):
-    facts = {"kind": "rows", "unit": "a|b"}  # noqa: RUF012
+    facts = {"kind": "rows", "unit": "a|b"}
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ def first_run(args: list[str]) -> str:
 class Spy(Toy):
     """Keeps the command line by which Lightning would start the processes of other devices, and leaves a variable."""
 
-    seen: list[list[str]] = []  # noqa: RUF012
+    seen: list[list[str]] = []
 
     def on_fit_start(self) -> None:
         """Look at the command line."""
