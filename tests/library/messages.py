@@ -43,7 +43,7 @@ class Large(Toy):
 
 
 class TestedNot(Toy):
-    test_step = pl.LightningModule.test_step
+    test_step = pl.LightningModule.test_step  # pyright: ignore
 
 
 class NeedsCode(Toy):

@@ -41,7 +41,7 @@ def imports(code: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             nodes += node.orelse
             continue
-        nodes += ast.iter_child_nodes(node)
+        nodes += ast.iter_child_nodes(node)  # pyright: ignore
         if isinstance(node, ast.Import):
             paths = [alias.name.split(".") for alias in node.names]
             yield from ((node.lineno, path[1]) for path in paths if path[0] == "lightning_runs" and path[1:])

@@ -70,7 +70,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         result=results["training_step.train/loss"],
         metric=MeanMetric(),
         parser=ArgumentParser(),
-        loader=DataLoader([1]),
+        loader=DataLoader([1]),  # pyright: ignore
         cli=LightningCLI,
         csv_writer=ExperimentWriter(folder),
         csv_logger=pl.loggers.CSVLogger(folder),

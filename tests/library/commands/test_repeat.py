@@ -41,9 +41,9 @@ class Folded(ToyData):
         items = [i for i in range(COUNT) if (i % (self.num_folds or 4) == self.fold) == is_validation]
         return DataLoader(Subset(every, items), batch_size=self.batch_size, shuffle=not is_validation)
 
-    train_dataloader = partialmethod(part, False)
-    val_dataloader = partialmethod(part, True)
-    predict_dataloader = partialmethod(part, True)
+    train_dataloader = partialmethod(part, False)  # pyright: ignore
+    val_dataloader = partialmethod(part, True)  # pyright: ignore
+    predict_dataloader = partialmethod(part, True)  # pyright: ignore
 
     def test_dataloader(self) -> DataLoader:
         """Must not be called."""

@@ -342,11 +342,11 @@ def test_checkpoints_hold_no_classes_among_hyperparameters(tmp_path) -> None:
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, plugins=plugin, **quiet)
     trainer.fit(TakesClasses(**given, lr=0.01), ToyData())
     trainer.test(datamodule=ToyData(), ckpt_path="best", verbose=False)
-    file = trainer.checkpoint_callback.best_model_path
+    file = trainer.checkpoint_callback.best_model_path  # pyright: ignore
     assert checkpoint_files.read(file)["hyper_parameters"] == {"lr": 0.01}
     model = TakesClasses.load_from_checkpoint(file, **given)
     assert model.lr == 0.01
-    assert trainer.model.layer.weight.equal(model.layer.weight)
+    assert trainer.model.layer.weight.equal(model.layer.weight)  # pyright: ignore
     checkpoint_files.check_model(file, checkpoint_files.read(file), model)
     wider = TakesClasses(lambda size, out: torch.nn.Linear(size, 2), lr=0.5)
     with pytest.raises(UserError, match=r"lr is 0\.01 there and 0\.5 here"):

@@ -46,7 +46,7 @@ def ask(environment: dict[str, str], answers: Any, end: Any) -> None:
         ]
         ranks.choice_of_rank_0("third", refuse)
     except UserError as error:
-        answers.put((*found, str(error)))
+        answers.put((*found, str(error)))  # pyright: ignore
     end.wait(60)  # rank 0 serves the store
 
 

@@ -89,7 +89,7 @@ def test_new_rows_are_read_for_an_exported_model(tmp_path) -> None:
     new = write(tmp_path / "new.csv", [["size", "colour", "weight"], ["10", "red", ""], ["7", "blue", "100"]])
     (name, first), (_, second) = reading.read([new], facts)
     assert name == f"{new}:2"
-    assert np.array_equal(first["columns"], [10, 3, np.nan], equal_nan=True)
-    assert second["columns"].tolist() == [7, 1, 100]
+    assert np.array_equal(first["columns"], [10, 3, np.nan], equal_nan=True)  # pyright: ignore
+    assert second["columns"].tolist() == [7, 1, 100]  # pyright: ignore
     with refused("they must be the rows of a table"):
         next(reading.read([new], {"inputs": []}))

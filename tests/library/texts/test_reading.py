@@ -87,8 +87,8 @@ def test_new_texts_are_read_for_an_exported_model(tmp_path) -> None:
     facts = {**data.known, "inputs": [{"name": "tokens"}]}
     (first, array), (second, _) = reading.read([new], facts)
     assert (first, second) == (f"{new}:1", f"{new}:2")
-    assert array["tokens"].dtype == np.int64
+    assert array["tokens"].dtype == np.int64  # pyright: ignore
     expected, _, _ = reading.encode_texts(["a wave"], reading.load_tokenizer(data.known))
-    assert array["tokens"].tolist() == expected[0].tolist()
+    assert array["tokens"].tolist() == expected[0].tolist()  # pyright: ignore
     with refused("they must be the tokens of a text"):
         next(reading.read([new], {"inputs": []}))

@@ -156,7 +156,7 @@ def test_mlflow_continues_its_run_in_a_database_beside_the_runs(tmp_path, monkey
         built = loggers.build("mlflow", loggers.LoggerOptions(project="p"), run, 0)
         run.update()
         run = Run(run.folder)
-    assert [type(logger).__name__ for logger in built] == ["Fake", "MetricsCSV"]
+    assert [type(logger).__name__ for logger in built] == ["Fake", "MetricsCSV"]  # pyright: ignore
     assert [call["run_id"] for call in calls] == [None, "chosen by MLflow"]
     assert {call["tracking_uri"] for call in calls} == {f"sqlite:///{tmp_path / 'mlflow.db'}"}
 
@@ -179,7 +179,7 @@ def test_wandb_stays_offline_for_a_reason(environment, reason, monkeypatch, tmp_
     before = time.monotonic()
     found = loggers._reason_to_stay_offline()
     assert time.monotonic() - before < 5
-    assert found is None if reason is None else found.startswith(reason)
+    assert found is None if reason is None else found.startswith(reason)  # pyright: ignore
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def assert_mlflow_equals(uri: str, folder: Path, own: Values) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(uri)
-    (found,) = client.search_runs([client.get_experiment_by_name("lightning").experiment_id])
+    (found,) = client.search_runs([client.get_experiment_by_name("lightning").experiment_id])  # pyright: ignore
     assert (found.info.run_name, found.info.status) == ("a", "FINISHED")
     identity = found.info.run_id
     assert_equal({m: {p.step: p.value for p in client.get_metric_history(identity, m)} for m in METRICS}, own)

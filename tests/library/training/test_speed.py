@@ -53,7 +53,7 @@ class DictOrNothing(Toy):
 class Clipping(Toy):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         for parameter in self.parameters():
-            parameter.grad.clamp_(-0.01, 0.01)
+            parameter.grad.clamp_(-0.01, 0.01)  # pyright: ignore
 
 
 class TwoOptimizers(Toy):
@@ -62,7 +62,7 @@ class TwoOptimizers(Toy):
         self.automatic_optimization = False
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        for optimizer in self.optimizers():
+        for optimizer in self.optimizers():  # pyright: ignore
             optimizer.zero_grad()
             self.manual_backward(self.step(batch, "train"))
             optimizer.step()
@@ -128,7 +128,7 @@ def test_an_unusual_step_is_left_to_lightning(options, run) -> None:
 
 def test_a_release_that_was_not_compared_is_named_once(run, monkeypatch, capsys) -> None:
     monkeypatch.setattr(speed, "COMPARED_RELEASES", ("2.6.5",))
-    speed._print_that_loop_is_off.__wrapped__.cache_clear()
+    speed._print_that_loop_is_off.__wrapped__.cache_clear()  # pyright: ignore
     for name in ("a", "b"):
         assert run("fit", f"--run={name}", f"--trainer.callbacks+={__name__}.Recorder", "--trainer.max_epochs=1") == 0
         assert Path(f"runs/{name}/loop.txt").read_text() == "lightning"
