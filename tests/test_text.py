@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import tomllib
@@ -23,7 +22,6 @@ from cookiecutter.utils import create_env_with_context
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jinja2 import FileSystemLoader
-from markdown_it import MarkdownIt
 from project import ROOT, TEMPLATE
 
 FIELDS: tuple[str, ...] = ("project_name", "description", "author_name")
@@ -99,25 +97,6 @@ def render(file: Path, answers: dict[str, Any]) -> str:
     return _environment().from_string(file.read_text(encoding="utf-8")).render(**answers)
 
 
-def headings(markdown: str) -> list[str]:
-    return [text for kind, text in blocks(markdown) if kind == "heading_open"]
-
-
-def blocks(markdown: str) -> list[tuple[str, str]]:
-    """Return the kind and the text, as a reader sees it, of each block that holds text."""
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown)
-    return [
-        (before.type, "".join(child.content for child in token.children or []))
-        for before, token in itertools.pairwise(tokens)
-        if token.type == "inline"
-    ]
-
-
-@cache
-def default_headings() -> tuple[str, ...]:
-    return tuple(headings(render(TEMPLATE / "README.md", context({})))[1:])
-
-
 def assert_texts_arrive(files: dict[str, str], answers: dict[str, str]) -> None:
     """Parse every file that a text is written into, and find the text there as it was given."""
     name, description, author = (answers[field] for field in FIELDS)
@@ -126,12 +105,10 @@ def assert_texts_arrive(files: dict[str, str], answers: dict[str, str]) -> None:
     citation = yaml.safe_load(files["CITATION.cff"])
     found = (citation["title"], citation["abstract"], citation["authors"])
     assert found == (name, description, [{"name": author}])
-    (first, title), (second, paragraph), *_ = blocks(files["README.md"])
-    assert (first, title.strip()) == ("heading_open", name.strip())
-    assert (second, paragraph.strip()) == ("paragraph_open", description.strip())
-    assert tuple(headings(files["README.md"])[1:]) == default_headings()
-    agents = next(text for kind, text in blocks(files["AGENTS.md"]) if kind == "paragraph_open")
-    assert agents.startswith(f"{name.strip()}: image classification")
+    # a text may hold Markdown, but neither HTML nor the start of a code block
+    name, description = (text.replace("<", "\\<").replace("`", "\\`") for text in (name, description))
+    assert files["README.md"].split("\n")[:3] == [f"# {name}", "", description]
+    assert f"\n{name}: image classification" in files["AGENTS.md"]
     assert files["LICENSE"].splitlines()[2].endswith(f" {author}")
 
 
