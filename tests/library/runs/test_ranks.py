@@ -34,6 +34,7 @@ def slurm(port: int, rank: int) -> dict[str, str]:
 def ask(environment: dict[str, str], answers: Any, end: Any) -> None:
     """In a process of its own: choose twice, and refuse the third time, if this is rank 0."""
     os.environ.update(environment)
+    ranks._world.cache_clear()  # of the process that was forked
     rank = environment.get("RANK", environment.get("SLURM_PROCID"))
 
     def refuse() -> str:

@@ -111,11 +111,7 @@ def describe() -> Iterator[tuple[str, str, str]]:
 
 
 class Contract:
-    """The names of the contract that two classes have.
-
-    Args:
-        module_class: The LightningModule.
-        data_class: The LightningDataModule, or None.
+    """The names of the contract that a LightningModule and a LightningDataModule have, or the first alone.
 
     Raises:
         UserError: A class is not one of Lightning's, or a name does not have the form that its Protocol gives it.

@@ -19,10 +19,7 @@ _SCORES = ("best_model_score", "kth_value", "best_k_models", "best_score", "wait
 def state_of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the state of each process; every process has to call this.
 
-    Args:
-        trainer: The Trainer.
-        pl_module: The LightningModule.
-        pending: Results of this epoch from before an earlier save, not yet added to the later ones.
+    ``pending`` has results of this epoch from before an earlier save, which are not yet added to the later ones.
     """
     modules = dict(pl_module.named_modules())
     metrics = {name: module for name, module in modules.items() if isinstance(module, Metric)}

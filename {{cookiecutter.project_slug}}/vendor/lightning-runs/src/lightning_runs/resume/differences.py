@@ -18,7 +18,6 @@ LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_step
 # … and these change nothing in its result.
 CHANGEABLE = {*LIMITS, "save_every_n_steps", "speed.short_loop", "speed.keep_freed_memory"}
 NEUTRAL_DATA = ("data.batch_size", "data.num_workers", "data.predict_paths", "data.cache")  # change no measurement
-
 Fingerprint = Callable[[], Any] | None  # the method of the contract, if the classes have it
 
 

@@ -19,11 +19,7 @@ HASHED_ITEMS = 16  # of each loader
 def items_fingerprint(loaders: list[Any]) -> str | None:
     """Return the number of items and a hash of some, which are read with the same random numbers each time.
 
-    Args:
-        loaders: The loaders of the training data.
-
-    Returns:
-        The fingerprint; None if the items have no numbers, or consist of other things than tensors, numbers and texts.
+    None if the items have no numbers, or consist of other things than tensors, numbers and texts.
     """
     total = 0
     digest = hashlib.blake2b(digest_size=8)

@@ -22,12 +22,7 @@ END = object()
 
 
 class Order:
-    """Replaces a loader's batch sampler, or sampler: skips finished batches, and seeds each other one.
-
-    Args:
-        inner: The sampler.
-        loader: The loader that it belongs to.
-    """
+    """Replaces a loader's batch sampler, or sampler: skips finished batches, and seeds each other one."""
 
     def __init__(self, inner: Any, loader: Any) -> None:
         self.inner = inner

@@ -19,9 +19,7 @@ _REFUSED = "refused:"
 def choice_of_rank_0(question: str, choose: Callable[[], str]) -> str:
     """Let rank 0 choose a text, such as a run's folder, and return its choice in every process.
 
-    Args:
-        question: A word for the choice, different in each call.
-        choose: Makes the choice.
+    ``question`` is a word for the choice, different in each call.
 
     Raises:
         UserError: Rank 0 could not choose; every process says why.

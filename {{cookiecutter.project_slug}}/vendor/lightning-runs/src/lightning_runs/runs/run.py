@@ -154,12 +154,7 @@ def check_name(option: str, name: str | None) -> None:
 
 
 def make_folder(root: Path, name: str | None, config: str) -> Path:
-    """Make the folder of a new run.
-
-    Args:
-        root: The folder of all runs.
-        name: The run's name; None means the date and time.
-        config: Text of its ``config.yaml``.
+    """Make the folder of a new run with the text of its ``config.yaml``; without a name it is the date and time.
 
     Raises:
         UserError: The name is taken or can't be a run's, or the folder can't be written.

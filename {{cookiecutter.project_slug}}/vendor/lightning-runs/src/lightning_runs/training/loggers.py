@@ -71,12 +71,7 @@ def close(loggers: Iterable[Logger]) -> None:
 
 
 def log_options(loggers: Iterable[Logger], options: Mapping[str, Any]) -> None:
-    """Log every option of a new run as a parameter.
-
-    Args:
-        loggers: The run's loggers.
-        options: Values by dotted names.
-    """
+    """Log every option of a new run, by its dotted name, as a parameter."""
     params = {name: "null" if value is None else value for name, value in options.items()}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -86,14 +81,7 @@ def log_options(loggers: Iterable[Logger], options: Mapping[str, Any]) -> None:
 
 
 def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bool:
-    """Log a picture, and return whether this logger can.
-
-    Args:
-        logger: W&B's, TensorBoard's or MLflow's; any other one does nothing.
-        name: ``split/name``.
-        picture: A PIL image.
-        trainer: Tells how many optimizer steps there were.
-    """
+    """Log a PIL image as ``split/name``, and return whether this logger can: W&B's, TensorBoard's or MLflow's."""
     step = trainer.global_step
     if isinstance(logger, WandbLogger):
         import wandb

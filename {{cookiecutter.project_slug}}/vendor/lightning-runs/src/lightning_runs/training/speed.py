@@ -55,12 +55,7 @@ class SpeedOptions:
 
 
 def apply(options: SpeedOptions, trainer: Any) -> None:
-    """Make the steps of a training faster, before it starts.
-
-    Args:
-        options: The options.
-        trainer: The Trainer, before `fit` is called.
-    """
+    """Make the steps of a Trainer faster, before its `fit` is called."""
     torch.set_float32_matmul_precision(options.matmul_precision or torch.get_float32_matmul_precision())
     loop = trainer.fit_loop.epoch_loop
     if options.short_loop and pl.__version__ not in COMPARED_RELEASES:
@@ -200,11 +195,7 @@ class ShortLoop(_TrainingEpochLoop):
 
 
 def is_ordinary(trainer: Any) -> bool:
-    """Return whether a step is one batch, one optimizer and one device, and nothing changes or watches it.
-
-    Args:
-        trainer: A Trainer that has set up its training.
-    """
+    """Return whether a step is one batch, one optimizer and one device, and nothing changes or watches it."""
     module = trainer.lightning_module
     precision = trainer.precision_plugin
     optimizer = trainer.optimizers[0]
