@@ -1,14 +1,20 @@
-# make demo: bake the default project and train it.   make test: the whole test suite.
+# make demo: bake the default project and train it.   make test: the tests that a change needs, in minutes.
+# make test-all: every test; what is slow trains every data set and logger, kills trainings, and installs packages.
+# make messages: write the sentences of the library into tests/library/messages.txt, whose difference a review reads.
 # make stress: 300 kills of trainings, or make stress KILLS=3000.   make mutants: small mistakes that tests must notice.
 # make benchmark: speed, start-up, bake, accuracy and memory against hand-written loops and other frameworks.
-# They install what they need into .venv, once. Another Python: make demo PYTHON=python3.13
+# They install what they need into .venv, once, by uv where it is there. The first time PyTorch is downloaded (3 GB with CUDA).
+# Another Python: make demo PYTHON=python3.13
 PYTHON ?= python3
 VENV ?= .venv
 KILLS ?= 300
 BIN = $(VENV)/bin
 PROJECT = demo/my-lightning-project
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20
 
-.PHONY: demo test test-all stress mutants benchmark clean
+.PHONY: demo test test-slow test-all messages stress mutants benchmark clean
 
 demo: $(VENV)/demo.installed
 	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
@@ -19,16 +25,21 @@ demo: $(VENV)/demo.installed
 
 # torch and what the project needs are installed here as a user does it, from the baked project
 $(VENV)/demo.installed: $(VENV)/bin/python {{cookiecutter.project_slug}}/pyproject.toml
-	$(BIN)/python -m pip install --quiet "cookiecutter>=2.6"
+	$(INSTALL) "cookiecutter>=2.6"
 	$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > /dev/null
-	$(BIN)/python -m pip install --quiet --editable $(PROJECT)
+	$(INSTALL) --editable $(PROJECT)
 	@touch $@
 
 test: $(VENV)/test.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
 
-test-all: $(VENV)/test.installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test-slow: $(VENV)/test-all.installed
+	$(PYTEST) -m slow
+
+test-all: test test-slow
+
+messages: $(VENV)/test.installed
+	PYTHONPATH="{{cookiecutter.project_slug}}/vendor/lightning-runs/src" $(BIN)/python tests/library/messages.py
 
 # kills trainings at random moments and compares their end with that of one that was left alone
 stress: $(VENV)/test.installed
@@ -53,13 +64,17 @@ $(VENV)-benchmark/installed: pyproject.toml {{cookiecutter.project_slug}}/pyproj
 	@touch $@
 
 $(VENV)/test.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group test
+	$(if $(UV),,$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1")
+	$(INSTALL) --group test
+	@touch $@
+
+$(VENV)/test-all.installed: $(VENV)/test.installed
+	$(INSTALL) --group test-all
 	@touch $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is `$(PYTHON) --version 2>&1`; Python 3.11 or later is needed. Name another one: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(if $(UV),$(UV) venv --quiet --seed --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
 
 clean:
 	rm -rf $(VENV) $(VENV)-benchmark $(VENV)-benchmark-project demo build

@@ -198,7 +198,9 @@ def main() -> None:
     write_data(root)
     bake = [sys.executable, "-m", "cookiecutter", "--no-input", "--overwrite-if-exists", "--output-dir", str(WORK)]
     subprocess.run([*bake, str(HERE.parent)], check=True, stdout=subprocess.DEVNULL)
-    environment = os.environ | {"PYTHONPATH": f"{WORK / 'my-lightning-project' / 'src'}{os.pathsep}{HERE}"}
+    library = HERE.parent / "{{cookiecutter.project_slug}}" / "vendor" / "lightning-runs" / "src"
+    path = os.pathsep.join(map(str, (WORK / "my-lightning-project" / "src", library, HERE)))
+    environment = os.environ | {"PYTHONPATH": path}
 
     def run(name: str, *more: str) -> dict[str, Any]:
         words = ["--variant", name, "--epochs", str(options.epochs), "--batch_size", str(options.batch_size), *more]

@@ -27,6 +27,7 @@ import report
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+LIBRARY = ROOT / "{{cookiecutter.project_slug}}" / "vendor" / "lightning-runs" / "src"
 PACKAGE = "my_lightning_project"
 # Those that need nothing but what the project needs, and run in its environment; the others' packages would slow
 # Lightning's import (scikit-learn, rich). The first three need several epochs for a time that can be measured.
@@ -104,7 +105,8 @@ class Bench:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "PL_", "WANDB_"))}
-        return kept | {"PYTHONPATH": str(self.project / "src"), "TERM": "xterm", "COLUMNS": "120"} | more
+        path = os.pathsep.join([str(self.project / "src"), str(LIBRARY)])  # the source: an installed wheel may be older
+        return kept | {"PYTHONPATH": path, "TERM": "xterm", "COLUMNS": "120"} | more
 
     @contextmanager
     def workers(self, threads: int) -> Iterator[dict[str, Worker]]:

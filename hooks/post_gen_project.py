@@ -1,4 +1,4 @@
-"""Put the chosen licence and the task's front in their places and print the next commands.
+"""Put the licence, the start and the library's wheel in their places, and print the next commands.
 
 Every bake starts a Python for this, so it imports little: pathlib would take 5 milliseconds.
 """
@@ -17,10 +17,14 @@ import zipfile
 from typing import Any
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
-STARTS = ("images", "table", "text", "masks", "blank")
+# Each start's data set that is part of the project; "blank" has no option for it.
+BUNDLED = {"images": "digits", "table": "penguins", "text": "glosses", "masks": "digit_scenes", "blank": None}
 LIBRARY = os.path.join("vendor", "lightning-runs")
-# What a wheel holds; a clone of the template may have other files in the library's folder, such as .env.
-PACKED = (".py", ".jinja", ".html", ".css", ".md", ".npz", ".csv", ".gz")
+USERS = os.path.join("vendor", ".lightning-runs.before")  # where the pre hook puts a user's folder of that name
+# A wheel holds these alone: in the library's folder, a clone of the template may have a .env or notes.
+TEXTS = (".py", ".jinja", ".html", ".css", ".md", ".csv", "py.typed")
+BINARIES = (".npz", ".gz")
+WHEEL = b"Wheel-Version: 1.0\nGenerator: lightning-template\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
@@ -28,27 +32,20 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
 
     Args:
         project: Absolute path of the project's folder.
-        answers: The answers by prompt, and ``__package``.
+        answers: The answers by prompt, and the derived values.
         windows: Write for the shells of Windows instead of POSIX ones.
     """
-    lines = ["", "The project is ready. Next (with uv: `uv sync` in place of the lines on venv and pip):"]
-    if answers["dataset"] == "csv_file":
-        lines += ["First put your table in place, data/table.csv, and name the column to learn: --data.target COLUMN."]
-    if answers["dataset"] in ("text_folder", "csv_texts"):
-        lines += [
-            f"First put your texts in place, {answers['__data_root']} (README.md), or fit --data.dataset glosses."
-        ]
-    if answers["dataset"] in ("corrupt_mnist", "image_folder"):
-        lines += [f"First put the files of {answers['dataset']} in place (README.md), or fit --data.dataset digits."]
-    if answers["dataset"] == "mask_folder":
-        lines += ["First put images and masks in place (README.md), or fit --data.dataset digit_scenes."]
+    lines = ["", "The project is ready. Next (with uv: `uv sync` instead of the lines on venv and pip):"]
+    if answers["__data_root"] != "data":
+        bundled = BUNDLED[answers["__start"]]
+        lines += [f"First put your files at {answers['__data_root']} (README.md), or fit --data.dataset {bundled}."]
     lines += [
         f'  cd "{project}"' if windows else f"  cd {shlex.quote(project)}",
         "  python -m venv .venv" if windows else "  python3 -m venv .venv",
         r"  .venv\Scripts\activate" if windows else "  source .venv/bin/activate",
     ]
     if answers["torch_build"] != "default":
-        # pip reads no index from pyproject.toml; once this torch is there, the next line leaves it alone.
+        # pip reads no index from pyproject.toml; once this torch is installed, the next line leaves it alone.
         index = f"https://download.pytorch.org/whl/{answers['torch_build']}"
         lines += [f"  python -m pip install {answers['__torch_packages']} --index-url {index}"]
     lines += [
@@ -62,8 +59,8 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
     return "\n".join(lines)
 
 
-def is_kept() -> bool:
-    """Whether cookiecutter was told to keep the files that were there (``--skip-if-file-exists``)."""
+def keeps_files() -> bool:
+    """Return whether cookiecutter keeps existing files (``--skip-if-file-exists``)."""
     file = os.path.join(".starts", "rendered.txt")
     try:
         with open(file, encoding="utf-8") as stream:
@@ -75,7 +72,7 @@ def is_kept() -> bool:
 
 
 def place(source: str, target: str, keep: bool) -> None:
-    """Move a file, in the place of one that is there, or keep that one."""
+    """Move a file and replace an existing one, or keep that one."""
     if keep and os.path.exists(target):
         os.unlink(source)
     else:
@@ -91,20 +88,20 @@ def place_licence(chosen: str, keep: bool) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(".licenses", f"{name}.txt"))
     with contextlib.suppress(OSError):
-        os.rmdir(".licenses")  # stays if a project that is generated anew has files of its own there
+        os.rmdir(".licenses")  # stays if an existing project has files of its own there
 
 
-def place_front(chosen: str, keep: bool) -> None:
-    """Move the files of the chosen start to where they belong in the project, and remove those of the others.
+def place_start(chosen: str, keep: bool) -> None:
+    """Move the files of the chosen start to the same paths in the project, and remove those of the others.
 
-    Files with ``.part.`` in their names are parts of other files, and are in them already.
+    Files with ``.part.`` in their names were included in other files when those were rendered.
     """
-    for start in STARTS:
-        front = os.path.join(".starts", start)
-        for folder, _, names in os.walk(front, topdown=False):
+    for start in BUNDLED:
+        source = os.path.join(".starts", start)
+        for folder, _, names in os.walk(source, topdown=False):
             for name in names:
                 if start == chosen and ".part." not in name:
-                    target = os.path.join(os.path.relpath(folder, front), name)
+                    target = os.path.join(os.path.relpath(folder, source), name)
                     place(os.path.join(folder, name), target, keep)
                 else:
                     os.unlink(os.path.join(folder, name))
@@ -113,36 +110,15 @@ def place_front(chosen: str, keep: bool) -> None:
         os.rmdir(".starts")  # stays like .licenses
 
 
-def library_files(source: str) -> dict[str, bytes]:
-    """Return what the library's wheel holds: each member's name and its bytes.
-
-    Args:
-        source: The library's folder, with ``pyproject.toml``, ``README.md``, ``LICENSE`` and ``src``.
-    """
-    files = {}
-    root = os.path.join(source, "src")
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
-        for name in names:
-            if not name.startswith(".") and (name.endswith(PACKED) or name == "py.typed"):
-                path = os.path.join(folder, name)
-                with open(path, "rb") as stream:
-                    files[os.path.relpath(path, root).replace(os.sep, "/")] = stream.read()
-    with open(os.path.join(source, "pyproject.toml"), "rb") as stream:
-        project = tomllib.load(stream)["project"]
-    with open(os.path.join(source, "README.md"), encoding="utf-8") as stream:
-        readme = stream.read()
-    with open(os.path.join(source, "LICENSE"), "rb") as stream:
-        licence = stream.read()
-    info = f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    files[f"{info}/METADATA"] = metadata(project, readme).encode()
-    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: lightning-template\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    files[f"{info}/licenses/LICENSE"] = licence
-    return files
+def content(*path: str) -> bytes:
+    """Return a file's bytes; the lines of a text end with LF, even if git wrote CRLF on Windows."""
+    with open(os.path.join(*path), "rb") as stream:
+        data = stream.read()
+    return data if path[-1].endswith(BINARIES) else data.replace(b"\r\n", b"\n")
 
 
 def metadata(project: dict[str, Any], readme: str) -> str:
-    """Return the text of a wheel's METADATA from the table ``project`` of pyproject.toml."""
+    """Return a wheel's METADATA from the table ``project`` of pyproject.toml."""
     lines = [
         "Metadata-Version: 2.4",
         f"Name: {project['name']}",
@@ -151,52 +127,75 @@ def metadata(project: dict[str, Any], readme: str) -> str:
         f"License-Expression: {project['license']}",
         "License-File: LICENSE",
         f"Requires-Python: {project['requires-python']}",
+        *(f"Requires-Dist: {needed}" for needed in project["dependencies"]),
     ]
-    lines += [f"Requires-Dist: {needed}" for needed in project["dependencies"]]
     for extra, requirements in project["optional-dependencies"].items():
-        lines += [f"Provides-Extra: {extra}"]
-        lines += [f"Requires-Dist: {needed}; extra == '{extra}'" for needed in requirements]
+        lines += [f"Provides-Extra: {extra}", *(f"Requires-Dist: {one}; extra == '{extra}'" for one in requirements)]
     return "\n".join([*lines, "Description-Content-Type: text/markdown", "", readme])
 
 
-def pack_library(source: str, target: str) -> str:
-    """Pack the library as a wheel into a folder, and return the wheel's path. Its bytes are the same on every system.
+def wheel_members(library: str) -> dict[str, bytes]:
+    """Return the bytes of each member of the library's wheel, RECORD included, by its name and sorted."""
+    project = tomllib.loads(content(library, "pyproject.toml").decode())["project"]
+    info = f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    members = {
+        f"{info}/METADATA": metadata(project, content(library, "README.md").decode()).encode(),
+        f"{info}/WHEEL": WHEEL,
+        f"{info}/licenses/LICENSE": content(library, "LICENSE"),
+    }
+    source = os.path.join(library, "src")
+    for folder, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        for name in names:
+            if name.endswith(TEXTS + BINARIES) and not name.startswith("."):
+                member = os.path.relpath(os.path.join(folder, name), source).replace(os.sep, "/")
+                members[member] = content(folder, name)
+    record = ""
+    for name, data in sorted(members.items()):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+        record += f"{name},sha256={digest},{len(data)}\n"
+    members[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    return dict(sorted(members.items()))
 
-    The members are stored, for deflate differs between builds of Python.
+
+def pack_library(library: str, target: str) -> str:
+    """Pack the library as a wheel into a folder, and return the wheel's name. Its bytes are the same on every system.
+
+    Its members are stored: other builds of Python deflate to other bytes.
     """
-    files = library_files(source)
-    info = next(name.partition("/")[0] for name in files if name.endswith(".dist-info/METADATA"))
-    lines = []
-    for name in sorted(files):
-        digest = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).rstrip(b"=").decode()
-        lines += [f"{name},sha256={digest},{len(files[name])}"]
-    files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
-    path = os.path.join(target, f"{info.removesuffix('.dist-info')}-py3-none-any.whl")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
+    members = wheel_members(library)
+    (info,) = {name.partition("/")[0] for name in members if ".dist-info/" in name}
+    wheel = info.replace(".dist-info", "-py3-none-any.whl")
+    with zipfile.ZipFile(os.path.join(target, wheel), "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
             member = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
-            member.create_system = 3  # Unix: else Windows writes another number
+            member.create_system = 3  # Unix, also if this is Windows
             member.external_attr = 0o644 << 16
-            archive.writestr(member, files[name])
-    return path
+            archive.writestr(member, data)
+    return wheel
 
 
-def place_library() -> None:
-    """Put the library's wheel into ``vendor/`` instead of its source, and remove the wheels of other versions."""
-    path = pack_library(LIBRARY, "vendor")
-    for name in os.listdir("vendor"):
-        if name.startswith("lightning_runs-") and name.endswith(".whl") and name != os.path.basename(path):
-            os.unlink(os.path.join("vendor", name))
+def place_library(keep: bool) -> None:
+    """Replace the library's source by its wheel, and remove all its wheels but the one that pyproject.toml names."""
+    wheel = pack_library(LIBRARY, LIBRARY)
+    place(os.path.join(LIBRARY, wheel), os.path.join("vendor", wheel), keep)
     shutil.rmtree(LIBRARY)
+    if os.path.isdir(USERS):
+        os.replace(USERS, LIBRARY)
+    with open("pyproject.toml", encoding="utf-8") as stream:
+        named = stream.read()
+    for name in os.listdir("vendor"):
+        if name.startswith("lightning_runs-") and name.endswith(".whl") and name not in named:
+            os.unlink(os.path.join("vendor", name))
 
 
 def main() -> None:
     """Finish the project in the current directory."""
     answers = json.loads(r"""{{ cookiecutter | tojson }}""")
-    keep = is_kept()
+    keep = keeps_files()
     place_licence(answers["license"], keep)
-    place_front(answers["__start"], keep)
-    place_library()
+    place_start(answers["__start"], keep)
+    place_library(keep)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows' code pages cannot print every path
     print(next_commands(os.getcwd(), answers, windows=os.name == "nt"))

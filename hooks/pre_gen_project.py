@@ -1,9 +1,8 @@
 """Refuse answers that cannot work, all of them in one message, before a file is written.
 
 cookiecutter makes the project's folder before this hook runs and removes it when the hook fails, but not the
-parents that a slug such as ``a/b/c`` made. So ``__typed_slug`` in cookiecutter.json keeps the slug as it was
-typed and, where that holds more than ASCII letters, digits, ``-`` and ``_``, gives cookiecutter one harmless
-folder name instead. This hook judges the slug that was typed.
+parents that a slug such as ``a/b/c`` made. So ``__folder`` in cookiecutter.json replaces such a slug by one
+harmless name. This hook judges ``__typed_slug``, the slug as it was typed.
 """
 
 import json
@@ -99,64 +98,30 @@ WARNED = (
     ),
 )
 
+LIBRARY = os.path.join("vendor", "lightning-runs")
 TEXT_LENGTHS = {"project_name": 100, "description": 500, "author_name": 100}
 # The texts are written between double quotes into TOML and YAML, which hold none of the first group, and are
 # rendered again by cruft. (This file is a template too, so Jinja's own marks may not stand here in full.)
 FORBIDDEN = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]|[{][%#{]|[}%#][}]')
 
-SLUG = re.compile(r"[a-z]([a-z0-9_-]{0,62}[a-z0-9])?")
-# Names no package may have, with "_" for "-". Keywords and this Python's own modules come on top.
+SLUG = re.compile(r"(?!.*--)[a-z]([a-z0-9_-]{0,62}[a-z0-9])?")
+# Names that no package may have, with "_" for "-", besides keywords, Python's own modules and Windows' devices.
 RESERVED = {
     "is a package that the project depends on": """
-        absl absl_py aiohappyeyeballs aiohttp aiosignal alembic annotated_doc annotated_types anyio asttokens
-        attr attrs blinker cachetools certifi cffi cfgv charset_normalizer click
-        cloudpickle coloredlogs colorlog comm contourpy cookiecutter coreweave_evaluations coverage cruft
-        cryptography cuda cuda_bindings cuda_pathfinder cuda_toolkit cwevals cycler databricks databricks_sdk
-        dateutil debugpy deepmerge distlib distro docker docstring_parser dotenv executing fastapi
-        fastapi_offline filelock flask flask_cors flatbuffers fonttools frozenlist fsspec functorch ghp_import
-        git gitdb gitpython google google_auth googleapis_common_protos graphene graphql graphql_core
-        graphql_relay griffe griffelib grpc grpcio gunicorn h11 hf_xet httpcore httpcore2 httpx httpx2 huey
-        huggingface_hub humanfriendly hypothesis identify idna importlib_metadata iniconfig ipykernel
-        ipykernel_launcher ipython ipython_pygments_lexers ipywidgets isympy itsdangerous jedi jinja2 joblib
-        jsonargparse jupyter jupyter_client jupyter_core jupyterlab_widgets kiwisolver lightning
-        lightning_fabric lightning_utilities mako markdown markupsafe matplotlib matplotlib_inline mergedeep
-        mkdocs mkdocs_autorefs mkdocs_get_deps mkdocstrings mkdocstrings_handlers mkdocstrings_python ml_dtypes
-        mlflow mlflow_skinny mlflow_tracing mpl_toolkits mpmath multidict multipart narwhals nest_asyncio2
-        networkx nodeenv numpy nvidia nvidia_cublas nvidia_cuda_cupti nvidia_cuda_nvrtc nvidia_cuda_runtime
-        nvidia_cudnn_cu13 nvidia_cufft nvidia_cufile nvidia_curand nvidia_cusolver nvidia_cusparse
-        nvidia_cusparselt_cu13 nvidia_nccl_cu13 nvidia_nvjitlink nvidia_nvshmem_cu13 nvidia_nvtx omegaconf onnx
-        onnx_ir onnxruntime onnxscript opentelemetry opentelemetry_api opentelemetry_exporter_http_transport
-        opentelemetry_exporter_otlp_common opentelemetry_exporter_otlp_proto_common
-        opentelemetry_exporter_otlp_proto_http opentelemetry_proto opentelemetry_sdk
-        opentelemetry_semantic_conventions optuna packaging pandas parso pathspec pexpect pil pillow pip
-        pkg_resources platformdirs plotly pluggy pre_commit prettytable prometheus_client prompt_toolkit
-        propcache protobuf psutil ptyprocess pure_eval py pyarrow pyasn1 pyasn1_modules pycparser pydantic
-        pydantic_core pygments pylab pymdown_extensions pymdownx pyparsing pyright pytest pytest_cov
-        python_dateutil python_discovery python_dotenv python_multipart pytorch_lightning pyyaml pyyaml_env_tag
-        pyzmq regex requests rich ruff safetensors scikit_learn scipy sentry_sdk setuptools six sklearn skops
-        smmap sniffio sqlalchemy sqlparse stack_data starlette sympy tensorboard tensorboard_data_server
-        tensorboardx threadpoolctl timm tokenizers tomli torch torchgen torchmetrics torchvision tornado tqdm
-        traitlets transformers triton truststore typeshed_client typing_extensions typing_inspection tzdata
-        urllib3 uvicorn virtualenv wandb watchdog wcwidth werkzeug wheel widgetsnbextension xxhash yaml
-        yaml_env_tag yarl zensical zipp zmq
+        filelock ipykernel ipywidgets jinja2 jsonargparse lightning lightning_fabric lightning_runs mlflow numpy
+        omegaconf onnx onnxruntime onnxscript optuna pil pillow pre_commit py pyright pytest pytest_cov
+        pytorch_lightning pyyaml ruff scikit_learn scipy sklearn tensorboard timm tokenizers torch torchmetrics
+        torchvision transformers wandb yaml
     """,
-    "is a folder of the project, or one that git leaves out": """
-        build checkpoints configs data dist docs env lightning_logs logs mlruns notebooks outputs runs scripts src tests
-        venv
+    "is a folder of the project, or one that git ignores": """
+        build configs data dist docs lightning_logs notebooks runs scripts src tests vendor venv
     """,
-    "is a module of some Python version, or one that Python or pytest loads by itself": """
-        aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression conftest crypt distutils
-        idlelib imghdr imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes sitecustomize smtpd sndhdr
-        spwd sunau telnetlib test usercustomize uu xdrlib
-    """,
+    "is a module that Python or pytest loads by itself": "conftest sitecustomize usercustomize",
     "is a command, which the project's own command would replace": """
-        activate bash cd deactivate f2py ls make pip3 python python3 pythonw sbatch sh srun torchrun uv uvx wb
-    """,
-    "is the name of a device on Windows": """
-        aux com0 com1 com2 com3 com4 com5 com6 com7 com8 com9 con lpt0 lpt1 lpt2 lpt3 lpt4 lpt5 lpt6 lpt7 lpt8
-        lpt9 nul prn
+        activate bash deactivate pip pip3 python python3 sh srun torchrun uv uvx
     """,
 }
+DEVICES = re.compile("con|prn|aux|nul|(com|lpt)[0-9]")
 
 
 def show(value: str) -> str:
@@ -185,18 +150,17 @@ def slug_problem(slug: str) -> str | None:
         words = re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-")
         better = words if words[:1].isalpha() else f"project-{words}"
         return (
-            f"project_slug {show(slug)} is no package name. Write at most 64 lower-case letters, digits, '-' "
-            f"and '_', a letter first and no '-' or '_' last, such as '{better[:50].strip('-')}'."
+            f"project_slug {show(slug)} is not a package name. Write at most 64 lower-case letters, digits, '-' and "
+            f"'_', first a letter, last no '-' or '_', and no '--'; such as '{better[:50].strip('-')}'."
         )
     package = re.sub("[-_]+", "_", slug)
     reasons = [reason for reason, names in RESERVED.items() if package in names.split()]
-    if package in sys.stdlib_module_names:
-        reasons = ["is a module of Python's standard library"]
-    if keyword.iskeyword(package):
-        reasons = ["is a keyword of Python"]
+    reasons += ["is a keyword of Python"] if keyword.iskeyword(package) else []
+    reasons += ["is a module of Python's standard library"] if package in sys.stdlib_module_names else []
+    reasons += ["is the name of a device on Windows"] if DEVICES.fullmatch(package) else []
     if not reasons:
         return None
-    return f"project_slug '{slug}' {reasons[0]}. Choose a name of its own, such as '{slug}-project'."
+    return f"project_slug '{slug}' {reasons[0]}. Choose another name, such as '{slug}-project'."
 
 
 def derived_problem(slug: str, typed: str, package: str) -> str | None:
@@ -220,7 +184,7 @@ def devices_problem(devices: str) -> str | None:
     """Say which numbers of devices there are, if ``devices`` is none of them."""
     if re.fullmatch("auto|[1-9][0-9]{0,3}", devices):
         return None
-    return f"devices {show(devices)} is no number of devices. Choose auto, or a whole number from 1 to 9999."
+    return f"devices {show(devices)} is not a number of devices. Choose auto, or a whole number from 1 to 9999."
 
 
 def pair_messages(answers: dict[str, str], rows: tuple, advice: str) -> list[str]:
@@ -256,10 +220,12 @@ def main() -> None:
         sys.exit(f"\nThese answers were refused, and nothing was written:{lines}\n")
     for warning in pair_messages(answers, WARNED, "Safer:"):
         print(f"Warning: {warning}", file=sys.stderr)
-    if os.path.isdir("src"):  # generated anew; cookiecutter replaces this file too, unless it keeps what is there
+    if os.path.isdir("src"):  # an existing project; cookiecutter replaces this file too, unless it keeps files
         os.makedirs(".starts", exist_ok=True)
         with open(os.path.join(".starts", "rendered.txt"), "w") as file:
             file.write("by nobody yet")
+    if os.path.isdir(LIBRARY):  # the user's, and no part of what the post hook packs
+        os.replace(LIBRARY, os.path.join("vendor", ".lightning-runs.before"))
 
 
 if __name__ == "__main__":

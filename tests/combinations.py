@@ -1,20 +1,18 @@
-"""Which combinations of answers there are, and few of them that hold every pair, triple or more of values.
-
-The one table of truth is that of ``hooks/pre_gen_project.py``: its choices, and the pairs that it refuses.
-"""
+"""Few combinations of answers that hold every pair of values which ``hooks/pre_gen_project.py`` accepts."""
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import ModuleType
 
 from project import ROOT
 
 Answers = dict[str, str]
+Values = Mapping[str, Sequence[str]]
 
 
 def load_hook(name: str) -> ModuleType:
@@ -30,8 +28,6 @@ def load_hook(name: str) -> ModuleType:
 PRE = load_hook("pre_gen_project")
 # devices may be any number; what is refused depends on whether it is above 1
 VALUES: dict[str, tuple[str, ...]] = {**PRE.CHOICES, "devices": ("auto", "1", "2")}
-
-
 # what decides over validity; any other field goes with anything
 DECIDING = [field for field in VALUES if any(field in fields for fields, _, _ in PRE.REFUSED)]
 
@@ -50,15 +46,7 @@ def _is_valid(deciding: tuple[tuple[str, str], ...]) -> bool:
     return not PRE.pair_messages(answers, PRE.REFUSED, "")
 
 
-def all_valid(values: Mapping[str, Sequence[str]] = VALUES) -> Iterator[Answers]:
-    """Yield every valid combination of the values."""
-    for product in itertools.product(*values.values()):
-        answers = dict(zip(values, product, strict=True))
-        if is_valid(answers):
-            yield answers
-
-
-def tuples(values: Mapping[str, Sequence[str]], strength: int) -> set[tuple[tuple[str, str], ...]]:
+def tuples(values: Values, strength: int) -> set[tuple[tuple[str, str], ...]]:
     """Return every valid choice of values for each choice of ``strength`` fields."""
     return {
         tuple(zip(fields, chosen, strict=True))
@@ -68,12 +56,11 @@ def tuples(values: Mapping[str, Sequence[str]], strength: int) -> set[tuple[tupl
     }
 
 
-def covering(values: Mapping[str, Sequence[str]], strength: int) -> list[Answers]:
+def covering(values: Values, strength: int) -> list[Answers]:
     """Return a covering array: combinations that hold every valid choice of values for ``strength`` fields.
 
     Greedy: each row begins with values that no row holds together yet, and of some random completions takes the
-    one that adds most. (Libraries of pairwise testing give up rows that a constraint leads into a dead end, and
-    so leave out hundreds of valid triples of these answers.)
+    one that adds most.
 
     Args:
         values: The values of each field.
@@ -83,8 +70,8 @@ def covering(values: Mapping[str, Sequence[str]], strength: int) -> list[Answers
     missing = dict.fromkeys(sorted(tuples(values, strength)))  # a set that keeps its order
     rows = []
     while missing:
-        begin = dict(next(iter(missing)))
-        candidates = [_completed(begin, values, choose) for _ in range(20)]
+        start = dict(next(iter(missing)))
+        candidates = [_completed(start, values, choose) for _ in range(20)]
         best = max(candidates, key=lambda row: sum(t in missing for t in itertools.combinations(row.items(), strength)))
         for held in itertools.combinations(best.items(), strength):
             missing.pop(held, None)
@@ -92,8 +79,8 @@ def covering(values: Mapping[str, Sequence[str]], strength: int) -> list[Answers
     return rows
 
 
-def _completed(begin: Answers, values: Mapping[str, Sequence[str]], choose: random.Random) -> Answers:
-    row = dict(begin)
+def _completed(start: Answers, values: Values, choose: random.Random) -> Answers:
+    row = dict(start)
     for field in choose.sample(list(values), len(values)):
         if field not in row:
             row[field] = choose.choice([value for value in values[field] if is_valid({**row, field: value})])

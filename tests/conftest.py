@@ -1,16 +1,20 @@
-"""Fixtures that bake projects: the template, and cookiecutter without prompts or a user's own settings."""
+"""What all tests share: baked projects, and the counts that are printed at the end."""
 
-import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cookiecutter.main import cookiecutter
+from filelock import FileLock
 from hypothesis import settings
+from project import ROOT, TEMPLATE, bake_start
+from project import bake as bake_in
 
-ROOT = Path(__file__).parents[1]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run side by side
+sys.dont_write_bytecode = True  # the template's folder is copied into each bake
 
 # A shared machine may stall for longer than Hypothesis allows one example.
 settings.register_profile("lightning-template", deadline=None, database=None)
@@ -18,7 +22,7 @@ settings.load_profile("lightning-template")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the tests that passed have counted: combinations rendered and trained, kills, lines of Python."""
+    """Print what the tests that passed have counted: combinations rendered and trained, kills, commands typed."""
     counts: dict[str, int] = {}
     for report in terminalreporter.stats.get("passed", []):
         for name, count in report.user_properties:
@@ -30,12 +34,43 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that has a folder filled once in a session, however many processes test: do not change it."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        filled = root / "once" / name
+        filled.parent.mkdir(exist_ok=True)
+        with FileLock(f"{filled}.lock"):
+            if not filled.exists():
+                begun = filled.with_name(f"{name}.begun")
+                shutil.rmtree(begun, ignore_errors=True)  # of a test that failed
+                begun.mkdir()
+                fill(begun)
+                begun.rename(filled)
+        return filled
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def baked(once: Callable[..., Path]) -> Callable[[str], Path]:
+    """Return a function that gives the project of a start, baked once: copy it before changing it."""
+
+    def project(start: str) -> Path:
+        return once(start, partial(bake_start, start)) / f"{start}-project"
+
+    return project
+
+
+@pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small template, quick to bake: prompts, hooks, licences, and a README of every text."""
     folder = tmp_path_factory.mktemp("template") / "lightning-template"
     project = folder / "{{cookiecutter.project_slug}}"
     shutil.copytree(ROOT / "hooks", folder / "hooks", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / project.name / ".licenses", project / ".licenses")
+    shutil.copytree(TEMPLATE / ".licenses", project / ".licenses")
     shutil.copy(ROOT / "cookiecutter.json", folder)
     texts = "{{ cookiecutter.project_name }}\n{{ cookiecutter.description }}\n{{ cookiecutter.author_name }}\n"
     (project / "README.md").write_text(texts, encoding="utf-8")
@@ -51,32 +86,13 @@ def cookiecutter_settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def _baker(template: Path, settings_file: Path, output: Path) -> Callable[..., Path]:
-    """Return a function that bakes a project and returns its folder.
-
-    It takes answers word for word, as if typed at a prompt; cookiecutter alone would render them as Jinja.
-    Further arguments go to ``cookiecutter.main.cookiecutter``.
-    """
-    prompts = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))
-
-    def bake(answers: dict[str, str] | None = None, **options: Any) -> Path:
-        literal = {
-            name: text if isinstance(prompts[name], list) else "{% raw %}" + text + "{% endraw %}"
-            for name, text in (answers or {}).items()
-        }
-        options = {"output_dir": output, "config_file": str(settings_file), **options}
-        return Path(cookiecutter(str(template), no_input=True, extra_context=literal, **options))
-
-    return bake
-
-
 @pytest.fixture
 def bake(template: Path, cookiecutter_settings: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that bakes the small template of `template` under ``tmp_path / "out"``."""
-    return _baker(template, cookiecutter_settings, tmp_path / "out")
+    return partial(bake_in, tmp_path / "out", template=template, config_file=str(cookiecutter_settings))
 
 
 @pytest.fixture
 def bake_project(cookiecutter_settings: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that bakes a whole project under ``tmp_path / "out"``."""
-    return _baker(ROOT, cookiecutter_settings, tmp_path / "out")
+    return partial(bake_in, tmp_path / "out", config_file=str(cookiecutter_settings))

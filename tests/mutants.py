@@ -1,4 +1,4 @@
-"""Make small mistakes in the code, one at a time, and see that a test notices each: ``make mutants``.
+"""Make small mistakes in the library, one at a time, and see that a test notices each: ``make mutants``.
 
 A mistake that no test notices is a fact that no test states. `mutations.py` has the mistakes.
 """
@@ -6,6 +6,9 @@ A mistake that no test notices is a fact that no test states. `mutations.py` has
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import multiprocessing
 import os
 import re
 import shutil
@@ -13,19 +16,13 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-
-from project import PACKAGE, TEMPLATE
-from warm import WarmProcess
 
 ROOT = Path(__file__).parents[1]
-# A test of the project runs in a bake; every other one in a copy of the template.
-IN_A_BAKE = "project/"
+LIBRARY = "{{cookiecutter.project_slug}}/vendor/lightning-runs/src/lightning_runs"
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,10 @@ class Mutant:
     """A mistake.
 
     Attributes:
-        file: The file; a path that begins with ``src/`` or ``.tasks/`` is one of the project.
+        file: The file, below the library's package; one of the hooks begins with ``hooks/``.
         old: Text that stands in it once.
         new: What the mistake makes of it.
-        test: The test that must fail, as pytest is given it; one that begins with ``project/`` is the project's own.
+        test: The test that must fail, as pytest is given it.
     """
 
     file: str
@@ -44,72 +41,49 @@ class Mutant:
     new: str
     test: str
 
-    @contextmanager
-    def made_in(self, file: Path) -> Iterator[None]:
-        """Make the mistake in its file, and undo it.
-
-        Raises:
-            ValueError: The text to change does not stand there once.
-        """
-        right = file.read_text(encoding="utf-8")
-        if right.count(self.old) != 1:
-            raise ValueError(f"{self.file} has {right.count(self.old)} times: {self.old}")
-        file.write_text(right.replace(self.old, self.new), encoding="utf-8")
-        yield
-        file.write_text(right, encoding="utf-8")
+    def path(self, root: Path) -> Path:
+        """Return the file in a copy of the template."""
+        return root / (self.file if self.file.startswith("hooks/") else f"{LIBRARY}/{self.file}")
 
 
-class Copy:
-    """A copy of the template and a project baked of it, in which tests run, one after the other.
+def run_test(test: str, mutant: Mutant | None = None) -> str:
+    """Run a test in a copy of the template, with a mistake or without; return its output if it failed, else nothing.
 
-    Args:
-        folder: An empty folder.
+    Called in a process of its own, which has imported torch and Lightning and nothing of the template.
+
+    Raises:
+        RuntimeError: The text to change does not stand there once, or no test was run.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.template, self.project = folder / "template", folder / "my-lightning-project"
+    multiprocessing.set_start_method("fork", force=True)  # of workers that load data, not the fork server's
+    name, _, words = test.partition(" -k ")
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "template"
         files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for name in filter(None, files.split("\0")):
-            (self.template / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, self.template / name)
-        bake = [sys.executable, "-m", "cookiecutter", "--no-input", "-o", str(folder), str(self.template), "logger=csv"]
-        subprocess.run(bake, check=True, capture_output=True)
-        self._warm = WarmProcess(folder, own=True)
+        for file in filter(None, files.split("\0")):
+            if (ROOT / file).is_file():
+                (copy / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / file, copy / file)
+        if mutant:
+            path = mutant.path(copy)
+            text = path.read_text(encoding="utf-8")
+            if text.count(mutant.old) != 1:
+                raise RuntimeError(f"{mutant.file} has {text.count(mutant.old)} times: {mutant.old}")
+            path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        os.chdir(copy)
+        sys.path[:] = [entry for entry in sys.path if not entry.startswith(str(ROOT))]
+        for module in ("project", "mutants", "mutations"):
+            sys.modules.pop(module, None)
+        sys.dont_write_bytecode = True
+        import pytest
 
-    def file(self, name: str, test: str) -> Path:
-        """Where a file of the table stands, for a test of the project or one of the template."""
-        if test.startswith(IN_A_BAKE):
-            return self.project / re.sub(r"^\.tasks/\w+/", "", name).replace("PACKAGE", PACKAGE)
-        root = self.template / TEMPLATE.name if name.startswith(("src/", ".tasks/")) else self.template
-        return root / name.replace("PACKAGE", "{{cookiecutter.__package}}")
-
-    def output_of_failure(self, test: str, mutant: Mutant | None = None) -> str:
-        """Run a test, with a mistake or without; return its output if it failed, and nothing if it passed."""
-        name, _, words = test.removeprefix(IN_A_BAKE).partition(" -k ")
-        pytest = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", name, *(["-k", words] if words else [])]
-        with mutant.made_in(self.file(mutant.file, test)) if mutant else nullcontext():
-            code, output = self._in_project(pytest) if test.startswith(IN_A_BAKE) else self._in_template(pytest)
-        if code not in (0, 1):
-            raise RuntimeError(f"{test}: no test was run.\n{output[-3000:]}")
-        return output[-3000:] if code else ""
-
-    def _in_project(self, pytest: list[str]) -> tuple[int, str]:
-        # a compiled file could be that of another mistake of the same second and length, so none is written
-        run = f"sys.dont_write_bytecode = True; sys.path.insert(1, 'src'); sys.exit(pytest.main({pytest}))"
-        command = self._warm.start(self.project, [], before=f"import sys, pytest; {run}")
-        return command.wait(900), command.output()
-
-    def _in_template(self, pytest: list[str]) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *pytest],
-            cwd=self.template,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=900,
-        )
-        return done.returncode, done.stdout
+        arguments = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp", name]
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = pytest.main([*arguments, *(["-k", words] if words else [])])
+        os.chdir("/")
+    if code not in (0, 1):
+        raise RuntimeError(f"{test}: no test was run.\n{said.getvalue()[-3000:]}")
+    return said.getvalue()[-3000:] if code else ""
 
 
 def by_file(tests: Iterable[str]) -> list[str]:
@@ -134,24 +108,16 @@ def main() -> None:
     rows = range(int(first), int(last or first) + 1)
     chosen = {row: MUTANTS[row - 1] for row in rows if options.only in MUTANTS[row - 1].file}
     missed = 0
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ThreadPoolExecutor(options.jobs) as pool:
-        copies: SimpleQueue[Copy] = SimpleQueue()
-        for job in range(options.jobs):
-            copies.put(Copy(Path(folder) / str(job)))
-
-        def output_of_failure(test: str, mutant: Mutant | None = None) -> str:
-            copy = copies.get()
-            try:
-                return copy.output_of_failure(test, mutant)
-            finally:
-                copies.put(copy)
-
+    os.environ["OMP_NUM_THREADS"] = "1"  # as the tests have it, before the fork server imports torch
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torchvision", "pytorch_lightning.cli", "torchmetrics"])
+    with ProcessPoolExecutor(options.jobs, context, max_tasks_per_child=1) as pool:
         # a test that fails without a mistake would notice anything
         unchanged = by_file(mutant.test for mutant in chosen.values())
-        for test, output in zip(unchanged, pool.map(output_of_failure, unchanged), strict=True):
+        for test, output in zip(unchanged, pool.map(run_test, unchanged), strict=True):
             if output:
                 raise SystemExit(f"{test} fails without a mistake.\n{output}")
-        outputs = pool.map(lambda mutant: output_of_failure(mutant.test, mutant), chosen.values())
+        outputs = pool.map(run_test, [mutant.test for mutant in chosen.values()], chosen.values())
         for (row, mutant), output in zip(chosen.items(), outputs, strict=True):
             missed += not output
             change = " -> ".join(" ".join(text.split())[:60] for text in (mutant.old, mutant.new))

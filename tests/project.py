@@ -1,108 +1,25 @@
-"""What a baked project consists of, and what it is run with."""
+"""What a baked project consists of, how one is baked, and how its commands run in processes of their own."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
+LIBRARY = TEMPLATE / "vendor" / "lightning-runs" / "src"
+WHEEL = "vendor/lightning_runs-1.0.0-py3-none-any.whl"
 PACKAGE = "my_lightning_project"
-TASKS = TEMPLATE / ".tasks"  # the front of each task, from which the post hook takes one
-# What every project has; with the licence "none" there is no LICENSE.
-CORE = {
-    *(".dockerignore", ".github/dependabot.yml", ".github/workflows/ci.yml", ".gitignore"),
-    *(".pre-commit-config.yaml", "AGENTS.md", "mkdocs.yml"),
-    *("CITATION.cff", "CLAUDE.md", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"),
-    *(f"docs/{page}.md" for page in ("api", "clusters", "evaluate", "how-it-works", "index", "loggers", "own-code")),
-    *(f"docs/{page}.md" for page in ("python", "resume", "tested", "update")),
-    *(
-        f"configs/{name}.yaml"
-        for name in ("ddp", "default", "ema", "fsdp", "gpu", "overfit", "profile", "quick", "swa")
-    ),
-    "scripts/skypilot.yaml",
-    "scripts/train.sbatch",
-    *(f"src/{PACKAGE}/{name}.py" for name in ("__init__", "__main__")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("__init__", "assembly", "callbacks", "changes", "charts")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("checkpoints", "cli", "contract", "data", "errors", "exported")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("finetune", "folders", "hardware", "help", "interpolation")),
-    *(
-        f"src/{PACKAGE}/runtime/{name}.py"
-        for name in ("loaders", "loggers", "memory", "parser", "parts", "predictions")
-    ),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("profiler", "python", "randomness", "ranks", "rehearsal")),
-    *(f"src/{PACKAGE}/runtime/{name}.py" for name in ("resume", "runs", "schedule", "signals", "speed", "states")),
-    f"src/{PACKAGE}/runtime/trainer.py",
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("__init__", "completion", "predict", "report", "runs")),
-    *(f"src/{PACKAGE}/runtime/{page}.jinja" for page in ("chart.svg", "page.css", "commands/report.html")),
-    *(path.relative_to(TEMPLATE).as_posix() for path in (TEMPLATE / "tests").rglob("*.py")),
-} - {"tests/runtime/test_lr_find.py"}
-# What the answer "all" to `commands` adds.
-MORE = {
-    *("compose.yaml", "configs/sweep.yaml", "configs/wandb_sweep.yaml", "tests/runtime/test_lr_find.py"),
-    *(f"docs/{page}.md" for page in ("drift", "export", "repeat", "search", "serve")),
-    *(
-        f"src/{PACKAGE}/runtime/commands/{name}.py"
-        for name in ("application", "comparison", "drift", "export", "exports", "folds")
-    ),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("intake", "intervals", "lr_find", "predict_onnx")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("push", "repeat", "serve", "service", "statistics")),
-    *(f"src/{PACKAGE}/runtime/commands/{name}.py" for name in ("store", "sweep", "sweep_space", "trials")),
-    *(f"src/{PACKAGE}/runtime/commands/{page}.jinja" for page in ("drift.html", "model_card.md", "serve.html")),
-}
-SHARED = CORE | MORE
-# What a project has for its task: what its user reads and changes.
-FRONTS = {
-    "image_classification": {
-        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
-        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/pretrained.py", f"src/{PACKAGE}/train.py"),
-        f"src/{PACKAGE}/digits.npz",
-        *("configs/finetune.yaml", "docs/data.md", "docs/pretrained.md"),
-        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_pretrained")),
-        "tests/test_train.py",
-        *("notebooks/start.ipynb", "scripts/make_corrupt_mnist.py"),
-    },
-    "image_segmentation": {
-        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
-        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/digits.npz", "docs/data.md"),
-        *("configs/gpu.yaml", "notebooks/start.ipynb"),
-        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
-    },
-    "own": {
-        *(f"src/{PACKAGE}/{name}" for name in ("__main__.py", "data.py", "module.py", "train.py", "digits.npz")),
-        *("docs/course.md", "notebooks/start.ipynb"),
-        *("tests/bundled.py", "tests/test_train.py"),
-    },
-    "tabular": {
-        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "datasets", "evaluation", "inputs", "module")),
-        *(f"src/{PACKAGE}/network.py", f"src/{PACKAGE}/train.py", f"src/{PACKAGE}/penguins.csv"),
-        *(f"src/{PACKAGE}/penguins.LICENSE.txt", "docs/data.md"),
-        *("configs/gpu.yaml", "notebooks/start.ipynb"),
-        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_train")),
-    },
-    "text_classification": {
-        *(f"src/{PACKAGE}/{name}.py" for name in ("data", "evaluation", "inputs", "module", "network", "pretrained")),
-        *(f"src/{PACKAGE}/{name}" for name in ("train.py", "glosses.csv.gz", "glosses.LICENSE.txt")),
-        *("configs/finetune.yaml", "configs/gpu.yaml", "docs/data.md", "docs/pretrained.md", "notebooks/start.ipynb"),
-        *(f"tests/{name}.py" for name in ("bundled", "test_data", "test_evaluation", "test_module", "test_pretrained")),
-        "tests/test_train.py",
-    },
-}
-# by data set; of the others it is image classification
-TASK_OF = {
-    "own": "own",
-    **dict.fromkeys(("penguins", "penguin_mass", "csv_file"), "tabular"),
-    **dict.fromkeys(("glosses", "text_folder", "csv_texts"), "text_classification"),
-    **dict.fromkeys(("digit_scenes", "mask_folder"), "image_segmentation"),
-}
-# of each task, the one that is bundled
-FIRST = {
-    **{"image_classification": "digits", "tabular": "penguins", "image_segmentation": "digit_scenes"},
-    **{"text_classification": "glosses", "own": "own"},
-}
-FILES = SHARED | FRONTS["image_classification"]  # of the default project
+# Of each start, the data set that is bundled, which is the answer that leads to it.
+STARTS = {"images": "digits", "table": "penguins", "text": "glosses", "masks": "digit_scenes", "blank": "own"}
 # Small, quick and the same on every machine, whatever the answers were.
 SMALL = (
     *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"),
@@ -111,37 +28,98 @@ SMALL = (
 )
 
 
-def task_of(answers: Mapping[str, str]) -> str:
-    """The task that answers lead to."""
-    return TASK_OF.get(answers.get("dataset", ""), "image_classification")
-
-
-def package_files(task: str = "image_classification") -> dict[str, Path]:
-    """The files of a project's package as they stand in the template, by their places in the package."""
-    folders = [folder / "src" / "{{cookiecutter.__package}}" for folder in (TEMPLATE, TASKS / task)]
-    return {
-        path.relative_to(folder).as_posix(): path
-        for folder in folders
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+def start_files(start: str) -> set[str]:
+    """Return the files of a project of a start, as they lie in the template; ``PACKAGE`` names the package's folder."""
+    folders = {TEMPLATE: (".starts", ".licenses", "vendor"), TEMPLATE / ".starts" / start: ()}
+    found = {
+        path.relative_to(folder).as_posix().replace("{{cookiecutter.__package}}", PACKAGE)
+        for folder, others in folders.items()
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).parts[0] not in others and "__pycache__" not in path.parts
     }
+    return {name for name in found if ".part." not in name} | {WHEEL, "LICENSE"}
 
 
-def clean_environment(project: Path) -> dict[str, str]:
-    """This process's environment for a process in a project, without what would change its course."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "MLFLOW_", "PL_", "LIGHTNING_"))}
-    home = project.parent / "home"
+def bake(output: Path, answers: Mapping[str, str] | None = None, template: Path = ROOT, **options: Any) -> Path:
+    """Bake a project, and return its folder.
+
+    Args:
+        output: The folder to bake in.
+        answers: Answers word for word, as if typed at a prompt; cookiecutter alone would render them as Jinja.
+        template: The template.
+        options: Further arguments of `cookiecutter.main.cookiecutter`.
+    """
+    prompts = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))
+    literal = {
+        name: text if isinstance(prompts[name], list) else "{% raw %}" + text + "{% endraw %}"
+        for name, text in (answers or {}).items()
+    }
+    if "config_file" not in options:  # else it writes into the home folder
+        options["default_config"] = {name: str(output / f".{name}") for name in ("cookiecutters_dir", "replay_dir")}
+    options = {"output_dir": str(output), **options}
+    return Path(cookiecutter(str(template), no_input=True, extra_context=literal, **options))
+
+
+def bake_start(start: str, output: Path) -> Path:
+    """Bake the project of a start; its package has a name of its own, so that one process can import all of them."""
+    answers = {"project_name": f"{start} project", "dataset": STARTS[start]}
+    return bake(output, {"logger": "csv", "accelerator": "cpu", **answers})
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """Return this process's environment for one in a project's folder, without what would change its course."""
+    removed = ("WANDB_", "MLFLOW_", "PL_", "LIGHTNING_", "PYTEST_", "SLURM_", "COV_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
+    home = folder.parent / "home"
     home.mkdir(exist_ok=True)
     return environment | {
-        "PYTHONPATH": str(project / "src"),
+        "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(LIBRARY)]),
         "PYTHONWARNINGS": "",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": str(home),  # no W&B key of the person who runs the tests
         "OMP_NUM_THREADS": "1",  # two tests run side by side
         "CUDA_VISIBLE_DEVICES": "",
     }
 
 
+def command(
+    folder: Path,
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 300,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m MODULE ARGUMENTS`` in a project's folder; stdout of the result has stderr too."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=clean_environment(folder) | dict(environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+
+
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+    """Return the rows of a CSV file."""
     with file.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds."""
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def change(file: Path, old: str, new: str) -> None:
+    """Replace a text that stands once in a file."""
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, (file, old, text.count(old))
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def callback(name: str, *options: str) -> tuple[str, ...]:
+    """Return options that add one of Lightning's callbacks, such as ``callback("Timer", "duration=00:01:00:00")``."""
+    added = f"--trainer.callbacks+=pytorch_lightning.callbacks.{name}"
+    return (added, *(f"--trainer.callbacks.{option}" for option in options))

@@ -1,9 +1,5 @@
-"""Tables of the documents: docs/prompts.md's refused answers, from the pre hook; docs/mistakes.md, from mistakes.py.
+"""The tables of refused answers in docs/prompts.md, from the pre hook. Run this file to bring them up to date."""
 
-Run this file to bring them up to date.
-"""
-
-import mistakes
 from combinations import PRE
 from project import ROOT
 
@@ -37,4 +33,3 @@ def split_at_tables(text: str) -> tuple[str, str, str]:
 if __name__ == "__main__":
     head, _, tail = split_at_tables(PROMPTS_PAGE.read_text(encoding="utf-8"))
     PROMPTS_PAGE.write_text(head + refused_and_warned() + tail, encoding="utf-8", newline="\n")
-    (ROOT / "docs" / "mistakes.md").write_text(mistakes.table(), encoding="utf-8", newline="\n")

@@ -2,130 +2,78 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
-import time
-from itertools import combinations_with_replacement
+from collections.abc import Callable
 from pathlib import Path
 
-import onnxruntime
 import pytest
 import torch
-import yaml
-from project import PACKAGE, SMALL
-from test_render import render
-from warm import Command, run, shared
+from processes import Command, classes_folder, run, wait_for, write_yaml
+from project import read_json
 
-EPOCHS = 4
-FIT = (*SMALL, "--save_every_n_steps=1")
-# Of one run, a; where a sweep takes part, of the run that it trains, tune-000.
+PROGRAM = ("own_classes", "classifier", "plain_data")
+EPOCHS = "--trainer.max_epochs=4"
+# Of one run, a; where a sweep takes part, of the run that it trains. Each waits where its method is called first.
 COMMANDS = {
-    "sweep": ["sweep", "tune", "--trials=2", *FIT],
-    "fit": ["fit", "--resume=RUN"],
-    "test": ["test", "--run=RUN"],
-    "report": ["report", "RUN"],
-    "export": ["export", "RUN"],
+    "sweep": (["sweep", "tune", "--trials=2"], "training_step"),
+    "fit": (["fit", "--resume=RUN", EPOCHS], "training_step"),
+    "test": (["test", "--run=RUN"], "test_step"),
+    "report": (["report", "RUN"], "predict_step"),
+    "predict": (["predict", "--run=RUN"], "predict_step"),
 }
-# Where each waits for the other one, in the middle of its work.
-PLACES = {
-    "sweep": ("module", "ImageClassifier", "on_train_epoch_end"),
-    "fit": ("module", "ImageClassifier", "on_train_epoch_end"),
-    "test": ("module", "ImageClassifier", "on_test_epoch_end"),
-    "report": ("runtime.commands", "report", "write"),
-    "export": ("runtime.commands", "export", "_compare"),
-}
-MEET = """
-import os, time
-from {package}.{module} import {owner} as owner
-original = owner.{name}
-def wait(*args):
-    open("here-{number}", "w").close()
-    end = time.monotonic() + 200
-    while not os.path.exists("go") and time.monotonic() < end:
-        time.sleep(0.02)
-    return original(*args)
-owner.{name} = wait
-"""
+PAIRS = [("sweep", "fit"), ("fit", "fit"), ("fit", "test"), ("predict", "report"), ("test", "test"), ("sweep", "sweep")]
 
 
-@pytest.fixture(scope="module")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project with a finished run, a, and alone.csv, the metrics of that run when it alone goes on."""
-    project = render({"logger": "csv"}, tmp_path_factory.mktemp("at_once"))
-    assert run(project, ["fit", "--run=a", *FIT])[0][0] == 0
-    folder = project / "runs" / "a"
-    shutil.copytree(folder, project / "kept")
-    [(code, output)] = run(project, ["fit", "--resume=a", f"--trainer.max_epochs={EPOCHS}"])
-    assert code == 0, output
-    shutil.move(folder / "metrics.csv", project / "alone.csv")
-    shutil.rmtree(folder)
-    shutil.move(project / "kept", folder)
-    return project
+def train(folder: Path) -> None:
+    """Train a run, and beside it one that goes on alone."""
+    classes_folder(folder, "val_loss")
+    space = {"metric": "val_loss", "direction": "minimize", "space": {"model.hidden_dim": {"choices": [8, 16]}}}
+    write_yaml(folder / "configs" / "sweep.yaml", space)
+    run(folder, *PROGRAM, "fit", "--run=a")
+    shutil.copytree(folder / "runs" / "a", folder / "alone")
+    run(folder, *PROGRAM, "fit", "--resume=a", EPOCHS)
+    (folder / "alone.csv").write_bytes((folder / "runs" / "a" / "metrics.csv").read_bytes())
+    shutil.rmtree(folder / "runs" / "a")
+    (folder / "alone").rename(folder / "runs" / "a")
 
 
-def start(project: Path, name: str, number: int, of: str) -> Command:
+def start(folder: Path, name: str, trained: str) -> Command:
     """Start a command, and return when it is in the middle of its work, or has ended."""
-    module, owner, place = PLACES[name]
-    arguments = [argument.replace("RUN", of) for argument in COMMANDS[name]]
-    if name == "fit" and of == "a":
-        arguments.append(f"--trainer.max_epochs={EPOCHS}")
-    before = MEET.format(package=PACKAGE, module=module, owner=owner, name=place, number=number)
-    command = shared().start(project, [arguments], before=before)
-    end = time.monotonic() + 200
-    while not (project / f"here-{number}").exists() and command.ended() is None:
-        assert time.monotonic() < end, command.output()
-        time.sleep(0.02)
+    arguments, place = COMMANDS[name]
+    given = [argument.replace("RUN", trained) for argument in arguments]
+    command = Command(folder, *PROGRAM, *given, hold=("own_classes.classifier", place, 1))
+    wait_for(lambda: held(folder, command) or command.exit_code() is not None, [command])
     return command
 
 
-CORE = {("sweep", "fit"), ("fit", "fit"), ("fit", "test"), ("report", "export")}
+def held(folder: Path, command: Command) -> bool:
+    return (folder / f"held-{command.pid}").exists()
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        pytest.param(*pair, marks=() if pair in CORE else pytest.mark.slow)
-        for pair in combinations_with_replacement(COMMANDS, 2)
-    ],
-)
-def test_two_commands_on_one_run_at_once(trained_once, tmp_path, first, second):
-    project = Path(shutil.copytree(trained_once, tmp_path / "project"))
-    of = "tune-000" if first == "sweep" else "a"
-    commands = [start(project, name, number, of) for number, name in enumerate((first, second))]
-    assert (project / "here-0").exists(), commands[0].output()
-    (project / "go").touch()
-    codes = [command.wait() for command in commands]
-
-    outputs = [command.output() for command in commands]
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_two_commands_on_one_run_do_each_other_no_harm(first, second, once: Callable[..., Path], tmp_path):
+    folder = Path(shutil.copytree(once("at-once", train), tmp_path / "copy", symlinks=True))
+    trained = "tune-000" if first == "sweep" else "a"
+    commands = [start(folder, name, trained) for name in (first, second)]
     refused = second == "fit"
-    assert codes == [0, int(refused)], outputs
-    assert (f"error: the run {of} is in use: another process trains it." in outputs[1]) == refused
-    assert (project / "here-1").exists() != refused
-    for folder in (project / "runs").glob("*/"):
-        if (folder / "config.yaml").is_file():
-            check_whole(folder)
+    assert held(folder, commands[0]), commands[0].output()
+    (folder / "go").touch()
+
+    assert [command.wait() for command in commands] == [0, int(refused)], commands[1].output()
+    assert (f"{trained} is in use" in commands[1].output()) == refused
+    for file in (folder / "runs").glob("*/run.json"):
+        check_whole(file.parent)
     if first == "fit":
-        alone = (project / "alone.csv").read_text(encoding="utf-8")
-        assert (project / "runs" / "a" / "metrics.csv").read_text(encoding="utf-8") == alone
+        assert (folder / "runs" / "a" / "metrics.csv").read_bytes() == (folder / "alone.csv").read_bytes()
     if first == "sweep":
-        assert "of 2 complete" in (project / "runs" / "tune" / "best.yaml").read_text(encoding="utf-8")
+        assert len(list((folder / "runs").glob("tune-*/run.json"))) == 2
 
 
 def check_whole(folder: Path) -> None:
-    """Read every file of a finished run."""
-    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"] == "finished"
-    assert json.loads((folder / "test.json").read_text(encoding="utf-8"))["test/accuracy"] >= 0
-    assert yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["trainer"]
+    """Read the files of a finished run."""
+    assert read_json(folder / "run.json")["status"] == "finished"
+    assert read_json(folder / "test.json")["test_loss"] >= 0
     assert (folder / "report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        epochs = [row["epoch"] for row in csv.DictReader(file) if row["val/accuracy"]]
-    assert epochs == [str(epoch) for epoch in range(len(epochs))]
     for file in (folder / "checkpoints").glob("*.ckpt"):
         torch.load(file, weights_only=True)
-    if (folder / "export").is_dir():
-        files = {"model.onnx", "model.pt2", "README.md", "reference.json"}
-        assert {file.name for file in (folder / "export").iterdir()} == files
-        onnxruntime.InferenceSession(folder / "export" / "model.onnx")
-        torch.export.load(folder / "export" / "model.pt2")
-    assert [file for file in folder.rglob("*") if file.name.endswith(".tmp") or file.name.startswith(".export")] == []
+    assert list(folder.rglob("*.tmp")) == []

@@ -1,10 +1,11 @@
-"""The project with Lightning's own checkpoints, every 200 steps too, in the place of its exact resume."""
+"""The project with Lightning's own checkpoints, every 200 steps too, instead of its exact resume."""
 # pyright: reportMissingImports=false
 
 from typing import Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
-from my_lightning_project.runtime import assembly, checkpoints
+from lightning_runs.cli import trainer_setup
+from lightning_runs.resume import checkpoint_files
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from task import Stopwatch, Task
@@ -28,12 +29,14 @@ class Checkpoints(ModelCheckpoint):
 
 
 class Nothing(Callback):
-    """In the place of what wraps each loader and seeds each step."""
+    """Replaces the callback that wraps each loader and seeds each step."""
 
     def __init__(self, seed: int, start: tuple[int, int], run: object) -> None:
         pass
 
 
 def train(task: Task, watch: Stopwatch) -> None:
-    assembly.ExactResume, assembly.ExactLoaders, checkpoints.WholeFiles = Checkpoints, Nothing, TorchCheckpointIO
+    trainer_setup.ExactResume = Checkpoints
+    trainer_setup.ExactLoaders = Nothing
+    checkpoint_files.WholeFiles = TorchCheckpointIO
     project.train(task, watch)

@@ -1,62 +1,11 @@
-"""What the tests of the machinery share: a folder with a configuration, and commands run with the toy task."""
+"""What the tests of the library share: a folder with a configuration, and commands run with the toy task."""
 
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
 
-import lightning_runs
 import pytest
-from toy import Toy, ToyData
-
-CONFIG = """
-seed_everything: 1
-trainer:
-  accelerator: cpu
-  devices: 1
-  max_epochs: 3
-  log_every_n_steps: 1
-  default_root_dir: runs
-  enable_model_summary: false
-  enable_progress_bar: false
-  callbacks:
-    - class_path: pytorch_lightning.callbacks.ModelCheckpoint
-      init_args:
-        monitor: val/loss
-"""
-
-
-Command = Callable[..., int]
-
-
-def command(name: str, *options: str, module: type = Toy, data: type | None = ToyData) -> int:
-    return lightning_runs.run(module, data, [name, *options], package="toy_project")
-
-
-def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type = ToyData) -> int:
-    whole_step = module.training_step
-
-    def step(self: Toy, batch: Any, batch_idx: int) -> Any:
-        if self.current_epoch == 1 and batch_idx == 2:
-            signal.raise_signal(signal.SIGINT)
-        return whole_step(self, batch, batch_idx)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "training_step", step)
-        return command("fit", "--run", name, *options, module=module, data=data)
-
-
-@contextmanager
-def working_in(folder: Path) -> Iterator[Path]:
-    """A folder with a configuration for the toy task, in which Ctrl-C arrives even under ``nohup``."""
-    (folder / "configs").mkdir()
-    (folder / "configs" / "default.yaml").write_text(CONFIG, encoding="utf-8")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with chdir(folder):
-        yield folder
-    signal.signal(signal.SIGINT, before)
+from toy import Command, begin_and_die, begin_and_interrupt, command, working_in
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +29,12 @@ def interrupt() -> Callable[..., None]:
         assert begin_and_interrupt(name, *options, **classes) == 130
 
     return interrupt
+
+
+@pytest.fixture
+def die() -> Callable[..., None]:
+    """Begin a run that ends without a save, ``at`` a call of a step; 10 is the fourth of the second epoch."""
+    return begin_and_die
 
 
 @pytest.fixture(scope="session")

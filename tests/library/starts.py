@@ -1,11 +1,14 @@
 """The starts' own classes, imported from the template: their Python has no placeholders, so no bake is needed."""
 
+import subprocess
 import sys
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
+
+from jinja2 import Environment
 
 STARTS = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}" / ".starts"
 DIGITS = STARTS / "images" / "src" / "{{cookiecutter.__package}}" / "digits.npz"
@@ -19,3 +22,22 @@ def start_module(start: str, name: str) -> ModuleType:
         spec.submodule_search_locations = [str(STARTS / start / "src" / "{{cookiecutter.__package}}")]
         sys.modules[package] = module_from_spec(spec)
     return import_module(f"{package}.{name}")
+
+
+def add_options(start: str, dataset: str, config_file: Path) -> None:
+    """Add the options of a start's two classes to a configuration."""
+    text = (STARTS / start / "configs" / "default.part.yaml").read_text(encoding="utf-8")
+    answers = {"__package": f"start_{start}", "dataset": dataset, "__data_root": "data"}
+    with config_file.open("a", encoding="utf-8") as stream:
+        stream.write(Environment().from_string(text).render(cookiecutter=answers))
+
+
+def predict_without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``predict`` with an exported model in a process that can't import torch."""
+    program = (
+        "import sys; sys.modules['torch'] = None; import lightning_runs;"
+        " raise SystemExit(lightning_runs.Project('start').main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "predict", *arguments]
+    environment = {"PYTHONPATH": str(STARTS.parent / "vendor" / "lightning-runs" / "src")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)

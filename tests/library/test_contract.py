@@ -1,10 +1,12 @@
+"""The names of the contract: each does its work in a run, and each has the form that its Protocol gives it."""
+
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from lightning_runs import commands, contract
+from lightning_runs import contract
 from lightning_runs.contract import Contract
 from lightning_runs.errors import UserError
 from lightning_runs.training.callbacks import Pictures
@@ -35,7 +37,8 @@ class FullData(ToyData):
     ) -> None:
         super().__init__(batch_size, num_workers)
         self.seed = seed
-        self.fold, self.num_folds = fold, num_folds
+        self.fold = fold
+        self.num_folds = num_folds
         self.predict_paths = predict_paths
         self.class_names = ["below", "above"]
 
@@ -85,7 +88,7 @@ class Full(Toy):
 PICTURES = f"--trainer.callbacks+={Pictures.__module__}.Pictures"
 
 
-def test_a_run_is_given_what_the_classes_tell(run) -> None:
+def test_a_run_uses_every_name_of_the_contract(run) -> None:
     options = ("--seed_everything", "5", "--data.fold", "2", PICTURES)
     assert run("fit", "--run", "a", *options, module=Full, data=FullData) == 0
     known = record("a")
@@ -97,11 +100,10 @@ def test_a_run_is_given_what_the_classes_tell(run) -> None:
     assert [file.name for file in pictures] == ["test_losses.png", "val_epoch_000_losses.png"]
     # of the outputs of both batches, the first batch of eight items, and the data module
     assert pictures[0].read_text(encoding="utf-8") == "(2, 8, 2)"
-    if True:
-        assert known["baseline"] == {"always nought": {"test/loss": 3.5}}
-        page = Path("runs/a/report.html").read_text(encoding="utf-8")
-        for text in ("There are 16 sums.", "ZeroDivisionError: division by zero", "always nought"):
-            assert text in page
+    assert known["baseline"] == {"always nought": {"test/loss": 3.5}}
+    page = Path("runs/a/report.html").read_text(encoding="utf-8")
+    for text in ("There are 16 sums.", "ZeroDivisionError: division by zero", "always nought"):
+        assert text in page
     assert run("predict", module=Full, data=FullData) == 0
     assert {row["sign"] for row in rows("a", "predictions.csv")} == {"below", "above"}
 
@@ -113,48 +115,61 @@ def test_a_run_is_given_what_the_classes_tell(run) -> None:
     assert (first, second) == ("above", "below")  # of the module's own rows
 
 
-def test_a_data_module_that_takes_no_paths_is_told_how(run, capsys) -> None:
+def test_without_predict_paths_new_files_are_refused(run, capsys) -> None:
     assert run("predict", "plus.txt") == 1
     error = capsys.readouterr().err
-    assert "ToyData can't be given paths. Add to the data module's __init__ an argument predict_paths" in error
+    assert "ToyData" in error
+    assert "predict_paths" in error
 
 
-def test_every_name_of_the_contract_is_found() -> None:
-    full, plain = Contract(Full, FullData), Contract(Toy, ToyData)
-    assert len(contract.NAMES) == 13
-    assert {name for name in contract.NAMES if full.has(name)} == set(contract.NAMES) - {"class_names"}
-    assert not any(plain.has(name) for name in contract.NAMES)
-    assert full.linked == ["num_numbers"]
+def test_every_name_of_the_classes_is_found() -> None:
+    names = {name for role in contract.ROLES[:3] for name in role.__annotations__} | contract.METHODS.keys()
+    assert {name for name in names if not Contract(Full, FullData).has(name)} == {"class_names"}  # set in __init__
+    assert {name for name in names if Contract(Toy, ToyData).has(name)} == {"batch_size", "num_workers"}
+    assert Contract(Toy, None).has("seed") is False
+    assert Contract(Full, FullData).headline == ("loss", "min", "m")
+    assert Contract(Full, FullData).linked == ["num_numbers"]
     assert contract.get("class_names", None, FullData()) == ["below", "above"]
     assert contract.get("exported", Full(4), FullData())() is not None
     assert contract.get("layer_groups", Toy(), ToyData()) is None
 
 
-@pytest.mark.parametrize(("name", "count"), sorted(contract.METHODS.items()))
-def test_a_method_of_another_form_is_refused(name, count) -> None:
-    ending = f"must be a method with {count} argument"
-    for wrong in ("a text", lambda self, a, b, c, d: None):
-        module = type("Wrong", (Toy,), {name: wrong})
-        with pytest.raises(UserError, match=rf"Wrong\.{name} {ending}"):
-            Contract(module, ToyData)
+def test_the_documentation_has_a_line_about_every_name() -> None:
+    lines = list(contract.describe())
+    assert {name.partition("(")[0] for name, _, _ in lines} == contract.NAMES
+    assert "rows(predictions, data)" in [name for name, _, _ in lines]
+    for name, role, text in lines:
+        assert role.endswith("."), name
+        assert text.endswith("."), name
+        assert "\n" not in role + text, name
 
 
-@pytest.mark.parametrize("wrong", [("test/loss", "min", ""), ("loss", "lowest", "")])
+@pytest.mark.parametrize("name", sorted(contract.METHODS))
+@pytest.mark.parametrize("wrong", ["a text", lambda self, a, b, c, d: None])
+def test_a_method_of_another_form_is_refused(name, wrong, run, capsys) -> None:
+    assert run("fit", module=type("Wrong", (Toy,), {name: wrong})) == 1
+    error = capsys.readouterr().err
+    assert f"Wrong.{name} must be a method with " in error
+    assert "`python -m toy_project docs own-classes`" in error
+
+
+@pytest.mark.parametrize(
+    "wrong", [("test/loss", "min", ""), ("loss", "lowest", ""), ("loss", "min"), "loss", (1, "min", "")]
+)
 def test_a_headline_of_another_form_is_refused(wrong) -> None:
-    with pytest.raises(UserError, match="it must be a metric's name without a split, max or min, and a unit"):
+    with pytest.raises(UserError, match=r'headline is .*\("accuracy", "max", "%"\)'):
         Contract(type("Wrong", (Toy,), {"headline": wrong}), ToyData)
 
 
-@pytest.mark.parametrize(("there", "missing"), [("fold", "num_folds"), ("num_folds", "fold")])
-def test_one_argument_of_two_for_folds_is_refused(there, missing, run, capsys) -> None:
+@pytest.mark.parametrize("name", ["fold", "num_folds"])
+def test_one_of_the_two_arguments_for_folds_is_refused(name) -> None:
     namespace: dict[str, Any] = {}
-    exec(f"def __init__(self, {there}: int = 0): pass", namespace)
-    data = type("Wrong", (ToyData,), {"__init__": namespace["__init__"]})
-    assert run("fit", data=data) == 1
-    assert f"the data module has the argument {there}, but not {missing}" in capsys.readouterr().err
+    exec(f"def __init__(self, {name}: int = 0): pass", namespace)
+    with pytest.raises(UserError, match="one of the arguments fold and num_folds"):
+        Contract(Toy, type("Wrong", (ToyData,), {"__init__": namespace["__init__"]}))
 
 
-def test_what_is_no_lightning_class_is_refused(run, capsys) -> None:
+def test_classes_that_are_not_lightning_s_are_refused(run, capsys) -> None:
     assert run("fit", module=torch.nn.Linear) == 1
     assert "it must be a LightningModule" in capsys.readouterr().err
     assert run("fit", data=Toy) == 1
@@ -162,16 +177,15 @@ def test_what_is_no_lightning_class_is_refused(run, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "text"),
-    [
-        ("--data.seed=3", "--data.seed can't be set: it follows --seed_everything."),
-        ("--model.num_numbers=3", "--model.num_numbers can't be set: it follows the data module's num_numbers."),
-    ],
+    ("option", "source"),
+    [("--data.seed=3", "--seed_everything"), ("--model.num_numbers=3", "the data module's num_numbers")],
 )
-def test_what_follows_something_else_cannot_be_set(option, text, run, capsys) -> None:
+def test_a_linked_option_cannot_be_set(option, source, run, capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
         run("fit", option, module=Full, data=FullData)
-    assert text in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert option.partition("=")[0] in error
+    assert source in error
 
 
 def test_a_link_must_be_a_plain_value(run, capsys) -> None:
@@ -181,18 +195,14 @@ def test_a_link_must_be_a_plain_value(run, capsys) -> None:
             return torch.nn.Linear(4, 1)
 
     assert run("fit", module=Full, data=Odd) == 1
-    assert "the data module's num_numbers is a Linear. It fills an argument of the model" in capsys.readouterr().err
+    assert "the data module's num_numbers is a Linear" in capsys.readouterr().err
 
 
-class FailsToDraw(Toy):
-    def show(self, outputs: list[Any], batch: Any, data: Any) -> dict[str, Any]:
-        raise RuntimeError("no paper")
-
-
-def test_a_picture_that_cannot_be_drawn_ends_no_run(run) -> None:
-    with pytest.warns(UserWarning, match=r"show\(\) failed, and no picture is logged: RuntimeError: no paper"):
-        assert run("fit", "--run", "a", PICTURES, module=FailsToDraw) == 0
-    assert not Path("runs/a/images").exists()
+def test_a_link_is_read_once() -> None:
+    links = {"a": "(1, 'b')"}
+    assert contract.linked_value("a", links, None) == (1, "b")
+    assert contract.linked_value("num_numbers", links, FullData()) == 4
+    assert links == {"a": "(1, 'b')", "num_numbers": "4"}
 
 
 def test_a_project_needs_no_data_module(run) -> None:

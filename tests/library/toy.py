@@ -1,5 +1,15 @@
-"""A task of these tests' own, so that they hold whatever the project's own classes learn."""
+"""A task of these tests' own, so that they hold whatever a project's classes learn, and how it is run."""
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from functools import wraps
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import lightning_runs
+import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -62,3 +72,74 @@ class ToyData(pl.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         return self.test_dataloader()
+
+
+CONFIG = """
+seed_everything: 1
+trainer:
+  accelerator: cpu
+  devices: 1
+  max_epochs: 3
+  log_every_n_steps: 1
+  default_root_dir: runs
+  enable_model_summary: false
+  enable_progress_bar: false
+  callbacks:
+    - class_path: pytorch_lightning.callbacks.ModelCheckpoint
+      init_args:
+        monitor: val/loss
+"""
+
+
+Command = Callable[..., int]
+
+
+def command(name: str, *options: str, module: type = Toy, data: type | None = ToyData) -> int:
+    return lightning_runs.run(module, data, [name, *options], package="toy_project")
+
+
+def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type = ToyData) -> int:
+    whole_step = module.training_step
+
+    def step(self: Toy, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 1 and batch_idx == 2:
+            signal.raise_signal(signal.SIGINT)
+        return whole_step(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "training_step", step)
+        return command("fit", "--run", name, *options, module=module, data=data)
+
+
+class Death(BaseException):
+    """What nothing catches, like the end of a process."""
+
+
+def begin_and_die(
+    name: str, *options: str, at: tuple[str, int] = ("training_step", 10), module: Any = Toy, data: type = ToyData
+) -> None:
+    hook, last = at
+    whole = getattr(module, hook)
+    calls = count(1)
+
+    @wraps(whole)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == last:
+            raise Death
+        return whole(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, hook, step)
+        with pytest.raises(Death):
+            command("fit", "--run", name, *options, module=module, data=data)
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[Path]:
+    """A folder with a configuration for the toy task, in which Ctrl-C arrives even under ``nohup``."""
+    (folder / "configs").mkdir()
+    (folder / "configs" / "default.yaml").write_text(CONFIG, encoding="utf-8")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with chdir(folder):
+        yield folder
+    signal.signal(signal.SIGINT, before)

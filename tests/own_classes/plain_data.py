@@ -17,7 +17,7 @@ class RandomDigits(Dataset):
 
 
 class DigitsDataModule(pl.LightningDataModule):
-    def __init__(self, batch_size: int = 16, num_workers: int = 2):
+    def __init__(self, batch_size: int = 16, num_workers: int = 0):
         super().__init__()
         self.batch_size = batch_size
         self.num_workers = num_workers

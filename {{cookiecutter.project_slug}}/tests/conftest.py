@@ -6,23 +6,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 from bundled import OPTIONS, RUNS
 
-from {{ cookiecutter.__package }}.train import main
+from {{ cookiecutter.__package }} import train
 
 PROJECT = Path(__file__).parents[1]
 # Whatever configs/default.yaml says, tests train on bundled data in one process on the CPU, and log to a file.
 ON_CPU = {
-    **OPTIONS,
     "logger": "csv",
     "trainer.accelerator": "cpu",
     "trainer.devices": "1",
     "trainer.strategy": "auto",
     "trainer.precision": "32-true",
 }
-# Lightning and the trainer script set these for processes that they start.
+# Lightning and scikit-learn set these for processes that they start.
 SET_BY_TRAINING = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS", "PYTORCH_NVML_BASED_CUDA_CHECK"}
-SET_BY_TRAINING |= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}  # by scikit-learn, when it is imported
+SET_BY_TRAINING |= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
+# Classes of your own in train.py: they take none of the options in bundled.py.
+OWN = [
+    value.__name__
+    for value in vars(train).values()
+    if isinstance(value, type)
+    and issubclass(value, pl.LightningModule | pl.LightningDataModule)
+    and value.__module__.rpartition(".")[2] not in ("data", "module")
+]
+for name in ("data", "module"):
+    test = Path(__file__).with_name(f"test_{name}.py")
+    if test.exists() and not Path(train.__file__).with_name(f"{name}.py").exists():
+        raise pytest.UsageError(f"Delete tests/{test.name}: it tests {name}.py, which is gone. docs/own-classes.md")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,13 +63,14 @@ def nothing_left_behind(working_folder: Path) -> Iterator[None]:
 
 def run_on_cpu(root: Path, command: str, *options: str, config: Path | None = None) -> int:
     overlay = ["-c", str(config)] if config else []
-    fixed = [word for name, value in ON_CPU.items() for word in (f"--{name}", value)]
-    return main([command, *overlay, *fixed, "--trainer.default_root_dir", str(root), *options])
+    fixed = (ON_CPU if OWN else {**OPTIONS, **ON_CPU}).items()
+    words = [*overlay, *(f"--{name}={value}" for name, value in fixed), f"--trainer.default_root_dir={root}"]
+    return train.main([command, *words, *options])
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., int]:
-    """Run a command of the trainer script on the CPU, with its runs in ``tmp_path``; return its exit code."""
+    """Run a command on the CPU, with its runs in ``tmp_path``; return its exit code."""
 
     def run(command: str, *options: str, config: Path | None = None) -> int:
         return run_on_cpu(tmp_path, command, *options, config=config)
@@ -68,6 +81,8 @@ def run(tmp_path: Path) -> Callable[..., int]:
 @pytest.fixture(scope="session", params=RUNS)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a trained run; copy it before changing it."""
+    if OWN:
+        pytest.fail(f"train.py trains {' and '.join(OWN)}: delete tests/test_train.py, which tests the classes before.")
     root = tmp_path_factory.mktemp("runs")
     assert run_on_cpu(root, "fit", "--run", request.param, *RUNS[request.param]) == 0
     return root / request.param

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 from lightning_runs import errors
-from lightning_runs.cli import interpolation
+from lightning_runs.cli.interpolation import with_references
 from written import assert_same
 
 FILE = """
@@ -47,7 +47,7 @@ def test_values_are_filled_in_and_no_secret_is_written(file, run) -> None:
     assert_same("a", "b")
 
 
-def test_what_another_file_or_the_call_overwrites_is_written_as_it_is(file, run) -> None:
+def test_an_overwritten_reference_is_written_as_a_value(file, run) -> None:
     Path("more.yaml").write_text("data:\n  batch_size: 8\ntrainer:\n  callbacks: []\n")
     assert run("fit", "--run", "a", "-c", file, "-c", "more.yaml", "--model.lr=0.01", "--trainer.max_epochs=1") == 0
     there = options("a")
@@ -76,16 +76,15 @@ def test_a_variable_that_is_not_set_is_told(file, run, capsys, monkeypatch) -> N
     with pytest.raises(SystemExit, match="2"):
         run("fit", "-c", file)
     error = capsys.readouterr().err
-    assert "error: a value of a configuration file can't be filled in:" in error
-    assert "Environment variable 'SECRET' not found" in error
+    assert "SECRET" in error
     assert len(error.splitlines()) == 2
 
 
-def test_a_value_that_is_none_is_refused_as_any_other(file, run, capsys, monkeypatch) -> None:
+def test_a_value_that_does_not_fit_is_refused_as_any_other(file, run, capsys, monkeypatch) -> None:
     monkeypatch.setenv("SIZE", "many")
     with pytest.raises(SystemExit, match="2"):
         run("fit", "-c", file)
-    assert "is 'many'; it must be a value of type " in capsys.readouterr().err
+    assert "many" in capsys.readouterr().err
 
 
 def test_without_omegaconf_the_extra_is_named(run, capsys, monkeypatch) -> None:
@@ -93,13 +92,23 @@ def test_without_omegaconf_the_extra_is_named(run, capsys, monkeypatch) -> None:
     Path("file.yaml").write_text(FILE)
     with pytest.raises(SystemExit, match="2"):
         run("fit", "-c", "file.yaml")
-    assert capsys.readouterr().err.startswith(
-        "error: ${oc.env:SIZE} in a configuration file: omegaconf is not installed. Install with:"
-        " pip install -e '.[interpolate]'"
-    )
+    error = capsys.readouterr().err
+    assert [
+        word for word in ("file.yaml", "${", "omegaconf", "pip install -e '.[interpolate]'") if word not in error
+    ] == []
 
 
-def test_the_place_of_each_reference_is_known() -> None:
-    options = {"a": [{"b": "x"}, {"b": "${c}"}], "c": "${oc.env:D}", "d": 1}
-    assert dict(interpolation.references(options)) == {("a", 1, "b"): "${c}", ("c",): "${oc.env:D}"}
-    assert interpolation.as_written({"a": 1}, {}) == {"a": 1}
+def test_references_are_restored_with_absolute_names() -> None:
+    options = {"a": [{"b": "x"}, {"b": 1}], "c": 2, "d": {"e": 3}}
+    unresolved = {"a": [{"b": "x"}, {"b": "${...c}"}], "c": "${oc.env:D}", "d": {"e": "${.f}-${..c}"}}
+    restored = {"a": [{"b": "x"}, {"b": "${c}"}], "c": "${oc.env:D}", "d": {"e": "${d.f}-${c}"}}
+    assert with_references(options, unresolved) == restored
+    assert with_references({"a": 1}, None) == {"a": 1}
+
+
+def test_a_run_without_references_keeps_none_of_an_earlier_file(file, run, have) -> None:
+    have("finished", "a")
+    configuration = Path("configs/default.yaml")
+    configuration.write_text(f"{configuration.read_text()}data:\n  batch_size: ${{oc.env:SIZE}}\n")
+    assert run("fit", "--resume", "a", "--trainer.max_epochs=4") == 0
+    assert options("a")["data"]["batch_size"] == 8

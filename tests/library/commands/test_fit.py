@@ -1,3 +1,5 @@
+import re
+import shlex
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +16,11 @@ from toy import Toy, ToyData
 from written import assert_same, record, rows
 
 
-def test_training_learns(run, capsys) -> None:
+def test_training_learns(run) -> None:
     assert run("fit", "--run", "a", "--trainer.max_epochs", "5") == 0
     losses = [float(row["train/loss"]) for row in rows("a") if row["train/loss"]]
     assert losses[-1] < 0.5 * losses[0]
     assert record("a", "test.json")["test/loss"] < losses[0]
-    assert "Run folder: runs/a" in capsys.readouterr().out
 
 
 def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
@@ -37,7 +38,7 @@ def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
     assert {name for name in rows("a")[0] if "/" in name} == {"train/loss", "val/loss", "test/loss"}
 
 
-def test_items_of_all_processes_are_counted_and_the_seconds_without_those_of_validation(tmp_path, monkeypatch) -> None:
+def test_items_of_all_processes_are_counted(tmp_path, monkeypatch) -> None:
     clock = iter([0.0, 10.0, 40.0, 45.0])
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
     two = SimpleNamespace(reduce=lambda items, reduce_op: {"sum": 2 * items}[reduce_op])
@@ -96,24 +97,17 @@ class NoTestLoader(ToyData):
 
 def test_a_step_that_is_missing_is_named(run, capsys) -> None:
     assert run("fit", "--run", "a", "--trainer.callbacks", "[]", module=TrainsOnly) == 0
-    lacks = "TrainsOnly has no {0}. Add it to TrainsOnly; docs/own-code.md shows one."
-    assert f"There was no test: {lacks.format('test_step')}" in capsys.readouterr().out
+    assert "TrainsOnly has no test_step" in capsys.readouterr().out
     for command, step in (("validate", "validation_step"), ("test", "test_step"), ("predict", "predict_step")):
         assert run(command, module=TrainsOnly) == 1
-        assert f"error: {lacks.format(step)}" in capsys.readouterr().err
+        assert f"TrainsOnly has no {step}" in capsys.readouterr().err
 
 
 def test_a_loader_that_is_missing_is_named(run, have, capsys) -> None:
     have("finished", "a")
     assert run("test", data=NoTestLoader) == 1
-    assert "error: there is no test_dataloader. Add it to NoTestLoader" in capsys.readouterr().err
-
-
-def test_a_misspelt_metric_is_refused_and_leaves_no_run(run, capsys) -> None:
-    callback = "--trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping"
-    assert run("fit", "--run", "a", callback, "--trainer.callbacks.monitor=val/los") == 1
-    assert "EarlyStopping monitors val/los, which is not logged. Choose one of val/loss" in capsys.readouterr().err
-    assert not Path("runs/a").exists()
+    error = capsys.readouterr().err
+    assert [word for word in ("test_dataloader", "NoTestLoader") if word not in error] == []
 
 
 class Diverges(Toy):
@@ -123,7 +117,7 @@ class Diverges(Toy):
 
 def test_a_loss_that_is_not_finite_ends_the_run(run, capsys) -> None:
     assert run("fit", "--run", "a", module=Diverges) == 1
-    assert "the loss is not finite at step 4 (epoch 0, batch 3)" in capsys.readouterr().err
+    assert "step 4 (epoch 0, batch 3)" in capsys.readouterr().err
     assert record("a")["status"] == "failed"
 
 
@@ -138,19 +132,29 @@ def test_a_mistake_in_the_code_keeps_its_traceback(run) -> None:
     assert record("a")["status"] == "failed"
 
 
-def test_a_training_that_is_stopped_is_told_how_it_goes_on_and_nothing_else_is(monkeypatch, capsys) -> None:
+def test_a_stopped_training_names_the_command_that_resumes_it(monkeypatch, capsys) -> None:
     def stopped(*args: Any) -> None:
         raise signals.Stopped(signal.SIGINT)
 
     monkeypatch.setattr(fit, "run_trainer_command", stopped)
     for command in ("fit", "test", "predict"):
-        assert fit.main(Toy, ToyData, [command]) == 130
+        assert fit.main([command], Toy, ToyData) == 130
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("stopped by SIGINT")
-        assert line.endswith("to go on: python -m toy_project fit --resume") == (command == "fit")
+        assert "SIGINT" in line
+        assert ("fit --resume" in line) == (command == "fit")
 
 
-def test_the_line_of_an_epoch_has_no_values_of_an_earlier_validation(run, capsys) -> None:
+def test_the_recorded_command_repeats_the_run(run) -> None:
+    Path("configs/my file.yaml").write_text("trainer:\n  max_epochs: 1\n")
+    assert run("fit", "-c", "configs/my file.yaml", "--run", "a", "--model.lr=0.03") == 0
+    program, args = record("a")["command"].split(" fit ")
+    assert program == "python -m toy_project"
+    Path("runs/a").rename("runs/first")
+    assert run("fit", *shlex.split(args)) == 0
+    assert_same("first", "a")
+
+
+def test_the_line_of_an_epoch_has_no_earlier_validation(run, capsys) -> None:
     bar = "lightning_runs.training.progress.ProgressBar"
     often = ("--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4", "--trainer.enable_progress_bar=true")
     assert run("fit", "--run", "a", *often, "--trainer.callbacks+", bar) == 0
@@ -159,7 +163,7 @@ def test_the_line_of_an_epoch_has_no_values_of_an_earlier_validation(run, capsys
     assert len([row for row in rows("a") if row["val/loss"]]) == 2
 
 
-def test_an_early_end_is_told(run, capsys) -> None:
+def test_an_early_stop_is_printed_with_its_metric(run, capsys) -> None:
     stop = ("--early_stopping.monitor", "val/loss", "--early_stopping.patience", "2")
     assert run("fit", "--run", "a", *stop, "--early_stopping.min_delta", "100") == 0
-    assert "\nEnded early: val/loss was no better in 2 validations.\n" in capsys.readouterr().out
+    assert re.search(r"\nStopped early: val/loss \D* 2 ", capsys.readouterr().out)

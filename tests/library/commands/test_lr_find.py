@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,33 +9,30 @@ import torch
 from torch.utils.data import DataLoader
 from toy import Toy, ToyData
 
-lr_find = pytest.importorskip("lightning_runs.commands.lr_find")
-
 
 def suggested(output: str) -> float:
     (line,) = [line for line in output.splitlines() if line.startswith("Suggested learning rate: ")]
-    return float(line.split()[3].rstrip(","))
+    return float(line.split()[3])
 
 
-def test_a_rate_is_suggested_with_a_chart_and_the_command_that_uses_it(run, capsys) -> None:
+def test_a_rate_is_suggested_with_the_command_that_uses_it(run, capsys) -> None:
     assert run("lr_find", "--data.batch_size=16") == 0
     output = capsys.readouterr().out
     rate = suggested(output)
     assert 0.001 < rate < 1
-    command = f"{lr_find.program()} fit --data.batch_size=16 --model.lr={rate:.2g}"
-    assert output.endswith(f"Chart: runs/lr_find_1.html\nNext: {command}\n")
-    assert sorted(Path("runs").iterdir()) == [Path("runs/lr_find_1.html")]
-    assert "<svg" in Path("runs/lr_find_1.html").read_text()
+    assert f"python -m toy_project fit --data.batch_size=16 --model.lr={rate:.2g}\n" in output
+    losses = [float(line.split()[1]) for line in output.splitlines() if re.match(r"\S+e[-+]\d+ ", line)]
+    assert losses[0] > 2 * min(losses)
+    assert not Path("runs").exists()
     assert run("fit", "--data.batch_size=16", f"--model.lr={rate}") == 0
 
 
-def test_what_is_configured_does_not_change_the_suggestion_and_nothing_is_overwritten(run, capsys) -> None:
+def test_what_is_configured_does_not_change_the_suggestion(run, capsys) -> None:
     found = []
     for rate in (0.02, 2, 0.0002):
         assert run("lr_find", f"--model.lr={rate}") == 0
         found.append(suggested(capsys.readouterr().out))
     assert len(set(found)) == 1
-    assert [path.name for path in sorted(Path("runs").iterdir())] == [f"lr_find_{i}.html" for i in (1, 2, 3)]
 
 
 class Groups(Toy):
@@ -51,7 +49,7 @@ class Groups(Toy):
         self.seen.append((first["lr"], second["lr"]))
 
 
-def test_groups_of_parameters_keep_their_ratio_and_a_warm_up_changes_no_rate(run) -> None:
+def test_groups_of_parameters_keep_their_ratio(run) -> None:
     Groups.seen.clear()
     assert run("lr_find", module=Groups) == 0
     first, second = zip(*Groups.seen, strict=True)
@@ -67,13 +65,11 @@ def test_batches_that_are_accumulated_share_a_rate(run) -> None:
     assert len(set(rates)) == len(rates) > 20
 
 
-class ByHand(Toy):
+class TwoOptimizers(Toy):
     def __init__(self, lr: float = 0.02) -> None:
         super().__init__(lr)
         self.automatic_optimization = False
 
-
-class TwoOptimizers(ByHand):
     def configure_optimizers(self) -> Any:
         return [torch.optim.SGD([parameter], self.lr) for parameter in self.parameters()]
 
@@ -84,35 +80,24 @@ class SetsItsRate(Toy):
             group["lr"] = 0.1
 
 
-class NoRate(Toy):
-    def __init__(self, lr: float = 0.0) -> None:
-        super().__init__(lr)
-
-
 class LearnsNothing(Toy):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         return self.layer(batch[0]).mean() * 0 + torch.rand(())
 
 
 @pytest.mark.parametrize(
-    ("module", "text"),
+    ("module", "named"),
     [
-        (ByHand, "lr_find tries the rate of one optimizer that Lightning steps; ByHand has others. Use sweep."),
-        (TwoOptimizers, "lr_find tries the rate of one optimizer that Lightning steps; TwoOptimizers has others."),
-        (SetsItsRate, "SetsItsRate sets the learning rate in each step, so lr_find can't try any."),
-        (NoRate, "the optimizer of NoRate has no learning rate above 0, so there is none to find."),
-        (LearnsNothing, "the loss falls at no rate from 1e-07 to 10. Does the network learn one batch by heart"),
+        (TwoOptimizers, ["TwoOptimizers", "sweep"]),
+        (SetsItsRate, ["SetsItsRate"]),
+        (LearnsNothing, ["1e-07", "10", "configs/overfit.yaml"]),
     ],
 )
-def test_what_has_no_rate_to_be_found_is_told(module, text, run, capsys) -> None:
+def test_a_module_without_a_rate_to_find_is_named(module, named, run, capsys) -> None:
     assert run("lr_find", module=module) == 1
-    assert f"error: {text}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert [word for word in named if word not in error] == []
     assert not Path("runs").exists()
-
-
-def test_an_option_of_a_run_is_refused(run, capsys) -> None:
-    assert run("lr_find", "--run", "a") == 1
-    assert "error: --run is no option of lr_find, which tries a few steps of a new model" in capsys.readouterr().err
 
 
 class HiddenRate(pl.LightningModule):
@@ -134,9 +119,4 @@ def test_a_module_whose_rate_is_no_option_gets_a_suggestion_too(run, capsys) -> 
     assert run("lr_find", module=HiddenRate, data=None) == 0
     output = capsys.readouterr().out
     assert 0.001 < suggested(output) < 1
-    assert "Next: give it to the optimizer in HiddenRate.configure_optimizers." in output
-
-
-def test_help_says_what_it_does(run, capsys) -> None:
-    assert run("lr_find", "--help") == 0
-    assert "Suggest a learning rate" in capsys.readouterr().out
+    assert "HiddenRate.configure_optimizers" in output

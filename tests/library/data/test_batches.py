@@ -52,7 +52,7 @@ def test_batches_that_are_overfitted_are_the_same_in_each_epoch(overfit_batches,
 LABELS = np.array([0] * 70 + [1] * 20 + [2] * 10)
 
 
-def test_weights_give_each_class_the_same_part_and_leave_the_mean_as_it_is() -> None:
+def test_weights_give_each_class_the_same_part() -> None:
     labels = torch.from_numpy(LABELS)
     weights = class_weights(labels, 4)
     assert [weights[labels[labels == i]].sum().item() for i in range(3)] == pytest.approx([100 / 3] * 3)
@@ -77,7 +77,7 @@ def test_each_class_is_drawn_as_often_in_training_alone() -> None:
     assert drawn(0).equal(torch.arange(100))
 
 
-def test_a_shuffled_order_has_each_item_once_and_follows_its_seed() -> None:
+def test_a_shuffled_order_has_each_item_once() -> None:
     first = random_order(100, 0)
     assert sorted(first.tolist()) == list(range(100))
     assert (random_order(100, 0) == first).all()
@@ -98,7 +98,7 @@ def test_which_items_of_a_class_are_held_out_follows_the_seed() -> None:
     assert first != second
 
 
-def test_each_item_is_held_out_in_one_fold_and_each_class_has_its_share_of_each_fold() -> None:
+def test_each_item_is_held_out_in_one_fold() -> None:
     order = random_order(100, 0, LABELS)
     folds = [order[held_out_mask(100, 0.1, fold, 3)] for fold in range(3)]
     assert sorted(np.concatenate(folds).tolist()) == list(range(100))
@@ -111,7 +111,7 @@ def test_without_a_fold_of_them_nothing_is_held_out_mask() -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_items_of_like_length_make_a_batch_and_batches_stay_in_a_random_order(world_size) -> None:
+def test_items_of_like_length_make_a_batch(world_size) -> None:
     lengths = torch.randint(1, 100, (1000,), generator=torch.Generator().manual_seed(0))
     indices = torch.arange(1000) + 7
 

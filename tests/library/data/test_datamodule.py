@@ -79,7 +79,7 @@ def test_items_of_each_class_are_counted_by_part() -> None:
     assert counts["train"][2] == 1
 
 
-def test_weights_of_classes_are_plain_numbers_of_the_training_part() -> None:
+def test_weights_of_classes_follow_the_training_part() -> None:
     data = Numbers(balance="weights")
     weights = torch.tensor(data.loss_weights)
     assert data.prepared == 1
@@ -131,11 +131,11 @@ def test_items_are_gathered_and_numbered() -> None:
 
 def test_levels_are_normalised_and_come_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(1, 2, 128, 1)
-    normal = Levels((0.2, 0.6), (0.5, 0.1))
-    numbers = normal.normalize(levels)
+    normalize = Levels((0.2, 0.6), (0.5, 0.1))
+    numbers = normalize(levels)
     assert numbers[0, 1, 0, 0].item() == pytest.approx((128 - 0.6 * 255) / (0.1 * 255))
-    assert normal.denormalize(numbers).equal(levels)
-    assert not Levels((0.2,), (0.5,)).normalize(levels).equal(numbers)
+    assert normalize.denormalize(numbers).equal(levels)
+    assert not Levels((0.2,), (0.5,))(levels).equal(numbers)
 
 
 def test_a_note_is_printed(capsys) -> None:

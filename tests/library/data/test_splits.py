@@ -31,7 +31,7 @@ def test_a_class_of_one_item_is_in_the_training_part() -> None:
         assert alone in parts(labels)["train"]
 
 
-def test_items_of_a_group_stay_together_and_a_class_without_a_group_to_train_is_named() -> None:
+def test_items_of_a_group_stay_together() -> None:
     groups = np.arange(100) // 5
     found = [set(groups[of]) for of in parts(groups=groups).values()]
     assert sum(map(len, found)) == len(set.union(*found)) == 20
@@ -41,7 +41,7 @@ def test_items_of_a_group_stay_together_and_a_class_without_a_group_to_train_is_
         parts(labels, groups)
 
 
-def test_what_is_not_tested_is_for_validation_in_one_of_the_folds() -> None:
+def test_what_is_not_tested_is_held_out_in_one_fold() -> None:
     found = [parts(LABELS, num_folds=4, fold=fold) for fold in range(4)]
     assert all(of["test"].equal(found[0]["test"]) for of in found)
     every = torch.cat([found[0]["test"], *(of["val"] for of in found)])

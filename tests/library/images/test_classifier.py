@@ -32,7 +32,7 @@ def test_sections_show_what_was_predicted(data) -> None:
     assert f"{first} taken for {(first + 1) % 10}: " in drawn["Confusion matrix"]
     assert drawn["Surest mistakes"].count("<img") == 24
     assert "CC BY 4.0" in drawn["Data"]
-    assert "channels: 1" in drawn["Data"]
+    assert "(1, 8, 8)" in drawn["Data"]
     assert drawn["Data"].count("<img") == 10
 
 
@@ -60,7 +60,7 @@ def test_a_table_names_the_file_or_the_number_of_each_image(data, tmp_path) -> N
 def test_examples_are_drawn_with_their_captions(data) -> None:
     images, labels = data.splits["test"][0][torch.arange(5)]
     [(name, picture)] = (
-        ImageReports().show([nn.functional.one_hot(labels, 10)], (data.levels.normalize(images), labels), data).items()
+        ImageReports().show([nn.functional.one_hot(labels, 10)], (data.levels(images), labels), data).items()
     )
     assert (name, picture.size) == ("examples", (4 * 128, 2 * 144))
     other = draw_examples(images, labels, (labels + 1) % 10, data.class_names)
@@ -72,7 +72,7 @@ def test_an_exported_module_takes_pixels_and_names_its_reader(data) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     exported = ExportedClassifier(network, data.facts)
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    expected = network(data.levels.normalize(pixels)).softmax(dim=1)
+    expected = network(data.levels(pixels)).softmax(dim=1)
     torch.testing.assert_close(exported(pixels), expected)
     assert exported.facts == {"kind": "images", **data.facts}
 

@@ -29,7 +29,7 @@ def write(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name != "image_folder"])
-def test_every_data_set_has_the_shape_and_the_classes_that_are_known(name, tmp_path, monkeypatch) -> None:
+def test_every_data_set_has_its_known_shape_and_classes(name, tmp_path, monkeypatch) -> None:
     root = write(name, tmp_path / "data", monkeypatch)
     download_dataset(name, root)  # nothing is missing
     parts = read_dataset(name, root)

@@ -27,7 +27,7 @@ def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
     assert image.mean() == pytest.approx(100, abs=3)
 
 
-def test_an_image_is_scaled_until_it_covers_the_size_and_cut_on_both_sides(tmp_path) -> None:
+def test_an_image_is_scaled_to_cover_the_size_and_cut(tmp_path) -> None:
     image = Image.new("L", (60, 20))
     image.paste(255, (20, 0, 40, 20))
     image.save(tmp_path / "wide.png")

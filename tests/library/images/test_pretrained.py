@@ -26,7 +26,7 @@ def test_a_network_takes_images_of_any_size_and_channels(channels) -> None:
     assert pretrained(channels)(torch.rand(2, channels, 8, 8)).shape == (2, 7)
 
 
-def test_the_weights_own_configuration_gives_size_and_normalisation() -> None:
+def test_weights_bring_their_size_and_normalisation() -> None:
     network = Pretrained((3, 8, 8), 7, SMALL, None)
     assert network.image_size == 224
     mean, std = torch.tensor([0.1, 0.2, 0.3])[:, None, None], torch.tensor([0.4, 0.5, 0.6])[:, None, None]
@@ -70,7 +70,7 @@ def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text
         any_network.load_weights()
 
 
-def test_a_name_that_is_not_known_and_another_kind_of_network_are_refused() -> None:
+def test_unknown_names_and_other_kinds_are_refused() -> None:
     with pytest.raises(UserError, match="torchvision has no model 'resnet0' that classifies images"):
         pretrained(name="torchvision/resnet0")
     with pytest.raises(UserError, match="torchvision/squeezenet1_0 has another kind of output layer"):
@@ -86,7 +86,7 @@ def test_without_timm_the_command_that_installs_it_is_named(monkeypatch) -> None
 
 
 @pytest.mark.parametrize("name", [SMALL, "resnet10t"])
-def test_without_a_network_the_weights_are_refused_within_seconds(monkeypatch, tmp_path, name) -> None:
+def test_offline_the_weights_are_refused_within_seconds(monkeypatch, tmp_path, name) -> None:
     def urlopen(*args, **kwargs):
         raise OSError("Network is unreachable")
 

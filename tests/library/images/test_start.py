@@ -41,7 +41,7 @@ def training(data, **state: Any):
 # ---- Data
 
 
-def test_training_and_validation_images_share_the_training_part_by_class() -> None:
+def test_training_and_validation_share_each_class() -> None:
     splits = digits(val_fraction=0.2).splits
     images, train = splits["train"]
     val = splits["val"][1]
@@ -52,7 +52,7 @@ def test_training_and_validation_images_share_the_training_part_by_class() -> No
     assert bool(((counts - 0.2 * images.labels.bincount()).abs() < 1).all())
 
 
-def test_every_training_image_is_for_validation_in_one_fold_which_is_predicted() -> None:
+def test_every_training_image_is_held_out_in_one_fold() -> None:
     folds = [digits(fold=fold, num_folds=3) for fold in range(3)]
     assert torch.cat([data.splits["val"][1] for data in folds]).sort().values.equal(torch.arange(1437))
     for data in folds:
@@ -63,7 +63,7 @@ def test_every_training_image_is_for_validation_in_one_fold_which_is_predicted()
     assert [len(whole.splits[part][1]) for part in ("train", "val", "predict")] == [1437, 0, 360]
 
 
-def test_split_depends_on_its_own_seed_and_not_on_that_of_the_run() -> None:
+def test_a_split_depends_on_its_own_seed_alone() -> None:
     val = digits(seed=0).splits["val"][1]
     assert digits(seed=1).splits["val"][1].equal(val)
     assert not digits(split_seed=1).splits["val"][1].equal(val)
@@ -82,7 +82,7 @@ def test_a_folder_may_have_its_own_validation_images(tmp_path) -> None:
         DataModule("image_folder", root=str(tmp_path), num_folds=2).setup("fit")
 
 
-def test_a_fifth_of_a_small_folder_without_val_is_one_image_at_least(tmp_path) -> None:
+def test_a_small_folder_without_val_gives_one_image_to_it(tmp_path) -> None:
     write_image_folder(tmp_path)
     data = DataModule("image_folder", root=str(tmp_path), val_fraction=0.001)
     data.setup("fit")
@@ -113,7 +113,7 @@ def test_training_batches_are_augmented_mixed_and_normalised() -> None:
         assert seen[augment, mix].dtype == torch.float32
         assert targets.shape == ((64,) if mix == "none" else (64, 10))
     plain = seen["none", "none"]
-    assert plain.equal(data.levels.normalize(images))
+    assert plain.equal(data.levels(images))
     assert abs(plain.mean()) < 0.1
     assert not any(changed.equal(plain) for key, changed in seen.items() if key != ("none", "none"))
     data.trainer.training = False
@@ -182,7 +182,7 @@ def test_labels_are_smoothed_in_training() -> None:
     assert loss != pytest.approx(functional.cross_entropy(model(images), labels).item())
 
 
-def test_weights_of_the_classes_are_in_the_loss_of_training_alone() -> None:
+def test_weights_of_classes_are_in_the_loss_of_training_alone() -> None:
     weights = [1.0] * 8 + [3.0, 0.5]
     model = classifier(loss_weights=weights).eval()
     images = torch.rand(5, 1, 8, 8)

@@ -112,7 +112,7 @@ def test_labels_may_be_any_numbers_and_have_names(folder) -> None:
     assert datasets.read_classes(folder) == {"labels": [0, 1], "class_names": ["sky blue", "sea"]}
 
 
-def test_black_and_white_masks_are_two_classes_if_nothing_is_ignored(folder) -> None:
+def test_black_and_white_masks_are_two_classes(folder) -> None:
     for i in range(10):
         mask = np.zeros((20 + i, 30), np.uint8)
         mask[:, 15:] = 255
@@ -142,7 +142,7 @@ def test_images_are_weighed_by_the_rarest_of_their_classes() -> None:
     assert datasets.rarest_classes(masks).tolist() == [0, 1, 1, 2, 0]  # class 2 has two pixels in all
 
 
-def test_new_images_need_no_masks_and_unreadable_ones_are_left_out(folder) -> None:
+def test_new_images_need_no_masks_and_broken_ones_go(folder) -> None:
     (folder / "images" / "3.jpg").write_bytes(b"no picture")
     images, readable = read_new_images([folder / "images"], SHAPE)
     assert [images.files[i].stem for i in readable.tolist()] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]

@@ -36,7 +36,7 @@ def test_pixels_are_counted_by_image_and_ignored_ones_are_not() -> None:
     assert counts[2, 0, 1] == ((masks[2] == 0) & (predicted[2] == 1)).sum()
 
 
-def test_the_dice_loss_is_the_mean_over_the_classes_of_pixels_with_a_class() -> None:
+def test_the_dice_loss_is_the_mean_over_the_classes() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 4, 4)
     masks = torch.randint(0, 3, (2, 4, 4))

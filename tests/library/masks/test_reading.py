@@ -9,7 +9,7 @@ MASK = np.repeat(np.array([[0, 9]], np.uint8), 16, axis=0).repeat(8, axis=1)  # 
 
 
 @pytest.mark.parametrize("labels", [[0, *range(51, 59), 200], [3, *range(51, 59), 300]])
-def test_a_predicted_mask_has_the_size_and_the_numbers_of_the_data(labels, tmp_path) -> None:
+def test_a_predicted_mask_has_the_size_of_its_image(labels, tmp_path) -> None:
     Image.new("RGB", (30, 24)).save(tmp_path / "4.png")
     facts = {"class_names": list("abcdefghij"), "labels": labels}
     columns = {"file": [str(tmp_path / "4.png")], "mask": [MASK], "confidence": [0.75]}

@@ -40,7 +40,10 @@ def test_sections_show_what_was_predicted(data) -> None:
     assert [value == "1.000" for _, value in first] == [False, False, *[True] * 10]
     assert "1 taken for background: " in sections["Confusion matrix"]
     assert "CC BY 4.0" in sections["Data"]
-    assert "720 images to train, 80 to validate, 200 to test, 32 pixels high and 32 wide, cha" in sections["Data"]
+    assert (
+        "720 images to train, 80 to validate, 200 to test. Channels, height and width of an image: (1, 32, 32)."
+        in sections["Data"]
+    )
     assert sections["Data"].count("<img") == 12
 
 
@@ -50,7 +53,7 @@ def test_sections_can_be_drawn_where_nothing_is_wrong(data) -> None:
     assert "taken for" not in sections["Confusion matrix"].replace("taken for another class", "")
 
 
-def test_the_interval_holds_the_value_and_shrinks_with_the_number_of_images() -> None:
+def test_the_interval_shrinks_with_the_number_of_images() -> None:
     torch.manual_seed(0)
     widths = []
     for count in (20, 2000):
@@ -96,7 +99,7 @@ def test_pictures_colour_the_classes_but_no_background() -> None:
     mask = torch.zeros(1, 4, 6, dtype=torch.uint8)
     mask[0, 0, 0] = 1
     mask[0, 0, 1] = 255
-    [picture] = MaskReports().show([mask], (data.levels.normalize(image), torch.zeros_like(mask)), data).values()
+    [picture] = MaskReports().show([mask], (data.levels(image), torch.zeros_like(mask)), data).values()
     row = picture.height * 2 // 3
     assert picture.getpixel((2, 2)) == picture.getpixel((2, row // 2 + 2)) == (100, 100, 100)
     assert picture.getpixel((2, row + 2)) == (int(40 + 128 * 0.6), 40, 40)
@@ -120,7 +123,7 @@ def test_an_exported_module_takes_pixels_and_names_its_reader(data) -> None:
     exported = ExportedSegmenter(network, data.facts)
     pixels = torch.randint(0, 256, (3, 1, 12, 12), dtype=torch.uint8)
     with torch.inference_mode():
-        expected = predicted_masks(network(data.levels.normalize(pixels)))
+        expected = predicted_masks(network(data.levels(pixels)))
         outputs = exported(pixels)
     assert outputs["mask"].equal(expected["mask"])
     torch.testing.assert_close(outputs["confidence"], expected["confidence"])

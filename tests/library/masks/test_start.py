@@ -63,7 +63,7 @@ def test_parts_of_scenes_and_what_is_predicted(scenes) -> None:
     assert scenes.class_names == ["background", "0", "1", "2", "3", "4"]
     pixels, index = next(iter(scenes.predict_dataloader()))
     assert index.tolist() == list(range(800, 816))
-    assert scenes.levels.denormalize(scenes.levels.normalize(pixels)).equal(pixels)
+    assert scenes.levels.denormalize(scenes.levels(pixels)).equal(pixels)
     assert DataModule().fingerprint() == scenes.fingerprint()
 
 
@@ -82,7 +82,7 @@ def test_training_batches_are_augmented_and_normalised(scenes) -> None:
         assert data.on_after_batch_transfer(batch, 0)[0].equal(plain)
 
 
-def test_a_folder_is_split_and_its_classes_are_kept_in_checkpoints(folder) -> None:
+def test_the_classes_of_a_folder_are_kept_in_checkpoints(folder) -> None:
     data = read(folder)
     assert {part: len(data.splits[part][1]) for part in ("train", "val", "test")} == {"train": 7, "val": 1, "test": 2}
     assert data.input_shape == (3, 16, 16)
@@ -113,7 +113,7 @@ def test_folds_hold_each_image_out_once_and_are_predicted(folder) -> None:
     assert [len(whole[part][1]) for part in ("train", "val", "predict")] == [8, 0, 2]
 
 
-def test_weights_of_classes_count_pixels_of_the_training_part_alone(folder) -> None:
+def test_weights_of_classes_count_training_pixels_alone(folder) -> None:
     data = read(folder, balance="weights")
     images, train = data.splits["train"]
     masks = images.labels[train]
@@ -123,7 +123,7 @@ def test_weights_of_classes_count_pixels_of_the_training_part_alone(folder) -> N
     assert read(folder).loss_weights is None
 
 
-def test_images_are_drawn_so_that_each_class_is_as_often_the_rarest(scenes) -> None:
+def test_each_class_is_as_often_the_rarest_of_a_drawn_image(scenes) -> None:
     sampled = DataModule(balance="sampling")
     sampled.setup("fit")
     images, train = sampled.splits["train"]
@@ -176,7 +176,7 @@ def test_values_out_of_bounds_are_refused(option, value, text) -> None:
 # ---- Module
 
 
-def test_loss_is_the_mean_entropy_of_pixels_with_a_class_and_the_dice_loss() -> None:
+def test_the_loss_is_that_of_pixels_and_of_dice() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 4, 4)
     masks = torch.randint(0, 3, (2, 4, 4))

@@ -1,16 +1,64 @@
+import re
+
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lightning_runs.reports import charts
+from page import Page
+
+
+def test_a_point_lies_where_its_value_is() -> None:
+    axes = charts.Axes([(0, 1.0), (5, 2.0), (10, 3.0)])
+    places = [axes.place(x, y) for x, y in ((0, 1.0), (5, 2.0), (10, 3.0))]
+    assert places[0] == (axes.left, axes.bottom)
+    assert places[1][0] - places[0][0] == pytest.approx(places[2][0] - places[1][0])
+    assert places[0][1] - places[1][1] == pytest.approx(places[1][1] - places[2][1])
+    drawn = charts.line_chart("a", [charts.Line("b", [0, 5, 10], [1.0, 2.0, 3.0], 0)], "c")
+    assert f'd="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"' in drawn
+
+
+@pytest.mark.parametrize(
+    ("values", "logarithmic"),
+    [
+        ([10.0, 0.9, 0.5, 0.1], True),
+        ([10.0, 0.9, 0.5, 0.0], False),  # not all are positive
+        ([10.0, 2.0, 2.0, 1.5], False),  # less than a factor of ten
+        ([0.05, 0.7, 0.9, 0.95], False),  # only few lie where a linear axis would press them together
+    ],
+)
+def test_heights_are_logarithmic_only_where_that_shows_more(values, logarithmic) -> None:
+    axes = charts.Axes(list(enumerate(values)))
+    assert axes.logarithmic is logarithmic
+    assert all(axes.top - 1 <= y <= axes.bottom for _, y in axes.ticks()[1])
+
+
+def test_values_that_are_not_finite_are_counted() -> None:
+    lines = [charts.Line("val", [0, 1, 2], [1.0, float("nan"), float("inf")], 0)]
+    assert "loss over step (2 values not finite, left out): val ends at 1." in charts.line_chart("loss", lines, "step")
+    assert "no value that was logged is finite" in charts.line_chart("a", [charts.Line("b", [0], [-1e999], 0)], "step")
+
+
+@settings(max_examples=30)
+@given(
+    names=st.lists(st.text(min_size=1), min_size=2, max_size=8), values=st.lists(st.floats(), min_size=1, max_size=5)
+)
+def test_no_name_and_no_number_breaks_a_chart(names, values) -> None:
+    names = [f"<script>{name}\"'>" for name in names]
+    lines = [charts.Line(name, range(len(values)), values, i) for i, name in enumerate(names)]
+    for drawn in (charts.line_chart(names[0], lines, names[1]), charts.table(names, [names, values])):
+        Page(drawn)  # refuses the element
+        assert "nan" not in re.sub(r"aria-label=\"[^\"]*\"|>[^<]*<", "", drawn)
 
 
 def test_a_confusion_matrix_names_what_each_class_was_taken_for() -> None:
-    labels, predicted = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])
-    page = charts.confusion_matrix(labels, predicted, ["cat", "<dog>"])
+    page = charts.confusion_matrix(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1]), ["cat", "<dog>"])
     assert 'title="cat taken for &lt;dog&gt;: 1"' in page
     assert 'title="&lt;dog&gt; recognised: 2"' in page
     assert "<dog>" not in page
 
 
-def test_of_many_classes_the_pairs_that_were_confused_most_often_are_listed() -> None:
+def test_of_many_classes_the_most_frequent_confusions_are_listed() -> None:
     labels = torch.arange(100).repeat(3)
     predicted = labels.clone()
     predicted[[7, 107, 8]] = torch.tensor([9, 9, 3])

@@ -35,7 +35,7 @@ def test_the_test_result_has_intervals() -> None:
     assert f"loss in nats {-PROBABILITIES.gather(1, LABELS[:, None]).log().mean():.4f}" in text
 
 
-def test_each_class_has_its_measures_and_a_class_without_items_has_none() -> None:
+def test_each_class_with_items_has_its_measures() -> None:
     text = words(report().each_class())
     assert "dog 0.667 0.667 0.667 0.208 to 0.939 3" in text
     assert "none 0.000 0.000 0.000 0.000 to 1.000 0" in text
@@ -75,7 +75,7 @@ def test_items_of_each_class_and_part_are_counted() -> None:
     assert "class train test a 3 1 b 0 1 all 3 2" in words(class_table(counts, ["a", "b"]))
 
 
-def test_wilson_s_interval_holds_the_fraction_and_stays_within_0_and_1() -> None:
+def test_wilson_s_interval_holds_the_fraction() -> None:
     assert wilson_interval(5, 10) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
     assert wilson_interval(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-4))
     assert wilson_interval(10, 10) == (pytest.approx(0.7225, abs=1e-4), 1.0)

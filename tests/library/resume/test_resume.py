@@ -1,3 +1,5 @@
+"""A run that was stopped ends like one that was not, or says what has changed in between."""
+
 import os
 import random
 import shutil
@@ -7,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from filelock import FileLock
 from lightning_runs import runs
 from lightning_runs.errors import UserError
-from lightning_runs.resume import checkpoint_files
+from lightning_runs.resume import checkpoint_files, differences
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
@@ -59,7 +62,7 @@ class RandomSteps(Toy):
 
 
 @pytest.mark.parametrize("options", [(), ("--speed.short_loop", "false")])
-def test_an_interrupted_run_ends_like_one_that_was_not(options, run, interrupt, have) -> None:
+def test_an_interrupted_run_ends_like_a_whole_one(options, run, interrupt, have) -> None:
     have("finished", "whole")
     interrupt("stopped", *options)
     assert record("stopped")["status"] == "interrupted"
@@ -77,7 +80,7 @@ class Plateau(Toy):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
 
 
-def test_an_interrupted_epoch_counts_its_validations_and_ends_with_its_schedule(run, interrupt) -> None:
+def test_an_epoch_keeps_its_validations_and_its_schedule(run, interrupt) -> None:
     options = ("--trainer.val_check_interval", "3", "--trainer.max_epochs", "2")
     assert run("fit", "--run", "whole", *options, module=Plateau) == 0
     interrupt("stopped", *options, module=Plateau)  # when a validation has just been
@@ -87,7 +90,7 @@ def test_an_interrupted_epoch_counts_its_validations_and_ends_with_its_schedule(
     assert [ours[key] for key in ("loops", "lr_schedulers")] == [theirs[key] for key in ("loops", "lr_schedulers")]
 
 
-def test_the_state_is_saved_every_so_many_steps(run) -> None:
+def test_the_state_is_saved_every_few_steps(run) -> None:
     saved = []
 
     class Watched(Toy):
@@ -98,7 +101,7 @@ def test_the_state_is_saved_every_so_many_steps(run) -> None:
     assert set(saved) == {0, 4, 8} | {6, 12}  # an epoch has 6
 
 
-def test_a_run_is_not_interrupted_between_gradients_that_are_summed(run, interrupt) -> None:
+def test_summed_gradients_are_not_interrupted(run, interrupt) -> None:
     options = ("--trainer.accumulate_grad_batches", "2")
     assert run("fit", "--run", "whole", *options) == 0
     interrupt("stopped", *options)
@@ -107,9 +110,7 @@ def test_a_run_is_not_interrupted_between_gradients_that_are_summed(run, interru
 
 
 @pytest.mark.parametrize(("workers", "workers_then"), [(2, 2), (1, 0)])
-def test_random_numbers_in_data_and_steps_are_those_of_the_whole_run(
-    workers, workers_then, run, interrupt, tmp_path_factory
-) -> None:
+def test_random_numbers_are_those_of_the_whole_run(workers, workers_then, run, interrupt, tmp_path_factory) -> None:
     classes = {"module": RandomSteps, "data": NoisyData}
     whole = tmp_path_factory.getbasetemp() / "random"  # which is the same for each number of workers
     if not whole.exists():
@@ -126,7 +127,7 @@ class StoppedAtOnce(RandomSteps):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_what_an_epoch_has_logged_is_there_after_two_stops_without_a_step_between_them(run, interrupt) -> None:
+def test_logged_sums_survive_two_stops_without_a_step(run, interrupt) -> None:
     assert run("fit", "--run", "whole", module=RandomSteps) == 0
     interrupt("stopped", module=RandomSteps)
     assert run("fit", "--resume", module=StoppedAtOnce) == 130
@@ -134,7 +135,7 @@ def test_what_an_epoch_has_logged_is_there_after_two_stops_without_a_step_betwee
     assert_same("stopped", "whole")
 
 
-def test_an_epoch_has_each_item_once_in_another_order_and_each_batch_its_own_random_numbers(run, interrupt) -> None:
+def test_an_epoch_has_each_item_once_in_a_new_order(run, interrupt) -> None:
     seen: list[list[float]] = [[], [], []]
     drawn = []
 
@@ -156,9 +157,49 @@ def test_an_epoch_has_each_item_once_in_another_order_and_each_batch_its_own_ran
 def test_a_resumed_run_keeps_its_options(run, have, capsys) -> None:
     have("interrupted", "a")
     assert run("fit", "--resume", "a", "--data.batch_size", "4") == 1
-    assert "a resumed run keeps its options and its data, but data.batch_size is 4 and was 8" in capsys.readouterr().err
+    assert "data.batch_size is 4 and was 8" in capsys.readouterr().err
     assert run("fit", "--resume", "a", "--model.lr", "0.01", "--accept_changes", "true") == 0
     assert record("a")["accepted_changes"] == ["A change was accepted: model.lr is 0.01 and was 0.02."]
+    assert "model.lr is 0.01 and was 0.02" in Path("runs/a/report.html").read_text(encoding="utf-8")
+
+
+def test_an_edited_configuration_is_refused(run, have, capsys) -> None:
+    have("interrupted", "a")
+    config = Path("runs/a/config.yaml")
+    config.write_text(
+        config.read_text().replace("batch_size: 8", "batch_size: 4").replace("everything: 1", "everything: 2")
+    )
+    assert run("fit", "--resume", "a") == 1
+    error = capsys.readouterr().err
+    assert "data.batch_size is 4 and was 8" in error
+    assert "seed_everything is 2 and was 1" in error
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "changed"),
+    [
+        ({"data.size": 1}, {"data.size": 1, "data.shift": 2}, "data.shift is 2 and was None"),
+        ({"data.size": 1}, {}, "data.size is None and was 1"),
+        ({"trainer.max_epochs": 1, "data.num_workers": 2}, {"trainer.max_epochs": 2, "data.num_workers": 0}, None),
+        ({"checkpoint.monitor": None}, {"checkpoint.monitor": None, "checkpoint.mode": "min"}, None),
+        ({"checkpoint.monitor": None}, {"checkpoint.monitor": "a"}, "checkpoint.monitor is a and was None"),
+    ],
+)
+def test_a_change_is_named_unless_it_is_allowed(before, now, changed, tmp_path) -> None:
+    run = runs.Run(tmp_path)
+    if changed is None:
+        differences.refuse(run, before, now, accept=False)
+        assert run.record["accepted_changes"] == []
+    else:
+        with pytest.raises(UserError, match=changed):
+            differences.refuse(run, before, now, accept=False)
+
+
+def test_a_repeated_command_appends_its_callbacks_once(run, interrupt) -> None:
+    added = ("--trainer.callbacks+=pytorch_lightning.callbacks.DeviceStatsMonitor",)
+    interrupt("a", *added)
+    assert run("fit", "--resume", "a", *added) == 0
+    assert Path("runs/a/config.yaml").read_text().count("DeviceStatsMonitor") == 1
 
 
 class OtherData(ToyData):
@@ -177,8 +218,8 @@ def test_a_run_is_not_resumed_on_other_data(data, count, run, have, capsys) -> N
     before = record("a")["fingerprint"]
     assert run("fit", "--resume", "a", data=data) == 1
     error = capsys.readouterr().err
-    assert f"but the fingerprint of the data is {count} items, " in error
-    assert f" and was {before}. " in error
+    assert f"the fingerprint of the data is {count} items, " in error
+    assert f" and was {before}" in error
     assert run("fit", "--resume", "a", "--accept_changes", "true", data=data) == 0
     assert len(record("a")["accepted_changes"]) == 1
     assert record("a")["fingerprint"] != before
@@ -193,7 +234,7 @@ def test_a_finished_run_may_train_longer(run, have) -> None:
     assert trained[0] == trained[1]
 
 
-def test_a_checkpoint_with_one_bit_that_is_wrong_is_refused(tmp_path) -> None:
+def test_a_checkpoint_with_a_wrong_bit_is_refused(tmp_path) -> None:
     file = tmp_path / "a.ckpt"
     torch.save(torch.zeros(1000), file)
     content = bytearray(file.read_bytes())
@@ -203,7 +244,7 @@ def test_a_checkpoint_with_one_bit_that_is_wrong_is_refused(tmp_path) -> None:
         checkpoint_files.read(file)
 
 
-def test_what_a_process_has_left_that_was_killed_while_it_wrote_is_removed(run, have) -> None:
+def test_files_of_killed_processes_are_removed(run, have) -> None:
     have("interrupted", "a")
     left = [Path("runs/a/checkpoints/.last.ckpt.0.tmp"), Path("runs/a/.run.json.0.tmp")]
     for file in left:
@@ -218,16 +259,16 @@ def test_what_a_process_has_left_that_was_killed_while_it_wrote_is_removed(run, 
     assert begun.exists()
 
 
-def test_a_run_is_not_resumed_by_another_number_of_processes(run, have, capsys) -> None:
+def test_another_number_of_processes_is_refused(run, have, capsys) -> None:
     have("interrupted", "a")
     content = last_checkpoint("a")
     content["callbacks"]["ExactResume"]["world_size"] = 2
     torch.save(content, "runs/a/checkpoints/last.ckpt")
     assert run("fit", "--resume") == 1
-    assert "the run was trained by 2 processes, and now there are 1. A resumed run" in capsys.readouterr().err
+    assert "trained by 2 processes, and now there are 1" in capsys.readouterr().err
 
 
-def test_a_damaged_checkpoint_is_passed_over(run, have, own_folder, capsys) -> None:
+def test_a_damaged_checkpoint_is_skipped(run, have, own_folder, capsys) -> None:
     have("finished", "whole")
     have("interrupted", "a")
     last = own_folder / "runs" / "a" / "checkpoints" / "last.ckpt"
@@ -238,15 +279,15 @@ def test_a_damaged_checkpoint_is_passed_over(run, have, own_folder, capsys) -> N
 
 
 def test_a_run_in_use_is_refused(run, have, own_folder, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(runs.run, "_WAIT", 0.1)
+    monkeypatch.setattr(runs.run, "LOCK_TIMEOUT", 0.1)
     have("interrupted", "a")
     with FileLock(own_folder / "runs" / "a" / ".lock"):
         assert run("fit", "--resume", "a") == 1
-        assert "the run a is in use: another process trains it" in capsys.readouterr().err
+        assert "the run a is in use" in capsys.readouterr().err
     assert run("fit", "--resume", "a") == 0
 
 
-def test_the_newest_unfinished_run_is_one_that_no_process_has(run, have, own_folder, capsys) -> None:
+def test_a_run_in_use_is_not_the_newest_unfinished_one(run, have, own_folder, capsys) -> None:
     have("interrupted", "a")
     have("interrupted", "b")
     with FileLock(own_folder / "runs" / "b" / ".lock"):
@@ -256,14 +297,14 @@ def test_the_newest_unfinished_run_is_one_that_no_process_has(run, have, own_fol
         assert "no unfinished run" in capsys.readouterr().err
 
 
-def test_the_same_command_begins_a_run_and_goes_on_with_it(run, interrupt) -> None:
+def test_the_same_command_starts_and_resumes_a_run(run, interrupt) -> None:
     interrupt("a", "--resume")
     assert run("fit", "--run", "a", "--resume") == 0
     assert record("a")["status"] == "finished"
 
 
 @pytest.mark.parametrize("needs_setup", [False, True])
-def test_the_state_of_a_data_module_is_there_before_its_setup_if_it_can_be_loaded_then(needs_setup, run) -> None:
+def test_a_data_module_has_its_state_before_setup(needs_setup, run) -> None:
     calls: list[str] = []
 
     class Stateful(ToyData):
@@ -283,3 +324,39 @@ def test_the_state_of_a_data_module_is_there_before_its_setup_if_it_can_be_loade
     calls.clear()
     assert run("test", data=Stateful) == 0
     assert calls == [*([] if needs_setup else ["load a"]), "setup", "load a"]
+
+
+class TakesClasses(Toy):
+    """A module with a class and a function among its hyperparameters, used without the command line."""
+
+    def __init__(self, layer: Any, lr: float = 0.02, scale: Any = None) -> None:
+        super().__init__(lr)
+        self.save_hyperparameters()
+        self.layer = layer(4, 1)
+
+
+def test_checkpoints_hold_no_classes_among_hyperparameters(tmp_path) -> None:
+    given = {"layer": torch.nn.Linear, "scale": lambda value: value}
+    quiet: Any = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    plugin = checkpoint_files.AtomicCheckpointIO()
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, plugins=plugin, **quiet)
+    trainer.fit(TakesClasses(**given, lr=0.01), ToyData())
+    trainer.test(datamodule=ToyData(), ckpt_path="best", verbose=False)
+    file = trainer.checkpoint_callback.best_model_path
+    assert checkpoint_files.read(file)["hyper_parameters"] == {"lr": 0.01}
+    model = TakesClasses.load_from_checkpoint(file, **given)
+    assert model.lr == 0.01
+    assert trainer.model.layer.weight.equal(model.layer.weight)
+    checkpoint_files.check_model(file, checkpoint_files.read(file), model)
+    wider = TakesClasses(lambda size, out: torch.nn.Linear(size, 2), lr=0.5)
+    with pytest.raises(UserError, match=r"lr is 0\.01 there and 0\.5 here"):
+        checkpoint_files.check_model(file, checkpoint_files.read(file), wider)
+
+
+def test_hyperparameters_that_no_resume_could_read_are_refused(run, capsys) -> None:
+    class Odd(Toy):
+        def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+            checkpoint["odd"] = Path("a")
+
+    assert run("fit", "--run", "a", module=Odd) == 1
+    assert "this run could not be resumed" in capsys.readouterr().err

@@ -87,7 +87,7 @@ def test_a_number_that_can_not_be_read_is_named(tmp_path, value, has_thousands, 
     assert ("Thousands separators" in str(error.value)) is has_thousands
 
 
-def test_the_kind_of_the_target_follows_its_values_and_can_be_chosen(tmp_path) -> None:
+def test_the_kind_of_the_target_follows_its_values(tmp_path) -> None:
     lines = [[*line, str(i % 5), str(i % 2)] if i else [*line, "five", "two"] for i, line in enumerate(rows())]
     file = write(tmp_path / "a.csv", lines)
     assert read(file, "five").class_names == []

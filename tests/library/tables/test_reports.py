@@ -52,7 +52,7 @@ def test_sections_show_which_numbers_were_predicted() -> None:
     assert [row.endswith("<td>1000</td>") for row in first] == [True, True, True, False]
 
 
-def test_the_column_that_a_model_looks_at_is_the_one_that_matters() -> None:
+def test_the_column_that_a_model_looks_at_matters_most() -> None:
     model, data = built("penguin_mass")
     for parameter in model.network.parameters():
         parameter.data.zero_()

@@ -47,7 +47,7 @@ def test_batches_have_the_promised_shapes(dataset) -> None:
     assert index.equal(data.splits["test"][1][:8])
 
 
-def test_parts_share_the_penguins_and_each_has_its_share_of_the_species() -> None:
+def test_parts_share_the_penguins_of_each_species() -> None:
     data = prepared()
     assert data.class_names == ["Adelie", "Chinstrap", "Gentoo"]
     every = torch.cat([data.splits[part][1] for part in ("train", "val", "test")])
@@ -64,7 +64,7 @@ def test_rows_without_a_target_are_left_out_and_counted(tmp_path, capsys) -> Non
     assert data.row_names[0] == "a.csv:12"
 
 
-def test_a_split_depends_on_its_own_seed_and_not_on_that_of_the_run() -> None:
+def test_a_split_depends_on_its_own_seed_alone() -> None:
     test = prepared(seed=0).splits["test"][1]
     assert prepared(seed=1).splits["test"][1].equal(test)
     assert not prepared(split_seed=1).splits["test"][1].equal(test)
@@ -115,7 +115,7 @@ def test_numbers_are_standardised_and_a_missing_one_is_marked(tmp_path) -> None:
     assert [sorted(COLOURS)[i - 1] for i in words[:, 0].tolist()] == [COLOURS[i % 3] for i in indices.tolist()]
 
 
-def test_the_state_is_plain_and_reads_new_rows_where_the_table_is_gone(tmp_path) -> None:
+def test_the_state_reads_new_rows_where_the_table_is_gone(tmp_path) -> None:
     data = read(write(tmp_path / "a.csv", rows()))
     new = write(tmp_path / "new.csv", [["weight", "size", "colour"], ["", "10", "red"], ["100", "7", "violet"]])
     other = DataModule("csv_file", root="gone.csv", target="kind", predict_paths=[str(new)])
@@ -162,7 +162,7 @@ def test_ten_thousand_columns_are_read(tmp_path) -> None:
 
 @pytest.mark.parametrize(("num_numbers", "sizes"), [(3, [4, 2]), (3, []), (0, [5])])
 @pytest.mark.parametrize("num_outputs", [1, 4])
-def test_members_of_an_ensemble_learn_apart_and_their_mean_counts(num_numbers, sizes, num_outputs) -> None:
+def test_members_of_an_ensemble_learn_apart(num_numbers, sizes, num_outputs) -> None:
     torch.manual_seed(0)
     network = TableNet(num_numbers, sizes, num_outputs, dropout=0.0)
     numbers = torch.randn(16, num_numbers)
@@ -174,7 +174,7 @@ def test_members_of_an_ensemble_learn_apart_and_their_mean_counts(num_numbers, s
     torch.testing.assert_close(network.eval()(numbers, words), members.mean(dim=1))
 
 
-def test_weights_of_the_classes_are_in_the_loss_of_training_alone() -> None:
+def test_weights_of_classes_are_in_the_loss_of_training_alone() -> None:
     model, data = built("penguins", loss_weights=[1.0, 2.0, 5.0])
     batch = next(iter(data.train_dataloader()))
     outputs = model(*batch[:2])

@@ -36,7 +36,7 @@ def classifier(make: Any = network.EmbeddingAverage, **options: Any):
 # ---- Data
 
 
-def test_batches_are_texts_of_like_length_with_padding_at_the_end(glosses) -> None:
+def test_batches_are_texts_of_like_length_and_padding(glosses) -> None:
     assert (glosses.num_classes, glosses.vocabulary_size) == (10, 2000)
     for loader in (glosses.train_dataloader(), glosses.val_dataloader(), glosses.test_dataloader()):
         batches = list(loader)
@@ -50,7 +50,7 @@ def test_batches_are_texts_of_like_length_with_padding_at_the_end(glosses) -> No
     assert index.equal(glosses.splits["test"][1][:32])
 
 
-def test_each_part_has_its_share_of_each_category_and_no_gloss_occurs_twice(glosses) -> None:
+def test_each_part_has_its_share_of_each_category(glosses) -> None:
     counts = {part: set(glosses.class_counts(part).tolist()) for part in ("train", "val", "test")}
     assert counts == {"train": {320}, "val": {80}, "test": {100}}
     assert len({text.lower() for text in glosses.texts}) == 5000
@@ -109,7 +109,7 @@ def test_the_tokenizer_knows_the_training_texts_alone(tmp_path) -> None:
     assert isinstance(data.state_dict()["tokenizer"], str)
 
 
-def test_the_state_is_plain_and_reads_new_texts_where_the_table_is_gone(tmp_path) -> None:
+def test_the_state_reads_new_texts_where_the_table_is_gone(tmp_path) -> None:
     data = read_texts(write_texts(tmp_path / "a.csv", text_rows()))
     new = tmp_path / "new.txt"
     new.write_text("a wave\r\n\r\nthe tree\r\n", newline="")
@@ -131,7 +131,7 @@ def test_a_folder_has_a_whole_text_in_each_file(tmp_path) -> None:
     assert data.known["whole_files"] is True
 
 
-def test_empty_texts_and_rows_without_a_class_are_left_out_and_named(tmp_path, capsys) -> None:
+def test_empty_texts_and_rows_without_a_class_are_named(tmp_path, capsys) -> None:
     rows = text_rows()
     rows[3][0] = ""
     rows[5][0] = "  "
@@ -238,7 +238,7 @@ def test_the_order_of_tokens_counts_in_the_transformer_alone() -> None:
         assert torch.allclose(model(TOKENS[:1]), model(turned), atol=1e-6) is same
 
 
-def test_weights_of_the_classes_are_in_the_loss_of_training_alone() -> None:
+def test_weights_of_classes_are_in_the_loss_of_training_alone() -> None:
     model = cast(Any, classifier(loss_weights=[1.0, 2.0, 5.0]).eval())
     labels = torch.tensor([0, 1, 2])
     logits = model(TOKENS)

@@ -44,7 +44,7 @@ def test_weights_are_not_read_into_layers_that_are_cut_up() -> None:
     hooks(Counted(weights=None), strategy=FSDPStrategy()).on_fit_start()
 
 
-def test_groups_of_layers_are_those_of_the_network_or_its_children() -> None:
+def test_groups_of_layers_are_the_network_s_or_its_children() -> None:
     network = Counted()
     assert hooks(network).layer_groups() == [[network.backbone]]
     assert hooks(network).backbone is network.backbone

@@ -29,7 +29,7 @@ def test_gradient_reaches_every_parameter(network) -> None:
         assert parameter.grad.count_nonzero() > 0, name
 
 
-def test_a_metric_is_that_of_all_images_though_the_last_batch_is_smaller() -> None:
+def test_metrics_count_all_images_of_a_smaller_last_batch() -> None:
     model = classifier()
     images = torch.rand(5, 1, 8, 8)
     labels = torch.arange(5)
@@ -38,10 +38,10 @@ def test_a_metric_is_that_of_all_images_though_the_last_batch_is_smaller() -> No
     assert metrics["val/loss"] == pytest.approx(F.cross_entropy(model.eval()(images), labels).item(), rel=1e-5)
 
 
-def test_exported_module_maps_pixels_to_the_predicted_probabilities() -> None:
+def test_exported_module_maps_pixels_to_probabilities() -> None:
     data = DataModule("digits")
     model = classifier(facts=data.facts).eval()
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     with torch.inference_mode():
-        predicted = model.predict_step((data.levels.normalize(pixels), torch.arange(5)), 0)
+        predicted = model.predict_step((data.levels(pixels), torch.arange(5)), 0)
         torch.testing.assert_close(model.exported()(pixels), predicted["probabilities"])

@@ -1,13 +1,9 @@
-from pathlib import Path
-
 import pytest
 import torch
 from reading import read_json, read_rows
 
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.module import ImageClassifier
-
-QUICK = Path(__file__).parents[1] / "configs" / "quick.yaml"
 
 
 def test_training_learns(trained) -> None:
@@ -29,7 +25,7 @@ def test_checkpoint_loads_by_itself_and_is_as_accurate_as_it_was(trained) -> Non
     data.setup("test")
     images, labels = data.splits["test"][0][torch.arange(360)]
     with torch.inference_mode():
-        correct = model(data.levels.normalize(images)).argmax(dim=1) == labels
+        correct = model(data.levels(images)).argmax(dim=1) == labels
     assert correct.float().mean().item() == pytest.approx(read_json(trained / "test.json")["test/accuracy"])
 
 
@@ -38,8 +34,3 @@ def test_predictions_of_a_run_are_a_table(trained, run) -> None:
     predictions = read_rows(trained / "predictions.csv")
     assert list(predictions[0]) == ["index", "label", "probability", *(f"p({digit})" for digit in range(10))]
     assert len(predictions) == 360
-
-
-def test_a_quick_look_marks_its_run(run, tmp_path) -> None:
-    assert run("fit", "--run", "quick", "--data.mix", "mixup", config=QUICK) == 0
-    assert read_json(tmp_path / "quick" / "run.json")["debug"] == "quick"

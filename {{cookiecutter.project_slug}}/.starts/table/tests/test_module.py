@@ -38,7 +38,7 @@ def test_exported_module_maps_columns_to_the_predictions(dataset) -> None:
 
 
 @pytest.mark.parametrize("dataset", BUNDLED)
-def test_metrics_are_those_of_all_rows_though_the_last_batch_is_smaller(dataset) -> None:
+def test_metrics_count_all_rows_of_a_smaller_last_batch(dataset) -> None:
     model, data = built(dataset)
     for batch_idx, batch in enumerate(data.test_dataloader()):
         model.test_step(batch, batch_idx)

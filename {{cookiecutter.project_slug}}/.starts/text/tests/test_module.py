@@ -34,7 +34,7 @@ def test_more_padding_leaves_the_logits_as_they_are(network) -> None:
     torch.testing.assert_close(model(TOKENS), model(F.pad(TOKENS, (0, 60), value=PAD)))
 
 
-def test_metrics_are_those_of_all_texts_though_the_last_batch_is_smaller() -> None:
+def test_metrics_count_all_texts_of_a_smaller_last_batch() -> None:
     model = classifier().eval()
     labels = torch.tensor([0, 1, 2])
     for batch_idx, part in enumerate((slice(0, 2), slice(2, 3))):

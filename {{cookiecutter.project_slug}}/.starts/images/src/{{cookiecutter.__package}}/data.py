@@ -14,13 +14,14 @@ from lightning_runs.data.items import Items
 from lightning_runs.data.levels import Levels
 from lightning_runs.errors import UserError
 from lightning_runs.images.augmentation import mix_images, move_and_mirror, rand_augment
-from lightning_runs.images.datasets import DATASETS, DatasetName, download_dataset, read_dataset
+from lightning_runs.images.datasets import DATASETS, download_dataset, read_dataset
 from lightning_runs.images.files import ImageFiles, read_image_folder, read_new_images
 from lightning_runs.training.hardware import cores
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 DIGITS = Path(__file__).with_name("digits.npz")
+SOURCES = {**DATASETS}  # what is known of each data set; add yours here, to the option `dataset`, and to `read`
 
 
 class DataModule(SplitDataModule):
@@ -61,7 +62,7 @@ class DataModule(SplitDataModule):
 
     def __init__(
         self,
-        dataset: DatasetName = "digits",
+        dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10", "corrupt_mnist", "image_folder"] = "digits",
         root: str = "data",
         batch_size: int = 64,
         num_workers: int | None = None,
@@ -82,7 +83,7 @@ class DataModule(SplitDataModule):
         check_minimum("data.num_workers", num_workers, 0)
         check_minimum("data.image_size", image_size, 4)
         self.dataset = dataset
-        self.about = DATASETS[dataset]
+        self.about = SOURCES[dataset]
         self.levels = Levels(self.about.mean, self.about.std)
         self.root = DIGITS if dataset == "digits" else Path(root)
         self.num_workers = num_workers
@@ -171,7 +172,7 @@ class DataModule(SplitDataModule):
         is_training = self.trainer is not None and self.trainer.training
         if is_training and self.augment != "none":
             images = self.augment_images(images)
-        images = self.levels.normalize(images)
+        images = self.levels(images)
         if is_training and self.mix != "none":
             images, labels = mix_images(images, labels, self.mix, self.num_classes)
         return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images), labels

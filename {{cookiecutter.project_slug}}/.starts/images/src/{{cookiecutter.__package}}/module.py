@@ -10,7 +10,6 @@ import torch
 from lightning_runs.errors import UserError
 from lightning_runs.images.classifier import ImageReports, build_network
 from lightning_runs.images.pretrained import Pretrained
-from lightning_runs.resume.checkpoint_files import keep_plain
 from lightning_runs.training import finetuning
 from lightning_runs.training.pretrained import FineTuningHooks
 from lightning_runs.training.schedules import configured
@@ -71,7 +70,6 @@ class ImageClassifier(ImageReports, FineTuningHooks, pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
-        keep_plain(self)
         self.num_classes = num_classes
         self.facts = facts or {}
         self.optimizer = optimizer

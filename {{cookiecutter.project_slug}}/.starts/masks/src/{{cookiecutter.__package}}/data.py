@@ -147,7 +147,7 @@ class DataModule(SplitDataModule):
         images, masks = batch
         if self.trainer is not None and self.trainer.training and self.augment != "none":
             images, masks = augment_alike(images, masks, self.about.mirror, strong=self.augment == "strong")
-        images = self.levels.normalize(images)
+        images = self.levels(images)
         return images if self.trainer is None else self.trainer.precision_plugin.convert_input(images), masks.long()
 
     def baseline(self) -> dict[str, dict[str, float]]:

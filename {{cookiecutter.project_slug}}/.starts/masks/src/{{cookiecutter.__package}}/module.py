@@ -11,7 +11,6 @@ import torch
 from lightning_runs.errors import UserError
 from lightning_runs.masks.metrics import IGNORED, class_iou, dice_loss, mask_metrics
 from lightning_runs.masks.segmentation import MaskReports, predicted_masks
-from lightning_runs.resume.checkpoint_files import keep_plain
 from lightning_runs.training.schedules import configured
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -66,7 +65,6 @@ class SegmentationModel(MaskReports, pl.LightningModule):
             raise UserError(f"model.dice is {dice}; it must be 0 or more, such as 0.5.")
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters()
-        keep_plain(self)
         self.facts = facts
         self.num_classes = len(facts["class_names"])
         self.optimizer = optimizer

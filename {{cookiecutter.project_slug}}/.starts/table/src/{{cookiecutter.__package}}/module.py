@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_runs.resume.checkpoint_files import keep_plain
 from lightning_runs.tables.reports import ExportedTableModel, TableReports
 from lightning_runs.training.schedules import configured
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -51,7 +50,6 @@ class TableModel(TableReports, pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not what is known of 10,000 columns
-        keep_plain(self)
         self.facts = facts
         self.num_classes = len(facts["class_names"])  # 0 for a number
         self.headline = ("accuracy", "max", "%") if self.num_classes else ("rmse", "min", "")

@@ -9,7 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_runs.errors import UserError
-from lightning_runs.resume.checkpoint_files import keep_plain
 from lightning_runs.texts.pretrained import PretrainedEncoder
 from lightning_runs.texts.reports import TextReports
 from lightning_runs.training import finetuning
@@ -63,7 +62,6 @@ class TextClassifier(TextReports, FineTuningHooks, pl.LightningModule):
         super().__init__()
         # Under LightningCLI these are the options as plain values, so a checkpoint loads without this call's arguments.
         self.save_hyperparameters(logger=False)  # which gets the options, and not the whole vocabulary
-        keep_plain(self)
         self.facts = json.loads(facts)
         self.num_classes = num_classes
         self.network = network(vocabulary_size, num_classes)

@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 __version__ = "1.0.0"
 __all__ = ["Model", "Project", "Run", "UserError", "run"]
 
-_MODULES = {"Model": "commands.project", "Project": "commands.project", "Run": "runs", "UserError": "errors", "run": "commands"}
+# The module of each public name, which is imported when the name is first used.
+MODULES = {
+    "Model": "commands.project",
+    "Project": "commands.project",
+    "Run": "runs",
+    "UserError": "errors",
+    "run": "commands",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _MODULES:
+    """Import a public name."""
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return getattr(import_module(f".{MODULES[name]}", __name__), name)

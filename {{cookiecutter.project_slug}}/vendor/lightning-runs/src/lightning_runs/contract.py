@@ -1,134 +1,206 @@
-"""Reads the contract (see the docstring of this package): which of its names the project's classes have."""
+"""The contract: optional names of the user's classes that the library reads, one Protocol per role; it reads no others.
+
+The checks of `Contract` and the documentation's table of names are generated from the Protocols.
+"""
+# pyright: reportReturnType=false
 
 from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from itertools import product
+from typing import Annotated, Any, Literal, Protocol, TypedDict, get_args, get_origin, get_type_hints
 
 from pytorch_lightning import LightningDataModule, LightningModule
+from torch import Tensor, nn
 
 from .errors import UserError
+from .names import program
 
-# Arguments of the data module, by which the command line tells it something.
-ARGUMENTS = ("seed", "predict_paths", "fold", "num_folds")
-# Methods, with their numbers of arguments beside self.
-METHODS = {"fingerprint": 0, "baseline": 0, "rows": 2, "show": 3, "sections": 2, "exported": 0, "layer_groups": 0}
-VALUES = ("class_names", "headline")
-NAMES = (*ARGUMENTS, *METHODS, *VALUES)
+
+class ConfigurableData(Protocol):
+    """Argument of the LightningDataModule."""
+
+    seed: Annotated[int, "Seed of the split and the order; follows ``seed_everything``."]
+    batch_size: Annotated[int, "Items per step per device; ``--data.batch_size auto`` looks for the largest that fits."]
+    num_workers: Annotated[int, "Processes that load batches; a resumed run may change their number."]
+    fold: Annotated[int | None, "Part for validation, from 0, which ``repeat --folds`` sets; None trains on all parts."]
+    num_folds: Annotated[int | None, "Number of parts that take turns in validation; it comes with ``fold``."]
+    predict_paths: Annotated[list[str] | None, "Paths of ``predict PATH``; ``predict_dataloader`` yields their items."]
+
+
+class DescribedData(Protocol):
+    """Attribute or method of the LightningDataModule."""
+
+    class_names: Annotated[Sequence[str], "Name of each class, by number, for predictions and exported files."]
+
+    def fingerprint(self) -> str:
+        """Return the version of the data; a run is not resumed on another one."""
+
+    def baseline(self) -> Mapping[str, Mapping[str, float]]:
+        """Return what simple models reach, ``{name: {metric: value}}``, for the report."""
+
+
+Headline = tuple[str, Literal["max", "min"], str]
+
+
+class ReportingModule(Protocol):
+    """Attribute or method of the LightningModule."""
+
+    headline: Annotated[Headline, "Main metric: its name without a split, ``max`` or ``min``, and its unit, as ``%``."]
+
+    def rows(self, predictions: Prediction, data: Any) -> tuple[list[str], list[list[Any]]]:
+        """Return the column names and rows of the table that ``predict`` writes."""
+
+    def show(self, outputs: list[Any], batch: Any, data: Any) -> Mapping[str, Any]:
+        """Return pictures, ``{name: PIL image}``, from the outputs of all steps and the first batch."""
+
+    def sections(self, predictions: Prediction, data: Any) -> Sequence[tuple[str, Any]]:
+        """Return sections of the report, ``(title, HTML)``; a function that returns the HTML may fail alone."""
+
+    def exported(self) -> nn.Module:
+        """Return the module that ``export`` writes, from raw inputs to outputs; without it, that is ``forward``."""
+
+    def layer_groups(self) -> Sequence[Sequence[nn.Module]]:
+        """Return the layers from the input to the output, in the groups that fine-tuning unfreezes."""
+
+
+class ExportedNetwork(Protocol):
+    """Attribute of the module that ``exported`` returns."""
+
+    facts: Annotated[Mapping[str, Any], "Plain values for the exported files, such as the keys below."]
+
+
+class Facts(TypedDict, total=False):
+    """Key of ``facts``, beside those that the reader of its kind takes."""
+
+    kind: Annotated[str, "Reader of new inputs without torch: ``images``, ``rows``, ``texts`` or ``masks``."]
+    class_names: Annotated[Sequence[str], "Name of each class, by number."]
+
+
+class Prediction(TypedDict, total=False):
+    """Key of the dict that ``predict_step`` returns, with an entry for each item; other keys become columns."""
+
+    index: Annotated[Tensor, "Number of each item, ``(N,)``, by which the predictions are sorted."]
+    probabilities: Annotated[Tensor, "Probabilities of the classes, ``(N, num_classes)``, shown by the classes' names."]
+    prediction: Annotated[Tensor, "Predicted values, ``(N, …)``; a tensor that is returned alone has this name."]
+
+
+class FixedItems(Protocol):
+    """Attribute of a data set."""
+
+    draws_nothing: Annotated[bool, "Whether items are the same whenever they are read, so that batches need no seeds."]
+
+
+ROLES = (ConfigurableData, DescribedData, ReportingModule, ExportedNetwork, Facts, Prediction, FixedItems)
+METHODS = {name: form for role in ROLES for name, form in vars(role).items() if name[0] != "_" and callable(form)}
+NAMES = {name for role in ROLES for name in role.__annotations__} | METHODS.keys()
+
+
+def describe() -> Iterator[tuple[str, str, str]]:
+    """Yield each name of the contract, methods with their arguments, its role, and a line about it."""
+    for role in ROLES:
+        title = inspect.getdoc(role) or ""
+        for name, form in get_type_hints(role, include_extras=True).items():
+            yield name, title, form.__metadata__[0]
+        for name in [name for name in vars(role) if name in METHODS]:
+            arguments = [*inspect.signature(METHODS[name]).parameters][1:]
+            yield f"{name}({', '.join(arguments)})", title, inspect.getdoc(METHODS[name]) or ""
 
 
 class Contract:
-    """What of the contract two classes offer.
+    """The names of the contract that two classes have.
 
     Args:
         module_class: The LightningModule.
         data_class: The LightningDataModule, or None.
 
     Raises:
-        UserError: A name of the contract is there, but not in the form that it must have.
+        UserError: A class is not one of Lightning's, or a name does not have the form that its Protocol gives it.
     """
 
     def __init__(self, module_class: type, data_class: type | None) -> None:
         for given, base in ((module_class, LightningModule), (data_class, LightningDataModule)):
             if given is not None and not (isinstance(given, type) and issubclass(given, base)):
-                raise UserError(f"train.py gives {given!r} to runtime.main; it must be a {base.__name__}.")
+                raise UserError(f"train.py passes {given!r} to run; it must be a {base.__name__}.")
         self.module_class = module_class
         self.data_class = data_class
-        self._classes = [of for of in (module_class, data_class) if of is not None]
-        self._check()
+        self._classes = [owner for owner in (module_class, data_class) if owner is not None]
+        self.headline = get("headline", *self._classes)
+        mistake = next(self._mistakes(), None)
+        if mistake is not None:
+            raise UserError(f"{mistake}. `{program()} docs own-classes` shows one.")
 
     def has(self, name: str) -> bool:
-        """Whether one of the classes offers a name of the contract."""
-        if name in ARGUMENTS:
+        """Return whether one of the classes has a name of the contract."""
+        if name in ConfigurableData.__annotations__:
             return name in _arguments(self.data_class)
-        return any(hasattr(of, name) for of in self._classes)
-
-    @property
-    def headline(self) -> tuple[str, str, str] | None:
-        """The metric that counts: its name without a split, ``max`` or ``min``, and its unit."""
-        found = next((of.headline for of in self._classes if hasattr(of, "headline")), None)
-        return None if found is None else (found[0], found[1], found[2])
+        return any(hasattr(owner, name) for owner in self._classes)
 
     @cached_property
     def linked(self) -> list[str]:
         """Arguments of the LightningModule that have the name of a property of the data module."""
-        base = set(dir(LightningDataModule))
-        return [
-            name for name in _arguments(self.module_class) if name not in base and _is_property(self.data_class, name)
-        ]
+        names = [name for name in _arguments(self.module_class) if not hasattr(LightningDataModule, name)]
+        return [name for name in names if _is_property(self.data_class, name)]
 
-    def _check(self) -> None:
-        for name, count in METHODS.items():
-            for of in self._classes:
-                method = getattr(of, name, None)
-                if method is not None and not _takes(method, count):
-                    raise UserError(
-                        f"{of.__name__}.{name} must be a method with {count} argument{'s' * (count != 1)} beside self."
-                        " docs/own-code.md says what it gets."
-                    )
+    def _mistakes(self) -> Iterator[str]:
+        for owner, name in product(self._classes, METHODS):
+            arguments = inspect.signature(METHODS[name]).parameters  # self is one of them
+            if hasattr(owner, name) and not _takes(getattr(owner, name), len(arguments)):
+                yield f"{owner.__name__}.{name} must be a method with {len(arguments) - 1} arguments beside self"
         if self.has("fold") != self.has("num_folds"):
-            there, missing = ("fold", "num_folds") if self.has("fold") else ("num_folds", "fold")
-            raise UserError(f"the data module has the argument {there}, but not {missing}. Add it, or rename {there}.")
-        if (found := self.headline) is not None and (found[1] not in ("max", "min") or "/" in found[0]):
-            raise UserError(
-                f"headline is {found!r}; it must be a metric's name without a split, max or min, and a unit, such as"
-                ' ("accuracy", "max", "%").'
-            )
+            yield "the data module has one of the arguments fold and num_folds; it must have both or none"
+        if self.headline is not None and (not _has_form(self.headline, Headline) or "/" in self.headline[0]):
+            form = 'such as ("accuracy", "max", "%"): a metric without a split, max or min, and a unit'
+            yield f"headline is {self.headline!r}; it must be {form}"
 
 
 def get(name: str, *owners: Any) -> Any:
-    """The attribute or method of that name of the first owner that has it, or None.
-
-    Args:
-        name: A name of the contract.
-        owners: The LightningModule and the data module, which may be None.
-    """
+    """Return a name of the contract from the first of modules, data modules or their classes that has it, or None."""
     assert name in NAMES, name
-    return next((found for of in owners if (found := getattr(of, name, None)) is not None), None)
+    found = (getattr(owner, name, None) for owner in owners)
+    return next((value for value in found if value is not None), None)
 
 
-def link(name: str, links: dict[str, str], data: Any) -> Any:
-    """The value of a model's argument: the one that is known, or else that of the data module's property.
-
-    Args:
-        name: The argument's name.
-        links: Known values as text; the one that is asked for is added.
-        data: The data module.
+def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
+    """Return the value of a model's argument: that of ``links`` as text, or else that of the data module's property.
 
     Raises:
-        UserError: It is no plain value.
+        UserError: It is not a plain value.
     """
     if name not in links:
-        value = getattr(data, name)
-        try:
-            is_plain = ast.literal_eval(repr(value)) == value
-        except (ValueError, SyntaxError):
-            is_plain = False
-        if not is_plain:
-            raise UserError(
-                f"the data module's {name} is a {type(value).__name__}. It fills an argument of the model, so it must"
-                " be a plain value: a number, a text, or a list, tuple or dict of these."
-            )
-        links[name] = repr(value)
-    return ast.literal_eval(links[name])
+        links[name] = repr(getattr(data, name))
+    try:
+        return ast.literal_eval(links[name])
+    except (ValueError, SyntaxError) as error:
+        raise UserError(
+            f"the data module's {name} is a {type(getattr(data, name)).__name__}. It fills an argument of the model, so"
+            " it must be a plain value: a number, a text, or a list, tuple or dict of these."
+        ) from error
 
 
-def _arguments(of: type | None) -> list[str]:
-    return [] if of is None else [name for name in inspect.signature(of).parameters if name not in ("args", "kwargs")]
+def _arguments(owner: type | None) -> list[str]:
+    names = [] if owner is None else inspect.signature(owner).parameters
+    return [name for name in names if name not in ("args", "kwargs")]
 
 
-def _is_property(of: type | None, name: str) -> bool:
-    found = inspect.getattr_static(of, name, None)
+def _is_property(owner: type | None, name: str) -> bool:
+    found = inspect.getattr_static(owner, name, None)
     return isinstance(found, property | cached_property) or (found is not None and not callable(found))
 
 
 def _takes(method: Any, count: int) -> bool:
-    if not callable(method):
-        return False
     try:
-        inspect.signature(method).bind(*[None] * (count + 1))
-    except TypeError:
+        inspect.signature(method).bind(*[None] * count)
+    except TypeError:  # of another signature, or not callable
         return False
     return True
+
+
+def _has_form(value: Any, form: Any) -> bool:
+    parts = get_args(form)
+    if get_origin(form) is tuple:
+        return isinstance(value, tuple | list) and len(value) == len(parts) and all(map(_has_form, value, parts))
+    return value in parts if parts else isinstance(value, form)

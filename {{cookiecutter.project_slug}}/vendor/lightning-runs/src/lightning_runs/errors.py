@@ -1,4 +1,4 @@
-"""What a user is told when something is wrong: one clear message, no traceback."""
+"""Errors that a user can fix: one clear message, no traceback."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from importlib.util import find_spec
 
 
 class UserError(ValueError):
-    """A mistake that the person at the keyboard can mend; `main` prints its text alone and exits with 1."""
+    """A mistake that the user can fix: a command prints its text alone and exits with 1."""
 
 
 class Mistake(SystemExit):
-    """A mistake on the command line, which was printed: it ends the process with 2. ``text`` says it again."""
+    """A mistake on the command line, already printed: it ends the process with 2, and ``text`` repeats it."""
 
     def __init__(self, text: str) -> None:
         super().__init__(2)
@@ -19,7 +19,7 @@ class Mistake(SystemExit):
 
 
 class DivergedError(UserError):
-    """The training has come to values that are not finite."""
+    """The loss or a weight is no longer finite."""
 
 
 def brief(error: Exception) -> str:
@@ -29,9 +29,10 @@ def brief(error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why a file can't be read, in one line."""
+    """Return in one line why a file can't be read."""
     text = (getattr(error, "strerror", None) or str(error)).strip()
-    if code := re.search(r"GLOBAL ([\w.]+)", text):
+    code = re.search(r"GLOBAL ([\w.]+)", text)
+    if code:
         return f"it holds {code.group(1)}, and code in a file is never executed"
     if not text or text.startswith("Weights only load failed"):
         return f"it is empty or damaged ({type(error).__name__})"
@@ -39,10 +40,10 @@ def reason(error: Exception) -> str:
 
 
 def require(extra: str, *packages: str) -> None:
-    """Refuse to go on without packages.
+    """Refuse to continue without packages.
 
     Args:
-        extra: The extra in pyproject.toml that has them.
+        extra: The extra of the project that installs them.
         packages: Their import names.
 
     Raises:

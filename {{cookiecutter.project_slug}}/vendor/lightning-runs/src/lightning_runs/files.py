@@ -8,13 +8,13 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(file: Path, content: str | bytes | memoryview, keep: Path | None = None) -> None:
-    """Write a file, or leave it as it was. Bytes are on the disk when this returns.
+def write_whole(file: Path, content: str | bytes | memoryview, previous: Path | None = None) -> None:
+    """Write a file, or leave it as it was. Bytes, unlike text, are on the disk when this returns.
 
     Args:
         file: The file.
-        content: What it is to hold.
-        keep: The name that the file which was there is kept under; None keeps it not.
+        content: Its new content.
+        previous: Rename an existing file to this path first; None overwrites it.
     """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -23,8 +23,8 @@ def write_whole(file: Path, content: str | bytes | memoryview, keep: Path | None
             if not isinstance(content, str):
                 stream.flush()
                 os.fsync(stream.fileno())
-        if keep is not None and file.exists():
-            os.replace(file, keep)
+        if previous is not None and file.exists():
+            os.replace(file, previous)
         os.replace(temporary, file)
     finally:
         with contextlib.suppress(OSError):
@@ -32,5 +32,5 @@ def write_whole(file: Path, content: str | bytes | memoryview, keep: Path | None
 
 
 def relative_path(path: Path) -> str:
-    """A path as the user would type it: relative if it lies below the working directory."""
+    """Return a path as a user would type it: relative if it lies below the working directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

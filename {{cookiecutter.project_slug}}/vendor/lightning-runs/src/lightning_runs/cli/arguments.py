@@ -1,24 +1,67 @@
-"""The arguments of commands that name runs and files."""
+"""Command lines as lists of arguments: read, changed item by item, and given to Lightning's launcher."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 ONE_PROCESS = ("--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto")  # whatever a run had
 
 
-def has_files(args: list[str]) -> bool:
-    """Whether an argument is neither an option nor the value of one."""
+def option_values(args: Sequence[str], *options: str) -> list[str]:
+    """Return the values of options, in the order of the command line: ``--name value`` and ``--name=value``."""
+    values = []
+    for argument, following in pairwise([*args, ""]):
+        name, equals, value = argument.partition("=")
+        if name in options:
+            values.append(value if equals else following)
+    return values
+
+
+def replace_option(args: Sequence[str], option: str, value: str, replacement: str) -> list[str]:
+    """Return a command line with one argument instead of ``--option value`` and ``--option=value``."""
+    replaced = list(args)
+    for i in reversed(range(len(replaced))):
+        if replaced[i : i + 2] == [option, value]:
+            replaced[i : i + 2] = [replacement]
+        elif replaced[i] == f"{option}={value}":
+            replaced[i] = replacement
+    return replaced
+
+
+def positionals(args: Sequence[str]) -> list[str]:
+    """Return the arguments that are neither options nor values of options."""
     pairs = pairwise(["", *args])
-    return any(not arg.startswith("-") and (not before.startswith("-") or "=" in before) for before, arg in pairs)
+    return [arg for before, arg in pairs if not arg.startswith("-") and (not before.startswith("-") or "=" in before)]
 
 
 def run_name(name: str) -> str:
-    """The name of a run as `runs.find` takes it: that of a folder is its whole path."""
+    """Return the name of a run as `runs.find` takes it: a folder becomes its whole path."""
     return str(Path(name).absolute()) if len(Path(name).parts) > 1 else name
 
 
 def run_options(name: str | None) -> list[str]:
-    """Options of Lightning's commands that choose a run by its name or folder; None takes the newest finished one."""
+    """Return the options that choose a run by its name or folder; None chooses the newest finished one."""
     return [f"--run={run_name(name)}"] if name else []
+
+
+@contextmanager
+def launcher_arguments(args: Sequence[str]) -> Iterator[None]:
+    """Have Lightning start the processes of other devices with these arguments, the command first.
+
+    Its DDP launcher repeats `sys.argv` and takes no other command line; nothing else in the library sets that. What it
+    leaves in the environment would keep a later training from starting processes of its own.
+    """
+    arguments = sys.argv[1:]
+    environment = dict(os.environ)
+    sys.argv[1:] = args
+    try:
+        yield
+    finally:
+        sys.argv[1:] = arguments
+        os.environ.clear()
+        os.environ.update(environment)

@@ -1,27 +1,66 @@
-"""Memory that runs out: a sentence with the options that help, and the largest batch that fits."""
+"""Batches that fit into memory: what to do where it runs out, and the largest size, which a few dry steps find."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
-from ..errors import UserError
+from ..errors import DivergedError, UserError
 from ..runs import ranks
 from ..runs.options import flat
-from .dry_run import Rehearsal
+from .arguments import ONE_PROCESS, launcher_arguments, option_values, replace_option
 from .run_cli import RunCLI
 
-_SIZES = ("data.batch_size", "model.batch_size")
-_AUTO = re.compile(r"--((?:data|model)\.batch_size)(?:=|\0)auto(?=\0|$)")  # in arguments with \0 between them
-# Two batches and a validation: what the optimizer keeps is then there too.
-_LIMITS = tuple(f"--trainer.{limit}" for limit in ("max_epochs=1", "limit_train_batches=2", "limit_val_batches=1"))
+OPTIONS = ("--data.batch_size", "--model.batch_size")
+# Two batches and a validation: the optimizer then has all that it keeps.
+LIMITS = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1")
+SMALLER_MODEL = "Take a smaller model, or --trainer.precision bf16-mixed."
+
+
+class DryRun(RunCLI):
+    """Train by options of `fit` until limits end it, in one process, without a run and its loggers and callbacks."""
+
+    is_kept = False
+    options_without_traces = (
+        *("--trainer.callbacks=[]", "--trainer.enable_checkpointing=false", "--trainer.profiler=null"),
+        *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+        *("--trainer.fast_dev_run=false", "--trainer.num_sanity_val_steps=0", *ONE_PROCESS),
+        *("--trainer.max_epochs=-1", "--trainer.min_epochs=null", "--trainer.min_steps=null"),
+        *("--trainer.max_time=null", "--checkpoint.monitor=null", "--early_stopping.monitor=null"),
+    )
+
+    def __init__(
+        self, module_class: type, data_class: type | None, args: list[str], limits: Iterable[str], callback: Callback
+    ) -> None:
+        args = ["fit", *args, *self.options_without_traces, *limits]
+        super().__init__(module_class, data_class, args, callbacks=[callback])
+
+    def fit(self, **kwargs: Any) -> None:
+        """Take the steps; a loss that is not finite ends them."""
+        with suppress(DivergedError):
+            self.trainer.fit(**kwargs)
+
+
+@contextmanager
+def explained(options: dict[str, Any], training: bool = False) -> Iterator[None]:
+    """Name the options that need less memory, where it runs out.
+
+    Raises:
+        UserError: Memory has run out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _ran_out(error):
+            raise
+        raise UserError(f"memory ran out{_advice(flat(options), training)}") from error
 
 
 def _ran_out(error: Exception) -> bool:
@@ -29,72 +68,73 @@ def _ran_out(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(re.search(text, str(error)))
 
 
-@contextmanager
-def explained(options: dict[str, Any], training: bool = False) -> Iterator[None]:
-    """Say in a sentence which options need less memory, where it runs out.
-
-    Raises:
-        UserError: It has run out.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _ran_out(error):
-            raise
-        raise UserError(_advice(flat(options), training)) from error
-
-
 def _advice(options: Mapping[str, Any], training: bool) -> str:
-    summed = options["trainer.accumulate_grad_batches"]
-    name = next((name for name in _SIZES if isinstance(options.get(name), int)), None)
-    if name is None:
-        keep = f", and keep a step's number of items by --trainer.accumulate_grad_batches {2 * summed}" * training
-        return f"memory ran out. Have the loaders make batches of half the size{keep}."
-    if (size := options[name]) == 1:
-        return f"memory ran out with --{name} 1. Take a smaller model, or --trainer.precision bf16-mixed."
-    part = next(factor for factor in range(2, size + 1) if size % factor == 0)
-    keep = f" --trainer.accumulate_grad_batches {part * summed}, which keeps the {size * summed} items of a step"
-    return f"memory ran out with --{name} {size}. Take --{name} {size // part}{keep * training}."
+    count = options["trainer.accumulate_grad_batches"]
+    for option in OPTIONS:
+        size = options.get(option.lstrip("-"))
+        if size == 1:
+            return f" with {option} 1. {SMALLER_MODEL}"
+        if isinstance(size, int):
+            part = next(factor for factor in range(2, size + 1) if size % factor == 0)
+            keep = f" --trainer.accumulate_grad_batches {part * count}, which keeps the {size * count} items of a step"
+            return f" with {option} {size}. Take {option} {size // part}{keep if training else ''}."
+    keep = f", and keep a step's items by --trainer.accumulate_grad_batches {2 * count}" if training else ""
+    return f". Have the loaders make batches of half the size{keep}."
 
 
-def with_batch_size(module_class: type, data_class: type | None, args: list[str]) -> list[str]:
-    """Put the largest power of two that fits in the place of ``--data.batch_size auto``, in `sys.argv` too.
+@contextmanager
+def found(module_class: type, data_class: type | None, args: list[str]) -> Iterator[list[str]]:
+    """Yield a command line with the largest power of two that fits instead of ``--data.batch_size auto``.
 
     Raises:
         UserError: It can't be found here, or not even 2 fit.
     """
-    text = "\0".join(args)
-    if args[:1] != ["fit"] or (auto := _AUTO.search(text)) is None:
-        return args
+    automatic = [option for option in OPTIONS if args[0] == "fit" and "auto" in option_values(args, option)]
+    if not automatic:
+        yield args
+        return
+    option = automatic[0]
+    size = _largest(module_class, data_class, args, option)
+    print(f"{option} {size} is the largest power of two that fits.", flush=True)
+    # processes that Lightning starts take the size that was found
+    with launcher_arguments(replace_option(sys.argv[1:], option, "auto", f"{option}={size}")):
+        yield replace_option(args, option, "auto", f"{option}={size}")
 
-    def sized(size: int, text: str) -> list[str]:
-        return _AUTO.sub(rf"--\1={size}", text).split("\0")
 
-    option, refused = auto[1], f"--{auto[1]} auto is refused: "
-    if ranks.by_torchrun() or any(argument.startswith(("--resume", "--ckpt_path")) for argument in args):
-        raise UserError(f"{refused}it is found for a new run that one process begins. Give the number of that run.")
-    device = RunCLI(module_class, data_class, sized(2, text), execute=False).device
-    if not _has_limit(device):
-        why = f"a {device} takes memory from the whole machine, which comes to a halt before a batch is too large"
-        raise UserError(f"{refused}{why}. Give a number.")
-    size, fits, more = 2, 0, True
-    while more:
+def _largest(module_class: type, data_class: type | None, args: list[str], option: str) -> int:
+    refused = f"{option} auto is refused: "
+
+    def sized(size: int) -> list[str]:
+        return replace_option(args, option, "auto", f"{option}={size}")
+
+    def batches(size: int) -> int:
+        """Return the number of training batches of a size, or 0 if it does not fit."""
         try:
-            of = Rehearsal(module_class, data_class, sized(size, text)[1:], Callback(), *_LIMITS)
-            fits, size, more = size, 2 * size, of.trainer.num_training_batches > 1
+            tried = DryRun(module_class, data_class, sized(size)[1:], LIMITS, Callback())
         except (RuntimeError, MemoryError, UserError) as error:
             # the data module may refuse a batch that is larger than the data
-            if not _ran_out(error) and not (isinstance(error, UserError) and fits):
+            if not _ran_out(error) and not (isinstance(error, UserError) and size > 2):
                 raise
-            more = False
+            return 0
+        return tried.trainer.num_training_batches
+
+    if ranks.by_torchrun() or option_values(args, "--resume", "--ckpt_path"):
+        raise UserError(f"{refused}it is found for a new run that one process begins. Give a number.")
+    device = RunCLI(module_class, data_class, sized(2), execute=False).device
+    if not has_own_memory(device):
+        raise UserError(f"{refused}a {device} shares the memory of the whole machine. Give a number.")
+    largest = 0
+    count = 2
+    while count > 1:
+        size = 2 * largest or 2
+        count = batches(size)
         garbage_collection_cuda()
-    if not fits:
-        raise UserError(f"{refused}not even batches of 2 fit. Take a smaller model, or --trainer.precision bf16-mixed.")
-    print(f"--{option} {fits} is the largest power of two that fits.", flush=True)
-    sys.argv = sized(fits, "\0".join(sys.argv))  # it is what run.json records, and other processes are started by
-    return sized(fits, text)
+        largest = size if count else largest
+    if not largest:
+        raise UserError(f"{refused}not even batches of 2 fit. {SMALLER_MODEL}")
+    return largest
 
 
-def _has_limit(device: str) -> bool:
-    """Whether a device has memory of its own, so that a batch that is too large fails at once."""
+def has_own_memory(device: str) -> bool:
+    """Return whether a device has memory of its own, so that a batch that is too large fails at once."""
     return device == "gpu"

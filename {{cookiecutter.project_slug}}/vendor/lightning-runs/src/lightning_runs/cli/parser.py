@@ -1,15 +1,13 @@
-"""The parser of the command line, with short messages, and a filter for what Lightning prints in every run."""
+"""The parser of the command line: Lightning's, with checked configuration files, short help and short messages."""
 
 from __future__ import annotations
 
 import enum
-import re
+import json
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import torch
 import yaml
@@ -17,69 +15,54 @@ from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
-from .. import names
-from ..errors import Mistake, UserError, reason
-from ..runs.options import NAMED, flat
-from . import help_text, interpolation
+from ..errors import Mistake, UserError, reason, require
+from ..names import program
+from ..runs.options import CALLBACK_GROUPS, flat
+from . import help_text
+from .arguments import replace_option
+from .interpolation import absolute_names
 from .messages import parser_message
 
-_OFF = re.compile(rf"(?<![^\0])(--(?:{'|'.join(NAMED)}))[=\0]null(?![^\0])")  # in arguments with \0 between them
-
-
-# else a callback with an Enum among its defaults, such as Lightning's Timer, could not be written to config.yaml
-yaml.SafeDumper.add_multi_representer(enum.Enum, lambda dumper, value: dumper.represent_data(value.value))
-register_type(torch.device, str, torch.device)  # … nor one with a device, such as StochasticWeightAveraging
+# StochasticWeightAveraging has a device among its options. jsonargparse can't forget a type, and nothing else needs to.
+register_type(torch.device, str, torch.device)
 
 
 class Parser(LightningArgumentParser):
     """Lightning's parser, which takes no abbreviated option, and whose help and messages are short.
 
-    Args:
-        whole: Print Lightning's own help.
-        kwargs: Those of Lightning's parser.
+    Attributes:
+        command: The parser of the command that is given.
+        lists_all_options: Whether the help is Lightning's own.
+        origins: The configuration file of each option, by the option's name.
+        unresolved: The options before their references were filled in; empty if there are none.
     """
 
-    files: ClassVar[dict[str, Path]] = {}  # the configuration file that an option is from, by its name
-
-    def __init__(self, whole: bool = False, **kwargs: Any) -> None:
-        # else `--trainer.max_epoch 3` would be taken for `--trainer.max_epochs 3`, and any new option could break it
+    def __init__(self, **kwargs: Any) -> None:
+        # otherwise `--trainer.max_epoch 3` would be `--trainer.max_epochs 3`, and any new option could break it
         super().__init__(allow_abbrev=False, **kwargs)
-        self.whole = whole
-        self.texts: dict[interpolation.Path, str] = {}  # with ${, by the places of their options
+        self.command = self
+        self.lists_all_options = False
+        self.origins: dict[str, Path] = {}
+        self.unresolved: dict[str, Any] = {}
 
-    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any) -> Namespace:
-        """Return the options of a command line; ``null`` turns a named callback off."""
-        if args:  # `--early_stopping null`, which jsonargparse would take for a file
-            args = _OFF.sub(r"\1.monitor=null", "\0".join(args)).split("\0")
-        for option, value in pairwise(["", *(args or ())]):
-            file = value if option in ("-c", "--config") else value.partition("--config=")[2]
-            with suppress(OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):  # which are told below
-                self._prepare(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-        try:
-            config = super().parse_args(args, *more, **kwargs)
-        except Exception as error:
-            if not type(error).__module__.startswith("omegaconf"):
-                raise
-            self.error(f"a value of a configuration file can't be filled in: {reason(error)}.")
-        for name in NAMED if "subcommand" in config else ():
-            if config[config.subcommand][name] is None:  # `early_stopping: null` in a file
-                config[config.subcommand][name] = Namespace(monitor=None)
-        return config
+    def check_files(self, files: Iterable[Path]) -> None:
+        """Check configuration files, and have OmegaConf fill in their references.
 
-    def print_help(self, file: Any = None) -> None:
-        program = self.prog.replace(" [options]", "")
-        if self.whole or not program.startswith(names.program()):  # the parser of a class that an option names
-            super().print_help(file)
-        else:
-            print(help_text.short(self, program), end="", file=file)
+        Raises:
+            OSError: A file can't be read.
+            Mistake: It is not YAML with options.
+        """
+        for file in files:
+            options = self._read(file)
+            self.origins.update(dict.fromkeys(flat(options), file))
+            if "${" in str(options):
+                try:
+                    require("interpolate", "omegaconf")
+                except UserError as error:
+                    self.error(f"{file} has a reference, as ${{data.batch_size}}: {error}")
+                self.parser_mode = "omegaconf+"
 
-    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the options of a configuration file, once it is checked."""
-        self.check_config(Path(path))
-        return super().parse_path(path, *args, **kwargs)
-
-    def check_config(self, file: Path) -> None:
-        """End the process if a configuration file is not YAML with options."""
+    def _read(self, file: Path) -> dict[str, Any]:
         try:
             options = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -87,36 +70,70 @@ class Parser(LightningArgumentParser):
             line = f" in line {mark.line + 1}" if mark else ""
             self.error(f"{file} is not YAML: {getattr(error, 'problem', None) or reason(error)}{line}.")
         if not isinstance(options, dict):
-            self.error(f"{file} holds no options. Write them as in configs/default.yaml.")
-        self._prepare(options)
-        self.files.update(dict.fromkeys(flat(options), file))
+            self.error(f"{file} has no options. Write them as in configs/default.yaml.")
         for name, value in options.items():
-            group = any(option.startswith(f"--{name}.") for option in self._options())
-            if value is None and name in ("model", "trainer"):  # `data` is null where there is no data module
-                self.error(f"{name} is empty in {file}. Write options below it, or remove the line.")
-            if group and not isinstance(value, dict | str | None):  # a string is the path of a file with the options
-                self.error(f"{name} is {value!r} in {file}; it must hold options, as in configs/default.yaml.")
+            is_group = any(option.startswith(f"--{name}.") for option in self.command.option_names())
+            is_empty = value is None and name in ("model", "trainer")  # `data` is null where there is no data module
+            if is_empty or (is_group and not isinstance(value, dict | str | None)):  # a text names another file
+                value = json.dumps(value, default=str)
+                self.error(f"{name} is {value} in {file}; it must have options, as in configs/default.yaml.")
+        return options
 
-    def _prepare(self, options: Any) -> None:
-        """Have OmegaConf fill in references of a configuration file, if it has any."""
-        if texts := dict(interpolation.references(options)):
-            try:
-                interpolation.turn_on()
-            except UserError as error:
-                self.error(f"{next(iter(texts.values()))} in a configuration file: {error}")
-            self.parser_mode = "omegaconf+"
-            self.texts.update(texts)
+    def parse(self, args: Sequence[str]) -> Namespace:
+        """Return the options of a command line; ``null`` turns a named callback off."""
+        self.unresolved = {}
+        for name in CALLBACK_GROUPS:  # jsonargparse would take `null` for the path of a file
+            args = replace_option(args, f"--{name}", "null", f"--{name}.monitor=null")
+        try:
+            with absolute_names():
+                config = self.parse_args(args)
+        except Exception as error:
+            if not type(error).__module__.startswith("omegaconf"):
+                raise
+            self.error(f"a value of a configuration file can't be filled in: {reason(error)}.")
+        options = config[config.subcommand]
+        for name in CALLBACK_GROUPS:
+            if options[name] is None:  # `early_stopping: null` in a file
+                options[name] = Namespace(monitor=None)
+        return config
 
-    def _options(self) -> list[str]:
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """Return options as YAML."""
+        # YAML knows no Enum, and a callback may have one among its defaults, such as Lightning's Timer
+        representers = yaml.SafeDumper.yaml_multi_representers
+        represent = {enum.Enum: lambda dumper, value: dumper.represent_data(value.value)}
+        yaml.SafeDumper.yaml_multi_representers = {**representers, **represent}
+        try:
+            text = super().dump(*args, **kwargs)
+        finally:
+            yaml.SafeDumper.yaml_multi_representers = representers
+        if "${" in text:  # jsonargparse calls this before it has OmegaConf fill in the references
+            self.unresolved = yaml.safe_load(text)
+        return text
+
+    def option_names(self) -> list[str]:
+        """Return all options, such as ``--trainer.max_epochs``."""
         return [option for action in self._actions for option in action.option_strings]
 
+    @property
+    def called_as(self) -> str:
+        """What a user types before the options."""
+        return self.prog.replace(" [options]", "")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the short help of a command, or all that Lightning knows."""
+        if self.lists_all_options or not self.called_as.startswith(program()):  # the parser of an option's class
+            super().print_help(file)
+        else:
+            print(help_text.short(self, self.called_as), end="", file=file)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong with the command, and end it by ``Mistake``."""
-        parser = getattr(ex, "subcommand_parser", None) or self
-        options, program = parser._options(), parser.prog.replace(" [options]", "")
-        if not program.startswith("python"):  # the parser of a class that an option names
+        """Print what is wrong with the command, and end it by `Mistake`."""
+        options = self.command.option_names()
+        called_as = self.command.called_as
+        if not called_as.startswith(program()):  # the parser of an option's class
             options = [option.lstrip("-") for option in options]
-            program = f"{names.program()} fit"
-        text = parser_message(message, options, self.files)
-        print(f"error: {text}\nAll options: {program} --help all", file=sys.stderr)
+            called_as = f"{program()} fit"
+        text = parser_message(message, options, self.origins)
+        print(f"error: {text}\nAll options: {called_as} --help all", file=sys.stderr)
         raise Mistake(text)

@@ -1,4 +1,4 @@
-"""LightningCLI with run folders: where a training goes, how it is found again, and what its Trainer is made of."""
+"""LightningCLI with run folders: it finds or makes the run of a command, and builds model, data and Trainer for it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,23 @@ from ..resume.checkpoint_files import Position
 from ..runs import ranks
 from ..runs.options import config_text, flat
 from ..training import callbacks, hardware, loggers, speed
-from . import interpolation, trainer_setup
+from . import trainer_setup
+from .arguments import option_values
+from .interpolation import with_references
 from .parser import Parser
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
-# Options of one call; they are not configuration.
-CALL_OPTIONS = (
-    *("config", "run", "resume", "accept_changes", "ckpt_path", "weights_only", "verbose", "return_predictions"),
-)
+# Type, default and help of each option that a run has beside those of Lightning.
+OPTIONS = {
+    "logger": (loggers.LoggerName, "csv", "Logger; csv is always on beside it."),
+    "save_every_n_steps": (int, 200, "Optimizer steps between two saves of the whole training state."),
+    "debug": (str | None, None, "Mark the run as a trial; other commands take it only by its name."),
+    "run": (str, None, "Name of the new run (fit), or of the run to evaluate."),
+    "accept_changes": (bool, False, "Resume a run although its options or its data have changed (fit)."),
+}
+# Options of a single call, which config.yaml leaves out.
+CALL_OPTIONS = {"config", "run", "resume", "accept_changes", "ckpt_path"}
+CALL_OPTIONS |= {"weights_only", "verbose", "return_predictions"}
 
 
 class RunCLI(LightningCLI):
@@ -42,13 +51,15 @@ class RunCLI(LightningCLI):
         module_class: The LightningModule.
         data_class: The LightningDataModule, or None.
         args: The command line, the command first.
-        execute: Run the command; otherwise its run is found, and model, data module and Trainer are built.
-        callbacks: Callbacks that are no part of the run's configuration.
+        execute: Run the command; otherwise only find its run, and build model, data module and Trainer.
+        callbacks: Callbacks that do not belong to the run's configuration.
 
     Attributes:
-        run: The run that is trained or evaluated; None for a checkpoint that belongs to none, and under fast_dev_run.
-        ckpt_path: The checkpoint to go on with or to evaluate; ``created`` tells that the run is a new one.
-        links: Values of the model's arguments that the data module gave, as text.
+        args: The command line.
+        run: The run that is trained or evaluated; None for a checkpoint outside of a run, and under fast_dev_run.
+        created: Whether this command has made the run.
+        ckpt_path: The checkpoint to resume from or to evaluate.
+        links: Values of the model's arguments that come from the data module, as text.
     """
 
     trainer: Any  # Lightning gives it attributes that a type checker can't see
@@ -67,22 +78,22 @@ class RunCLI(LightningCLI):
         execute: bool = True,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        self._command = next((argument for argument in args if not argument.startswith("-")), "")
+        self.args = args
+        self._command = args[0]
         self.contract = Contract(module_class, data_class)
         self.execute = execute
         self.extra_callbacks = list(callbacks)
         self.links: dict[str, str] = {}
         self._options: dict[str, Any] | None = None
-        self._checkpoint: dict[str, Any] | None = None  # what the file at `ckpt_path` holds
-        defaults = {"default_config_files": [str(DEFAULT_CONFIG)], "whole": args[-1:] == ["all"]}
+        self._checkpoint: dict[str, Any] | None = None  # the content of `ckpt_path`
         try:
             super().__init__(
                 module_class,
                 data_class,
                 args=args,
                 parser_class=Parser,
-                parser_kwargs={"prog": program(), **{name: dict(defaults) for name in self.subcommands()}},
-                save_config_callback=None,  # the folder is given its config.yaml when it is made
+                parser_kwargs={"prog": program()},
+                save_config_callback=None,  # the folder gets its config.yaml when it is made
                 auto_configure_optimizers=False,
                 seed_everything_default=0,
             )
@@ -91,208 +102,201 @@ class RunCLI(LightningCLI):
                 self.run.unlock()  # for a later training in this process
 
     def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The command that was asked for; each command's parser takes a tenth of a second to make."""
-        every = super().subcommands()
-        return {name: every[name] for name in every if name == self._command} or every
+        """Return the given command alone: each command's parser takes a tenth of a second to make."""
+        return {self._command: super().subcommands()[self._command]}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RunCLI:
-        """Itself: what builds optimizers refers to it, and callbacks copy the model with these."""
+        """Return the object itself: callbacks copy the model with its optimizer factories, which refer to it."""
         return self
 
     # ---- Options
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
         """Add the options of runs and loggers, and fill arguments of the model from the data module."""
-        parser.add_argument("--logger", type=loggers.LoggerName, default="csv", help="Logger; csv is on beside it.")
+        self._command_parser = parser
+        for name, (kind, default, text) in OPTIONS.items():
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+        text = "Resume this run; without a name, the newest unfinished one (fit)."
+        parser.add_argument("--resume", nargs="?", const="", type=str, help=text)
         parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
         parser.add_class_arguments(speed.SpeedOptions, "speed")
-        callbacks.add_named(parser)
-        parser.add_argument(
-            "--save_every_n_steps",
-            type=int,
-            default=200,
-            help="Optimizer steps between two saves of all that a killed run needs to go on.",
-        )
-        parser.add_argument(
-            "--debug", type=str | None, help="Marks a run as a trial; other commands take it only by its name."
-        )
-        parser.add_argument("--run", type=str, help="Name of the new run (fit), or of the run to evaluate.")
-        parser.add_argument(
-            "--resume",
-            nargs="?",
-            const="",
-            type=str,
-            help="Go on with this run, the newest unfinished one, or --run NAME if begun (fit).",
-        )
-        parser.add_argument(
-            "--accept_changes", type=bool, default=False, help="Go on with a run whose options have changed (fit)."
-        )
+        callbacks.add_callback_options(parser)
         if self.contract.has("seed"):
             parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         for name in self.contract.linked:
-            link = partial(contract.link, name, self.links)
+            link = partial(contract.linked_value, name, self.links)
             parser.link_arguments("data", f"model.{name}", compute_fn=link, apply_on="instantiate")
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
-        """Parse the options; where they name a run, on top of that run's own configuration."""
-        Parser.files.clear()  # of an earlier command of this process
-        named = any(argument.startswith(("-c", "--config", "-h", "--help")) for argument in args)
-        if not named and not DEFAULT_CONFIG.is_file():  # which the parser would pass over without a word
+        """Parse the options; a command on a run takes them on top of the run's own configuration.
+
+        Which run that is depends on options, of the command line and of files. So they are parsed once to find the
+        run, and once more with the run's configuration.
+        """
+        files = [Path(file) for file in option_values(args, "-c", "--config")]
+        if DEFAULT_CONFIG.is_file():
+            files = [DEFAULT_CONFIG, *files]
+        elif not files and not {"-h", "--help"} & set(args):  # the parser would pass over it without a word
             raise UserError(
                 f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Run this in the project's folder, or name a"
                 " configuration with -c FILE."
             )
-        if DEFAULT_CONFIG.is_file():
-            parser.check_config(DEFAULT_CONFIG)
-        self.config = parser.parse_args(args)
-        self._find_run(self.config[self.config.subcommand])
+        parser.command = self._command_parser
+        parser.command.default_config_files = [str(DEFAULT_CONFIG)]
+        parser.command.lists_all_options = args[-1] == "all"
+        parser.check_files(files)
+        self.config = parser.parse(args)
+        self._find_run(self.config[self._command])
         if self.run is not None:
             self.links.update(self.run.record.get("linked", {}))
-            self._parse_again(parser, args, self.run)
+            self._parse_again(parser, args[1:], self.run)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
-        parser.check_config(run.config_file)
+        """Parse the options on top of a run's configuration; a resumed run refuses changed ones."""
         fit = self._command == "fit"
-        before = differences.options_of(run, self._checkpoint if fit else None)
-        at = args.index(self.config.subcommand) + 1
-        args = [*args[:at], *differences.WITHOUT_NAMED, "-c", str(run.config_file), *args[at:]]
-        self.config = parser.parse_args(args)
-        options = self.config[self.config.subcommand]
-        for name in differences.repeated(before, flat(self._plain())):
-            options[name] = options[name][: len(before[name])]
+        parser.check_files([run.config_file])
+        trained = differences.options_of(run, self._checkpoint if fit else None)
+        self.config = parser.parse([self._command, "-c", str(run.config_file), *args])
+        options = self.config[self._command]
+        for name in differences.repeated(trained, flat(self._plain_options())):
+            options[name] = options[name][: len(trained[name])]
         if fit:
-            differences.refuse(run, before, flat(self._plain()), bool(self.config.fit.accept_changes))
+            differences.refuse(run, trained, flat(self._plain_options()), bool(options.accept_changes))
 
-    def _plain(self) -> dict[str, Any]:
-        options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self.config.subcommand]
-        options = {key: value for key, value in options.items() if key not in CALL_OPTIONS}
-        return interpolation.as_written(options, self.parser.texts)
+    def _plain_options(self) -> dict[str, Any]:
+        options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self._command]
+        options = {name: value for name, value in options.items() if name not in CALL_OPTIONS}
+        return with_references(options, self.parser.unresolved.get(self._command))
 
     def options(self) -> dict[str, Any]:
-        """All options as plain values, as they were given; of a batch size, as it was found."""
+        """Return all options as plain values, as they were given; a batch size that was searched, as it was found."""
         if self._options is None:
-            self._options = self._plain()  # takes 30 ms
+            self._options = self._plain_options()  # takes 30 ms
         return self._options
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the options as they are: Lightning would let a checkpoint's override those of the command line."""
+        """Leave the options as they are: Lightning would let those of a checkpoint override the command line."""
 
     # ---- The run
 
     def _find_run(self, options: Any) -> None:
-        """Find the run to go on with or to evaluate, and its checkpoint."""
-        root, command = Path(options.trainer.default_root_dir or "runs"), self.config.subcommand
+        """Find the run to resume or to evaluate, and its checkpoint."""
+        root = Path(options.trainer.default_root_dir or "runs")
         self.ckpt_path = options.ckpt_path
-        if command != "fit" and options.resume is not None:
-            raise UserError(f"--resume is an option of fit. Name the run to {command} with --run NAME.")
-        if command == "fit":
+        if self._command == "fit":
             self._find_run_to_resume(options, root)
+        elif options.resume is not None:
+            raise UserError(f"--resume is an option of fit. Name the run to {self._command} with --run NAME.")
         elif self.ckpt_path:
             run = runs.Run(Path(self.ckpt_path).absolute().parent.parent)
             self.run = run if run.config_file.is_file() else None
         else:
-            self.run = self._chosen("found", lambda: runs.find(root, options.run, finished=True))
-            self.ckpt_path = checkpoint_files.best_checkpoint(self.run) if self.run else None
+            self._choose_run("found", lambda: runs.find(root, options.run, finished=True))
+            assert self.run is not None
+            self.ckpt_path = checkpoint_files.best_checkpoint(self.run)
         if self.ckpt_path and self._checkpoint is None:
             self._checkpoint = checkpoint_files.read(self.ckpt_path)
 
     def _find_run_to_resume(self, options: Any, root: Path) -> None:
+        restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
+        if options.resume is None and restarts != "0":
+            raise UserError(
+                f"torchrun was given --max-restarts {restarts}. Name the run, so that a restart resumes it: torchrun …"
+                f" -m -- {package() or 'PACKAGE'} fit --run NAME --resume"
+            )
         if options.resume is None:
-            restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
-            if restarts != "0":
-                raise UserError(
-                    f"torchrun was given --max-restarts {restarts}: name the run, so that what it restarts goes on with"
-                    f" it: torchrun … -m -- {package()} fit --run NAME --resume"
-                )
             return
         if options.ckpt_path or (options.run and options.resume):
             raise UserError(
-                "--resume NAME goes on with a run as it was; leave out --run and --ckpt_path. Or begin a run and go on"
-                " with it by the same command: --run NAME --resume"
+                "--resume NAME continues a run as it was; leave out --run and --ckpt_path. To begin a run and resume it"
+                " by the same command: --run NAME --resume"
             )
 
         def find() -> runs.Run | None:
-            # by --run NAME --resume, a launcher that starts the command again goes on wherever the run has got to
+            # by --run NAME --resume a launcher repeats one command, and the run continues wherever it has got to
             run = runs.Run(root.absolute() / options.run) if options.run else runs.find(root, options.resume, False)
             return run if run.config_file.is_file() else None
 
-        self.run = self._chosen("resumed", find)
-        if self.run is not None and (found := checkpoint_files.newest_whole(self.run.checkpoints, print)):
+        self._choose_run("resumed", find)
+        found = checkpoint_files.newest_readable(self.run.checkpoints, print) if self.run is not None else None
+        if found is not None:
             self.ckpt_path, self._checkpoint = found
 
-    def _chosen(self, question: str, find: Callable[[], runs.Run | None]) -> runs.Run | None:
-        """The run that rank 0 finds or makes; to train it, rank 0 locks it."""
-        found: list[runs.Run] = []
+    def _choose_run(self, question: str, choose: Callable[[], runs.Run | None]) -> None:
+        """Set the run that rank 0 finds or makes; to train it, rank 0 locks it."""
 
-        def choose() -> str:
-            if (run := find()) is None:
-                return ""
-            if self._command == "fit":
-                run.lock()
-            found.append(run)
-            return str(run.folder)
+        def folder_of_choice() -> str:
+            self.run = choose()
+            if self.run is not None and self._command == "fit":
+                self.run.lock()
+            return "" if self.run is None else str(self.run.folder)
 
-        folder = ranks.shared(question, choose)
-        return found[0] if found else runs.Run(Path(folder)) if folder else None
+        folder = ranks.choice_of_rank_0(question, folder_of_choice)
+        if folder and self.run is None:
+            self.run = runs.Run(Path(folder))
 
     # ---- What is built
 
-    def _set_seed(self) -> None:
-        if self.execute or self.subcommand != "fit":  # else nothing is built
-            super()._set_seed()
-
     def before_instantiate_classes(self) -> None:
-        """Pass the seed to the data, and check the device."""
-        options = self.config[str(self.subcommand)]
-        self.seed = int(options.seed_everything or 0)  # known only now where it is chosen at random
+        """Give the seed to the data, and check the device."""
+        options = self.config[self._command]
+        self.seed = int(options.seed_everything or 0)  # known only now if it is chosen at random
         if self.contract.has("seed"):
             options.data.seed = self.seed
         self.device = hardware.check(options.trainer)
 
     def instantiate_classes(self) -> None:
-        """Make model, data and Trainer; a run that is there gives its class names."""
-        if not self.execute and self.subcommand == "fit":
+        """Build model, data and Trainer; data of an existing run get its class names."""
+        if not self.execute and self._command == "fit":
             return
         super().instantiate_classes()
-        names = self.run.record.get("class_names") if self.run is not None and not self.created else None
-        if names and self.datamodule is not None:
-            with suppress(AttributeError):  # a property of the user's without a setter
-                self.datamodule.class_names = names
-        speed.apply(self.config_init[str(self.subcommand)].speed, self.trainer)
+        if self.run is not None and not self.created and self.datamodule is not None:
+            names = self.run.record.get("class_names")
+            if names:
+                with suppress(AttributeError):  # a property of the user's without a setter
+                    self.datamodule.class_names = names
+        speed.apply(self.config_init[self._command].speed, self.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the run's folder, and a Trainer that writes into it."""
-        options = self.config_init[str(self.subcommand)]
-        trainer = options.trainer
-        fit = self.subcommand == "fit"
-        new = fit and self.is_kept and not trainer.fast_dev_run
+        options = self.config_init[self._command]
+        fit = self._command == "fit"
+        kept = fit and self.is_kept and not options.trainer.fast_dev_run
         if fit:
-            trainer_setup.refuse_callbacks(trainer)
-        self.position, checkpoint, self._checkpoint = Position(), self._checkpoint, None
-        if checkpoint is not None:
-            checkpoint_files.check_model(str(self.ckpt_path), checkpoint, self.model)
-            with suppress(Exception):  # Lightning loads it again after `setup`, which a data module may need for it
-                self.datamodule.load_state_dict(checkpoint[type(self.datamodule).__qualname__])
-            self.position = checkpoint_files.position(self.ckpt_path, checkpoint) if new else self.position
-        if new and self.run is None:
-            root, text = Path(trainer.default_root_dir or "runs"), config_text(self.options())
-            self.run = self._chosen("new", lambda: runs.Run(runs.make_folder(root, options.run, text)))
+            trainer_setup.refuse_callbacks(options.trainer)
+        self.position = self._checked_position(kept)
+        if kept and self.run is None:
+            root = Path(options.trainer.default_root_dir or "runs")
+            text = config_text(self.options())
+            self._choose_run("new", lambda: runs.Run(runs.make_folder(root, options.run, text)))
             self.created = True
         try:
-            if new:
+            if kept:
                 ranks.compare_positions(str(self.position), self.ckpt_path)
-            trainer_setup.outputs(self, trainer, options, new)
-            trainer_setup.callbacks(self, trainer, options, fit)
-            trainer_setup.plugins(trainer, fit)
-            built = super().instantiate_trainer(**kwargs)
+            trainer_setup.set_outputs(self, options, kept)
+            trainer_setup.set_callbacks(self, options, fit)
+            trainer_setup.set_plugins(options.trainer, fit)
+            trainer = super().instantiate_trainer(**kwargs)
+            trainer_setup.refuse_unshared_layers(trainer)
         except BaseException:
             if self.run is not None and self.created:  # a run that could not even be set up
                 self.run.discard()
             raise
-        if isinstance(built.precision_plugin, DoublePrecision):
+        if isinstance(trainer.precision_plugin, DoublePrecision):
             # Lightning loads a checkpoint before it does this, and would round the weights to float32
-            built.precision_plugin.convert_module(self.model)
-        return built
+            trainer.precision_plugin.convert_module(self.model)
+        return trainer
+
+    def _checked_position(self, kept: bool) -> Position:
+        """Refuse a checkpoint that does not fit, and return the position that a kept training begins at."""
+        checkpoint = self._checkpoint
+        self._checkpoint = None  # frees the memory
+        if checkpoint is None:
+            return Position()
+        checkpoint_files.check_model(str(self.ckpt_path), checkpoint, self.model)
+        with suppress(Exception):  # Lightning loads it again after `setup`, which a data module may need for it
+            self.datamodule.load_state_dict(checkpoint[type(self.datamodule).__qualname__])
+        return checkpoint_files.position(self.ckpt_path, checkpoint) if kept else Position()
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.execute:

@@ -1,4 +1,4 @@
-"""The commands: the table of their names, and the module that runs each."""
+"""The commands: a table of them, and the function that runs one."""
 
 from __future__ import annotations
 
@@ -6,38 +6,62 @@ import difflib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib import import_module, metadata
-from itertools import pairwise
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import names, runs
-from ..cli.arguments import has_files, run_name
+from .. import names
+from ..cli.arguments import option_values, positionals, run_name
 from ..cli.messages import message
-from ..names import package, program
+from ..names import program
 from ..resume import signals
+from ..runs import default_root, find
+from . import version
 
-TRAINER = ("fit", "validate", "test", "predict")  # Lightning's own commands
+
+class Command(NamedTuple):
+    """A command: a line about it, the module whose `main` runs it, and whether it needs torch and the two classes."""
+
+    text: str
+    module: str
+    needs_torch: bool = True
+
+
 COMMANDS = {
-    "fit": "Train, then test the best checkpoint.",
-    "validate": "Measure a run's best checkpoint on the validation data.",
-    "test": "Measure a run's best checkpoint on the test data.",
-    "predict": "Predict the test data, or new files: predict PATH …",
-    "runs": "Show a table of all runs.",
-    "report": "Write an HTML page that shows a run, or compares several.",
-    "lr_find": "Suggest a learning rate, from a few steps.",
-    "sweep": "Search for better options.",
-    "repeat": "Train over several seeds or folds: mean and spread of metrics.",
-    "export": "Write a trained model as ONNX and torch.export files.",
-    "docs": "Print a page of the documentation.",
+    "fit": Command("Train, then test the best checkpoint.", "fit"),
+    "validate": Command("Measure a run's best checkpoint on the validation data.", "fit"),
+    "test": Command("Measure a run's best checkpoint on the test data.", "fit"),
+    "predict": Command("Predict the test data, or new files: predict PATH …", "fit"),
+    "runs": Command("Show a table of all runs.", "runs", needs_torch=False),
+    "report": Command("Write an HTML page that shows a run, or compares several.", "report"),
+    "lr_find": Command("Suggest a learning rate, from a few steps.", "lr_find"),
+    "sweep": Command("Search for better options.", "sweep"),
+    "repeat": Command("Train over several seeds or folds: mean and spread of metrics.", "repeat"),
+    "export": Command("Write a trained model as ONNX and torch.export files.", "export"),
+    "docs": Command("List the pages of the documentation, or print one: docs PAGE", "docs", needs_torch=False),
 }
-WITHOUT_TORCH = ("runs", "docs")
+LIGHTNING = [name for name, command in COMMANDS.items() if command.module == "fit"]  # Lightning's own commands
+PREDICT_FILES = Command("Predict new files.", "predict")
+PREDICT_ONNX = Command("Predict new files by an exported model.", "predict_onnx", needs_torch=False)
+
+
+def command_of(args: Sequence[str]) -> Command:
+    """Return the command that a command line calls for."""
+    if args[0] == "predict" and option_values(args, "--onnx"):
+        return PREDICT_ONNX
+    if args[0] == "predict" and positionals(args[1:]):
+        return PREDICT_FILES
+    return COMMANDS[args[0]]
 
 
 def run(
-    module_class: type, data_class: type | None = None, args: Any = None, *, package: str | None = None
+    module_class: type,
+    data_class: type | None = None,
+    args: Sequence[str] | Callable[[type, type | None], Any] | None = None,
+    *,
+    package: str | None = None,
 ) -> Any:
     """Run a command with the project's two classes.
 
@@ -46,16 +70,34 @@ def run(
         data_class: The LightningDataModule; None if the LightningModule has the data loaders.
         args: The command line without the program's name; None takes that of this process. A function is called with
             the two classes instead, and its result is returned.
-        package: The project's package, ``__package__`` of its ``train.py``, by which messages name the program.
+        package: The project's package, ``__package__`` of its ``train.py``; None for a script.
 
     Returns:
         The exit code: 0 if the command did its work, 1 if it failed, and after a signal that of `signals.EXIT_CODES`.
         A mistake on the command line ends the process with 2.
     """
-    names.use(package)
+    names.set_package(package)
     if callable(args):
         return args(module_class, data_class)
     return main(module_class, data_class, list(sys.argv[1:] if args is None else args))
+
+
+def main(module_class: type, data_class: type | None, args: list[str]) -> int:
+    """Run a command with the project's classes, and return its exit code."""
+    code = early(args)
+    if code is not None:
+        return code
+    from ..cli.chatter import quiet
+    from ..runs.ranks import FOLDER_VARIABLE
+
+    command = command_of(args)
+    # one module runs Lightning's four commands, and is given the name
+    given = args if command.module == "fit" else args[1:]
+    try:
+        with quiet():
+            return _exit_code(lambda: _module(command).main(given, module_class, data_class)) or 0
+    finally:
+        os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
 
 
 def early(args: list[str]) -> int | None:
@@ -77,74 +119,54 @@ def _early(args: list[str]) -> int | None:
         print(usage(), file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
     if args[0] == "--version":
-        try:
-            print(f"{package()} {metadata.version(package().replace('_', '-'))}")
-        except metadata.PackageNotFoundError:
-            print(f"{package()}, which is not installed: pip install -e .")
+        print(version.text(names.package()))
         return 0
     if args[0] not in COMMANDS:
-        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        guess = f" Did you mean {near[0]}?" if near else ""
-        print(f"error: there is no command {args[0]}.{guess}\nAll commands: {program()} --help", file=sys.stderr)
+        print(f"error: there is no command {args[0]}.{guess(args[0], COMMANDS)}", file=sys.stderr)
+        print(f"All commands: {program()} --help", file=sys.stderr)
         return 2
-    if args[0] in WITHOUT_TORCH:
-        return _module(args[0]).main(args[1:])
-    if args[0] == "predict" and any(arg.split("=")[0] == "--onnx" for arg in args):
-        return _module("predict_onnx").main(args[1:])
-    return _check(args[0], args[1:])
+    version.warn_once(names.package())
+    command = command_of(args)
+    if not command.needs_torch:
+        return _module(command).main(args[1:])
+    return _missing(args[0], args[1:])
 
 
-def _check(command: str, args: list[str]) -> int | None:
-    """Refuse a file or a run that is not there now, for the import of torch takes seconds."""
-    if any(arg in ("-h", "--help") for arg in args):
+def _missing(name: str, args: list[str]) -> int | None:
+    """Refuse a missing configuration file or run at once: the import of torch takes seconds."""
+    if {"-h", "--help"} & set(args):
         return None
-    values: dict[str, str] = {}
-    for arg, value in pairwise([*args, ""]):
-        name, sign, given = arg.partition("=")
-        values[name] = given if sign else value
-    config = values.get("--config", values.get("-c"))
-    if command in TRAINER and config and not Path(config).is_file():
-        there = ", ".join(file.as_posix() for file in sorted(Path("configs").glob("*.yaml")))
-        print(f"error: there is no file {config}. Files of options: {there or 'none'}", file=sys.stderr)
+    configs = option_values(args, "-c", "--config")
+    if name in LIGHTNING and configs and not Path(configs[-1]).is_file():
+        files = ", ".join(file.as_posix() for file in sorted(Path("configs").glob("*.yaml")))
+        print(f"error: there is no file {configs[-1]}. Config files: {files or 'none'}", file=sys.stderr)
         return 2
-    named = [values["--run"]] if command in TRAINER[1:] and "--run" in values else []
-    if command in ("report", "export"):
-        named = [arg for before, arg in pairwise(["", *args]) if not before.startswith("-") and not arg.startswith("-")]
-    if named and not {"--trainer.default_root_dir", "--config", "-c"} & {*values}:
-        for name in named:
-            runs.find(runs.default_root(), run_name(name), finished=True)
+    chosen = positionals(args) if name in ("report", "export") else []
+    if name in LIGHTNING and name != "fit":
+        chosen = option_values(args, "--run")
+    if not configs and not option_values(args, "--trainer.default_root_dir"):
+        for run in chosen:
+            find(default_root(), run_name(run), finished=True)
     return None
 
 
-def main(module_class: type, data_class: type | None, args: list[str]) -> int:
-    """Run a command with the project's classes, and return its exit code."""
-    if (code := early(args)) is not None:
-        return code
-    if args[0] not in TRAINER or (args[0] == "predict" and has_files(args[1:])):
-        from ..cli.chatter import quiet
-        from ..runs.ranks import FOLDER_VARIABLE
-
-        try:
-            with quiet():
-                return int(_exit_code(lambda: _module(args[0]).main(args[1:], module_class, data_class)) or 0)
-        finally:
-            os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
-    from . import fit
-
-    return int(_exit_code(lambda: fit.main(module_class, data_class, args)) or 0)
+def guess(word: str, words: Sequence[str] | dict[str, Any]) -> str:
+    """Return a question with the word that is nearest to a misspelt one, or ""."""
+    near = difflib.get_close_matches(word, words, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def usage() -> str:
     """Return what ``--help`` prints."""
-    lines = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+    lines = "\n".join(f"  {name:<12}{command.text}" for name, command in COMMANDS.items())
     return (
         f"usage: {program()} COMMAND [options]\n\n{lines}\n\n"
         f"Begin with: {program()} fit\nOptions of a command: {program()} COMMAND --help"
     )
 
 
-def _module(name: str) -> Any:
-    return import_module(f"{__name__}.{name}")
+def _module(command: Command) -> Any:
+    return import_module(f"{__name__}.{command.module}")
 
 
 def _exit_code(command: Callable[[], int | None]) -> int | None:
@@ -156,9 +178,10 @@ def _exit_code(command: Callable[[], int | None]) -> int | None:
             sys.stdout.flush()
     except BrokenPipeError:  # of a reader that has seen enough, as in `runs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes in the end
-        return 141  # as where SIGPIPE ends a process
+        return 141  # as if SIGPIPE had ended the process
     except Exception as error:
-        if (text := message(error)) is None:
+        text = message(error)
+        if text is None:
             raise
         print(f"error: {text}", file=sys.stderr)
         return 1

@@ -1,199 +1,171 @@
-"""``python -m <package> export``: take a trained model away, as files that need none of this project's code."""
+"""``export``: write a trained model as files that need none of the project's code."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import math
-import os
-import shutil
 import tempfile
-import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr
-from importlib.metadata import version
-from itertools import islice, product
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..cli.arguments import ONE_PROCESS, run_options
 from ..cli.run_cli import RunCLI
 from ..errors import UserError, brief, require
+from ..files import relative_path, write_whole
 from ..names import program
 from ..reports import charts, predictions
-from ..runs import Run
 from ..runs.run import test_result
 from .exported import Network
 
-# One process on the CPU in single precision: the exported files, which are compared with it, are run so too.
-ON_CPU = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")
-LEFT = 24 * 3600  # seconds after which a folder of an export is taken for that of one that was killed
-TRAINER = "the Trainer"  # the other names of what is compared are file names
-
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
-    """Write a run's best checkpoint as ONNX and by `torch.export`, compare both with it, and describe it.
-
-    Raises:
-        UserError: The run can't be exported, or a file computes something else than the checkpoint.
-    """
+    """Write a run's best checkpoint as ONNX and by `torch.export`, compare both with it, and describe it."""
     parser = argparse.ArgumentParser(
         prog=f"{program()} export",
-        description="Write a run's best checkpoint as model.onnx, model.pt2 (torch.export) and a model card into the"
-        " run's folder, export/. What is exported is the module that exported() of the LightningModule returns, or else"
-        " its forward. Both files are compared with it on all batches of predict_dataloader, or of test_dataloader.",
+        description="Write a run's best checkpoint as model.onnx and model.pt2 (torch.export), with a model card. Both"
+        " files are first compared with it on all batches of predict_dataloader, or of test_dataloader.",
         allow_abbrev=False,
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="name or folder of a run (default: the newest finished)")
-    text = "largest difference that is accepted, as a fraction of the largest output above 1 (default: 0.0001)"
+    text = "largest accepted difference, as a fraction of the largest output above 1 (default: 0.0001)"
     parser.add_argument("--tolerance", type=float, default=1e-4, metavar="X", help=text)
     options = parser.parse_args(args)
     if not 0 <= options.tolerance <= 1:
         raise UserError(f"--tolerance is {options.tolerance}; it must lie between 0 and 1, such as 0.0001.")
     require("export", "onnx", "onnxscript", "onnxruntime")
-    cli = RunCLI(module_class, data_class, ["predict", *run_options(options.run), *ON_CPU], execute=False)
-    assert cli.run is not None  # `predict` has found one
+    on_cpu = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")  # like the files
+    cli: Any = RunCLI(module_class, data_class, ["predict", *run_options(options.run), *on_cpu], execute=False)
     folder = cli.run.folder / "export"
-    for left in cli.run.folder.glob(".export.*"):  # a younger one may be of an export that another process makes now
-        if time.time() - left.stat().st_mtime > LEFT:
-            shutil.rmtree(left, ignore_errors=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".export.", dir=cli.run.folder) as temporary:
-            _export(cli, cli.run, Path(temporary), options.tolerance)
-            folder.mkdir(exist_ok=True)
-            for file in sorted(Path(temporary).iterdir()):  # each was compared before it gets its name
-                os.replace(file, folder / file.name)
-    except OSError as error:
-        raise UserError(f"the export can't be written to {folder}: {error.strerror or error}.") from error
-    print(f"Exported to {os.path.relpath(folder)}: model.onnx, model.pt2, README.md (a model card)")
+    with tempfile.TemporaryDirectory() as temporary:
+        _export(cli, Path(temporary), options.tolerance)
+        folder.mkdir(exist_ok=True)
+        for file in Path(temporary).iterdir():
+            write_whole(folder / file.name, file.read_bytes())
+    print(f"Exported to {relative_path(folder)}: model.onnx, model.pt2 and README.md, a model card")
     return 0
 
 
-def _export(cli: RunCLI, run: Run, folder: Path, tolerance: float) -> None:
-    """Write the files into a folder, and compare what they compute with the module and with the Trainer."""
-    computed: dict[str, dict[str, Any]] = {}
-    lines = []
+def _export(cli: Any, folder: Path, tolerance: float) -> None:
+    """Write the files into a folder, and compare them with the checkpoint."""
+    predicted: dict[str, Any] = {}
+    cause = "predict_step returns no output like the network's"
     try:
-        computed[TRAINER] = predictions.compute(cli)
-    except Exception as error:  # the files are compared with the module all the same
-        lines.append(f"{TRAINER}: not compared, for it can't predict: {brief(error)}")
+        predicted = predictions.compute(cli)
+    except Exception as error:  # the files are still compared with the network
+        cause = brief(error)
     cli.load()
     network = Network(cli.model, cli.datamodule)
-    inputs = next((network.inputs(batch) for batch in _batches(cli)), None)
-    if inputs is None:
+    batches = map(network.inputs, _batches(cli))
+    first = next(batches, None)
+    if first is None:
         raise UserError("the data's loader yields no batch, so an export can't be compared.")
-    facts = {**getattr(network.module, "facts", {}), "run": run.name}
-    facts |= {"metrics": test_result(run), "commit": (run.record.get("git") or {}).get("commit")}  # for `serve`
-    facts |= {"class_names": network.class_names} if network.class_names else {}
-    for key, tensors in (("inputs", inputs), ("outputs", network.run("forward", network.module, inputs))):
-        dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
-        facts[key] = [{"name": n, "dtype": dtypes[n], "shape": ["batch", *t.shape[1:]]} for n, t in tensors.items()]
-    _write(network, folder, inputs, json.dumps(facts, ensure_ascii=False))
-    computed |= _compute(network, folder, _batches(cli))
-    lines += _compare(computed, len(network.class_names), tolerance)
-    print(f"{run.name}, compared with {Path(str(cli.ckpt_path)).name}", *lines, sep="\n")
-    (folder / "README.md").write_text(_card(cli, run, network.module, facts, lines), encoding="utf-8")
+    facts = {
+        **getattr(network.module, "facts", {}),
+        **({"class_names": network.class_names} if network.class_names else {}),
+        "run": cli.run.name,
+        "metrics": test_result(cli.run),
+        "inputs": _signature(first),
+        "outputs": _signature(network.outputs(first)),
+    }
+    _write(network, first, json.dumps(facts, ensure_ascii=False), folder)
+    computed = _compute(network, folder, chain([first], batches))
+    expected = computed.pop("checkpoint")
+    shapes = {name: getattr(column, "shape", None) for name, column in predicted.items()}
+    computed["the Trainer"] = {name: predicted[name] for name, t in expected.items() if shapes.get(name) == t.shape}
+    lines = [] if computed["the Trainer"] else [f"not compared with the Trainer's predictions: {cause}"]
+    for source, outputs in computed.items():
+        for name, output in outputs.items():
+            lines.append(compare(f"{name} by {source}", output, expected[name], tolerance, network))
+    print(f"{cli.run.name}, compared with {Path(cli.ckpt_path).name}", *lines, sep="\n")
+    file = Path("pyproject.toml")
+    card = charts.template(Path(__file__).with_name("model_card.md.jinja"), autoescape=False).render(
+        cli=cli,
+        facts=facts,
+        comparison=lines,
+        project=tomllib.loads(file.read_text(encoding="utf-8"))["project"] if file.is_file() else {},
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write(network: Network, folder: Path, inputs: dict[str, Tensor], facts: str) -> None:
+def _signature(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """Return the name, the dtype and the shape of each input or output."""
+    return [{"name": k, "dtype": str(t.dtype)[6:], "shape": ["batch", *t.shape[1:]]} for k, t in tensors.items()]
+
+
+def _batches(cli: Any) -> Iterator[Any]:
+    """Yield the batches of ``predict``, or else of ``test``, before the data's hooks change them."""
+    owners = [owner for owner in (cli.datamodule, cli.model) if owner is not None]
+    found = [(s, owner) for s in ("predict", "test") for owner in owners if is_overridden(f"{s}_dataloader", owner)]
+    if not found:
+        class_name = type(owners[0]).__name__
+        raise UserError(f"there are no data to compare on. Add predict_dataloader or test_dataloader to {class_name}.")
+    stage, owner_of_loaders = found[0]
+    for owner in owners:
+        owner.trainer = cli.trainer
+        owner.prepare_data()
+        owner.setup(stage)
+    loaders = getattr(owner_of_loaders, f"{stage}_dataloader")()
+    limit = getattr(cli.trainer, f"limit_{stage}_batches")  # a stream may have no end
+    for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
+        yield from islice(loader, limit if isinstance(limit, int) else None)
+
+
+def _write(network: Network, inputs: dict[str, Tensor], facts: str, folder: Path) -> None:
     """Write both files, for batches of any size."""
     shapes = {name: {0: torch.export.Dim("batch", min=1)} for name in inputs}
-    two = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
+    two_items = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
+    names: dict[str, Any] = {"input_names": [*inputs], "output_names": network.output_names}
     try:
-        # a network may be compiled; and what the exporters print is of no use beside their error
-        with torch.compiler.set_stance("force_eager"), redirect_stderr(io.StringIO()):
-            program = torch.export.export(network.module, (), two, dynamic_shapes=shapes)
-            onnx: Any = torch.onnx.export(
-                program, kwargs=two, dynamo=True, verbose=False, input_names=[*inputs], output_names=network.outputs
-            )
-        onnx.model.metadata_props["facts"] = facts
-        onnx.save(folder / "model.onnx", external_data=False)
-        torch.export.save(program, folder / "model.pt2", extra_files={"facts.json": facts})
-    except OSError:  # the disk is full
-        raise
-    except Exception as error:  # whatever torch's exporters meet in a network
+        with torch.compiler.set_stance("force_eager"):  # the network may be compiled
+            exported = torch.export.export(network.module, (), two_items, dynamic_shapes=shapes)
+            onnx: Any = torch.onnx.export(exported, kwargs=two_items, dynamo=True, verbose=False, **names)
+    except Exception as error:  # the exporters raise many types
         name = type(network.module).__name__
         raise UserError(f"{name} can't be exported for batches of any size: {brief(error)}. {network.hint}") from error
+    onnx.model.metadata_props["facts"] = facts
+    onnx.save(folder / "model.onnx", external_data=False)
+    torch.export.save(exported, folder / "model.pt2", extra_files={"facts.json": facts})
 
 
-def _compute(network: Network, folder: Path, batches: Iterator[Any]) -> dict[str, dict[str, Tensor]]:
-    """Compute the outputs for all of the data by the module, by ``model.onnx`` and by ``model.pt2``."""
+def _compute(network: Network, folder: Path, batches: Iterable[dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Return the outputs for all of the data, by the checkpoint's network and by each file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
     def by_onnx(**inputs: Tensor) -> list[Tensor]:
-        outputs = session.run(network.outputs, {name: tensor.numpy() for name, tensor in inputs.items()})
+        outputs = session.run(network.output_names, {name: tensor.numpy() for name, tensor in inputs.items()})
         return [torch.from_numpy(output) for output in outputs]
 
-    program = torch.export.load(folder / "model.pt2").module()
-    runners = {"the checkpoint": network.module, "model.onnx": by_onnx, "model.pt2": program}
-    parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in runners}
-    for batch in batches:
-        inputs = network.inputs(batch)
-        for name, call in runners.items():
-            parts[name].append(network.run(name, call, inputs))
-    return {name: {key: torch.cat([part[key] for part in of]) for key in of[0]} for name, of in parts.items()}
+    by_torch = torch.export.load(folder / "model.pt2").module()
+    calls = {"checkpoint": network.module, "model.onnx": by_onnx, "model.pt2": by_torch}
+    parts = [{name: network.outputs(inputs, call) for name, call in calls.items()} for inputs in batches]
+    return {
+        name: {key: torch.cat([part[name][key] for part in parts]) for key in network.output_names} for name in calls
+    }
 
 
-def _batches(cli: RunCLI) -> Iterator[Any]:
-    """What the loaders of ``predict``, or else of ``test``, yield, before the data's hooks have changed it."""
-    owners = [owner for owner in (cli.datamodule, cli.model) if owner is not None]
-    for stage, owner in product(("predict", "test"), owners):
-        if is_overridden(f"{stage}_dataloader", owner):
-            for each in owners:
-                each.trainer = cli.trainer
-                each.prepare_data()
-                each.setup(stage)
-            loaders = getattr(owner, f"{stage}_dataloader")()
-            limit = getattr(cli.trainer, f"limit_{stage}_batches")  # a stream may have no end
-            for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
-                yield from islice(loader, limit if isinstance(limit, int) else None)
-            return
-    name = type(owners[0]).__name__
-    raise UserError(f"an export is compared on the data. Add predict_dataloader or test_dataloader to {name}.")
-
-
-def _compare(computed: dict[str, dict[str, Any]], num_classes: int, tolerance: float) -> list[str]:
-    """Compare what was computed with what the module computes; a line on each, or an error where they differ."""
-    lines, expected = [], computed.pop("the checkpoint")
-    for (where, found), (name, output) in product(computed.items(), expected.items()):
-        other: Any = found.get(name)
-        if where == TRAINER and (not isinstance(other, Tensor) or other.shape != output.shape):
-            lines.append(f"{where}: not compared, for it predicts no {name} of the shape {tuple(output.shape)}")
-            continue
-        if output.is_floating_point():
-            gaps = torch.where(output == other, 0.0, (output.double() - other.double()).abs())
-            what, largest = "largest difference", gaps.nan_to_num(nan=math.inf, posinf=math.inf).max().item()
-            accepted = tolerance * max(1.0, output.double().abs().nan_to_num(posinf=0.0).max().item())
-        else:  # such as classes: where two are nearly equal, rounding may choose the other one
-            what, largest, accepted = "share that differs", (output != other).double().mean().item(), tolerance
-        lines.append(f"{where}: {what} of {name} {largest:.1e} (tolerance {accepted:.1e})")
-        if output.shape[1:] == (num_classes,):
-            labels = (output.argmax(dim=1) != other.argmax(dim=1)).sum()
-            lines[-1] += f", {labels} of {len(output)} labels differ"
-        if largest > accepted:
-            hint = " exported() (or forward, if there is none) must do what predict_step and the data's hooks do."
-            hint *= where == TRAINER
-            raise UserError(f"nothing was written, for this differs from the checkpoint: {lines[-1]}.{hint}")
-    return lines
-
-
-def _card(cli: RunCLI, run: Run, module: nn.Module, facts: dict[str, Any], lines: list[str]) -> str:
-    """The model card, in Markdown."""
-    project = Path("pyproject.toml")
-    in_a_table = {"autoescape": False, "finalize": lambda value: str(value).replace("|", "\\|").replace("\n", " ")}
-    return charts.template(Path(__file__).with_name("model_card.md.jinja"), **in_a_table).render(
-        **{"cli": cli, "run": run, "facts": facts, "lines": lines, "program": program(), "version": version},
-        metrics=test_result(run),
-        project=tomllib.loads(project.read_text(encoding="utf-8"))["project"] if project.is_file() else {},
-        options=yaml.safe_load(run.config_file.read_text(encoding="utf-8")).get("data") or {},
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-    )
+def compare(name: str, found: Tensor, expected: Tensor, tolerance: float, network: Network) -> str:
+    """Return a line on how far an output is from the checkpoint's, or raise it if that exceeds the tolerance."""
+    if expected.is_floating_point():
+        differences = torch.where(found == expected, 0.0, (found.double() - expected.double()).abs())
+        difference = differences.nan_to_num(nan=torch.inf, posinf=torch.inf).max().item()
+        accepted = tolerance * max(1.0, expected.double().abs().nan_to_num(posinf=0.0).max().item())
+        text = f"largest difference {difference:.1e} (accepted: {accepted:.1e})"
+    else:  # such as classes: rounding may choose the other of two that are nearly equal
+        difference = (found != expected).double().mean().item()
+        accepted = tolerance
+        text = f"fraction of different values {difference:.1e} (accepted: {accepted:.1e})"
+    if expected.shape[1:] == (len(network.class_names),):
+        labels = (found.argmax(dim=1) != expected.argmax(dim=1)).sum()
+        text += f", {labels} of {len(expected)} labels differ"
+    if difference > accepted:
+        raise UserError(f"nothing was written, because {name} differs from the checkpoint's: {text}. {network.hint}")
+    return f"{name}: {text}"

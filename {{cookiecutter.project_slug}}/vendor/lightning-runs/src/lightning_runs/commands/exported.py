@@ -1,4 +1,4 @@
-"""The module that is exported: `export` writes it, and `predict` of runtime/python.py calls it with arrays."""
+"""The network of a trained model, which `export` writes and which predicts arrays from Python."""
 
 from __future__ import annotations
 
@@ -15,53 +15,52 @@ from ..errors import UserError, brief
 
 
 class Network:
-    """The module that is exported, with names for what goes in and what comes out.
+    """What ``exported()`` returns, or else the model itself, with names for its inputs and outputs.
 
-    Args:
-        model: The LightningModule, with its trained weights.
-        data: The data module, or None.
+    Raises:
+        UserError: The model has neither ``exported()`` nor a ``forward`` that predicts.
     """
 
     def __init__(self, model: Any, data: Any) -> None:
-        name, make = type(model).__name__, contract.get("exported", model, data)
-        what = f"Change exported() of {name}" if make else f"Add to {name} a method exported()"
-        self.hint = f"{what}, which returns an nn.Module that maps raw inputs to outputs."
+        name = type(model).__name__
+        make = contract.get("exported", model, data)
+        action = f"Change exported() of {name}" if make else f"Add a method exported() to {name}"
+        self.hint = f"{action}: it returns an nn.Module that maps raw inputs to the outputs of predict_step."
         if make is None and not is_overridden("forward", model):
             raise UserError(f"{name} has no forward that could be exported. {self.hint}")
-        if make is None and not model.automatic_optimization:  # a GAN's forward takes noise, and no data
-            raise UserError(
-                f"{name} steps its optimizers itself, so it must say which network is the result. {self.hint}"
-            )
+        if make is None and not model.automatic_optimization:  # a GAN's forward takes noise instead of data
+            raise UserError(f"{name} steps its optimizers itself, so it must name the network to export. {self.hint}")
         self.module: nn.Module = (make() if make else model).float().eval()
         self.class_names = list(contract.get("class_names", model, data) or [])
-        self.outputs: list[str] = []  # their names, known after the first batch
+        self.output_names: list[str] = []  # known after the first batch
 
     def inputs(self, batch: Any) -> dict[str, Tensor]:
-        """The arguments of ``forward`` that a batch holds: its first items, or by name if it is a dict."""
+        """Return the arguments of ``forward`` from a batch: its first items, or by their keys if it is a dict."""
         arguments = [p for p in inspect.signature(self.module.forward).parameters.values() if "VAR" not in p.kind.name]
         required = [p.name for p in arguments if p.default is p.empty]
         if isinstance(batch, Mapping):
             found = {p.name: batch[p.name] for p in arguments if p.name in batch}
         else:
             found = dict(zip(required, batch if isinstance(batch, Sequence) else [batch], strict=False))
-        if wrong := [name for name in required if not isinstance(found.get(name), Tensor)]:
-            raise UserError(
-                f"the data's batches hold no tensor for forward's argument {', '.join(wrong)}; a dict is taken by its"
-                f" keys. {self.hint}"
-            )
+        missing = [name for name in required if not isinstance(found.get(name), Tensor)]
+        if missing:
+            raise UserError(f"the data's batches have no tensor {', '.join(missing)}, which forward takes. {self.hint}")
         return found
 
-    def run(self, name: str, call: Callable[..., Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs of a batch, by name."""
+    def outputs(self, inputs: dict[str, Tensor], call: Callable[..., Any] | None = None) -> dict[str, Tensor]:
+        """Compute the outputs of a batch by the network, or by another function that computes the same."""
         try:
             with torch.inference_mode():
-                found = call(**inputs)
+                found = (call or self.module)(**inputs)
             if isinstance(found, Tensor):
-                shares = found.shape[1:] == (len(self.class_names),) and ((found.sum(dim=1) - 1).abs() < 1e-3).all()
-                found = {"probabilities" if shares else "prediction": found}
-            found = found if isinstance(found, Mapping) else {f"output_{i}": value for i, value in enumerate(found)}
-            self.outputs = self.outputs or [f"{key}_out" if key in inputs else str(key) for key in found]
-            return {key: value[:] for key, value in zip(self.outputs, found.values(), strict=True)}
-        except Exception as error:  # whatever a network raises
+                has_classes = found.shape[1:] == (len(self.class_names),)
+                sums_to_one = has_classes and bool(((found.sum(dim=1) - 1).abs() < 1e-3).all())
+                found = {"probabilities" if sums_to_one else "prediction": found}
+            elif not isinstance(found, Mapping):
+                found = {f"output_{i}": value for i, value in enumerate(found)}
+            if not self.output_names:  # ONNX allows no output with the name of an input
+                self.output_names = [f"{key}_out" if key in inputs else str(key) for key in found]
+            return {key: value[:] for key, value in zip(self.output_names, found.values(), strict=True)}
+        except Exception as error:  # a network can raise anything
             shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
-            raise UserError(f"{name} can't take a batch of {shapes}: {brief(error)}. {self.hint}") from error
+            raise UserError(f"the network can't take a batch of {shapes}: {brief(error)}. {self.hint}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,13 +18,12 @@ from torch.nn.parameter import is_lazy
 
 from .. import contract, files, runs
 from ..cli import batch_size
-from ..cli.chatter import quiet
 from ..cli.messages import message
 from ..cli.run_cli import RunCLI
 from ..errors import UserError, brief
 from ..files import relative_path
 from ..names import program
-from ..reports import predictions
+from ..reports import predictions, tables
 from ..resume import differences, signals
 from ..runs import ranks
 from ..runs.options import config_text
@@ -32,41 +32,32 @@ from . import report
 
 STEPS = {"validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 SPLITS = {"validate": "val", "test": "test", "predict": "predict"}
-LOADERS = {command: f"{split}_dataloader" for command, split in SPLITS.items()}
 
 
 class TrainerCLI(RunCLI):
     """Lightning's four commands; every option has its value in ``configs/default.yaml`` and is listed by ``--help``."""
 
     def fit(self, **kwargs: Any) -> None:
-        """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it."""
-        self.say(f"Training {self.size()} on {self.where()}.")
+        """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it; write the report."""
+        self.say(f"Training {self.description()}.")
+        tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
         with self.recorded(), batch_size.explained(self.options(), training=True):
             self.trainer.fit(**kwargs)
-            self.keep_last_and_best()
+            self.choose_checkpoint()
             for callback in self.trainer.callbacks:
                 if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-                    self.say(f"Ended early: {callback.monitor} was no better in {callback.wait_count} validations.")
-            tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
-            last = "test" if tested else "validate"
-            if unmeasured := self.missing(last):
-                self.say(f"There was no {last}: {unmeasured}")
-            else:
-                built = self.trainer.loggers
-                if not tested:  # the epoch's own validation is logged already
-                    self.trainer.loggers = []
-                try:
-                    self.measure(last, kwargs | {"ckpt_path": self.ckpt_path})
-                finally:
-                    self.trainer.loggers = built
-        if self.run is not None:
-            self.say(
-                f"Run folder: {relative_path(self.run.folder)}\n"
-                f"Next: {program()} runs             a table of all runs\n"
-                f"      {program()} fit --help       the options"
-            )
-            if tested:
-                write_report(self)
+                    count = callback.wait_count
+                    self.say(f"Stopped early: {callback.monitor} did not improve for {count} validations.")
+            self.measure_best("test" if tested else "validate", kwargs | {"ckpt_path": self.ckpt_path})
+        if self.run is None:
+            return
+        self.say(
+            f"Run folder: {relative_path(self.run.folder)}\n"
+            f"Next: {program()} runs             a table of all runs\n"
+            f"      {program()} fit --help       the options"
+        )
+        if tested:
+            write_report(self)
 
     def validate(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation data."""
@@ -78,34 +69,42 @@ class TrainerCLI(RunCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Predict the test data: ``predictions.csv`` has a row for each item."""
-        if lacking := self.missing("predict"):
-            raise UserError(lacking)
+        self.refuse_missing("predict")
         with batch_size.explained(self.options()):
             columns = predictions.compute(self)
         if self.trainer.is_global_zero:
             file = Path(self.trainer.default_root_dir) / "predictions.csv"
-            predictions.write_csv(file, *predictions.rows(self, columns))
+            tables.write_csv(file, *predictions.rows(self, columns))
             self.say(f"Predictions: {relative_path(file)}")
-
-    # ---- What a command needs
-
-    def missing(self, command: str) -> str:
-        """What the user's classes lack for a command, in a sentence; empty if nothing."""
-        module, data = type(self.model).__name__, type(self.datamodule).__name__ if self.datamodule else None
-        step, loader = STEPS[command], LOADERS[command]
-        limit = f"limit_{SPLITS[command]}_batches"
-        if getattr(self.trainer, limit) == 0:  # as in a fold of a cross-validation
-            return f"trainer.{limit} is 0, so none of these data are read. Give --trainer.{limit} 1.0"
-        steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
-        if not any(is_overridden(name, self.model) for name in steps):
-            return f"{module} has no {step}. Add it to {module}; docs/own-code.md shows one."
-        if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
-            return f"there is no {loader}. Add it to {data or module}; docs/own-code.md shows one."
-        return ""
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
         return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path, "weights_only": True}
+
+    # ---- What a command needs
+
+    def missing(self, command: str) -> str:
+        """Return a sentence with what the user's classes lack for a command; "" if they lack nothing."""
+        module = type(self.model).__name__
+        data = type(self.datamodule).__name__ if self.datamodule else None
+        limit = f"limit_{SPLITS[command]}_batches"
+        loader = f"{SPLITS[command]}_dataloader"
+        if getattr(self.trainer, limit) == 0:  # as in a fold of a cross-validation
+            return f"trainer.{limit} is 0, so none of these data are read. Give --trainer.{limit} 1.0"
+        example = f"`{program()} docs own-classes` shows one."
+        step = STEPS[command]
+        steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
+        if not any(is_overridden(name, self.model) for name in steps):
+            return f"{module} has no {step}. Add it to {module}; {example}"
+        if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
+            return f"there is no {loader}. Add it to {data or module}; {example}"
+        return ""
+
+    def refuse_missing(self, command: str) -> None:
+        """Refuse a command that the user's classes lack something for."""
+        missing = self.missing(command)
+        if missing:
+            raise UserError(missing)
 
     # ---- What is recorded
 
@@ -116,15 +115,16 @@ class TrainerCLI(RunCLI):
             yield
             return
         self._begin(self.run)
-        unused = None
+        unused = False
         try:
             yield
         except BaseException as error:
-            interrupted = isinstance(error, signals.Stopped)
+            status = "interrupted" if isinstance(error, signals.Stopped) else "failed"
             with suppress(OSError):  # what kept the run from writing may keep this from it too
-                self.run.end("interrupted" if interrupted else "failed", error=f"{type(error).__name__}: {error}")
-            # the user made a mistake, before the first step: the same command works once it is mended
-            unused = self.created and not self.trainer.global_step and isinstance(error, Exception) and message(error)
+                self.run.end(status, error=f"{type(error).__name__}: {error}")
+            # a user's mistake before the first step: the same command works once it is fixed
+            begun = not self.created or self.trainer.global_step
+            unused = not begun and isinstance(error, Exception) and message(error) is not None
             raise
         finally:
             loggers.close(self.trainer.loggers)
@@ -136,7 +136,9 @@ class TrainerCLI(RunCLI):
         files.write_whole(run.config_file, config_text(self.options()))  # a resumed run may have other limits
         names = contract.get("class_names", self.datamodule, self.model)
         monitor = self.trainer.checkpoint_callback
+        # a resumed run keeps the command that began it, for that one repeats it
         run.begin(
+            run.record.get("command", f"{program()} {shlex.join(self.args)}"),
             device=self.device,
             processes=self.trainer.world_size,
             linked=self.links,
@@ -147,115 +149,141 @@ class TrainerCLI(RunCLI):
             debug=self.config.fit.debug,
         )
 
-    def keep_last_and_best(self) -> None:
+    def choose_checkpoint(self) -> None:
         """Save the final state as ``last.ckpt``, and choose the best checkpoint for the test."""
         if self.run is None:
             return
         if self.trainer.global_step == 0:
-            empty = not self.trainer.num_training_batches and self.trainer.limit_train_batches
-            why = (
-                "train_dataloader yields no batch" if empty else "the limits on epochs, steps or batches leave no step"
-            )
-            raise UserError(f"nothing was trained: {why}.")
+            no_batch = not self.trainer.num_training_batches and self.trainer.limit_train_batches
+            limits = "the limits on epochs, steps or batches leave no step"
+            raise UserError(f"nothing was trained: {'train_dataloader yields no batch' if no_batch else limits}.")
         if self.exact_resume.saved_at is not None:
             self.exact_resume.save(self.trainer, self.model)
         else:  # a resumed run that had nothing left to train
             self.exact_resume.compare_data(self.trainer, self.model)
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        swa = [callback for callback in self.trainer.callbacks if isinstance(callback, StochasticWeightAveraging)]
-        if swa and self.trainer.current_epoch > swa[0].swa_end + swa[0].pl_module_contains_batch_norm(self.model):
-            best = ""  # the averaged weights are those of the end alone
-        elif swa:
-            self.say(f"{type(swa[0]).__name__} averaged nothing, for the training ended before trainer.max_epochs.")
-        self.ckpt_path = best or str(self.run.checkpoints / "last.ckpt")
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, StochasticWeightAveraging):
+                averaged_for = callback.swa_end + callback.pl_module_contains_batch_norm(self.model)
+                if self.trainer.current_epoch > averaged_for:
+                    best = ""  # the averaged weights are those of the end alone
+                else:
+                    name = type(callback).__name__
+                    self.say(f"{name} averaged nothing: the training stopped before trainer.max_epochs.")
+        chosen = Path(best or self.run.checkpoints / "last.ckpt")
+        self.ckpt_path = str(chosen)
         if self.trainer.is_global_zero:
             score = getattr(self.trainer.checkpoint_callback, "best_model_score", None) if best else None
-            best_score = None if score is None else float(score)
-            self.run.update(best_checkpoint=Path(str(self.ckpt_path)).name, best_score=best_score)
+            self.run.update(best_checkpoint=chosen.name, best_score=None if score is None else float(score))
 
-    def measure(self, command: str, options: dict[str, Any]) -> None:
+    # ---- What is measured
+
+    def measure_best(self, command: str, kwargs: dict[str, Any]) -> None:
+        """Test or validate the checkpoint that a training has chosen, if the user's classes can."""
+        missing = self.missing(command)
+        if missing:
+            self.say(f"There was no {command}: {missing}")
+            return
+        built = self.trainer.loggers
+        if command == "validate":  # the epoch's own validation is logged already
+            self.trainer.loggers = []
+        try:
+            self.measure(command, kwargs)
+        finally:
+            self.trainer.loggers = built
+
+    def measure(self, command: str, kwargs: dict[str, Any]) -> None:
         """Validate or test, print the metrics, and write them to a file in the run's folder."""
-        if lacking := self.missing(command):
-            raise UserError(lacking)
-        # this takes the place of Lightning's table
+        self.refuse_missing(command)
         with batch_size.explained(self.options()):
-            results = getattr(self.trainer, command)(**options | {"verbose": False})
-        metrics = self._of_all_ranks({name: value for of_loader in results for name, value in of_loader.items()})
-        values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            # what is printed here replaces Lightning's table
+            results = getattr(self.trainer, command)(**kwargs | {"verbose": False})
+        metrics = self._over_all_ranks({name: value for loader in results for name, value in loader.items()})
+        text = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         if not sum(getattr(self.trainer, f"num_{SPLITS[command]}_batches")):
-            values = f"nothing was measured: {LOADERS[command]} yields no batch."
+            text = f"nothing was measured: {SPLITS[command]}_dataloader yields no batch."
             if self.subcommand != "fit":
-                raise UserError(values)
-        self.say(values + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
+                raise UserError(text)
+        self.say(text + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            checkpoint, file = Path(self.ckpt_path).name if self.ckpt_path else None, f"{command}.json"
-            if self.run is not None and self.subcommand != "fit":
-                tell = contract.get("fingerprint", self.datamodule, self.model)
-                if other := differences.otherwise(self.run, self.options(), checkpoint, tell):
-                    self.say(f"note: {other}. So {file} stays the run's own, and other_{file} has this.")
-                    file = f"other_{file}"
-            text = json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n"
-            files.write_whole(Path(self.trainer.default_root_dir) / file, text)
+            self._write_metrics(command, metrics)
 
-    def _of_all_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Average what each process measured on its share, where the module has not done so; print a note of it."""
-        parts = ranks.gathered(metrics, self.trainer.world_size)
+    def _write_metrics(self, command: str, metrics: dict[str, float]) -> None:
+        """Write ``test.json`` or ``validate.json``; other options, data or checkpoints get a file of their own."""
+        checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
+        file = f"{command}.json"
+        if self.run is not None and self.subcommand != "fit":
+            fingerprint = contract.get("fingerprint", self.datamodule, self.model)
+            difference = differences.describe_differences(self.run, self.options(), checkpoint, fingerprint)
+            if difference:
+                self.say(f"note: {difference}. So {file} stays the run's own, and other_{file} has this.")
+                file = f"other_{file}"
+        path = Path(self.trainer.default_root_dir) / file
+        try:
+            files.write_whole(path, json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"{relative_path(path)} can't be written: {error.strerror or error}.") from error
+
+    def _over_all_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Average what each process measured on its share, if the module has not done so; print a note of it."""
+        parts = ranks.gather(metrics, self.trainer.world_size)
         means = {name: sum(part[name] for part in parts) / len(parts) for name in metrics}
         differing = [name for name, mean in means.items() if any(abs(part[name] - mean) > 1e-9 for part in parts)]
-        if differing:
-            self.say(
-                f"{', '.join(differing)}: each process logged its own value, and this is their mean. In validation the"
-                " first process's value counts. Log them with self.log(…, sync_dist=True)."
-            )
-        return means if differing else metrics
+        if not differing:
+            return metrics
+        self.say(
+            f"{', '.join(differing)}: each process logged its own value, and this is their mean. In validation the"
+            " first process's value counts. Log them with self.log(…, sync_dist=True)."
+        )
+        return means
+
+    # ---- What is printed
 
     def say(self, text: str) -> None:
         """Print a text once, whatever the number of processes."""
         if self.trainer.is_global_zero:
             print(text, flush=True)
 
-    def size(self) -> str:
-        """The model's name, and how many parameters it has; of one that is made later, its name."""
+    def description(self) -> str:
+        """Return the model, its number of parameters, the device, number of processes and precision in words."""
         counts = [p.numel() for p in self.model.parameters() if not is_lazy(p)]
-        return type(self.model).__name__ + (f", {sum(counts):,} parameters," if counts else "")
-
-    def where(self) -> str:
-        """The device, number of processes and precision in words."""
-        chosen = "" if self.config[str(self.subcommand)].trainer.accelerator != "auto" else " (chosen automatically)"
-        size = self.trainer.world_size
-        processes = "1 process" if size == 1 else f"{size} processes"
-        return f"{self.device}{chosen}, {processes}, precision {self.trainer.precision}"
+        size = f", {sum(counts):,} parameters," if counts else ""  # they may be made later
+        automatic = self.config[str(self.subcommand)].trainer.accelerator == "auto"
+        device = f"{self.device} (chosen automatically)" if automatic else self.device
+        count = self.trainer.world_size
+        processes = "1 process" if count == 1 else f"{count} processes"
+        return f"{type(self.model).__name__}{size} on {device}, {processes}, precision {self.trainer.precision}"
 
 
-def main(module_class: type, data_class: type | None, args: list[str]) -> int:
-    """Run one of the four commands, and return its exit code."""
+def main(args: list[str], module_class: type, data_class: type | None) -> int:
+    """Run one of the four commands, whose name comes first, and return its exit code."""
     try:
         run_trainer_command(module_class, data_class, args)
-    except Exception as error:
-        if (text := message(error)) is None:
-            raise
-        print(f"error: {text}", file=sys.stderr)
-        return 1
     except signals.Stopped as stop:
         if ranks.launched_by_rank_0():  # whose watch over this process would take another code for a crash
             return 0
-        hint = f"; to go on: {program()} fit --resume" if args[0] == "fit" else ""
+        hint = f"; to resume: {program()} fit --resume" if args[0] == "fit" else ""
         print(f"stopped by {stop.name}{hint}", file=sys.stderr)
         return int(stop.code or 1)
     return 0
 
 
-def run_trainer_command(module_class: type, data_class: type | None, args: list[str], callbacks: Sequence[Callback] = ()) -> TrainerCLI:
-    """Run one of the four commands in this process, with callbacks that are no part of the run's configuration.
+def run_trainer_command(
+    module_class: type, data_class: type | None, args: list[str], callbacks: Sequence[Callback] = ()
+) -> TrainerCLI:
+    """Run one of the four commands in this process, with callbacks that do not belong to the run's configuration.
 
     Raises:
         signals.Stopped: A signal came; a training can be resumed.
         Exception: The command failed.
     """
     try:
-        with signals.handled(), quiet(), hardware.as_many_threads_as_cores():
-            args = batch_size.with_batch_size(module_class, data_class, args)
-            return TrainerCLI(module_class, data_class, args, callbacks=callbacks)
+        with (
+            signals.handled(),
+            hardware.limited_threads(),
+            batch_size.found(module_class, data_class, args) as given,
+        ):
+            return TrainerCLI(module_class, data_class, given, callbacks=callbacks)
     finally:
         os.environ.pop(ranks.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -12,7 +12,10 @@ from ..cli.arguments import ONE_PROCESS, run_options
 from ..errors import UserError
 from ..names import program
 from ..reports import predictions
-from ..reports.tables import as_text
+from ..reports.tables import Attachment, as_text, write_csv
+
+# `predict --onnx` uses this module too, so what needs torch is imported inside `predict_paths`.
+PRINTED_COLUMNS = 6
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -21,52 +24,53 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     Returns:
         The exit code: 0, or 1 if some inputs have no prediction; the others are predicted all the same.
     """
-    options = parse(args)
-    header, rows, without = of_paths(options.paths, options.run, module_class, data_class)
-    for name in without:
+    options = parse_arguments(args)
+    header, rows, missing = predict_paths(options.paths, options.run, module_class, data_class)
+    for name in missing:
         print(f"error: {name} has no prediction", file=sys.stderr)
     show(header, rows, options.csv)
-    return 1 if without else 0
+    return 1 if missing else 0
 
 
-def of_paths(
+def predict_paths(
     paths: list[Path], run: str | None, module_class: type, data_class: type | None
 ) -> tuple[list[str], list[list[Any]], list[str]]:
-    """Predict what is in files or folders by a run; return a table's header and rows, and the inputs without any.
+    """Predict files or folders by a run; return header and rows of a table, and the names of inputs without a row.
 
     Raises:
-        UserError: The data module can't be given paths.
+        UserError: The data module has no argument ``predict_paths``, or there is no such file.
     """
     from .. import contract
     from ..cli.run_cli import RunCLI
 
     if not contract.Contract(module_class, data_class).has("predict_paths"):
         raise UserError(
-            f"{data_class.__name__ if data_class else 'a project without a data module'} can't be given paths. Add to"
-            " the data module's __init__ an argument predict_paths, a list of paths or None, and let predict_dataloader"
-            " yield what is in them."
+            f"{data_class.__name__ if data_class else 'a project without a data module'} can't read paths. Add to the"
+            " data module's __init__ an argument predict_paths, a list of paths or None, and let predict_dataloader"
+            " yield the items in these files."
         )
     if not any(path.exists() for path in paths):
         raise UserError(f"{paths[0]} does not exist, so it can't be predicted.")
-    chosen = f"--data.predict_paths={json.dumps([str(path) for path in paths])}"
-    given = ["predict", *run_options(run), *ONE_PROCESS, chosen, "--trainer.limit_predict_batches=1.0"]
-    cli = RunCLI(module_class, data_class, given, execute=False)
+    option = f"--data.predict_paths={json.dumps([str(path) for path in paths])}"
+    args = ["predict", *run_options(run), *ONE_PROCESS, option, "--trainer.limit_predict_batches=1.0"]
+    cli = RunCLI(module_class, data_class, args, execute=False)
     columns = predictions.compute(cli)
-    # by now the data module may have an attribute of that name, with the files that it has found in folders
+    # the data module may have replaced folders by the files in them
     names = [str(path) for path in contract.get("predict_paths", cli.datamodule) or paths]
     index = [int(i) for i in columns.get("index", range(len(names)))]
-    without = [names[i] for i in sorted(set(range(len(names))).difference(index))]
+    missing = [name for i, name in enumerate(names) if i not in set(index)]
     header, rows = predictions.rows(cli, columns)
     if "file" not in header and len(rows) == len(index) <= len(names):
-        header, rows = ["file", *header], [[names[i], *row] for i, row in zip(index, rows, strict=True)]
-    return header, rows, without
+        header = ["file", *header]
+        rows = [[names[i], *row] for i, row in zip(index, rows, strict=True)]
+    return header, rows, missing
 
 
-def parse(args: list[str]) -> argparse.Namespace:
-    """Read the command line after ``predict``."""
+def parse_arguments(args: list[str]) -> argparse.Namespace:
+    """Parse the command line after ``predict``."""
     parser = argparse.ArgumentParser(
         prog=f"{program()} predict",
-        description="Predict what is in files or folders. (Without PATH, predict takes the test data.)",
+        description="Predict the contents of files or folders. (Without PATH, predict takes the test data.)",
         allow_abbrev=False,
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder of files")
@@ -77,16 +81,20 @@ def parse(args: list[str]) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def show(header: list[str], rows: list[list[Any]], file: Path | None) -> None:
-    """Write a CSV file, or print the table without the columns that only a CSV file has."""
+def show(header: list[str], rows: list[list[Any]], csv_file: Path | None) -> None:
+    """Write a CSV file; without one, print the table, without class probabilities and attached files.
+
+    Raises:
+        UserError: There is no row, or the file can't be written.
+    """
     if not rows:
         raise UserError("nothing was predicted.")
-    if file:
-        predictions.write_csv(file, header, rows)
-        print(f"{len(rows)} predictions: {file}")
+    if csv_file:
+        write_csv(csv_file, header, rows)
+        print(f"{len(rows)} predictions: {csv_file}")
         return
-    files = {i for i, cell in enumerate(rows[0]) if isinstance(cell, predictions.Attached)}
-    kept = [i for i, name in enumerate(header) if not name.startswith("p(") and i not in files][:6]
-    print(as_text([header[i] for i in kept], [[row[i] for i in kept] for row in rows]))
-    for i in files:
+    attached = [i for i, cell in enumerate(rows[0]) if isinstance(cell, Attachment)]
+    printed = [i for i, name in enumerate(header) if i not in attached and not name.startswith("p(")][:PRINTED_COLUMNS]
+    print(as_text([header[i] for i in printed], [[row[i] for i in printed] for row in rows]))
+    for i in attached:
         print(f"To write each {header[i]} as a file too: --csv FILE")

@@ -1,4 +1,4 @@
-"""Training and predicting from Python, such as in a notebook: the same runs and files as those of the command line."""
+"""A project's package: its command line, and training and prediction from Python with the same runs and files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from ..resume.signals import Stopped
 from ..runs import Run
 from . import early
 
+Row = dict[str, Any]
+
 
 class Project:
-    """A project's package: its command line, and its training and prediction from Python.
+    """A project's package: its command line, and training and prediction from Python.
 
     Args:
         package: The package's name; its module ``train`` has the function ``main``, which calls `lightning_runs.run`.
@@ -35,11 +37,11 @@ class Project:
     def main(self, args: list[str] | None = None) -> int:
         """Run a command, such as ``["fit"]``, and return the exit code; None takes the process's command line."""
         given = list(sys.argv[1:] if args is None else args)
-        names.use(self.package)
+        names.set_package(self.package)
         code = early(given)  # a command that needs no torch
-        return self._main(given) if code is None else code
+        return self._train_main(given) if code is None else code
 
-    def _main(self, args: Any) -> Any:
+    def _train_main(self, args: Any) -> Any:
         """Call ``train.main``; a function as ``args`` gets the two classes."""
         return import_module(f"{self.package}.train").main(args)
 
@@ -51,14 +53,14 @@ class Project:
             options: Options of ``fit`` by name, a group of them as a dict: ``run="a"``, ``trainer={"max_epochs": 3}``.
 
         Raises:
-            UserError: An option is wrong, or the training failed by a mistake that can be mended.
-            KeyboardInterrupt: Ctrl-C, or a notebook's stop. ``fit(resume=True)`` goes on.
+            UserError: An option is wrong, or the training failed by a mistake that can be fixed.
+            KeyboardInterrupt: Ctrl-C, or a notebook's stop. ``fit(resume=True)`` resumes the run.
         """
         from .fit import run_trainer_command
 
         args = ["fit", *(f"--config={file}" for file in configs), *_arguments(options)]
-        with _told():
-            return self._main(lambda *classes: run_trainer_command(classes[0], classes[1], args).run)
+        with _errors_for_python(self.package):
+            return self._train_main(lambda module, data: run_trainer_command(module, data, args).run)
 
     def load(self, run: str | Path | Run | None = None) -> Model:
         """Load the best checkpoint of a run: of that name or folder, or the newest finished one.
@@ -66,8 +68,9 @@ class Project:
         Raises:
             UserError: There is no such run, or its checkpoint can't be used.
         """
-        with _told():
-            return self._main(lambda *classes: Model(classes, str(run.folder if isinstance(run, Run) else run or "")))
+        name = str(run.folder if isinstance(run, Run) else run or "")
+        with _errors_for_python(self.package):
+            return self._train_main(lambda *classes: Model(self.package, classes, name))
 
 
 class Model:
@@ -80,21 +83,18 @@ class Model:
         metrics: What the test of the run measured, by name.
     """
 
-    def __init__(self, classes: Any, run: str) -> None:
+    def __init__(self, package: str, classes: tuple[type, type | None], run: str) -> None:
         from ..runs.run import test_result
 
+        self._package = package
         self._classes = classes
         cli = self._cli(run)
-        self.run, self.module, self.data = cli.run, cli.load(), cli.datamodule
+        self.run: Run = cli.run
+        self.module = cli.load()
+        self.data = cli.datamodule
         self.metrics = {name: value for name, value in test_result(cli.run).items() if name != "checkpoint"}
 
-    def _cli(self, run: str) -> Any:
-        from ..cli.arguments import ONE_PROCESS, run_options
-        from ..cli.run_cli import RunCLI
-
-        return RunCLI(self._classes[0], self._classes[1], ["predict", *run_options(run), *ONE_PROCESS], execute=False)
-
-    def predict(self, inputs: Any = None) -> list[dict[str, Any]]:
+    def predict(self, inputs: Any = None) -> list[Row]:
         """Predict, and return a dict for each item, with the columns that ``predict`` writes.
 
         Args:
@@ -104,59 +104,82 @@ class Model:
         Raises:
             UserError: The inputs can't be read, or the project's classes can't predict them.
         """
+        with _errors_for_python(self._package):
+            if inputs is None:
+                return self._predict_test_data()
+            if hasattr(inputs, "__array__"):
+                return self._predict_array(inputs)
+            paths: Any = [inputs] if isinstance(inputs, str | Path) else inputs
+            if isinstance(paths[0], Mapping):
+                return self._predict_rows(paths)
+            predicted, missing = self._predict_files([Path(path) for path in paths])
+            for name in missing:
+                warnings.warn(f"{name} has no prediction.", stacklevel=2)
+            return predicted
+
+    def _cli(self, run: str) -> Any:
+        from ..cli.arguments import ONE_PROCESS, run_options
+        from ..cli.run_cli import RunCLI
+
+        return RunCLI(*self._classes, ["predict", *run_options(run), *ONE_PROCESS], execute=False)
+
+    def _predict_test_data(self) -> list[Row]:
         from ..reports import predictions
 
-        paths, is_table, without = [inputs] if isinstance(inputs, str | Path) else inputs, False, []
-        with _told(), TemporaryDirectory() as folder:
-            if paths is None:
-                cli = self._cli(str(self.run.folder))
-                header, rows = predictions.rows(cli, predictions.compute(cli))
-            elif hasattr(paths, "__array__"):
-                import torch
+        cli = self._cli(str(self.run.folder))
+        return _as_dicts(*predictions.rows(cli, predictions.compute(cli)))
 
-                from .exported import Network
+    def _predict_array(self, array: Any) -> list[Row]:
+        import torch
 
-                network = Network(self.module, self.data)
-                outputs = network.run("the array", network.module, network.inputs(torch.as_tensor(paths)))
-                columns = {name: output.tolist() for name, output in outputs.items()}
-                header, rows = predictions.table(columns, network.class_names or None)
-            else:
-                from .predict import of_paths
+        from ..reports import predictions
+        from .exported import Network
 
-                if is_table := isinstance(paths[0], Mapping):
-                    paths = [_written(paths, Path(folder) / "rows.csv")]
-                header, rows, without = of_paths(list(map(Path, paths)), str(self.run.folder), *self._classes)
-            for name in without:
-                if is_table:
-                    raise UserError(f"{name} has no prediction.")
-                warnings.warn(f"{name} has no prediction.", stacklevel=2)
-        return [{k: v for k, v in zip(header, row, strict=True) if not (is_table and k == "file")} for row in rows]
+        network = Network(self.module, self.data)
+        outputs = network.outputs(network.inputs(torch.as_tensor(array)))
+        columns = {name: output.tolist() for name, output in outputs.items()}
+        return _as_dicts(*predictions.table(columns, network.class_names or None))
+
+    def _predict_files(self, files: list[Path]) -> tuple[list[Row], list[str]]:
+        from .predict import predict_paths
+
+        header, rows, missing = predict_paths(files, str(self.run.folder), *self._classes)
+        return _as_dicts(header, rows), missing
+
+    def _predict_rows(self, rows: list[Row]) -> list[Row]:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "rows.csv"
+            with file.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
+                writer.writeheader()
+                writer.writerows(rows)
+            predicted, missing = self._predict_files([file])
+        if missing:
+            raise UserError(f"{missing[0]} has no prediction.")
+        return [{name: row[name] for name in row if name != "file"} for row in predicted]
 
 
-def _written(rows: Any, file: Path) -> Path:
-    """Write rows of a table as a CSV file."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-    return file
+def _as_dicts(header: list[str], rows: list[list[Any]]) -> list[Row]:
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _arguments(options: Mapping[str, Any], group: str = "") -> Iterator[str]:
-    """Options as those of the command line."""
+    """Yield options as those of the command line."""
     for name, value in options.items():
         if isinstance(value, Mapping):
             yield from _arguments(value, f"{group}{name}.")
+        elif name == "resume" and value is True:
+            yield "--resume"
         else:
-            text = str(value) if isinstance(value, str | Path) else json.dumps(value)
-            yield "--resume" if (name, value) == ("resume", True) else f"--{group}{name}={text}"
+            yield f"--{group}{name}={value if isinstance(value, str | Path) else json.dumps(value)}"
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Raise what would end the process, or is told without a traceback, as an error that a caller can handle."""
+def _errors_for_python(package: str) -> Iterator[None]:
+    """Turn exits and one-line errors into exceptions that a caller can handle, and restore the environment."""
     from ..cli.chatter import quiet
 
+    names.set_package(package)
     environment = dict(os.environ)
     try:
         with quiet():
@@ -166,9 +189,10 @@ def _told() -> Iterator[None]:
     except Stopped as stop:
         if stop.name != "SIGINT":
             raise
-        raise KeyboardInterrupt("the training was stopped; fit(resume=True) goes on") from None
+        raise KeyboardInterrupt("the training was stopped; fit(resume=True) resumes it") from None
     except Exception as error:
-        if (text := message(error)) is None or (isinstance(error, UserError) and text == str(error)):
+        text = message(error)
+        if text is None or (isinstance(error, UserError) and text == str(error)):
             raise
         raise UserError(text) from error
     finally:  # Lightning notes the seed there, for processes that it starts

@@ -1,293 +1,177 @@
-"""``repeat``: train over several seeds, or over the folds of a cross-validation, and tell how far the metrics spread.
+"""``repeat``: train over several seeds, or over the folds of a cross-validation, and summarize the metrics.
 
-Each of them is a run like any other, ``NAME-seed-42`` or ``NAME-fold-0``, held by a lock while a process trains it.
+Each is a run like any other, ``NAME-seed-42`` or ``NAME-fold-0``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
-from contextlib import redirect_stdout
-from functools import partial
-from pathlib import Path
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from statistics import fmean, stdev
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from ..cli.arguments import ONE_PROCESS, run_options
 from ..cli.messages import message
+from ..cli.run_cli import RunCLI
 from ..contract import Contract
-from ..errors import UserError, brief
-from ..files import write_whole
+from ..errors import UserError, brief, require
+from ..files import relative_path
 from ..names import program
-from ..reports import charts, report
+from ..reports import charts, predictions, report, tables
 from ..reports.tables import as_text
-from ..runs import Run, check_name
-from . import trials
-from .folds import Ends
-from .intervals import summarize
+from ..runs import Run
+from .trials import Trials, argument_parser, words
 
-FINAL = ("ensemble", "refit", "none")
+SUMMARY = ("mean", "standard deviation", "95 % from", "95 % to")
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
-    """Train all runs, or those that are still missing, and write what they say together.
-
-    Raises:
-        UserError: An option or the folder can't be used, or a run fails.
-    """
-    name, options, fit = _parse(args)
-    trials.refuse("repeat", fit, trials.OF_A_RUN, f"it names its runs itself, {name}-seed-0 and so on")
-    if options.folds:
-        trials.refuse("repeat", fit, {"--data.fold", "--data.num_folds"}, "it gives each run a fold of its own")
-        if not Contract(module_class, data_class).has("fold"):
-            raise UserError(
-                f"{data_class.__name__ if data_class else 'a project without a data module'} knows no folds. Add to the"
-                " data module's __init__ the arguments fold and num_folds; docs/own-code.md says what they do."
-            )
-    base = trials.options(module_class, data_class, fit)
-    if base["trainer.fast_dev_run"]:
-        raise UserError("--trainer.fast_dev_run keeps no run, so there is nothing to repeat. Leave it out.")
-    folder = Path(base["trainer.default_root_dir"] or "runs") / name
-    with trials.resumable("repeat", args):
-        repeat = Repeat(folder, options, base, partial(trials.train, module_class, data_class, fit))
-        repeat.work(repeat.runs)
-        with FileLock(folder / "repeat.lock"):  # of several processes, one after the other comes to the end
-            repeat.show()
-            if options.folds:
-                ends = Ends(repeat, base, (module_class, data_class))
-                ends.write_out_of_fold()
-                try:
-                    ends.test(options.final or FINAL[0])
-                except UserError as error:
-                    if options.final:
-                        raise
-                    print(f"note: {error}", flush=True)  # nobody asked for the ensemble, and the folds are complete
-            repeat.update(runs=[*repeat.runs])
-            if repeat.against:
-                repeat.compare(repeat.against)
-            repeat.write_page()
+    """Train all runs, or those that are missing, and summarize their metrics."""
+    require("repeat", "scipy")
+    parser = argument_parser("repeat", "(--seeds N | --folds K)", "Train over several seeds or folds.")
+    parser.add_argument("--seeds", type=int, metavar="N", help="train with seed_everything and the seeds after it")
+    parser.add_argument("--folds", type=int, metavar="K", help="cross-validation over K parts of the training data")
+    trials = Trials(parser, ["repeat", *args], (module_class, data_class))
+    folds = trials.options.folds
+    values = _values(trials, Contract(module_class, data_class))
+    trials.begin("fold-*" if folds else "seed-*", folds=folds)
+    for wait in (False, True):  # first the runs that no other process trains
+        for stem in values:
+            with suppress(Timeout), trials.lock_of(stem).acquire(blocking=wait):
+                _train(trials, stem, values[stem])
+    with trials.lock:  # of several processes, one after the other comes to the end
+        runs = [trials.run(stem) for stem in values]
+        table = _summary_table(runs, folds)
+        if folds:
+            _write_out_of_fold(trials, runs)
+        page = report.write([report.Files(run) for run in runs], [table], trials.folder / "repeat.html")
+        print(f"Report: {page}")
     return 0
 
 
-def _parse(args: list[str]) -> tuple[str, argparse.Namespace, list[str]]:
-    """Return the name, the options of `repeat`, and those of `fit`."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} repeat",
-        usage="%(prog)s [NAME] (--seeds N | --folds K) [--final WHAT] [--against NAME] [options of fit, for every run]",
-        description="Train over several seeds or folds. The same command again goes on, or works on it beside others."
-        " runs/NAME (default: repeat) has the results, and the runs are runs/NAME-seed-42 or runs/NAME-fold-0 and so"
-        " on.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--seeds", type=int, metavar="N", help="train with seed_everything and the N - 1 seeds after it"
-    )
-    parser.add_argument("--folds", type=int, metavar="K", help="cross-validation over K parts of the training data")
-    final = "tested after the folds: their ensemble (default), a refit on all training data, or none"
-    parser.add_argument("--final", metavar="WHAT", help=final)
-    parser.add_argument("--against", metavar="NAME", help="compare with another repeat, run by run")
-    name, options, fit = trials.parsed("repeat", parser, args)
-    if (options.seeds is None) == (options.folds is None):
-        raise UserError("repeat takes either --seeds N or --folds K, such as: repeat --seeds 5")
-    for option in ("seeds", "folds"):
-        if (count := getattr(options, option)) is not None and count < 2:
-            raise UserError(f"--{option} is {count}; it must be at least 2, for one run has no spread.")
-    if options.final not in (None, *FINAL):
-        raise UserError(f"--final is {options.final!r}; it must be one of {', '.join(FINAL)}.")
-    if options.final and options.seeds:
-        raise UserError("--final is an option of --folds; with --seeds each run is tested itself.")
-    return name, options, fit
-
-
-class Results:
-    """What the folder of a repeat holds, and its runs beside it.
-
-    Args:
-        folder: The folder, ``runs/NAME``.
-
-    Attributes:
-        record: What ``repeat.json`` holds: ``begun``, the options; ``items``, a hash of those that each fold has
-            predicted; ``runs``, the ends of their names, once all are finished. Empty where it is not there.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._file = folder, folder / "repeat.json"
-        self.record: dict[str, Any] = json.loads(self._file.read_text("utf-8")) if self._file.is_file() else {}
-
-    def update(self, **values: Any) -> None:
-        """Change values of the record and write it."""
-        self.record |= values
-        write_whole(self._file, json.dumps(self.record, indent=2) + "\n")
-
-    def run(self, stem: str) -> Run:
-        """The run whose name ends so."""
-        return Run(self.folder.with_name(f"{self.folder.name}-{stem}"))
-
-    def measured(self, stem: str) -> dict[str, float]:
-        """The metrics of a run, the headline first: of a fold on its part for validation, else on the test data."""
-        run = self.run(stem)
-        file = run.folder / ("validate.json" if stem.startswith("fold") else "test.json")
-        found = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-        headline = (run.record.get("headline") or [""])[0]
-        names = sorted(found.keys() - {"checkpoint"}, key=lambda name: (name.partition("/")[2] != headline, name))
-        return {name: found[name] for name in names}
-
-    def data_of(self, stem: str) -> tuple[Any, Any]:
-        """The fingerprint of a run's data, and which of the items a fold has predicted."""
-        return self.run(stem).record.get("fingerprint"), self.record.get("items", {}).get(stem)
-
-
-class Repeat(Results):
-    """The runs of a repeat, and this process's work on them.
-
-    Args:
-        folder: The folder of the results, ``runs/NAME``.
-        options: The options of `repeat`.
-        base: Those of `fit`, by their dotted names.
-        fit: Runs `fit` with more options in this process.
-
-    Attributes:
-        runs: The options of each run, by the end of its name.
-        against: The repeat to compare with, if there is one.
-        tables: Titles and tables of the page.
+def _values(trials: Trials, contract: Contract) -> dict[str, dict[str, Any]]:
+    """Return the options of each run, by the end of its name.
 
     Raises:
-        UserError: Another repeat of this name was begun, runs of these names are there already, or that to compare
-            with is not.
+        UserError: The command's options, or the data module, can't be used.
     """
+    seeds = trials.options.seeds
+    folds = trials.options.folds
+    if (seeds is None) == (folds is None):
+        raise UserError("repeat takes either --seeds N or --folds K, such as: repeat --seeds 5")
+    for option, count in (("--seeds", seeds), ("--folds", folds)):
+        if count is not None and count < 2:
+            raise UserError(f"{option} is {count}; it must be at least 2, because one run has no spread.")
+    if seeds:
+        seed = trials.base["seed_everything"]
+        first = seed if type(seed) is int else 0  # true and false choose a seed themselves
+        return {f"seed-{seed}": {"seed_everything": seed} for seed in range(first, first + seeds)}
+    trials.refuse("--data.fold", "--data.num_folds")
+    if not contract.has("fold"):
+        data = contract.data_class.__name__ if contract.data_class else "a project without a data module"
+        hint = f"Add the arguments fold and num_folds to the data module's __init__: {program()} docs own-classes"
+        raise UserError(f"{data} has no folds. {hint}")
+    same = {"data.num_folds": folds, "trainer.limit_test_batches": 0}  # a fold must not read the test data
+    return {f"fold-{fold}": {"data.fold": fold, **same} for fold in range(folds)}
 
-    def __init__(self, folder: Path, options: argparse.Namespace, base: dict[str, Any], fit: Any) -> None:
-        self._fit, self.folds, self.tables = fit, options.folds, list[tuple[str, str]]()
-        self.runs: dict[str, list[str]] = {}
-        first = base["seed_everything"] if type(base["seed_everything"]) is int else 0
-        for i in range(options.folds or 0):
-            # no test: of the test data a fold knows nothing
-            values = {"data.fold": i, "data.num_folds": options.folds, "trainer.limit_test_batches": 0}
-            self.runs[f"fold-{i}"] = trials.arguments(values)
-        for seed in range(first, first + (options.seeds or 0)):
-            self.runs[f"seed-{seed}"] = trials.arguments({"seed_everything": seed})
-        names = {f"{folder.name}-{stem}" for stem in (*self.runs, "final")}
-        taken = [*folder.glob("config.yaml"), *folder.glob("trials.log")]
-        taken += [path for path in folder.parent.glob(f"{folder.name}-*") if path.name in names]
-        super().__init__(folder)  # after that look: the record is older than the runs of this repeat
-        if taken and not self.record:
-            raise UserError(f"{taken[0]} is there, and is no run of this repeat. Choose another name: repeat NAME")
-        self.against = self._other(options.against) if options.against else None
-        folder.mkdir(parents=True, exist_ok=True)
-        now = trials.fixed(base, folds=options.folds)
-        with FileLock(folder / "begin.lock"):
-            super().__init__(folder)
-            if not self.record:
-                self.update(begun=now)
-        trials.compare("repeat", folder.name, self.record["begun"], now)
 
-    def work(self, runs: dict[str, list[str]]) -> None:
-        """Train runs until all are finished, here or elsewhere.
+def _train(trials: Trials, stem: str, values: dict[str, Any]) -> None:
+    """Train or resume a run that is not finished, and print its metrics."""
+    run = trials.run(stem)
+    if run.record.get("status") == "finished":
+        return
+    print(f"{run.name} {'resumes' if run.config_file.is_file() else 'starts'}", flush=True)
+    try:
+        trials.train(stem, values)
+    except Exception as error:
+        if message(error) is None:
+            raise
+        raise UserError(f"{run.name} failed: {brief(error)} The finished runs are kept.") from error
+    print(f"{run.name} finished: {words(_metrics(trials.run(stem)))}", flush=True)
 
-        Raises:
-            UserError: One has failed.
-        """
-        while missing := [stem for stem in runs if not self._is_finished(stem)]:
-            for stem in missing:
-                try:
-                    claim = trials.claim(self.folder, stem)
-                except Timeout:  # another process trains it
-                    continue
-                with claim:
-                    if not self._is_finished(stem):
-                        self._train(stem, runs[stem])
-                break
-            else:
-                time.sleep(0.5)
 
-    def _is_finished(self, stem: str) -> bool:
-        return self.run(stem).record.get("status") == "finished"
+def _metrics(run: Run) -> dict[str, float]:
+    """Return the metrics of a fold's validation, or of a seed's test, the headline first."""
+    file = run.folder / ("validate.json" if "-fold-" in run.name else "test.json")
+    metrics = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    metrics.pop("checkpoint", None)
+    headline = (run.record.get("headline") or [""])[0]
+    return dict(sorted(metrics.items(), key=lambda item: (item[0].partition("/")[2] != headline, item[0])))
 
-    def _train(self, stem: str, options: list[str]) -> None:
-        run = self.run(stem)
-        print(f"{run.name} {'goes on' if run.config_file.is_file() else 'begins'}", flush=True)
+
+def _summary_table(runs: Sequence[Run], folds: int | None) -> tuple[str, str]:
+    """Print a row for each run, then mean, standard deviation and interval; return the title and the table as HTML.
+
+    Raises:
+        UserError: No metric was measured in all runs.
+    """
+    measured = {run.name: _metrics(run) for run in runs}
+    names = [name for name in _metrics(runs[0]) if all(name in metrics for metrics in measured.values())]
+    if not names:
+        raise UserError(f"there is no metric to summarize. Log one in {'validation_step' if folds else 'test_step'}.")
+    rows: list[list[Any]] = [[run, *(metrics[name] for name in names)] for run, metrics in measured.items()]
+    columns = [summary([metrics[name] for metrics in measured.values()], bool(folds)) for name in names]
+    rows += [[label, *values] for label, values in zip(SUMMARY, zip(*columns, strict=True), strict=True)]
+    title = "Each run, and their summary"
+    print(f"\n{title}\n{as_text(['run', *names], rows)}")
+    note = ", corrected for the data that folds share (Nadeau and Bengio, 2003)" if folds else ""
+    print(f"The interval is that of the mean, by Student's t{note}.\n", flush=True)
+    return title, charts.Markup(charts.table(["run", *names], rows, "numbers"))
+
+
+def summary(values: Sequence[float], folds: bool) -> tuple[float, float, float, float]:
+    """Return the mean, the standard deviation, and the bounds of the mean's 95 % interval by Student's t.
+
+    Folds share most of their training data, so their values vary less than those of independent data would. Nadeau and
+    Bengio (2003, https://doi.org/10.1023/A:1024068626366) correct the variance of the mean of k folds: 1/k becomes
+    1/k + 1/(k - 1), where 1/(k - 1) is the size of the validation part divided by that of the training part.
+
+    Args:
+        values: A value for each run, at least two.
+        folds: Whether the runs are all folds of the same data. Otherwise they are independent, such as seeds.
+    """
+    from scipy.special import stdtrit  # the quantile; scipy.stats takes a second to import
+
+    count = len(values)
+    if not all(map(math.isfinite, values)):
+        return math.nan, math.nan, math.nan, math.nan
+    mean = fmean(values)
+    deviation = stdev(values)
+    variance = 1 / count + (1 / (count - 1) if folds else 0)
+    half = float(stdtrit(count - 1, 0.975)) * deviation * math.sqrt(variance)
+    return mean, deviation, mean - half, mean + half
+
+
+def _write_out_of_fold(trials: Trials, runs: Sequence[Run]) -> None:
+    """Let each fold predict the part that it was not trained on; print why, if there is no ``out_of_fold.csv``.
+
+    Raises:
+        UserError: Two folds predicted the same item.
+    """
+    file = trials.folder / "out_of_fold.csv"
+    header: list[str] = []
+    rows: dict[int, list[Any]] = {}
+    for fold, run in enumerate(runs):
+        options = [*run_options(str(run.folder)), *ONE_PROCESS, "--trainer.limit_predict_batches=1.0"]
         try:
-            with (self.folder / f"{stem}.txt").open("a", encoding="utf-8") as file, redirect_stdout(file):
-                self._fit([*options, f"--run={run.name}", "--resume"])
+            cli = RunCLI(*trials.classes, ["predict", *options], execute=False)
+            columns = predictions.compute(cli)
+            if "index" not in columns:
+                raise UserError("predict_step returns no index of the items")
+            header, body = predictions.rows(cli, columns)
         except Exception as error:
             if message(error) is None:
                 raise
-            raise UserError(f"{run.name} failed: {brief(error)} What is finished is kept.") from error
-        print(f"{run.name}:", *(f"{n} {value:.4f} " for n, value in self.measured(stem).items()), flush=True)
-
-    def show(self) -> None:
-        """Print a table: a row for each run, then mean, standard deviation and interval.
-
-        Raises:
-            UserError: No metric was measured.
-        """
-        measured = {stem: self.measured(stem) for stem in self.runs}
-        names = [name for name in next(iter(measured.values())) if all(name in of for of in measured.values())]
-        if not names:
-            what = "validation" if self.folds else "test"
-            raise UserError(f"no metric of the {what} is there to be compared. Log one in {what}_step.")
-        rows = [[self.run(s).name, *(of[name] for name in names)] for s, of in measured.items()]
-        summaries = [summarize([of[name] for of in measured.values()], self.folds) for name in names]
-        labels = ("mean", "standard deviation", "95 % from", "95 % to")
-        rows += [[label, *values] for label, values in zip(labels, zip(*summaries, strict=True), strict=True)]
-        self.tabulate("Each run, and all of them", ["run", *names], rows)
-        how = ", corrected for the training data that folds share (Nadeau and Bengio, 2003)" if self.folds else ""
-        print(f"The interval is that of the mean, by Student's t over {len(rows) - 4} runs{how}.", flush=True)
-
-    def tabulate(self, title: str, header: list[str], rows: list[list[Any]]) -> None:
-        """Print a table, and keep it for the page."""
-        self.tables.append((title, charts.Markup(charts.table(header, rows, "numbers"))))
-        print(f"\n{title}\n{as_text(header, rows)}", flush=True)
-
-    def _other(self, name: str) -> Results:
-        """Find the repeat to compare with.
-
-        Raises:
-            UserError: There is none of that name, it is not finished, it has other runs, or folds of unknown items.
-        """
-        check_name("--against", name)
-        other = Results(self.folder.with_name(name))
-        if not other.record:
-            raise UserError(f"there is no repeat {name} in {self.folder.parent} to compare with.")
-        if not (stems := other.record.get("runs")):
-            raise UserError(f"the repeat {name} has not come to its end. Give its command again first.")
-        if stems != [*self.runs]:
-            raise UserError(
-                f"{name} has the runs {', '.join(stems)}, and this repeat has {', '.join(self.runs)}. Runs are compared"
-                " one by one: both need the same seeds, or the same number of folds."
-            )
-        if self.folds and not other.record.get("items"):
-            raise UserError(
-                f"which items the folds of {name} have predicted is not known, so they can't be compared. Let"
-                f" predict_step return an index, as docs/own-code.md says, and give the command of {name} again."
-            )
-        return other
-
-    def compare(self, other: Results) -> None:
-        """Print how the metrics differ from those of another repeat.
-
-        Raises:
-            UserError: The two had other data, or other folds of them.
-        """
-        for stem in self.runs:
-            (data, items), (other_data, other_items) = self.data_of(stem), other.data_of(stem)
-            pair, why = f"{self.run(stem).name} and {other.run(stem).name}", ""
-            if data != other_data:
-                why = f"{pair} had other data (see fingerprint in run.json)"
-            elif self.folds and items is None:
-                why = f"predict_step returns no index that tells the items of {self.run(stem).name}"
-            elif items != other_items:
-                why = f"{pair} had other folds of the data"
-            if why:
-                raise UserError(f"{why}: they can't be compared.")
-        pairs = [(self.measured(stem), other.measured(stem)) for stem in self.runs]
-        names = [name for name in pairs[0][0] if all(name in of for pair in pairs for of in pair)]
-        rows = [[name, *summarize([a[name] - b[name] for a, b in pairs], self.folds)] for name in names]
-        header = ["metric", "mean difference", "standard deviation", "95 % from", "95 % to"]
-        self.tabulate(f"{self.folder.name} less {other.folder.name}, run by run", header, rows)
-
-    def write_page(self) -> None:
-        """Write the tables and the runs' curves as a page, if the command `report` is there."""
-        files = [report.Files(self.run(stem)) for stem in self.runs]
-        print(f"\nReport: {report.write(files, self.tables, self.folder / 'repeat.html')}")
+            print(f"There is no {file.name}: {brief(error).rstrip('.')}.", flush=True)
+            return
+        for item, row in zip(columns["index"], body, strict=True):
+            if int(item) in rows:
+                hint = "With num_folds, predict_dataloader must yield the validation part."
+                raise UserError(f"folds {rows[int(item)][0]} and {fold} both predicted item {int(item)}. {hint}")
+            rows[int(item)] = [fold, *row]
+    tables.write_csv(file, ["fold", *header], [rows[item] for item in sorted(rows)])
+    print(f"Predictions by the folds that were not trained on the item: {relative_path(file)}", flush=True)

@@ -12,8 +12,7 @@ from typing import Any
 
 from .. import runs
 from ..names import program
-from ..reports import predictions
-from ..reports.tables import as_text
+from ..reports.tables import as_text, escape_formula
 from ..runs.run import test_result
 
 COLUMNS = ("name", "status", "metric", "best", "test_metric", "test", "epochs", "time", "started")
@@ -38,37 +37,37 @@ def main(args: list[str]) -> int:
     for run in found:
         if run.damaged:
             print(f"left out: {run.damaged}", file=sys.stderr)
-    table = [row_of(run) for run in reversed(found) if not run.damaged]
-    unknown = [row for row in table if row[options.sort] is None]  # they stand at the end in either order
-    known = [row for row in table if row[options.sort] is not None]
-    table = sorted(known, key=lambda row: row[options.sort], reverse=options.reverse) + unknown
+    rows = [row_of(run) for run in reversed(found) if not run.damaged]
+    known = [row for row in rows if row[options.sort] is not None]
+    known.sort(key=lambda row: row[options.sort], reverse=options.reverse)
+    rows = known + [row for row in rows if row[options.sort] is None]  # unknown values are last in either order
     if options.csv:
-        cells = [map(predictions.harmless, row.values()) for row in table]
+        cells = [map(escape_formula, row.values()) for row in rows]
         csv.writer(sys.stdout, lineterminator="\n").writerows([COLUMNS, *cells])
-        return 0
-    for row in table:
-        if (seconds := row["time"]) is not None:
-            row["time"] = f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
-    rows = [list(row.values()) for row in table]
-    print(as_text(COLUMNS, rows) if rows else f"There is no run in {root} yet. Train one with: {program()} fit")
+    elif rows:
+        print(as_text(COLUMNS, [list((row | {"time": duration(row["time"])}).values()) for row in rows]))
+    else:
+        print(f"There is no run in {root} yet. Train one with: {program()} fit")
     return 0
 
 
 def row_of(run: runs.Run) -> dict[str, Any]:
-    """One row of the table, by the names of `COLUMNS`; what is not known is None."""
+    """Return one row of the table, by the names of `COLUMNS`; an unknown value is None."""
     record = run.record
     metric = str(record["metric"]) if record.get("metric") else None
-    best, (tested, test) = _best(run, metric), _test(run, metric)
+    best = _best(run, metric)
+    test_metric, test = _test(run, metric)
     seconds = _number(record.get("seconds"))
     if seconds is not None and run.status == "running":
         with suppress(OSError):  # the record is written once in an epoch
             seconds += max(0.0, time.time() - (run.folder / "run.json").stat().st_mtime)
+    debug = record.get("debug")
     return {
         "name": run.name,
-        "status": f"{run.status} ({debug})" if (debug := record.get("debug")) else run.status,
+        "status": f"{run.status} ({debug})" if debug else run.status,
         "metric": metric,
-        "best": best if best is not None else _number(record.get("best_score")),
-        "test_metric": tested,
+        "best": _number(record.get("best_score")) if best is None else best,
+        "test_metric": test_metric,
         "test": test,
         "epochs": _number(record.get("epochs")),
         "time": None if seconds is None else round(seconds, 1),
@@ -76,9 +75,18 @@ def row_of(run: runs.Run) -> dict[str, Any]:
     }
 
 
+def duration(seconds: float | None) -> str | None:
+    """Return seconds as hours, minutes and seconds."""
+    if seconds is None:
+        return None
+    minutes = int(seconds) // 60
+    return f"{minutes // 60}:{minutes % 60:02}:{int(seconds) % 60:02}"
+
+
 def _best(run: runs.Run, metric: str | None) -> float | None:
-    """The best value of the metric in ``metrics.csv``."""
-    best, values = max if run.record.get("mode") == "max" else min, []
+    """Return the best value of the metric in ``metrics.csv``."""
+    best = max if run.record.get("mode") == "max" else min
+    values = []
     file = run.folder / "metrics.csv"
     with suppress(OSError, ValueError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
         values = [float(line[metric]) for line in csv.DictReader(stream) if metric and line.get(metric)]
@@ -86,7 +94,7 @@ def _best(run: runs.Run, metric: str | None) -> float | None:
 
 
 def _test(run: runs.Run, metric: str | None) -> tuple[str | None, float | None]:
-    """Name and value on the test data: of the headline, the monitored metric, the first that is no loss, or a loss."""
+    """Return a test metric's name and value: the headline, the monitored one, the first that is no loss, or a loss."""
     values = {name: value for name, value in test_result(run).items() if _number(value) is not None}
     headline = run.record.get("headline")
     wanted = [f"test/{headline[0]}" if isinstance(headline, list) else "", str(metric).replace("val", "test", 1)]
@@ -95,5 +103,5 @@ def _test(run: runs.Run, metric: str | None) -> tuple[str | None, float | None]:
 
 
 def _number(value: Any) -> Any:
-    """A number as it is, and None for anything else: anybody may have changed the file."""
+    """Return a number as it is, and None for anything else: anybody may have changed the file."""
     return value if isinstance(value, int | float) and math.isfinite(value) else None

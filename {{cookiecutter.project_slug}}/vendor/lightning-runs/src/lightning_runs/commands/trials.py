@@ -1,114 +1,130 @@
-"""What `sweep` and `repeat` share: many runs that `fit` trains in this process, each held by a lock while it trains.
+"""Many trainings in one process, for `sweep` and `repeat`: runs NAME-STEM, each locked while a process trains it.
 
-The system frees a lock when its process dies, and another process then goes on with the run from its checkpoint.
+A process for each run would import torch each time, and a forked process can't use a GPU that its parent has used.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from filelock import AcquireReturnProxy, FileLock
+from filelock import FileLock
 from pytorch_lightning.callbacks import Callback
 
+from ..cli.arguments import launcher_arguments
 from ..cli.run_cli import RunCLI
 from ..errors import UserError
+from ..files import write_whole
 from ..names import program
 from ..resume import signals
 from ..resume.differences import CHANGEABLE, LIMITS
-from ..runs import check_name
+from ..runs import Run, check_name
 from ..runs.options import flat
 from .fit import run_trainer_command
 
-OF_A_RUN = {"--run", "--resume", "--ckpt_path"}
+
+def argument_parser(command: str, usage: str, purpose: str) -> argparse.ArgumentParser:
+    """Return a parser for the command's own options, which the caller adds."""
+    return argparse.ArgumentParser(
+        prog=f"{program()} {command}",
+        usage=f"%(prog)s [NAME] {usage} [options of fit, for every run]",
+        description=f"{purpose} Results: runs/NAME (default: {command}), and a folder runs/NAME-… for each run. The"
+        " same command again resumes the work; in a second terminal, it shares the work.",
+        allow_abbrev=False,
+    )
 
 
-def parsed(command: str, parser: argparse.ArgumentParser, args: list[str]) -> tuple[str, Any, list[str]]:
-    """Return the name that stands first in ``args``, the command's own options, and those of `fit`."""
-    named = bool(args) and not args[0].startswith("-")  # a later one could be the value of an option of fit
-    options, fit = parser.parse_known_args(args[named:])
-    check_name("NAME", name := args[0] if named else command)
-    # a line for each run takes the place of a summary of its model
-    logging.getLogger("pytorch_lightning.callbacks.model_summary").setLevel(logging.WARNING)
-    return name, options, fit
+def words(values: Mapping[str, Any]) -> str:
+    """Return values in a line, each after the last part of its name."""
+    texts = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in values.items()}
+    return "  ".join(f"{name.rpartition('.')[2]} {text}" for name, text in texts.items())
 
 
-@contextmanager
-def resumable(command: str, args: list[str]) -> Iterator[None]:
-    """Where a signal ends the process, say how to go on."""
-    try:
-        yield
-    except signals.Stopped as stop:
-        print(f"stopped by {stop.name}; to go on: {program()} {command} {shlex.join(args)}", file=sys.stderr)
-        raise
+class Trials:
+    """The runs of a command, with options of `fit` that they share and some of their own.
 
-
-def refuse(command: str, fit: list[str], names: set[str], why: str) -> None:
-    """Refuse options of `fit` that the command gives to its runs itself.
-
-    Raises:
-        UserError: One of ``names`` is among them.
+    Args:
+        parser: The parser of the command's own options.
+        args: The command, a name or none, and options.
+        classes: The LightningModule, and the LightningDataModule or None.
     """
-    if taken := {argument.split("=")[0] for argument in fit} & names:
-        raise UserError(f"{min(taken)} is no option of {command}: {why}.")
+
+    def __init__(self, parser: argparse.ArgumentParser, args: list[str], classes: tuple[type, type | None]) -> None:
+        self.args = args
+        self.classes = classes
+        self.command = args[0]
+        has_name = len(args) > 1 and not args[1].startswith("-")  # a later word may be an option's value
+        self.name = args[1] if has_name else self.command
+        self.options, self.fit_args = parser.parse_known_args(args[2 if has_name else 1 :])
+        check_name("NAME", self.name)
+        self.refuse("--run", "--resume", "--ckpt_path")
+        self.base = self.fit_options({})
+        if self.base["trainer.fast_dev_run"]:
+            raise UserError(f"trainer.fast_dev_run keeps no run, and {self.command} needs them. Leave it out.")
+        self.folder = Path(self.base["trainer.default_root_dir"] or "runs") / self.name
+        self.lock = self.lock_of(self.command)  # of a process that takes a run, or writes results
+
+    def refuse(self, *names: str) -> None:
+        """Refuse options of `fit` that the command sets for each run."""
+        for argument in self.fit_args:
+            if argument.partition("=")[0] in names:
+                raise UserError(f"{argument} is refused: {self.command} sets it for each run. Leave it out.")
+
+    def fit_options(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options of a run with these values; the parser ends the process if it refuses one."""
+        return flat(RunCLI(*self.classes, ["fit", *self.fit_args, *_arguments(values)], execute=False).options())
+
+    def begin(self, pattern: str, **values: Any) -> None:
+        """Record the options and values that must stay the same, or compare them with the record.
+
+        Raises:
+            UserError: One has changed, or a folder belongs to another command; ``pattern`` matches the runs' stems.
+        """
+        file = self.folder / f"{self.command}.json"
+        hint = f"Choose another name: {self.command} NAME"
+        others = [*self.folder.glob("config.yaml"), *self.folder.parent.glob(f"{self.name}-{pattern}")]
+        if others and not file.is_file():  # the record is older than the runs, so it is looked for last
+            raise UserError(f"{others[0]} exists, and does not belong to this {self.command}. {hint}")
+        kept = {name: value for name, value in self.base.items() if name not in CHANGEABLE - LIMITS}
+        now = json.loads(json.dumps(kept | values, default=str))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.lock:
+            if not file.is_file():
+                write_whole(file, json.dumps(now, indent=2) + "\n")
+        before = json.loads(file.read_text("utf-8"))
+        for name in sorted(now | before):
+            if now.get(name) != before.get(name):
+                change = f"{name} is {json.dumps(now.get(name))} and was {json.dumps(before.get(name))}"
+                raise UserError(f"{change} when {file} was written. {hint}")
+
+    def run(self, stem: str) -> Run:
+        """Return the run NAME-STEM."""
+        return Run(self.folder.with_name(f"{self.name}-{stem}"))
+
+    def lock_of(self, stem: str) -> FileLock:
+        """Return the lock of a run, which the system frees when its process dies."""
+        return FileLock(self.folder / f"{stem}.lock")
+
+    def train(self, stem: str, values: Mapping[str, Any], callbacks: Sequence[Callback] = ()) -> None:
+        """Train or resume a run with `fit`, which prints to ``NAME/STEM.txt``."""
+        args = ["fit", *self.fit_args, *_arguments(values), f"--run={self.name}-{stem}", "--resume"]
+        with (self.folder / f"{stem}.txt").open("a", encoding="utf-8") as file:
+            try:
+                with redirect_stdout(file), launcher_arguments(args):
+                    run_trainer_command(*self.classes, args, callbacks=callbacks)
+            except signals.Stopped as stop:
+                print(f"stopped by {stop.name}; to resume: {program()} {shlex.join(self.args)}", file=sys.stderr)
+                raise
+        if "torch._dynamo" in sys.modules:  # otherwise it compiles only the first eight networks of a process
+            torch.compiler.reset()
 
 
-def options(module_class: type, data_class: type | None, fit: list[str]) -> dict[str, Any]:
-    """All options of a `fit` by their dotted names; a wrong one ends the process with 2."""
-    return flat(RunCLI(module_class, data_class, ["fit", *fit], execute=False).options())
-
-
-def fixed(of: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Those options that stay the same when the command is given again, as plain values."""
-    kept = {key: of[key] for key in of if key not in CHANGEABLE - LIMITS}
-    return json.loads(json.dumps(kept | more, default=str))
-
-
-def compare(command: str, name: str, begun: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with other options than those it was begun with.
-
-    Raises:
-        UserError: One of them is another.
-    """
-    for key in sorted(now | begun):
-        if now.get(key) != begun.get(key):
-            raise UserError(
-                f"the {command} {name} was begun with {key} {json.dumps(begun.get(key))}, and now it is"
-                f" {json.dumps(now.get(key))}. Begin another one under a name of its own: {command} NAME"
-            )
-
-
-def claim(folder: Path, stem: str) -> AcquireReturnProxy:
-    """Take the lock of a run; it is a `filelock.Timeout` if another process has it."""
-    return FileLock(folder / f"{stem}.lock").acquire(blocking=False)
-
-
-def train(
-    module_class: type, data_class: type | None, fit: list[str], more: list[str], callbacks: Sequence[Callback] = ()
-) -> None:
-    """Run `fit` with more options and callbacks in this process, and restore what it changes there.
-
-    A process for each run would import torch and Lightning each time, and a forked one can't use a GPU that its parent
-    has used.
-    """
-    # run.json records the command, and Lightning starts the processes of other devices by it
-    command = ["fit", *fit, *more]
-    with patch.object(sys, "argv", [sys.argv[0], *command]), patch.dict(os.environ):
-        run_trainer_command(module_class, data_class, command, callbacks=callbacks)
-    if "torch._dynamo" in sys.modules:  # it compiles only the first eight networks of a process otherwise
-        torch.compiler.reset()
-
-
-def arguments(values: dict[str, Any]) -> list[str]:
-    """Options of the command line that set these values."""
+def _arguments(values: Mapping[str, Any]) -> list[str]:
     return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()]

@@ -127,7 +127,8 @@ def batch_loader(
     """
     shuffle = train and not (trainer and trainer.overfit_batches)
     weights = None if classes is None else class_weights(classes)[classes]
-    rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    rank = trainer.global_rank if trainer else 0
+    world_size = trainer.world_size if trainer else 1
     batches = BatchSampler(indices, batch_size, shuffle, train, seed, rank, world_size, weights, lengths)
     return DataLoader(
         dataset,

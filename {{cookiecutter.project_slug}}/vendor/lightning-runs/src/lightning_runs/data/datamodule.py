@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -13,10 +13,16 @@ from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from .classes import class_metrics, class_weights
-from .items import Items
 from .splits import split_indices
 
 Balance = Literal["none", "weights", "sampling"]
+
+
+class Split(NamedTuple):
+    """A part of the data: a data set, and the indices of its items that belong to the part, ``(N,)`` int64."""
+
+    dataset: Any
+    indices: Tensor
 
 
 class SplitDataModule(pl.LightningDataModule):
@@ -34,7 +40,7 @@ class SplitDataModule(pl.LightningDataModule):
 
     Attributes:
         known: Plain values that describe the training data. Checkpoints keep them, and give them back before `setup`.
-        splits: The data set of each part, and the indices of its items, ``(N,)`` int64.
+        splits: The data set and the indices of each part, as of `Split`.
         predicted_part: The part that is predicted: ``test``, or ``val`` with folds.
 
     Raises:
@@ -94,13 +100,14 @@ class SplitDataModule(pl.LightningDataModule):
 
     def part_classes(self, part: str) -> Tensor:
         """Return the classes of a part's items, ``(M,)``."""
-        dataset, indices = self.splits[part]
-        return dataset.classes(indices)
+        split = Split(*self.splits[part])
+        return split.dataset.classes(split.indices)
 
     def class_counts(self, part: str) -> Tensor:
         """Count the classes of a part's items that can be read, ``(num_classes,)`` int64."""
-        dataset, indices = self.splits[part]
-        return dataset.classes(dataset.readable(indices)).bincount(minlength=self.num_classes)
+        split = Split(*self.splits[part])
+        readable = split.dataset.readable(split.indices)
+        return split.dataset.classes(readable).bincount(minlength=self.num_classes)
 
     def split_items(
         self, count: int, labels: Any = None, groups: Any = None, test_fraction: float = 0.0
@@ -130,11 +137,8 @@ class SplitDataModule(pl.LightningDataModule):
         """Return a text that changes when the items or their labels change."""
         self.setup("fit")
         digest = hashlib.blake2b(digest_size=16)
-        datasets: dict[int, Items] = {}
-        for part in ("train", "val", "test"):
-            dataset, _ = self.splits[part]
-            datasets[id(dataset)] = dataset
-        for dataset in datasets.values():
+        datasets = [self.splits[part][0] for part in ("train", "val", "test")]
+        for dataset in dict.fromkeys(datasets):  # parts may share one
             for content in dataset.content():
                 digest.update(content)
         return digest.hexdigest()

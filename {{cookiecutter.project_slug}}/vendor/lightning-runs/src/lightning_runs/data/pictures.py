@@ -69,9 +69,8 @@ def picture_size(file: Path) -> tuple[int, int]:
     from PIL import Image
 
     with Image.open(file) as picture:
-        width, height = picture.size
         is_turned = picture.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    return (height, width) if is_turned else (width, height)
+        return (picture.height, picture.width) if is_turned else (picture.width, picture.height)
 
 
 def read_pictures(
@@ -85,9 +84,14 @@ def read_pictures(
     Raises:
         UserError: There are no pictures, or the model has another input.
     """
-    first, *others = facts["inputs"]
+    first = facts["inputs"][0]
     shape = tuple(first["shape"][1:])
-    if others or first["dtype"] != "uint8" or len(shape) != 3 or not all(isinstance(size, int) for size in shape):
+    if (
+        len(facts["inputs"]) > 1
+        or first["dtype"] != "uint8"
+        or len(shape) != 3
+        or not all(isinstance(size, int) for size in shape)
+    ):
         raise UserError(f"the model's inputs are {facts['inputs']}; they must be one batch of uint8 pixels (C, H, W).")
     for file in find_files(paths, PICTURE_SUFFIXES):
         try:

@@ -19,13 +19,14 @@ def move_and_mirror(images: Tensor, mirror: bool) -> Tensor:
         images: ``(B, C, H, W)`` uint8. Pixels that come in from outside are 0.
         mirror: Whether images are mirrored.
     """
-    (num_images, channels, height, width), device = images.shape, images.device
+    num_images, channels, height, width = images.shape
+    device = images.device
     shift = height // 8  # pixels
-    down, right = torch.randint(0, 2 * shift + 1, (2, num_images, 1), device=device)  # from 0 to 2 * shift
+    offsets = torch.randint(0, 2 * shift + 1, (2, num_images, 1), device=device)  # down and to the right
     is_mirrored = torch.rand(num_images, 1, device=device) < (0.5 if mirror else 0.0)
-    rows = torch.arange(height, device=device) + down  # (B, H), of the padded images
+    rows = torch.arange(height, device=device) + offsets[0]  # (B, H), of the padded images
     columns = torch.arange(width, device=device).expand(num_images, -1)
-    columns = torch.where(is_mirrored, columns.flip(1), columns) + right  # (B, W)
+    columns = torch.where(is_mirrored, columns.flip(1), columns) + offsets[1]  # (B, W)
     padded = F.pad(images, (shift, shift, shift, shift))
     moved = padded.gather(2, rows[:, None, :, None].expand(-1, channels, -1, padded.shape[3]))
     return moved.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1))

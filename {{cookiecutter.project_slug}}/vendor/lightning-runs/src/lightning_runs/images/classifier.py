@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from ..data.levels import Normalize
+from ..data.levels import Levels
 from ..errors import UserError
 from ..reports import charts
 from ..reports.classification import ClassificationReport, Section, class_table
@@ -34,11 +34,11 @@ class ExportedClassifier(nn.Module):
         super().__init__()
         self.network = network
         self.facts = {"kind": "images", **facts}
-        self.normalize = Normalize(facts["mean"], facts["std"])
+        self.levels = Levels(facts["mean"], facts["std"])
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images."""
-        return self.network(self.normalize(images)).float().softmax(dim=1)
+        return self.network(self.levels(images)).float().softmax(dim=1)
 
 
 class ImageReports:
@@ -70,11 +70,10 @@ class ImageReports:
         """Return the sections of the report."""
         data.setup("test")
         index = predictions["index"]
-        images, _ = data.splits[data.predicted_part]
+        images = data.splits[data.predicted_part][0]
 
         def picture(position: int) -> str:
-            pixels, _ = images[index[position : position + 1]]
-            return picture_html(draw(pixels[0], 96))
+            return picture_html(draw(images[index[position : position + 1]][0][0], 96))
 
         labels = images.labels[index]
         probabilities = predictions["probabilities"]
@@ -112,9 +111,8 @@ def draw_examples(images: Tensor, labels: Tensor, predicted: Tensor, class_names
     picture = Image.new("RGB", (COLUMNS * CELL, num_rows * (CELL + 16)), "white")
     pen = ImageDraw.Draw(picture)
     for i, image in enumerate(images):
-        row, column = divmod(i, COLUMNS)
-        left = column * CELL
-        top = row * (CELL + 16)
+        left = i % COLUMNS * CELL
+        top = i // COLUMNS * (CELL + 16)
         cell = draw(image, CELL - 4)
         picture.paste(cell, (left + (CELL - cell.width) // 2, top + (CELL - cell.height) // 2))
         caption = class_names[int(predicted[i])]
@@ -128,13 +126,12 @@ def data_section(data: PictureData) -> str:
     """Show the number of images of each class in each part, and a training image of each class."""
     parts = {"train": "train", "validation": "val", "test": "test"}
     counts = class_table({title: data.class_counts(part) for title, part in parts.items()}, data.class_names)
-    channels, height, width = data.input_shape
-    text = f"{data.facts['dataset']}. Images are {height} pixels high and {width} wide, channels: {channels}."
-    images, indices = data.splits["train"]
-    indices = images.readable(indices)
+    text = f"{data.facts['dataset']}. Channels, height and width of an image: {data.input_shape}."
+    images = data.splits["train"][0]
+    indices = images.readable(data.splits["train"][1])
     labels = images.labels[indices]
     figures = []
     for label in labels.unique()[:PICTURED_CLASSES].tolist():
-        pixels, _ = images[indices[labels == label][:1]]
+        pixels = images[indices[labels == label][:1]][0]
         figures.append((picture_html(draw(pixels[0], 96)), charts.escape(data.class_names[label])))
     return f"<p>{charts.escape(text)}</p>{counts}{grid(figures)}"

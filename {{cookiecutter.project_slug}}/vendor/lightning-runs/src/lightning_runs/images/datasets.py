@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..errors import UserError, reason
 
 def download_dataset(name: str, root: Path) -> None:
     """Download a data set's files that are not in ``root``; one process at a time does so."""
-    if DATASETS[name].torchvision is None:
+    if name not in DATASETS or DATASETS[name].torchvision is None:
         return
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{name}.lock"):
@@ -43,9 +43,9 @@ def read_dataset(name: str, root: Path) -> dict[str, Items]:
     """
     parts = {}
     for part in ("train", "test"):
-        images, labels = READERS.get(name, _read_torchvision)(name, root, part)
+        read = READERS.get(name, _read_torchvision)
         title = f"the {part} part of {name} in {root}"
-        parts[part] = Items(*_checked(images, labels, DATASETS[name], title, title))
+        parts[part] = Items(*_checked(*read(name, root, part), DATASETS[name], title, title))
     return parts
 
 
@@ -91,8 +91,7 @@ def _read_corrupt_mnist(name: str, root: Path, part: str) -> tuple[Tensor, Tenso
         label_file = root / f"{part}_target{ending}.pt"
         tensors = _load_tensor(image_file), _load_tensor(label_file)
         pairs.append(_checked(*tensors, DATASETS[name], str(image_file), str(label_file)))
-    images, labels = zip(*pairs, strict=True)
-    return torch.cat(images), torch.cat(labels)
+    return torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs])
 
 
 def _load_tensor(file: Path) -> Tensor:
@@ -188,7 +187,3 @@ DATASETS = {
         mirror=True,
     ),
 }
-if TYPE_CHECKING:
-    DatasetName = str
-else:
-    DatasetName = Literal[*DATASETS]  # the values of --data.dataset

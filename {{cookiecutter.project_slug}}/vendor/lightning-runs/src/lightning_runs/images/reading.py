@@ -24,9 +24,9 @@ def read_image(file: Path, shape: Shape) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
-    channels, height, width = shape
-    image = open_picture(file, channels, draft_size=(width, height))
-    return as_array(ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR))
+    size = (shape[2], shape[1])
+    image = open_picture(file, shape[0], draft_size=size)
+    return as_array(ImageOps.fit(image, size, method=Image.Resampling.BILINEAR))
 
 
 def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:

@@ -120,7 +120,8 @@ def read_digit_scenes(file: Path) -> tuple[MaskedImages, int, dict[str, Any]]:
         The scenes, those for training first; how many are for training; and the classes (see `read_mask_folder`).
     """
     parts = [make_digit_scenes(file, part) for part in NUM_SCENES]
-    images, masks = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+    images = torch.from_numpy(np.concatenate([part[0] for part in parts]))
+    masks = torch.from_numpy(np.concatenate([part[1] for part in parts]))
     names = ["background", *map(str, range(SCENE_DIGITS))]
     scenes = MaskedImages(masks, DATASETS["digit_scenes"].shape, images)
     return scenes, NUM_SCENES["train"], {"labels": list(range(len(names))), "class_names": names}
@@ -141,19 +142,19 @@ def make_digit_scenes(file: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     side = images.shape[1]
     count = NUM_SCENES[part]
     random = np.random.default_rng([*NUM_SCENES].index(part))
-    slope = np.linspace(-0.5, 0.5, SCENE_SIZE)
-    across, down = random.uniform(-60, 60, (2, count, 1, 1))  # how grey levels change over the scene
+    place = np.linspace(-0.5, 0.5, SCENE_SIZE)
+    slopes = random.uniform(-60, 60, (2, count, 1, 1))  # how grey levels change over the scene, across and down
     noise = random.normal(0, 12, (count, SCENE_SIZE, SCENE_SIZE))
-    scenes = 60 + across * slope + down * slope[:, None] + noise
+    scenes = 60 + slopes[0] * place + slopes[1] * place[:, None] + noise
     masks = np.zeros(scenes.shape, np.uint8)
     for i in range(count):
         for _ in range(random.integers(3, 9)):
             chosen = random.integers(len(images))
-            row, column = random.integers(0, SCENE_SIZE - side + 1, 2)
-            place = np.s_[i, row : row + side, column : column + side]
-            if not masks[place].any():  # one that would cover another is left out
-                scenes[place] += images[chosen] * random.uniform(0.6, 0.75)
-                masks[place][images[chosen] >= 96] = labels[chosen] + 1
+            corner = random.integers(0, SCENE_SIZE - side + 1, 2)
+            window = np.s_[i, corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+            if not masks[window].any():  # one that would cover another is left out
+                scenes[window] += images[chosen] * random.uniform(0.6, 0.75)
+                masks[window][images[chosen] >= 96] = labels[chosen] + 1
     return scenes.clip(0, 255).astype(np.uint8)[:, None], masks
 
 

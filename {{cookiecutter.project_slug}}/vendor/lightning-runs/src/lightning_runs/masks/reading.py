@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.pictures import Shape, as_array, open_picture, picture_size, read_pictures
-from ..reports.predictions import Attached
+from ..reports.tables import Attachment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,7 @@ def read_image(file: Path, shape: Shape) -> np.ndarray:
     """
     from PIL import Image
 
-    channels, height, width = shape
-    return as_array(open_picture(file, channels).resize((width, height), Image.Resampling.BILINEAR))
+    return as_array(open_picture(file, shape[0]).resize((shape[2], shape[1]), Image.Resampling.BILINEAR))
 
 
 def class_colours(count: int) -> np.ndarray:
@@ -82,7 +81,7 @@ def rows(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> tupl
         mask = np.asarray(mask, np.uint8)
         size = picture_size(Path(name)) if kind == "file" else None
         stem = Path(name).stem if kind == "file" else name
-        attached = Attached(f"{stem}.png", mask_png(mask, facts["labels"], size))
+        attached = Attachment(f"{stem}.png", mask_png(mask, facts["labels"], size))
         shares = np.bincount(mask.ravel(), minlength=len(class_names)) / mask.size
         body.append([name, attached, *(round(float(value), 6) for value in (confidence, *shares))])
     return [kind, "mask", "confidence", *(f"share({name})" for name in class_names)], body

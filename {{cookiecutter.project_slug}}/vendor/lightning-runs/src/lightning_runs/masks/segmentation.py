@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.levels import Normalize
+from ..data.levels import Levels
 from ..reports import charts
 from ..reports.classification import Section
 from ..reports.pictures import PictureData, enlarged, grid, picture_html
@@ -34,11 +34,11 @@ class ExportedSegmenter(nn.Module):
         super().__init__()
         self.network = network
         self.facts = {"kind": "masks", **facts}
-        self.normalize = Normalize(facts["mean"], facts["std"])
+        self.levels = Levels(facts["mean"], facts["std"])
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Segment images."""
-        return predicted_masks(self.network(self.normalize(images)))
+        return predicted_masks(self.network(self.levels(images)))
 
 
 def predicted_masks(logits: Tensor) -> dict[str, Tensor]:
@@ -46,8 +46,8 @@ def predicted_masks(logits: Tensor) -> dict[str, Tensor]:
 
     The confidence of an image is the mean probability of its pixels' predicted classes.
     """
-    probabilities, mask = logits.float().softmax(dim=1).max(dim=1)
-    return {"mask": mask.to(torch.uint8), "confidence": probabilities.mean(dim=(1, 2))}
+    best = logits.float().softmax(dim=1).max(dim=1)
+    return {"mask": best.indices.to(torch.uint8), "confidence": best.values.mean(dim=(1, 2))}
 
 
 class MaskReports:
@@ -116,15 +116,16 @@ def stacked(image: Tensor, *masks: Tensor, size: int) -> np.ndarray:
 
 def test_result(counts: Tensor) -> str:
     """Show the metrics with intervals of 95 %, for the choice of test images alone, by the bootstrap."""
-    num_images, num_classes, _ = counts.shape
+    num_images = len(counts)
+    num_classes = counts.shape[1]
     equal = np.full(num_images, 1 / num_images)
     weights = np.random.default_rng(0).multinomial(num_images, equal, NUM_RESAMPLES)
     resampled = (torch.from_numpy(weights).double() @ counts.double().flatten(1)).view(-1, num_classes, num_classes)
     metrics = mask_metrics(counts.sum(dim=0))
     body = []
     for name, values in mask_metrics(resampled).items():
-        low, high = np.quantile(values.numpy(), (0.025, 0.975))
-        body.append((name, f"{metrics[name]:.2%}", f"{low:.2%} to {high:.2%}"))
+        interval = " to ".join(f"{bound:.2%}" for bound in np.quantile(values.numpy(), (0.025, 0.975)))
+        body.append((name, f"{metrics[name]:.2%}", interval))
     return charts.table(["", "value", f"95 % interval, for the choice of {num_images} images (bootstrap)"], body)
 
 
@@ -144,8 +145,8 @@ def swatch(label: int) -> str:
     """Show the colour of a class; class 0 has none."""
     if label == 0:
         return "none"
-    red, green, blue = reading.class_colours(256)[label].tolist()
-    style = f"display:inline-block;width:1.2em;height:1em;border-radius:3px;background:rgb({red},{green},{blue})"
+    colour = ",".join(map(str, reading.class_colours(256)[label]))
+    style = f"display:inline-block;width:1.2em;height:1em;border-radius:3px;background:rgb({colour})"
     return charts.Markup(f'<span style="{style}"></span>')
 
 
@@ -162,27 +163,24 @@ def worst_images(index: Tensor, masks: Tensor, predicted: Tensor, counts: Tensor
     """Show the images with the lowest mean IoU: the image, its true classes, and the predicted ones."""
     mean_iou = class_iou(counts).nanmean(dim=1)
     first = mean_iou.argsort(stable=True)[:NUM_SHOWN]
-    dataset, _ = data.splits["predict"]
-    images, numbers = dataset[index[first]]
+    dataset = data.splits["predict"][0]
     captions = []
-    for number, value in zip(numbers.tolist(), mean_iou[first].tolist(), strict=True):
+    for number, value in zip(index[first].tolist(), mean_iou[first].tolist(), strict=True):
         name = dataset.files[number].name if dataset.files else f"image {number}"
         captions.append(charts.Markup("{}<br>mean IoU {:.3f}").format(name, value))
     text = "<p>The image, its true classes and the predicted ones; the lowest IoU first.</p>"
-    return text + gallery(images, [masks[first], predicted[first]], captions)
+    return text + gallery(dataset[index[first]][0], [masks[first], predicted[first]], captions)
 
 
 def data_section(data: PictureData) -> str:
     """Show how many images there are, the classes, and some training images."""
-    images, train = data.splits["train"]
-    counts = {part: len(data.splits[part][1]) for part in ("val", "test")}
-    channels, height, width = data.input_shape
+    counts = {part: len(data.splits[part][1]) for part in ("train", "val", "test")}
     text = (
-        f"{data.facts['dataset']}. {len(train)} images to train, {counts['val']} to validate, {counts['test']} to test,"
-        f" {height} pixels high and {width} wide, channels: {channels}. Classes: {', '.join(data.class_names)}."
+        f"{data.facts['dataset']}. {counts['train']} images to train, {counts['val']} to validate, {counts['test']} to"
+        f" test. Channels, height and width of an image: {data.input_shape}. Classes: {', '.join(data.class_names)}."
     )
-    pixels, masks = images[train[:NUM_SHOWN]]
-    return f"<p>{charts.escape(text)}</p>{gallery(pixels, [masks], [''] * len(pixels))}"
+    batch = data.splits["train"][0][data.splits["train"][1][:NUM_SHOWN]]
+    return f"<p>{charts.escape(text)}</p>{gallery(batch[0], [batch[1]], [''] * len(batch[0]))}"
 
 
 def gallery(images: Tensor, masks: Sequence[Tensor], captions: Sequence[str]) -> str:

@@ -17,8 +17,8 @@ from markupsafe import Markup, escape
 
 __all__ = ["Line", "Markup", "confusion_matrix", "escape", "line_chart", "number", "table", "template"]
 
-CLASSES = 24  # of a confusion matrix; of more, the pairs that were confused most often are listed, so many of them
-POINTS = 400  # of a line that are drawn; a chart is not wide enough to show more
+CLASSES = 24  # largest confusion matrix; of more classes, this many of the most frequent confusions are listed
+POINTS = 400  # drawn points of a line; a chart is not wide enough to show more
 Point = tuple[float, float]
 
 
@@ -29,7 +29,7 @@ class Line:
     Args:
         name: Its name in the legend.
         xs: Positions of its points from left to right.
-        ys: Heights of its points; values that are not finite are left out, and the chart says how many.
+        ys: Heights of its points; the chart leaves out values that are not finite, and says how many.
         style: Number of its colour, dash and marker.
         joined: Whether its points are joined; otherwise each has its marker, and the chart's axes are linear.
     """
@@ -42,30 +42,36 @@ class Line:
 
 
 class Axes:
-    """Axes that hold all points of a chart.
+    """Axes that hold all points of a chart, in pixels.
 
     Heights are logarithmic if all are positive and most lie below a tenth of the highest, where a linear axis would
     press them together.
     """
 
-    left, right, top, bottom = 58, 466, 34, 226
+    left = 58
+    right = 466
+    top = 34
+    bottom = 226
 
     def __init__(self, points: Sequence[Point], linear: bool = False) -> None:
-        xs, ys = zip(*points, strict=True)
-        low, high = min(ys), max(ys)
-        self.logarithmic = not linear and low > 1e-100 and median(ys) < high / 10
+        xs = [x for x, _ in points]
+        ys = [y for _, y in points]
+        self.logarithmic = not linear and min(ys) > 1e-100 and median(ys) < max(ys) / 10
         self.x = _widened(min(xs), max(xs))
-        self.y = _widened(math.log10(low), math.log10(high)) if self.logarithmic else _widened(low, high)
+        self.y = _widened(self._height(min(ys)), self._height(max(ys)))
+
+    def _height(self, value: float) -> float:
+        return math.log10(value) if self.logarithmic else value
 
     def place(self, x: float, y: float) -> Point:
         """Return where a point is drawn."""
-        height = math.log10(y) if self.logarithmic else y
-        across, up = (x - self.x[0]) / (self.x[1] - self.x[0]), (height - self.y[0]) / (self.y[1] - self.y[0])
+        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        up = (self._height(y) - self.y[0]) / (self.y[1] - self.y[0])
         return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
 
     def ticks(self) -> tuple[list[Point], list[Point]]:
         """Return round numbers with their places, from left to right and from the bottom to the top."""
-        heights = [10**power * factor for power, factor in _powers(*self.y)] if self.logarithmic else _round(*self.y)
+        heights = _powers(*self.y) if self.logarithmic else _round(*self.y)
         across = [(value, self.place(value, heights[0])[0]) for value in _round(*self.x)]
         return across, [(value, self.place(self.x[0], value)[1]) for value in heights]
 
@@ -86,40 +92,47 @@ def _round(low: float, high: float) -> list[float]:
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _powers(low: float, high: float) -> list[tuple[float, int]]:
-    """Return powers of ten with factors, whose logarithms lie between two values that are more than 1 apart."""
+def _powers(low: float, high: float) -> list[float]:
+    """Return powers of ten, and multiples if these are few, between 10**low and 10**high, which differ by over 1."""
     powers = range(math.floor(low), math.ceil(high) + 1, max(1, round((high - low) / 6)))
-    found = [(float(power), factor) for power in powers for factor in ((1, 2, 5) if high - low < 2 else (1,))]
-    return [(power, factor) for power, factor in found if low <= power + math.log10(factor) <= high]
+    factors = (1, 2, 5) if high - low < 2 else (1,)
+    return [10.0**power * factor for power in powers for factor in factors if low <= power + math.log10(factor) <= high]
 
 
 def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
-    """Draw lines over common axes, with a legend below; one sentence if there is no point to draw."""
+    """Draw lines over common axes, with a legend below; return one sentence if there is no point to draw."""
     # the bound keeps differences of heights finite
     drawn = [[(x, y) for x, y in zip(line.xs, line.ys, strict=True) if abs(y) < 1e100] for line in lines]
     every = [point for points in drawn for point in points]
-    left_out = sum(len(line.ys) for line in lines) - len(every)
-    axes = Axes(every, not all(line.joined for line in lines)) if every else None
+    axes = Axes(every, linear=not all(line.joined for line in lines)) if every else None
     curves = []
     for line, points in zip(lines, drawn, strict=True):
         thinned = [*points[: -1 : len(points) // POINTS + 1], *points[-1:]]
         last = number(points[-1][1]) if points else None
         curves.append((line.name, line.style, [axes.place(*point) for point in thinned if axes], last, line.joined))
-    values = {"title": title, "x_label": x_label, "axes": axes, "curves": curves, "left_out": left_out}
-    return template(Path(__file__).with_name("chart.svg.jinja")).render(**values, number=number)
+    return template(Path(__file__).with_name("chart.svg.jinja")).render(
+        title=title,
+        x_label=x_label,
+        axes=axes,
+        curves=curves,
+        left_out=sum(len(line.ys) for line in lines) - len(every),
+        number=number,
+    )
 
 
-def template(file: Path, **options: Any) -> Any:
-    """Open a template of a page, which may include those beside this file.
-
-    Every text that it is given is escaped, where no option of Jinja says otherwise.
-    """
-    # here, for a training does without it until its end
+def template(file: Path, autoescape: bool = True) -> Any:
+    """Open a Jinja template of a page, which may include those beside this file."""
+    # imported here because a training needs it only at its end
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    blocks: dict[str, Any] = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
-    blocks["loader"] = FileSystemLoader([file.parent, Path(__file__).parent])
-    environment = Environment(**{"autoescape": True, "undefined": ChainableUndefined, **blocks, **options})
+    environment = Environment(
+        loader=FileSystemLoader([file.parent, Path(__file__).parent]),
+        autoescape=autoescape,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     return environment.get_template(file.name)
 
 
@@ -128,48 +141,53 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") ->
 
     Args:
         head: Names of the columns; empty for a table without a head.
-        rows: Cells of each row; the first one is the row's name. Numbers are rounded, None is a dash, and a text that
-            is `Markup` is taken for HTML.
+        rows: Cells of each row, the row's name first. Numbers are rounded, None is a dash, and `Markup` is kept as
+            HTML.
         kind: Classes of the style sheet: ``numbers`` puts cells to the right, ``facts`` breaks long words, and ``long``
             lets a long table scroll.
     """
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    top = f"<thead><tr>{names}</tr></thead>" if head else ""
     body = []
     for first, *rest in rows:
         cells = "".join(f"<td>{escape(_cell(value))}</td>" for value in rest)
         body.append(f'<tr><th scope="row">{escape(_cell(first))}</th>{cells}</tr>')
-    top = f"<thead><tr>{top}</tr></thead>" if top else ""
     return f'<div class="scroll {kind}"><table>{top}<tbody>{"".join(body)}</tbody></table></div>'
 
 
 def confusion_matrix(labels: Any, predicted: Any, names: Sequence[str]) -> str:
-    """Draw how often each class was taken for each; of many classes, list those that were confused most often.
+    """Draw how often each class was taken for each; of many classes, list the most frequent confusions.
 
     Args:
         labels: The true class of each item, a tensor ``(N,)`` int64.
-        predicted: The predicted ones.
+        predicted: The predicted classes, ``(N,)`` int64.
         names: The name of each class.
     """
     size = len(names)
     counts = (labels * size + predicted).bincount(minlength=size**2).view(size, size)
     if size > CLASSES:
         wrong = counts.clone().fill_diagonal_(0).flatten().sort(descending=True, stable=True)
-        most = zip(wrong.indices[:CLASSES].tolist(), wrong.values[:CLASSES].tolist(), strict=True)
-        pairs = [(names[i // size], names[i % size], count) for i, count in most if count]
+        frequent = zip(wrong.indices[:CLASSES].tolist(), wrong.values[:CLASSES].tolist(), strict=True)
+        pairs = [(names[i // size], names[i % size], count) for i, count in frequent if count]
         return table(["class", "taken for", "times"], pairs, "numbers")
-    depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()  # percent; few are seen beside many
+    # in percent; the root keeps small counts visible beside large ones
+    depths = 60 * (counts / counts.sum(dim=1, keepdim=True).clamp_min(1)).sqrt()
     cell = Markup('<b class="{}" style="--depth:{}%" title="{} {}: {}">{}</b>')
     rows: list[list[str]] = [[name] for name in names]
-    for position, count in enumerate(counts.flatten().tolist()):
-        i, j = divmod(position, size)
-        kind, what = ("hit", "recognised") if i == j else ("miss", f"taken for {names[j]}")
-        rows[i].append(cell.format(kind, round(depths[i, j].item()), names[i], what, count, count) if count else "")
+    for i, row in enumerate(counts.tolist()):
+        for j, count in enumerate(row):
+            kind = "hit" if i == j else "miss"
+            verb = "recognised" if i == j else f"taken for {names[j]}"
+            depth = round(depths[i, j].item())
+            rows[i].append(cell.format(kind, depth, names[i], verb, count, count) if count else "")
     return f"{table(['true, predicted', *names], rows, 'matrix')}<p><small>Orange: taken for another class.</small></p>"
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "-"}[value]
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return number(value) if isinstance(value, float) else value
 
 

@@ -65,12 +65,16 @@ class ClassificationReport:
         """Show accuracy and loss with intervals of 95 %, which follow from the choice of test items alone."""
         count = len(self.labels)
         hits = int((self.predicted == self.labels).sum())
-        low, high = wilson_interval(hits, count)
+        interval = wilson_interval(hits, count)
         losses = -self.probabilities.double().gather(1, self.labels[:, None]).clamp_min(1e-40).log()
         mean = float(losses.mean())
         half = Z * float(losses.std()) / math.sqrt(count)
         rows = [
-            ("accuracy", f"{hits / count:.2%}", f"{low:.2%} to {high:.2%} (Wilson), {hits} of {count} {self.noun}"),
+            (
+                "accuracy",
+                f"{hits / count:.2%}",
+                f"{interval[0]:.2%} to {interval[1]:.2%} (Wilson), {hits} of {count} {self.noun}",
+            ),
             ("loss in nats", f"{mean:.4f}", f"{mean - half:.4f} to {mean + half:.4f} (normal, of the mean)"),
         ]
         return charts.table(["", "value", f"95 % interval, for the choice of test {self.noun}"], rows)
@@ -91,9 +95,9 @@ class ClassificationReport:
         measures = torch.stack([precision, recall, f1], dim=1)  # (num_classes, 3)
         rows: list[tuple] = []
         for i, name in enumerate(self.class_names):
-            low, high = wilson_interval(int(hits[i]), int(support[i]))
+            interval = " to ".join(f"{bound:.3f}" for bound in wilson_interval(int(hits[i]), int(support[i])))
             values = [f"{value:.3f}" for value in measures[i].tolist()]
-            rows.append((name, *values, f"{low:.3f} to {high:.3f}", int(support[i])))
+            rows.append((name, *values, interval, int(support[i])))
         means = measures[support > 0].mean(dim=0).tolist()
         rows.append(("mean", *(f"{value:.3f}" for value in means), None, len(self.labels)))
         head = ["class", "precision", "recall", "F1", "95 % interval of recall", self.noun]

@@ -1,7 +1,7 @@
-"""``report RUN [RUN …]``: one HTML file that shows a run, or compares several; it needs no network and no script.
+"""The report: one HTML file that shows a run, or compares several; it needs no network and no script.
 
-The page shows what the run's files hold, under the names that the files give. Whatever else is to be seen of a task
-comes from the contract's ``sections``. Its texts are in ``report.html.jinja``.
+The page shows the contents of the run's files, under the names in these files. Everything about the task comes from
+the contract's ``sections``. The texts of the page are in ``report.html.jinja``.
 """
 
 from __future__ import annotations
@@ -30,65 +30,70 @@ from ..runs.run import test_result
 from . import charts, predictions
 
 RATES = "learning rate"
-CHARTS = 12  # that are shown at once; the rest is folded
-Part = tuple[str, str]  # a title, and HTML
+CHARTS = 12  # shown at once; the others are folded
+Section = tuple[str, str]  # a title, and HTML
 
 
 class Files:
-    """What a run's folder holds for its report: its options, the lines of ``metrics.csv``, and ``test.json``.
+    """The files of a run that its report shows: options, rows of ``metrics.csv``, and contents of ``test.json``.
 
     Raises:
         UserError: There is nothing to show, or the configuration can't be read.
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.test, self.rows = run, test_result(run), []
+        self.run = run
         try:
             self.config = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise UserError(f"{run.config_file} can't be read: {reason(error)}.") from error
+        self.rows: list[dict[str, str]] = []
         file = run.folder / "metrics.csv"
         with suppress(OSError, csv.Error, UnicodeDecodeError), file.open(newline="", encoding="utf-8") as stream:
             self.rows = list(csv.DictReader(stream))
+        self.test = test_result(run)
         if not self.rows and not self.test and not any(run.checkpoints.glob("*.ckpt")):
             raise UserError(
                 f"the run {run.name} has no metrics, no test result and no checkpoint, so there is nothing to report."
-                f" Go on with it: {program()} fit --resume {run.name}"
+                f" Resume it with: {program()} fit --resume {run.name}"
             )
 
     @property
     def metrics(self) -> dict[str, str]:
-        """The test metrics as they are shown, the headline first."""
+        """The test metrics as texts, the headline first."""
         names = sorted((name for name in self.test if name != "checkpoint"), key=self.is_headline, reverse=True)
-        return {name: self.written(name, self.test[name]) for name in names}
+        return {name: self.metric_text(name, self.test[name]) for name in names}
 
     def is_headline(self, metric: str) -> bool:
-        """Whether a metric such as ``test/accuracy`` is the one that counts."""
+        """Return whether a metric such as ``test/accuracy`` is the one that counts."""
         headline = self.run.record.get("headline")
-        return bool(headline) and headline[0] == _split(metric)[1].partition("/dataloader_idx_")[0]
+        return bool(headline) and headline[0] == _split_and_name(metric)[1].partition("/dataloader_idx_")[0]
 
-    def written(self, metric: str, value: Any) -> str:
-        """Write a metric's value with its unit."""
+    def metric_text(self, metric: str, value: Any) -> str:
+        """Return a metric's value as text, with its unit."""
+        if value is None:
+            return "-"
         if not isinstance(value, int | float):
-            return "-" if value is None else str(value)
+            return str(value)
         unit = (self.run.record["headline"][2] or "") if self.is_headline(metric) else ""
         return f"{value:.2%}" if unit == "%" else f"{charts.number(value)} {unit}".strip()
 
 
 def unbeaten_baselines(files: Files) -> Iterator[str]:
-    """Say of each baseline that the headline of the test is no better than what it reaches."""
-    baseline, metric = files.run.record.get("baseline"), next(iter(files.metrics), "")
+    """Yield a sentence for each baseline that is at least as good as the headline of the test."""
+    baseline = files.run.record.get("baseline")
+    metric = next(iter(files.metrics), "")
     if not isinstance(baseline, dict) or not files.is_headline(metric):
         return
     sign = 1 if files.run.record["headline"][1] == "max" else -1
-    for name, reached in baseline.items():
-        if metric in reached and not sign * files.test[metric] > sign * reached[metric]:
-            than = f"{files.written(metric, reached[metric])} ({name})"
-            yield f"{metric} {files.metrics[metric]} is no better than the baseline's {than}."
+    for name, values in baseline.items():
+        if metric in values and not sign * files.test[metric] > sign * values[metric]:
+            value = files.metric_text(metric, values[metric])
+            yield f"{metric} {files.metrics[metric]} is no better than the baseline's {value} ({name})."
 
 
 def baseline_of(cli: Any) -> dict[str, dict[str, float]] | str:
-    """Ask what simple models reach, for the run's record; a text says why that can't be told."""
+    """Return the metrics of simple models, by their names; a text is the reason why there are none."""
     try:
         found = contract.get("baseline", cli.model, cli.datamodule)()
         return {str(name): {str(metric): float(v) for metric, v in values.items()} for name, values in found.items()}
@@ -96,44 +101,44 @@ def baseline_of(cli: Any) -> dict[str, dict[str, float]] | str:
         return brief(error)
 
 
-def sections_of(make: Callable[[], Any]) -> list[Part]:
+def sections_of(make_cli: Callable[[], Any]) -> list[Section]:
     """Draw the task's own sections from the predictions of the run's best checkpoint."""
-    parts = []
+    drawn = []
     try:
-        cli = make()
-        tell = contract.get("fingerprint", cli.datamodule, cli.model)
-        if cli.run is not None and differences.have_changed(cli.run, tell):
+        cli = make_cli()
+        fingerprint = contract.get("fingerprint", cli.datamodule, cli.model)
+        if cli.run is not None and differences.data_changed(cli.run, fingerprint):
             raise UserError("the data have changed since the run was trained.")
         columns = predictions.compute(cli)
         sections = contract.get("sections", cli.model, cli.datamodule)
         for title, html in sections(columns, cli.datamodule) if cli.trainer.is_global_zero else ():
             draw: Any = html if callable(html) else partial(str, html)
-            parts.append((str(title), _drawn(draw)))
-    except Exception as error:  # the data or the checkpoint may be gone: the rest of the report is still of use
-        parts.append(("Sections of the task", _missing(brief(error))))
-    except SystemExit:  # which the parser has explained
-        parts.append(("Sections of the task", _missing("the run's options no longer fit the project's classes")))
-    return parts
+            drawn.append((str(title), _drawn(draw)))
+    except Exception as error:  # data or checkpoint may be gone, and the rest of the report is still of use
+        drawn.append(("Sections of the task", _not_drawn(brief(error))))
+    except SystemExit:  # the parser has printed the reason
+        drawn.append(("Sections of the task", _not_drawn("the run's options no longer fit the project's classes")))
+    return drawn
 
 
 def _drawn(draw: Callable[[], str]) -> Markup:
     try:
         return Markup(draw())
     except Exception as error:
-        return _missing(brief(error))
+        return _not_drawn(brief(error))
 
 
-def _missing(why: str) -> Markup:
-    return Markup(f'<p class="missing">This could not be drawn: {escape(why)}</p>')
+def _not_drawn(cause: str) -> Markup:
+    return Markup(f'<p class="missing">This could not be drawn: {escape(cause)}</p>')
 
 
-def write(files: Sequence[Files], sections: Sequence[Part] | None = None, output: Path | None = None) -> str:
+def write(files: Sequence[Files], sections: Sequence[Section] | None = None, output: Path | None = None) -> str:
     """Write the report of one run, or the comparison of several, and return the path of the file for the user.
 
     Args:
-        files: What the runs' folders hold.
+        files: The files of each run.
         sections: Sections of the task; None if there is no method that draws them.
-        output: The file; None is a file in the run's folder, or beside the folders of several.
+        output: The file; None is ``report.html`` in the run's folder, or ``compare.html`` beside several runs' folders.
 
     Raises:
         UserError: The file can't be written.
@@ -149,7 +154,7 @@ def write(files: Sequence[Files], sections: Sequence[Part] | None = None, output
         program=program(),
         config_file=shlex.quote(relative_path(files[0].run.config_file)),
         table=lambda *args: Markup(charts.table(*args)),
-        missing=_missing,
+        not_drawn=_not_drawn,
         duration=lambda seconds: str(timedelta(seconds=round(seconds))),
         yaml=partial(yaml.safe_dump, sort_keys=False, allow_unicode=True),
     )
@@ -164,44 +169,53 @@ def write(files: Sequence[Files], sections: Sequence[Part] | None = None, output
 
 
 def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
-    """Gather the lines of each chart by its title. The metrics that count come first, learning rates last.
+    """Return the lines of each chart by its title. The metrics that count come first, learning rates last.
 
-    A run has a chart for each name after the split; several runs have one for each metric.
+    A run has a chart for each name after the split; several runs have a chart for each metric.
     """
     found: dict[str, list[charts.Line]] = {}
-    splits: dict[str, int] = {}  # with their styles, which are the same in each chart
+    split_styles: dict[str, int] = {}  # a split has the same style in each chart
     for number, one in enumerate(files):
-        for column in one.rows[0] if one.rows else ():
-            split, name = _split(str(column))
-            if column in (None, "step", "epoch", *one.test):  # the numbers of the test are shown as such
+        for metric in one.rows[0] if one.rows else ():
+            if metric in (None, "step", "epoch", *one.test):  # the test has numbers, not curves
                 continue
-            if column.startswith("lr-"):
-                line = f"{one.run.name} {column}" if len(files) > 1 else column
-                title, style = RATES, len(found.get(RATES, ()))
+            split, name = _split_and_name(metric)
+            if metric.startswith("lr-"):
+                title = RATES
+                label = f"{one.run.name} {metric}" if len(files) > 1 else metric
+                style = len(found.get(RATES, ()))
             elif len(files) > 1:
-                title, line, style = column, one.run.name, number
+                title = metric
+                label = one.run.name
+                style = number
             else:
-                title, line, style = name, column, splits.setdefault(split, len(splits))
-            points = []
-            for row in one.rows:
-                with suppress(TypeError, ValueError, KeyError):  # a row has values of some metrics alone
-                    points.append((float(row["step"]), float(row[column])))
-            xs, ys = ([point[i] for point in points] for i in (0, 1))
-            found.setdefault(title, []).append(charts.Line(line, xs, ys, style))
-    metrics = {str(one.run.record.get("metric")) for one in files}
-    metrics |= {_split(metric)[1] for metric in metrics}
-    first = {title for title in found if title in metrics or any(one.is_headline(title) for one in files)}
-    return {title: found[title] for title in sorted(found, key=lambda t: (t == RATES, t not in first))}
+                title = name
+                label = metric
+                style = split_styles.setdefault(split, len(split_styles))
+            found.setdefault(title, []).append(_line(label, one.rows, metric, style))
+    chosen_by = {str(one.run.record.get("metric")) for one in files}
+    chosen_by |= {_split_and_name(metric)[1] for metric in chosen_by}
+    leading = {title for title in found if title in chosen_by or any(one.is_headline(title) for one in files)}
+    return {title: found[title] for title in sorted(found, key=lambda title: (title == RATES, title not in leading))}
 
 
-def _split(metric: str) -> tuple[str, str]:
+def _line(label: str, rows: Sequence[dict[str, str]], metric: str, style: int) -> charts.Line:
+    """Return the line of a metric over the steps."""
+    points = []
+    for row in rows:
+        with suppress(TypeError, ValueError, KeyError):  # most rows hold only some of the metrics
+            points.append((float(row["step"]), float(row[metric])))
+    return charts.Line(label, [step for step, _ in points], [value for _, value in points], style)
+
+
+def _split_and_name(metric: str) -> tuple[str, str]:
     """Return the split and the name of a metric such as ``val/loss`` or ``val_loss``."""
     found = re.match(r"(?:(train|val|test)_|(.*?)/)(.+)", metric)
     return (found[1] or found[2], found[3]) if found else ("", metric)
 
 
 def differing_options(files: Sequence[Files]) -> list[tuple[str, ...]]:
-    """Return the options that are not the same in all runs, each with the value of each run."""
+    """Return the options that differ between the runs, each with the value of each run."""
     options = [flat(one.config, lists=True) for one in files]
     names = dict.fromkeys(name for some in options for name in some)
     rows = [(name, *(str(some.get(name, "(not there)")) for some in options)) for name in names]

@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there, and are read without executing anything that they hold."""
+"""Checkpoint files: written whole or not at all, and read without executing their content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning import LightningModule
+from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .. import files
@@ -20,23 +20,31 @@ from ..errors import UserError, reason
 from ..runs import Run
 from ..runs.options import flat
 
-LAST = "last.ckpt"  # the state to go on from
-PREVIOUS = "previous.ckpt"  # the one before it, should that file be damaged
+LAST = "last.ckpt"  # the state that a run resumes from
+PREVIOUS = "previous.ckpt"  # the state before it, in case that file is damaged
+HYPERPARAMETERS = (LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY)
 
 
-class WholeFiles(TorchCheckpointIO):
-    """Write a checkpoint beside its final name, and give it that name when all of it is on the disk.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside its final name, and rename it when all of it is on the disk.
 
     Lightning writes to TMPDIR and moves the file, which on another file system is a copy that can be cut short.
+
+    Classes and functions among the hyperparameters are left out, because a checkpoint with them can't be read without
+    executing code. ``load_from_checkpoint`` takes them as arguments again.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save a checkpoint.
 
         Raises:
-            UserError: The disk is full or can't be written. What was there before is still there.
+            UserError: The disk is full or can't be written. The existing file is kept.
         """
-        path, content = Path(path), io.BytesIO()
+        path = Path(path)
+        content = io.BytesIO()
+        for name in HYPERPARAMETERS:
+            if any(callable(value) for value in checkpoint.get(name, {}).values()):
+                checkpoint[name] = _without_callables(checkpoint[name])
         try:
             torch.save(checkpoint, content)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,77 +54,65 @@ class WholeFiles(TorchCheckpointIO):
                 raise UserError(f"the checkpoint {path} can't be written: {error.strerror or error}.") from error
             size = content.getbuffer().nbytes / 1e6
             raise UserError(
-                f"the disk is full: {path} needs {size:.1f} MB. The last checkpoint before it is kept; make room, and"
-                " go on with: fit --resume"
+                f"the disk is full: {path} needs {size:.1f} MB. The last checkpoint before it is kept. Make room, then"
+                " resume with: fit --resume"
             ) from error
 
 
 def read(file: str | Path) -> dict[str, Any]:
-    """Read a checkpoint without executing anything that it holds.
+    """Read a checkpoint without executing its content.
 
     Raises:
         UserError: It is an address, is missing, was cut short or damaged, or can't be read.
     """
     file = Path(file)
     if "://" in str(file) or re.match(r"\w+:/\w", str(file)):
-        raise UserError(f"the checkpoint {file} is an address. Download it, and give the path of the file.")
+        raise UserError(f"the checkpoint {file} is an address. Download it, and give the file's path.")
     if not file.is_file():
         raise UserError(f"the checkpoint {file} does not exist.")
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
-                if damaged := archive.testzip():  # `torch.load` does not look at the sums
+                damaged = archive.testzip()  # `torch.load` does not compare checksums
+                if damaged:
                     raise zipfile.BadZipFile(f"{damaged} is damaged")
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a zip, pickle or I/O error: whatever the reader raises
         raise UserError(f"the checkpoint {file} can't be read: {reason(error)}.") from error
 
 
-def keep_plain(model: LightningModule) -> None:
-    """Leave classes and functions out of a model's ``hparams``, for a checkpoint that holds them can't be read again.
+def newest_readable(folder: Path, report: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
+    """Return the last checkpoint of a folder, or the next newest if that is damaged, and its content; None without any.
 
-    Under the command line there are none. In plain Python, ``load_from_checkpoint`` takes them as arguments once more.
-    """
-    for name in [name for name, value in model.hparams.items() if callable(value)]:
-        del model.hparams[name]
-
-
-def newest_whole(folder: Path, say: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
-    """Choose the checkpoint to go on from: the last one, or what is next if that is damaged.
-
-    Args:
-        folder: A run's checkpoints.
-        say: Is called with a sentence on each file that is passed over.
-
-    Returns:
-        The file and what it holds, or None if there is no checkpoint.
+    ``report`` is called with a sentence about each file that is skipped.
 
     Raises:
-        UserError: There are checkpoints, and none can be read.
+        UserError: There are checkpoints, but none can be read.
     """
     first = [folder / LAST, folder / PREVIOUS]
-    rest = sorted((f for f in folder.glob("*.ckpt") if f not in first), key=lambda f: f.stat().st_mtime, reverse=True)
-    there = [file for file in (*first, *rest) if file.is_file()]
-    for file in there:
+    rest = [file for file in folder.glob("*.ckpt") if file not in first]
+    rest.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    found = [file for file in (*first, *rest) if file.is_file()]
+    for file in found:
         try:
             checkpoint = read(file)
             position(file, checkpoint)
         except UserError as error:
-            say(f"{error} It is passed over.")
+            report(f"{error} It is skipped.")
         else:
             return file, checkpoint
-    if there:
-        raise UserError(f"none of the {len(there)} files {folder / '*.ckpt'} can be used. Start a new run with: fit")
+    if found:
+        raise UserError(f"none of the {len(found)} files {folder / '*.ckpt'} can be used. Start a new run with: fit")
     return None
 
 
 class Position(NamedTuple):
-    """Where a training was when it was saved.
+    """How far a training was when it was saved.
 
     Args:
-        epoch: Whole epochs before it.
-        batch: Batches of the next epoch before it.
-        step: The number that loggers give to what comes next.
+        epoch: Number of finished epochs.
+        batch: Number of finished batches of the next epoch.
+        step: The number that loggers give to the next step.
     """
 
     epoch: int = 0
@@ -125,14 +121,15 @@ class Position(NamedTuple):
 
 
 def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
-    """Tell where a training was when its checkpoint was saved.
+    """Return how far a training was when its checkpoint was saved.
 
     Raises:
         UserError: The checkpoint has weights alone, or lacks other parts of a training's state.
     """
     try:
         loop = checkpoint["loops"]["fit_loop"]
-        epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
+        epochs = loop["epoch_progress"]["current"]
+        batches = loop["epoch_loop.batch_progress"]["current"]
         in_epoch = epochs["started"] > epochs["processed"]
         step = loop["epoch_loop.state_dict"].get("_batches_that_stepped", checkpoint["global_step"])
         for part, kind in {"callbacks": dict, "optimizer_states": list, "lr_schedulers": list}.items():
@@ -140,39 +137,29 @@ def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
                 raise TypeError(part)
         return Position(epochs["processed"], batches["processed"] if in_epoch else 0, step)
     except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"the checkpoint {file} lacks what a training needs to go on from it ({error}).") from error
+        raise UserError(f"the checkpoint {file} lacks a part that a resumed training needs ({error}).") from error
 
 
 def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: LightningModule) -> None:
-    """Refuse a checkpoint of another model.
-
-    Args:
-        file: The checkpoint's file, for the message.
-        checkpoint: What it holds.
-        model: The model that is to take its weights.
+    """Refuse the content of a checkpoint file that was not saved by such a model.
 
     Raises:
         UserError: It is of another model, or of none.
     """
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise UserError(
-            f"the checkpoint {file} is none that a training has written. Give one of runs/NAME/checkpoints."
-        )
-    weights, here = ({n: tuple(w.shape) for n, w in d.items()} for d in (checkpoint["state_dict"], model.state_dict()))
-    if weights == here or not model.strict_loading or is_overridden("configure_model", model):
+        raise UserError(f"no training has written the checkpoint {file}. Give one of runs/NAME/checkpoints.")
+    saved_shapes = _shapes(checkpoint["state_dict"])
+    shapes = _shapes(model.state_dict())
+    if saved_shapes == shapes or not model.strict_loading or is_overridden("configure_model", model):
         return
-    # the options say it best; where they are the same, the network's code has changed
-    options, ours = (flat(dict(of)) for of in (checkpoint.get("hyper_parameters", {}), model.hparams))
-    for there, now in ((options, ours), (weights, here)):
-        # names that begin with "_" are Lightning's own
-        names = [name for name in there | now if there.get(name) != now.get(name) and not name.startswith("_")]
-        names.sort(key=lambda name: (name.count("."), name))  # the order that they are linked in is not always the same
-        if names:
-            differences = ", ".join(f"{name} is {there.get(name)} there and {now.get(name)} here" for name in names[:3])
-            raise UserError(
-                f"the checkpoint {file} is of another model: {differences}. Give the options that it was trained"
-                " with, as they stand in its run's config.yaml, and the network as it was."
-            )
+    # options explain the difference best; where they are the same, the network's code has changed
+    saved_options = _options(checkpoint.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, {}))
+    options = _options(model.hparams)
+    differences = _describe_differences(saved_options, options) or _describe_differences(saved_shapes, shapes)
+    raise UserError(
+        f"the checkpoint {file} is of another model: {differences}. Give the options that it was trained with, as its"
+        " run's config.yaml has them, and the same network."
+    )
 
 
 def best_checkpoint(run: Run) -> Path:
@@ -182,10 +169,33 @@ def best_checkpoint(run: Run) -> Path:
         UserError: The run has no checkpoint.
     """
     best = run.record.get("best_checkpoint")
-    if not best and (found := newest_whole(run.checkpoints, print)):
-        states = found[1]["callbacks"].values()
-        best = next((state["best_model_path"] for state in states if state.get("best_model_path")), found[0])
+    newest = None if best else newest_readable(run.checkpoints, print)
+    if newest is not None:
+        paths = [state.get("best_model_path") for state in newest[1]["callbacks"].values()]
+        best = next((path for path in paths if path), newest[0])
     file = run.checkpoints / re.split(r"[\\/]", str(best))[-1] if best else None
     if file is None or not file.is_file():
         raise UserError(f"the run {run.name} has no checkpoint in {run.checkpoints}. Train it first, or --resume it.")
     return file
+
+
+def _without_callables(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters that are not classes, functions or modules."""
+    return {name: value for name, value in hyperparameters.items() if not callable(value)}
+
+
+def _options(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain hyperparameters by dotted names; names that begin with "_" are Lightning's own."""
+    plain = flat(_without_callables(hyperparameters))
+    return {name: value for name, value in plain.items() if not name.startswith("_")}
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
+
+
+def _describe_differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Describe the first three values that differ."""
+    names = [name for name in saved.keys() | now.keys() if saved.get(name) != now.get(name)]
+    names.sort(key=lambda name: (name.count("."), name))
+    return ", ".join(f"{name} is {saved.get(name)} there and {now.get(name)} here" for name in names[:3])

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside Lightning's own, of each process: metrics under way, and which layers are trained."""
+"""The state of each process that Lightning's checkpoints lack: metrics under way, and which layers are trained."""
 
 from __future__ import annotations
 
@@ -12,40 +12,46 @@ from ..runs import ranks
 
 # The latest values, by which callbacks and schedules choose.
 _LATEST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
-# What ModelCheckpoint and EarlyStopping compare with: values of the process itself, where they are not synchronised.
+# What ModelCheckpoint and EarlyStopping compare with; without sync_dist each process has values of its own.
 _SCORES = ("best_model_score", "kth_value", "best_k_models", "best_score", "wait_count")
 
 
-def of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dict[str, Any]) -> list[dict[str, Any]]:
-    """The state of each process; every process has to call this.
+def state_of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the state of each process; every process has to call this.
 
     Args:
         trainer: The Trainer.
         pl_module: The LightningModule.
-        pending: What was logged in this epoch before an earlier save, and is not yet added to what was logged since.
+        pending: Results of this epoch from before an earlier save, not yet added to the later ones.
     """
     modules = dict(pl_module.named_modules())
+    metrics = {name: module for name, module in modules.items() if isinstance(module, Metric)}
     state = {
         "metrics": {
-            name: module.metric_state | {"_update_count": module._update_count}
-            for name, module in modules.items()
-            if isinstance(module, Metric)
+            name: metric.metric_state | {"_update_count": metric._update_count} for name, metric in metrics.items()
         },
-        # sums of what was logged in this epoch
-        "results": pending
-        | {
-            key: {name: getattr(result, name) for name in result._defaults}
-            for key, result in trainer.fit_loop.epoch_loop._results.items()
-            if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
-        },
+        "results": pending | _epoch_results(trainer),
         "latest": {name: dict(getattr(trainer._logger_connector, name)) for name in _LATEST},
-        # what fine-tuning has frozen
+        # fine-tuning freezes layers by these two
         "trained": {name: parameter.requires_grad for name, parameter in pl_module.named_parameters()},
-        "tracking": {n: m.track_running_stats for n, m in modules.items() if hasattr(m, "track_running_stats")},
+        "tracking": {
+            name: module.track_running_stats
+            for name, module in modules.items()
+            if hasattr(module, "track_running_stats")
+        },
     }
     if trainer.world_size > 1:
-        state["scores"] = {c.state_key: scores for c in trainer.callbacks if (scores := _scores(c))}
-    return ranks.gathered(move_data_to_device(state, "cpu"), trainer.world_size)
+        state["scores"] = {callback.state_key: _scores(callback) for callback in trainer.callbacks}
+    return ranks.gather(move_data_to_device(state, "cpu"), trainer.world_size)
+
+
+def _epoch_results(trainer: Any) -> dict[str, dict[str, Any]]:
+    """Return the sums of the values that ``self.log`` has collected in this epoch."""
+    return {
+        key: {name: getattr(result, name) for name in result._defaults}
+        for key, result in trainer.fit_loop.epoch_loop._results.items()
+        if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
+    }
 
 
 def _scores(callback: Any) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def _scores(callback: Any) -> dict[str, Any]:
 
 
 def restore(trainer: Any, pl_module: pl.LightningModule, state: dict[str, Any]) -> None:
-    """Bring everything but ``results`` to what it was."""
+    """Restore everything but ``results``."""
     modules = dict(pl_module.named_modules())
     state = move_data_to_device(state, pl_module.device)
     for name, values in state["metrics"].items():
@@ -66,7 +72,7 @@ def restore(trainer: Any, pl_module: pl.LightningModule, state: dict[str, Any]) 
         parameter.requires_grad = state["trained"][name]
     for callback in trainer.callbacks:
         for name, value in state.get("scores", {}).get(callback.state_key, {}).items():
-            if isinstance(value, list):  # of files, whose names all processes have from the first
+            if isinstance(value, list):  # the scores of files; all processes know the files' names
                 value = dict(zip(callback.best_k_models, value, strict=False))
             setattr(callback, name, value)
     for name, tracking in state["tracking"].items():
@@ -74,7 +80,7 @@ def restore(trainer: Any, pl_module: pl.LightningModule, state: dict[str, Any]) 
 
 
 def add_results(trainer: pl.Trainer, saved: dict[str, dict[str, Any]]) -> None:
-    """Add what was logged in the epoch before the save to what has been logged since, and forget it."""
+    """Add the results of the epoch from before the save to the later ones, and remove them from ``saved``."""
     results = trainer.fit_loop.epoch_loop._results
     for key in [key for key in saved if key in results]:
         result = results[key]

@@ -1,9 +1,9 @@
-"""Exact resume for any data loader: a resumed run meets the batches that an uninterrupted one meets, and no other.
+"""Exact resume for any data loader: a resumed run has exactly the batches of an uninterrupted one.
 
-The order of an epoch is a function of the seed and the epoch. What is random in a batch (augmentation in
-``__getitem__``, in a collate function, on the device, and dropout in the step) is a function of the seed, the epoch,
-the loader, the rank and the batch. So nothing has to be stored: a resumed run leaves out the indices that are done,
-without reading their items.
+The order of an epoch is a function of the seed and the epoch. The randomness of a batch (augmentation in
+``__getitem__``, in a collate function and on the device, and dropout in the step) is a function of the seed, the epoch,
+the loader, the rank and the batch. So nothing has to be stored: a resumed run skips the finished indices without
+reading their items.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class ExactLoaders(Callback):
 
     Args:
         seed: The run's seed.
-        start: Epoch to begin with, and how many of its batches are done.
-        run: The run that is trained, which records the notes; None records nothing.
+        start: The first epoch, and how many of its batches are finished.
+        run: The run that is trained and records the notes; None records nothing.
 
     Attributes:
-        notes: A sentence on each training loader that is not resumed exactly in all circumstances, or not shared.
+        notes: A sentence about each training loader that is not always resumed exactly, or not shared.
     """
 
     def __init__(self, seed: int, start: tuple[int, int] = (0, 0), run: Run | None = None) -> None:
@@ -46,11 +46,11 @@ class ExactLoaders(Callback):
         self.notes: list[str] = []
 
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
-        """Have each loader wrapped that Lightning prepares."""
+        """Wrap each loader that Lightning prepares."""
         self.trainer = trainer
         seeds = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
         self.seed_device = seeds.get(trainer.strategy.root_device.type)
-        # Lightning calls this method for each loader, after it has chosen its sampler and before its workers start
+        # Lightning calls this method for each loader, after the choice of its sampler and before its workers start
         strategy: Any = trainer.strategy
         prepare = type(strategy).process_dataloader.__get__(strategy)
         strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
@@ -76,29 +76,32 @@ class ExactLoaders(Callback):
 
     def _note(self, name: str, num_workers: int) -> None:
         self.notes.append(
-            f"{name} has neither indices nor a state: a resumed run reads again what an epoch has behind it, which"
+            f"{name} has neither indices nor a state: a resumed run reads the finished part of its epoch again, which"
             " takes the time of reading. That is exact if it yields the same items each time. Add state_dict and"
             " load_state_dict to the loader to avoid it."
         )
-        sharers = {"processes": self.trainer.world_size, "worker processes": num_workers}
-        self.notes += [
-            f"{name} is not shared among the {count} {kind}: each reads all of it, unless it takes a part of its own."
-            for kind, count in sharers.items()
-            if count > 1
-        ]
+        for kind, number in {"processes": self.trainer.world_size, "worker processes": num_workers}.items():
+            if number > 1:
+                self.notes.append(
+                    f"{name} is not shared among the {number} {kind}: each reads all of it, unless it takes a part of"
+                    " its own."
+                )
 
 
 class _Pass:
-    """Steps over a loader's batches, and seeds the step on each, whatever kind of loader it is."""
+    """Iterates over a loader's batches, and seeds the step of each, whatever the loader's kind."""
 
     exact: ExactLoaders
     train: bool
-    key: tuple[int, ...]  # what the order and the random numbers of this pass follow from
-    epoch, cycle, ended = -1, 0, False
+    key: tuple[int, ...]  # decides the order and the random numbers of this pass
+    epoch = -1
+    cycle = 0
+    ended = False
 
     def _begin(self, length: int | None) -> int:
-        """Set the key of the next pass, and return how many of its batches are done."""
-        exact, trainer = self.exact, self.exact.trainer
+        """Set the key of the next pass, and return how many of its batches are finished."""
+        exact = self.exact
+        trainer = exact.trainer
         combined: Any = getattr(trainer._active_loop, "_combined_loader", None)  # None where a user's code reads it
         loaders = [] if combined is None else combined.flattened
         number = next((number for number, loader in enumerate(loaders) if loader is self), 0)
@@ -106,57 +109,61 @@ class _Pass:
             self.key = (exact.seed, STAGES[str(trainer.state.stage and trainer.state.stage.value)], number)
             return 0
         # the loader may be asked for its batches before Lightning has restored its own counter of epochs
-        first, batches = exact.start
-        epoch = max(trainer.fit_loop.epoch_progress.current.processed, first)
-        done = batches if epoch == first else 0
-        if self.ended and epoch == self.epoch:  # beside a longer loader it begins again within an epoch
-            self.cycle, done = self.cycle + 1, 0
+        epoch = max(trainer.fit_loop.epoch_progress.current.processed, exact.start[0])
+        done = exact.start[1] if epoch == exact.start[0] else 0
+        if self.ended and epoch == self.epoch:  # a loader beside a longer one starts again within an epoch
+            self.cycle += 1
+            done = 0
         elif length and combined is not None and combined._mode == "max_size_cycle":
             self.cycle, done = divmod(done, length)
         else:
             self.cycle = 0
-        self.key, self.epoch, self.ended = (exact.seed, STAGES["train"], number, epoch, self.cycle), epoch, False
+        self.key = (exact.seed, STAGES["train"], number, epoch, self.cycle)
+        self.epoch = epoch
+        self.ended = False
         return done
 
     @property
     def rank_key(self) -> int:
-        """What random numbers follow from on this rank."""
+        """The key of random numbers on this rank."""
         return hash((*self.key, self.exact.trainer.global_rank))
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position follows from Lightning's own counters. Lightning only looks whether this is there."""
+        """Return nothing: Lightning's own counters give the position. Lightning only requires this method."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing, as in `state_dict`."""
+        """Do nothing, like `state_dict`."""
 
     def _steps(self, batches: Iterator[Any], done: int) -> Iterator[Any]:
-        seed_device, key = self.exact.seed_device, self.rank_key
-        for number in count(done):  # this is called in every step, so it is kept short
+        seed_device = self.exact.seed_device
+        key = self.rank_key
+        for number in count(done):  # the code of every step, so it is short
             batch = next(batches, END)
             value = seed_of(key, number) ^ 1
             seed_streams(value)
             if seed_device is not None:
                 seed_device(value)
-            if batch is END:  # seeded all the same, for a run that is resumed here fetches ahead too
+            if batch is END:  # after seeding, because a run that is resumed here fetches ahead too
                 break
             yield batch
         self.ended = True
 
 
 def _exact_copy(loader: DataLoader, exact: ExactLoaders, train: bool) -> DataLoader:
-    """A loader of the same class with the same workers, whose order and randomness follow from its position."""
+    """Return a loader of the same class with the same workers, whose position decides its order and randomness."""
     kind = type(type(loader).__name__, (_ExactDataLoader, type(loader)), {"__module__": __name__})
     new: Any = kind.__new__(kind)
     name = "sampler" if loader.batch_sampler is None else "batch_sampler"
     # torch refuses to set these attributes of a loader
     vars(new).update(vars(loader) | {"exact": exact, "train": train, "_iterator": None})
-    vars(new)[name] = vars(new)["order"] = Order(getattr(loader, name), new)
+    order = Order(getattr(loader, name), new)
+    vars(new).update({"order": order, name: order})
     return new
 
 
 class _ExactDataLoader(_Pass):
-    """What `_exact_copy` adds to a DataLoader."""
+    """The part of a DataLoader that `_exact_copy` adds."""
 
     order: Order
 
@@ -165,17 +172,17 @@ class _ExactDataLoader(_Pass):
         streams = isinstance(loader.dataset, IterableDataset)
         done = self._begin(None if streams else sized_len(loader))
         self.order.done = 0 if streams else done
-        batches = super().__iter__()  # pyright: ignore[reportAttributeAccessIssue] that of the loader's own class
+        batches = super().__iter__()  # pyright: ignore[reportAttributeAccessIssue] of the loader's own class
         for _ in range(done if streams else 0):
             next(batches, None)
         return self._steps(batches, done)
 
 
 class Iterated(_Pass):
-    """Any other iterable. One with a state of its own goes on from it; of another, what is done is read and dropped.
+    """Any other iterable. One with a state is resumed from it; another one is read up to its position again.
 
     Lightning asks for the state when a batch, and without a length one more, is fetched already. A resumed run would
-    leave these out, so the state before each of the latest batches is kept.
+    skip these, so the state before each of the latest batches is kept.
     """
 
     def __init__(self, loader: Any, exact: ExactLoaders, train: bool, stateful: bool) -> None:
@@ -218,10 +225,10 @@ class Iterated(_Pass):
         if self._replays:
             return {}
         trained = self.exact.trainer.fit_loop.epoch_loop.batch_progress.current.processed
-        found = [state for number, state in self._states if number == trained]
-        return {"loader": found[-1] if found else self.loader.state_dict()}
+        states = [state for number, state in self._states if number == trained]
+        return {"loader": states[-1] if states else self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         if not self._replays:
             self.loader.load_state_dict(state["loader"])

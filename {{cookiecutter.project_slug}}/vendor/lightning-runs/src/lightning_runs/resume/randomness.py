@@ -15,12 +15,14 @@ from torch.utils.data import get_worker_info
 
 from ..data.batches import BatchSampler
 
-_DEPTH, _ENTRIES = 4, 100  # how far generators are looked for in a data set
+# How far a data set is searched for generators: nested containers, and entries of each.
+_DEPTH = 4
+_ENTRIES = 100
 END = object()
 
 
 class Order:
-    """Stands in the place of a loader's batch sampler, or sampler: leaves out what is done, and seeds each batch.
+    """Replaces a loader's batch sampler, or sampler: skips finished batches, and seeds each other one.
 
     Args:
         inner: The sampler.
@@ -31,12 +33,12 @@ class Order:
         self.inner = inner
         self.loader = loader
         self.done = 0
-        self._held = generators(inner)
-        self._seed_each = not isinstance(inner, BatchSampler)  # which draws nothing but when an epoch begins
+        self._generators = generators(inner)
+        self._seed_each = not isinstance(inner, BatchSampler)  # it draws only at the start of an epoch
         draws = self._seed_each or not getattr(loader.dataset, "draws_nothing", False)
         self._in_workers = loader.num_workers > 0
         self._seeds_items = draws or self._in_workers
-        self._of_items = generators(loader.dataset) if draws and not self._in_workers else ()
+        self._item_generators = generators(loader.dataset) if draws and not self._in_workers else ()
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -47,10 +49,13 @@ class Order:
         return getattr(self.inner, name)
 
     def __iter__(self) -> Iterator[Any]:
-        key, rank_key, done = self.loader.key, self.loader.rank_key, self.done
+        key = self.loader.key
+        rank_key = self.loader.rank_key
+        done = self.done
         if self.loader.train:
             for sampler in (self.inner, getattr(self.inner, "sampler", None)):
-                if callable(set_epoch := getattr(sampler, "set_epoch", None)):
+                set_epoch = getattr(sampler, "set_epoch", None)
+                if set_epoch is not None:
                     set_epoch(key[3])
         indices = self._draw(hash(key))
         for _ in range(done):
@@ -63,12 +68,12 @@ class Order:
             if self._in_workers:
                 yield SeededIndex(index, value)
             else:
-                seed_streams(value, self._of_items)
+                seed_streams(value, self._item_generators)
                 yield index
 
     def _draw(self, order: int) -> Iterator[Any]:
-        """Draw from the sampler. All ranks draw alike, for each takes its share from the same order."""
-        seed_streams(seed_of(order, 0), self._held)
+        """Draw from the sampler. All ranks draw alike, because each takes its share from the same order."""
+        seed_streams(seed_of(order, 0), self._generators)
         indices = iter(self.inner)
         if not self._seed_each:
             yield from indices
@@ -82,7 +87,7 @@ class Order:
 
 
 class SeededIndex(NamedTuple):
-    """A batch's index on its way to a worker, which is seeded when it arrives there; from then on it is the index."""
+    """A batch's index on its way to a worker; its arrival seeds the worker and leaves the index."""
 
     index: Any
     value: int
@@ -93,27 +98,27 @@ class SeededIndex(NamedTuple):
 
 def _arrive(index: Any, value: int) -> Any:
     if get_worker_info() is not None:
-        seed_streams(value, _held_by_worker())
+        seed_streams(value, _worker_generators())
     return index
 
 
 @cache
-def _held_by_worker() -> list[Any]:
+def _worker_generators() -> list[Any]:
     worker: Any = get_worker_info()
     return generators(worker.dataset)
 
 
 def seed_of(key: int, number: int) -> int:
-    """A seed for one batch; the hash of whole numbers is the same in every process."""
+    """Return the seed of a batch; the hash of whole numbers is the same in every process."""
     return hash((key, number)) & (2**63 - 1)
 
 
-def seed_streams(value: int, held: Sequence[Any] = ()) -> None:
-    """Seed torch on the CPU, NumPy and ``random``, and generators that a data set or sampler holds."""
-    torch.default_generator.manual_seed(value)  # 1 µs, for `torch.manual_seed` takes 89
+def seed_streams(value: int, others: Sequence[Any] = ()) -> None:
+    """Seed torch on the CPU, NumPy and ``random``, and other generators."""
+    torch.default_generator.manual_seed(value)  # 1 µs; `torch.manual_seed` takes 89
     np.random.seed(value & 0xFFFFFFFF)
     random.seed(value)
-    for generator in held:
+    for generator in others:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(value)
         elif isinstance(generator, np.random.Generator):
@@ -123,7 +128,7 @@ def seed_streams(value: int, held: Sequence[Any] = ()) -> None:
 
 
 def generators(owner: Any) -> list[Any]:
-    """Random generators in the attributes of a data set or sampler, in its lists and dicts, and in what it wraps."""
+    """Return the random generators in the attributes of a data set or sampler, and in whatever it wraps."""
     found: list[Any] = []
     seen: set[int] = set()
 

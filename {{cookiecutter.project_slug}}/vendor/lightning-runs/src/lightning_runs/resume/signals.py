@@ -1,6 +1,6 @@
-"""Signals: before training starts they end the process at once; from then on they ask it to save and then to stop.
+"""Signals: before training starts they end the process at once; from then on they ask it to save and to stop.
 
-Standard library alone, for `__main__` calls this before torch and Lightning are imported.
+Only the standard library, because `__main__` calls this before torch and Lightning are imported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-# The exit code of each, by name, for not every system has them all. 75 (try again) asks a cluster to queue a job again.
+# By name, because not every system has all signals. 75 (try again) asks a cluster to queue a job again.
 EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75, "SIGHUP": 129}
 
 
@@ -26,44 +26,44 @@ class Stopped(SystemExit):
 
 
 class _Request:
-    """What was asked of this process, and how it answers."""
+    """The signal that this process has received, and how it reacts."""
 
     signum: int | None = None
     deferred = False  # whether training is under way and looks at `signum` before each batch
-    process = 0
+    process = 0  # its id
 
 
 _request = _Request()
 
 
 def install() -> dict[int, Any]:
-    """Handle the signals of `EXIT_CODES`, but for those that this process was started to ignore (``nohup``).
+    """Handle the signals of `EXIT_CODES`, except those that this process was started to ignore (``nohup``).
 
     Returns:
-        What handled each before.
+        The handler of each signal before.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
     _request.process = os.getpid()
-    there = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)]
-    return {signum: signal.signal(signum, _handle) for signum in there if signal.getsignal(signum) != signal.SIG_IGN}
+    signums = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)]
+    return {signum: signal.signal(signum, _handle) for signum in signums if signal.getsignal(signum) != signal.SIG_IGN}
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
-    if os.getpid() != _request.process:  # a worker that loads data: it ends with the training, or when it is told to
+    if os.getpid() != _request.process:  # a worker that loads data: it ends with the training, or by SIGTERM
         if signum == signal.SIGTERM:
             os._exit(EXIT_CODES["SIGTERM"])
         return
-    again = _request.signum is not None
-    if not again:
+    is_first = _request.signum is None
+    if is_first:
         _request.signum = signum
-    if not _request.deferred or (again and signum == signal.SIGINT):
+    if not _request.deferred or (signum == signal.SIGINT and not is_first):
         raise Stopped(_request.signum or signum)
 
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Handle signals, and afterwards leave everything as it was."""
+    """Handle signals, and restore the earlier handlers afterwards."""
     _request.signum = None
     before = install()
     try:
@@ -75,9 +75,9 @@ def handled() -> Iterator[None]:
 
 
 def defer() -> None:
-    """From now on only note a signal: `requested` tells of it. A second Ctrl-C still ends the process at once."""
+    """From now on only note a signal, for `requested`. A second Ctrl-C still ends the process at once."""
     _request.deferred = True
-    install()  # once more, for the Trainer has put its own in their place
+    install()  # again, because the Trainer has replaced the handlers
 
 
 def immediate() -> None:
@@ -86,5 +86,5 @@ def immediate() -> None:
 
 
 def requested() -> int | None:
-    """The signal that asked this process to stop, if there was one."""
+    """Return the signal that asked this process to stop, or None."""
     return _request.signum

@@ -20,10 +20,12 @@ from ..runs import Run
 from . import loggers
 from .schedules import WarmupCosine
 
-# Not those of ModelCheckpoint by which a checkpoint would be elsewhere than a resume, or a test, looks for it.
-NO_OPTIONS = {"dirpath", "save_last", "enable_version_counter"}
+# With these options of ModelCheckpoint, a resume or a test would look for checkpoints in the wrong place.
+FIXED_OPTIONS = {"dirpath", "save_last", "enable_version_counter"}
+
+
 class EarlyStopping(callbacks.EarlyStopping):
-    """End the training when a metric has not improved for some time.
+    """Stop the training when a metric has stopped improving.
 
     Args:
         monitor: Name of the metric; null turns early stopping off.
@@ -33,96 +35,109 @@ class EarlyStopping(callbacks.EarlyStopping):
         super().__init__(monitor, **options)  # type: ignore[arg-type]
 
 
-def add_named(parser: Any) -> None:
+def add_callback_options(parser: Any) -> None:
     """Add the options of the callbacks that each run has once: ``--checkpoint.…`` and ``--early_stopping.…``."""
-    parser.add_class_arguments(ModelCheckpoint, "checkpoint", fail_untyped=False, skip=NO_OPTIONS)
+    parser.add_class_arguments(ModelCheckpoint, "checkpoint", fail_untyped=False, skip=FIXED_OPTIONS)
     parser.add_class_arguments(EarlyStopping, "early_stopping", fail_untyped=False)
-    filename = {"filename": "epoch={epoch:03d}-step={step}", "auto_insert_metric_name": False}
-    parser.set_defaults({f"checkpoint.{name}": value for name, value in filename.items()})
+    parser.set_defaults({"checkpoint.filename": "epoch={epoch:03d}-step={step}"})
+    parser.set_defaults({"checkpoint.auto_insert_metric_name": False})
 
 
-def named(options: Any, listed: list[Any]) -> list[Any]:
-    """The callbacks with options of their own, which come before those of the list ``trainer.callbacks``.
+def configured_callbacks(options: Any, others: list[Any]) -> list[Any]:
+    """Return the callbacks with options of their own, followed by the others, those of the list ``trainer.callbacks``.
 
-    Without a monitor, early stopping is off, and a ModelCheckpoint of the list takes the place of the one with options.
+    Without a monitor, early stopping is off, and a ModelCheckpoint of the list replaces the one with options.
 
     Raises:
         UserError: The list has the same callback once more.
     """
-    found = [options.early_stopping] if options.early_stopping.monitor else []
-    checkpoint, others = options.checkpoint, any(isinstance(callback, ModelCheckpoint) for callback in listed)
-    if options.trainer.enable_checkpointing is not False and (checkpoint.monitor or not others):
-        found = [checkpoint, *found]
-    for callback in found:
-        if callback.state_key in (other.state_key for other in listed):
-            option = "checkpoint" if callback is checkpoint else "early_stopping"
+    found = {}
+    replaced = not options.checkpoint.monitor and any(isinstance(callback, ModelCheckpoint) for callback in others)
+    if options.trainer.enable_checkpointing is not False and not replaced:
+        found["checkpoint"] = options.checkpoint
+    if options.early_stopping.monitor:
+        found["early_stopping"] = options.early_stopping
+    for option, callback in found.items():
+        if callback.state_key in [other.state_key for other in others]:
             raise UserError(
                 f"{type(callback).__name__} on {callback.monitor} is given twice: by --{option}.monitor, and in the"
-                f" list trainer.callbacks. Remove the one of the list, or turn the other one off:"
-                f" --{option}.monitor null"
+                f" list trainer.callbacks. Remove it from the list, or turn the option off: --{option}.monitor null"
             )
-    return found
+    return [*found.values(), *others]
 
 
-class CheckCallbacks(Callback):
-    """See to it that callbacks and schedules can do their work, and that the weights that are kept are tested.
-
-    Raises:
-        UserError: A callback or schedule monitors a validation metric that is not logged, before the first epoch.
-    """
-
-    _validated = False
-
-    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave out weight averaging where nothing is trained."""
-        if stage != "fit":
-            # checkpoints hold averaged weights; after a training this callback would put the latest ones in their place
-            trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]
+class ScheduleLength(Callback):
+    """Tell schedules how long the training is."""
 
     def on_fit_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Tell schedules the length of the training."""
+        """Set the length of schedules that have none."""
         for config in trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, WarmupCosine) and config.scheduler.total_steps is None:
                 config.scheduler.set_total_steps(trainer.estimated_stepping_batches)
 
-    def on_validation_start(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: Any = None) -> None:
-        """Let an average that has not begun yet be the current weights."""
+
+class AverageCorrection(Callback):
+    """Have Lightning's weight averaging measure and save the weights that are tested later."""
+
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave out weight averaging where nothing is trained."""
+        if stage != "fit":
+            # checkpoints hold averaged weights; after a training the callback would replace them by the latest ones
+            trainer.callbacks = [
+                callback for callback in trainer.callbacks if not isinstance(callback, WeightAveraging)
+            ]
+
+    def on_validation_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Let an average that has not begun be the current weights."""
         for callback in trainer.callbacks:
             if isinstance(callback, WeightAveraging) and not callback._average_model.n_averaged:  # pyright: ignore
-                # an average that has not begun yet would be that of the untrained weights
                 callback._average_model.module.load_state_dict(pl_module.state_dict())  # pyright: ignore
 
-    on_save_checkpoint = on_validation_start
+    def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let an average that has not begun be the current weights."""
+        self.on_validation_start(trainer, pl_module)
+
+
+class MonitorCheck(Callback):
+    """Check that callbacks and schedules monitor metrics that are logged.
+
+    Raises:
+        UserError: A validation metric that is monitored is not logged, before the first epoch.
+    """
+
+    def __init__(self) -> None:
+        self._has_validated = False
 
     def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Refuse a monitor that is not logged."""
         logged = trainer.callback_metrics
         monitors = [(callback, getattr(callback, "monitor", None)) for callback in trainer.callbacks]
         monitors += [(config.scheduler, config.monitor) for config in trainer.lr_scheduler_configs]
-        for monitor, metric in monitors:
+        for owner, metric in monitors:
             if isinstance(metric, str) and metric.startswith("val") and metric not in logged:
-                name, there = type(monitor).__name__, f"Choose one of {', '.join(logged)}."
+                hint = f"Choose one of {', '.join(logged)}."
                 if not logged:
-                    there = "Nothing is: val_dataloader yields no batch, or validation_step calls no self.log."
-                raise UserError(f"{name} monitors {metric}, which is not logged. {there}")
+                    hint = "Nothing is: val_dataloader yields no batch, or validation_step calls no self.log."
+                raise UserError(f"{type(owner).__name__} monitors {metric}, which is not logged. {hint}")
 
     def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Note that there was a validation."""
-        self._validated = self._validated or not trainer.sanity_checking
+        self._has_validated = self._has_validated or not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Let early stopping pass where there was no validation yet."""
-        unmeasured = not self._validated and [
-            one
-            for one in trainer.callbacks
-            if isinstance(one, callbacks.EarlyStopping) and one.strict and one.monitor not in trainer.callback_metrics
-        ]
-        for callback in unmeasured or ():
-            callback.strict = False
-            text = f"there was no validation, so early stopping has no {callback.monitor} to go by."
-            if math.isinf(trainer.val_check_batch):
-                text += " It waits for the end of the data. Add --trainer.val_check_interval N, a number of batches."
-            warnings.warn(text, stacklevel=1)
+        """Let early stopping wait for the first validation."""
+        if self._has_validated:
+            return
+        stopping = [callback for callback in trainer.callbacks if isinstance(callback, callbacks.EarlyStopping)]
+        for callback in stopping:
+            if callback.strict and callback.monitor not in trainer.callback_metrics:
+                callback.strict = False
+                text = f"there was no validation, so early stopping has no {callback.monitor} to compare."
+                if math.isinf(trainer.val_check_batch):
+                    text += (
+                        " It waits for the end of the data. Add --trainer.val_check_interval N, a number of batches."
+                    )
+                warnings.warn(text, stacklevel=1)
 
 
 class Throughput(Callback):
@@ -136,13 +151,19 @@ class Throughput(Callback):
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._items, self._seconds, self._since = 0, 0.0, 0.0
+        self._items = 0
+        self._seconds = 0.0
+        self._started = 0.0  # by the clock, which stands still during validation
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to count, for a run that is resumed within an epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to count and to measure the time."""
-        self._items, self._seconds, self._since = 0, 0.0, time.perf_counter()
-
-    on_train_start = on_train_epoch_start  # which is not called where a run goes on within an epoch
+        """Start to count."""
+        self._items = 0
+        self._seconds = 0.0
+        self._started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -155,15 +176,15 @@ class Throughput(Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self._seconds += time.perf_counter() - self._since
+        self._seconds += time.perf_counter() - self._started
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock again."""
-        self._since = time.perf_counter()
+        self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the items per second of the epoch."""
-        seconds = self._seconds + time.perf_counter() - self._since
+        """Record the items and seconds of the epoch."""
+        seconds = self._seconds + time.perf_counter() - self._started
         items = trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")
         if not trainer.is_global_zero:
             return
@@ -188,12 +209,14 @@ class Pictures(Callback):
     def __init__(self, every_n_epochs: int = 5) -> None:
         self.every_n_epochs = every_n_epochs
         self._outputs: list[Any] = []
-        self._batch: Any = None
+        self._batch: Any = None  # the first one
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
         """Keep the outputs of each n-th epoch."""
         if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
-            self.on_test_batch_end(trainer, *args)
+            self.on_test_batch_end(trainer, pl_module, outputs, batch)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
@@ -212,7 +235,10 @@ class Pictures(Callback):
         self._log(trainer, pl_module, "test", "test")
 
     def _log(self, trainer: Any, pl_module: pl.LightningModule, split: str, stem: str) -> None:
-        outputs, batch, self._outputs, self._batch = self._outputs, self._batch, [], None
+        outputs = self._outputs
+        batch = self._batch
+        self._outputs = []
+        self._batch = None
         if not outputs or not trainer.is_global_zero or trainer.fast_dev_run:
             return
         try:
@@ -226,4 +252,3 @@ class Pictures(Callback):
                 folder = Path(trainer.default_root_dir) / "images"
                 folder.mkdir(parents=True, exist_ok=True)
                 picture.save(folder / f"{stem}_{name}.png")
-

@@ -1,4 +1,4 @@
-"""Fine-tuning for any front: parts that wait before they train, and learning rates that fall towards the input."""
+"""Fine-tuning: layers that wait before they train, and learning rates that fall towards the input."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..errors import UserError
 class Unfreezing(Callback):
     """Freeze the layers below the output, and let them train later; a frozen layer does not change in any way.
 
-    Frozen layers are in evaluation mode: batch norm keeps its statistics, and dropout is off. What is frozen is a
-    function of the epoch alone, so a resumed run has the same.
+    Frozen layers are in evaluation mode: batch norm keeps its statistics, and dropout is off. The epoch alone decides
+    which layers are frozen, so a resumed run has the same.
 
     Args:
-        epochs: The epoch at which each of the model's `layer_groups` begins to train, from the output to the input.
-            All groups further to the input begin with the last one. ``[0, 3]``: the output layer trains from the
-            start, and all others from epoch 3.
+        epochs: The epoch at which each of the model's `layer_groups` starts to train, from the output to the input. All
+            groups nearer the input start with the last one. ``[0, 3]``: the output layer trains from the start, and all
+            others from epoch 3.
 
     Raises:
         UserError: The epochs do not rise from 0, or the model has fewer groups of layers.
@@ -38,8 +38,13 @@ class Unfreezing(Callback):
         self.epochs = epochs
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Train the layers whose epoch has come, and freeze the others."""
-        layers, parameters = layer_groups(pl_module), parameter_groups(pl_module)
+        """Freeze layers, for a run that is resumed within an epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Freeze layers until their epoch."""
+        layers = layer_groups(pl_module)
+        parameters = parameter_groups(pl_module)
         if len(self.epochs) > len(layers):
             raise UserError(
                 f"Unfreezing has {len(self.epochs)} epochs, and {type(pl_module).__name__} has {len(layers)} groups of"
@@ -52,17 +57,16 @@ class Unfreezing(Callback):
             for parameter in parameters[i]:
                 parameter.requires_grad = trains
 
-    on_train_epoch_start = on_train_start  # the first is called too where a run goes on within an epoch
-
 
 def layer_groups(module: pl.LightningModule) -> list[list[nn.Module]]:
     """Return the contract's ``layer_groups`` from the output to the input; without it, each child is a group."""
-    groups = contract.get("layer_groups", module)
-    return (groups() if groups else [[child] for child in module.children()])[::-1]
+    own = contract.get("layer_groups", module)
+    groups = [[child] for child in module.children()] if own is None else own()
+    return groups[::-1]
 
 
 def parameter_groups(module: pl.LightningModule) -> list[list[nn.Parameter]]:
-    """Return the parameters of each group of `layer_groups`; those that are in none are in the input's group."""
+    """Return the parameters of each group of `layer_groups`; parameters of no group join that of the input."""
     left = {id(parameter): parameter for parameter in module.parameters()}
     groups = [
         [left.pop(id(p)) for layer in group for p in layer.parameters() if id(p) in left]
@@ -76,9 +80,12 @@ def optimizer(make: Callable[[Any], Optimizer], module: pl.LightningModule, rate
     """Make an optimizer of the parameters that are not frozen.
 
     Args:
-        make: Called with parameters, or with dicts of them, returns the optimizer.
+        make: Called with parameters, or with dicts of them; returns the optimizer.
         module: The model.
-        rate_decay: Learning rate of a group of layers as a fraction of the next one's towards the output, up to 1.
+        rate_decay: Learning rate of a group of layers as a fraction of the next group's towards the output, up to 1.
+
+    Raises:
+        UserError: The fraction is out of its bounds.
     """
     if not 0 < rate_decay <= 1:
         raise UserError(f"the rate decay is {rate_decay}; it must be above 0 and at most 1, such as 0.7.")

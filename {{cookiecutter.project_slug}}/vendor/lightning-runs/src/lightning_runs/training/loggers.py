@@ -1,8 +1,9 @@
-"""Loggers: built from one word, quiet about what is not there, and continued when a run is resumed."""
+"""Loggers: built by name, offline where nothing can be reached, and continued when a run is resumed."""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import secrets
 import time
@@ -19,6 +20,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from ..errors import UserError, require
+from ..files import write_whole
 from ..runs import Run
 
 LoggerName = Literal["wandb", "tensorboard", "mlflow", "csv", "none"]
@@ -45,48 +47,49 @@ def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list
     Args:
         name: The logger; ``none`` builds nothing.
         options: Where it puts the run.
-        run: The run; where it was logged before (``logged_as`` in its record), the same logger run goes on.
-        step: Where the run goes on; what was logged from here on will be logged again.
+        run: The run; its ``logged_as`` names the logger's own run, which is continued.
+        step: The first step that will be logged, perhaps again.
 
     Raises:
         UserError: The logger's package is not installed.
     """
     if name == "none":
         return []
-    require(name, name)  # each package is called as its logger; csv is Python's own
-    chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
+    require(name, name)  # each logger has the name of its package; csv is Python's own
+    build_chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
     run.record.setdefault("logged_as", {})
-    # the chosen one first: it is the module's `self.logger`, as Lightning's documentation has it
-    return [*([chosen(options, run)] if chosen else []), MetricsCSV(run.folder, step)]
+    metrics = MetricsCSV(run.folder, step)
+    # the chosen one first: it is the module's `self.logger`, as in Lightning's documentation
+    return [metrics] if build_chosen is None else [build_chosen(options, run), metrics]
 
 
-def close(built: Iterable[Logger]) -> None:
-    """End the runs that the loggers hold open, for a later training in this process."""
-    for logger in built:
+def close(loggers: Iterable[Logger]) -> None:
+    """End the loggers' open runs, for a later training in this process."""
+    for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
 
 
-def log_options(built: Iterable[Logger], options: Mapping[str, Any]) -> None:
+def log_options(loggers: Iterable[Logger], options: Mapping[str, Any]) -> None:
     """Log every option of a new run as a parameter.
 
     Args:
-        built: The run's loggers.
+        loggers: The run's loggers.
         options: Values by dotted names.
     """
-    for logger in built:
-        params = {name: "null" if value is None else value for name, value in options.items()}
+    params = {name: "null" if value is None else value for name, value in options.items()}
+    for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(params, {"hp_metric": -1})  # it writes none without a metric
+            logger.log_hyperparams(params, {"hp_metric": -1})  # it writes no parameters without a metric
         elif not isinstance(logger, MetricsCSV):
             logger.log_hyperparams(params)
 
 
 def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bool:
-    """Log a picture, and say whether this logger can.
+    """Log a picture, and return whether this logger can.
 
     Args:
-        logger: W&B's, TensorBoard's or MLflow's; any other one is passed over.
+        logger: W&B's, TensorBoard's or MLflow's; any other one does nothing.
         name: ``split/name``.
         picture: A PIL image.
         trainer: Tells how many optimizer steps there were.
@@ -116,10 +119,10 @@ def _mlflow(options: LoggerOptions, run: Run) -> Logger:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     root = run.folder.parent
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    # else MLflow's client tries for minutes to reach a server that is gone, and the training waits
+    # else the training waits for minutes while MLflow's client tries to reach a server that is gone
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
-    # a plain folder as the store is refused by current MLflow; a database of its own needs no server
+    # current MLflow refuses a plain folder as its store; a database needs no server
     logger = MLFlowLogger(
         experiment_name=options.project,
         run_name=run.name,
@@ -127,7 +130,7 @@ def _mlflow(options: LoggerOptions, run: Run) -> Logger:
         artifact_location=None if uri else (root / "mlflow").as_uri(),
         run_id=run.record["logged_as"].get("mlflow"),
     )
-    run.record["logged_as"]["mlflow"] = logger.run_id  # MLflow chooses it, and a resumed run goes on under it
+    run.record["logged_as"]["mlflow"] = logger.run_id  # MLflow chooses it; a resumed run continues it
     return logger
 
 
@@ -135,10 +138,11 @@ def _wandb(options: LoggerOptions, run: Run) -> Logger:
     import wandb
 
     identity = run.record["logged_as"].setdefault("wandb", secrets.token_hex(4))
-    if why := _why_offline():
+    reason = _reason_to_stay_offline()
+    if reason is not None:
         os.environ["WANDB_MODE"] = "offline"
         folder = os.path.relpath(run.folder / "wandb")
-        rank_zero_only(print)(f"W&B is offline ({why}). To upload the run later: wandb sync {folder}/offline-run-*")
+        rank_zero_only(print)(f"W&B is offline ({reason}). To upload the run later: wandb sync {folder}/offline-run-*")
     logger = WandbLogger(
         name=run.name,
         project=options.project,
@@ -146,17 +150,18 @@ def _wandb(options: LoggerOptions, run: Run) -> Logger:
         id=identity,
         resume="allow",
         save_dir=str(run.folder),
-        settings=wandb.Settings(silent=bool(why)),
+        settings=wandb.Settings(silent=reason is not None),
     )
-    logger._wandb_init.pop("anonymous", None)  # Lightning passes it always, and W&B warns of it always
+    logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns about it
     return logger
 
 
-def _why_offline() -> str | None:
-    """Why W&B would fail, prompt or wait if it went online, or None."""
-    import requests  # W&B brings it
+def _reason_to_stay_offline() -> str | None:
+    """Return why W&B would fail, prompt or wait if it went online, or None."""
+    import requests  # W&B depends on it
 
-    if mode := os.environ.get("WANDB_MODE"):
+    mode = os.environ.get("WANDB_MODE")
+    if mode:
         return f"WANDB_MODE is {mode}" if mode in ("offline", "dryrun") else None
     address = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     key = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
@@ -174,13 +179,13 @@ class MetricsCSV(CSVLogger):
 
     Args:
         folder: The run's folder.
-        step: Rows of this step and later ones are left out, for they will be written again.
+        step: Rows of this step and later ones are dropped, because they will be written again.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         super().__init__(save_dir=str(folder), name="", version="", flush_logs_every_n_steps=10)
         self._step = step
-        self._written = 0.0  # when
+        self._last_flush = 0.0  # seconds of the monotonic clock
 
     @property
     @rank_zero_experiment
@@ -191,12 +196,12 @@ class MetricsCSV(CSVLogger):
         return self._experiment
 
     def save(self) -> None:
-        """Write the rows that are waiting, once in a second: Lightning calls this after each row."""
-        if time.monotonic() - self._written > 1:
+        """Write the waiting rows, at most once a second: Lightning calls this after each row."""
+        if time.monotonic() - self._last_flush > 1:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are waiting.
+        """Write the waiting rows.
 
         Raises:
             UserError: The disk is full.
@@ -205,11 +210,11 @@ class MetricsCSV(CSVLogger):
             super().save()
         except OSError as error:
             file = Path(self.log_dir) / "metrics.csv"
-            raise UserError(f"{file} can't be written: {error.strerror}. Then go on with: fit --resume") from error
-        self._written = time.monotonic()
+            raise UserError(f"{file} can't be written: {error.strerror}. Then resume with: fit --resume") from error
+        self._last_flush = time.monotonic()
 
     def finalize(self, status: str) -> None:
-        """Write the rows that are waiting."""
+        """Write the waiting rows."""
         if self._experiment is not None:
             self.flush()
 
@@ -217,35 +222,39 @@ class MetricsCSV(CSVLogger):
 class _AppendingWriter(ExperimentWriter):
     def __init__(self, log_dir: str, step: int) -> None:
         super().__init__(log_dir)
-        file = Path(self.metrics_file_path)
-        if file.is_file():
-            try:
-                with file.open(newline="", encoding="utf-8") as stream:
-                    header, *rows = list(csv.reader(stream)) or [[]]
-                whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
-                before = [row for row in whole if row["step"].isdigit() and int(row["step"]) < step]
-            except (UnicodeDecodeError, csv.Error, KeyError):
-                kept = file.replace(file.with_name("metrics_damaged.csv"))
-                print(f"{file} is damaged. It is kept as {kept.name}, and a new one is begun.", flush=True)
-                return
+        self._file = Path(self.metrics_file_path)
+        if self._file.is_file():
+            self._drop_rows(step)
+
+    def _drop_rows(self, step: int) -> None:
+        """Drop the rows of a step and later ones, and a row that a kill has cut short."""
+        try:
+            with self._file.open(newline="", encoding="utf-8") as stream:
+                rows = list(csv.reader(stream))
+            header = rows[0] if rows else []
+            whole = [dict(zip(header, row, strict=True)) for row in rows[1:] if len(row) == len(header)]
+            kept = [row for row in whole if row["step"].isdigit() and int(row["step"]) < step]
+        except (UnicodeDecodeError, csv.Error, KeyError):
+            damaged = self._file.replace(self._file.with_name("metrics_damaged.csv"))
+            print(f"{self._file} is damaged. It is kept as {damaged.name}, and a new file is started.", flush=True)
+        else:
             self.metrics_keys = header
-            self._write(before)
+            self._write(kept)
 
     def _check_log_dir_exists(self) -> None:
-        """Keep what is there: Lightning's own writer deletes the rows of the run that is resumed."""
+        """Keep the existing file: Lightning's own writer deletes the rows of a resumed run."""
 
     def _rewrite_with_new_header(self, fieldnames: Sequence[str]) -> None:
-        with open(self.metrics_file_path, newline="", encoding="utf-8") as stream:
+        with self._file.open(newline="", encoding="utf-8") as stream:
             self._write(list(csv.DictReader(stream)))
 
     def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Write the file anew, whole or not at all."""
-        temporary = Path(f"{self.metrics_file_path}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=self.metrics_keys)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, self.metrics_file_path)
+        """Replace the file, whole or not at all."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=self.metrics_keys)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self._file, text.getvalue())
 
     def log_hparams(self, params: dict[str, Any]) -> None:
         """Write nothing: the run's ``config.yaml`` holds every option."""

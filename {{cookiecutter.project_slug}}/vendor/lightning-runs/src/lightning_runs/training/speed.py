@@ -1,9 +1,9 @@
 """The training step with less of the framework around it: the same calls in the same order, the same numbers.
 
-Beside a small network's step of half a millisecond, what Lightning does for profilers, closures and hooks that nobody
-has filled takes as long again. `ShortLoop` leaves that out where a run is an ordinary one. Any other run, and any
-Lightning whose loop was not compared, has Lightning's own loop. Everything here changes one Trainer alone, and each
-part is an option. Without it, a run ends in the same weights, later.
+A small network's step takes half a millisecond, and Lightning's work for profilers, closures and empty hooks takes as
+long again. `ShortLoop` skips that work in ordinary runs. All other runs, and releases of Lightning that were not
+compared, have Lightning's own loop. Everything here changes one Trainer alone, and each part is an option. Without it,
+a run ends in the same weights, later.
 """
 
 from __future__ import annotations
@@ -11,40 +11,42 @@ from __future__ import annotations
 import ctypes
 import platform
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, LambdaCallback
 from pytorch_lightning.loops.optimization.automatic import ClosureResult
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
-COMPARED = ("2.6.6",)  # releases of Lightning
+COMPARED_RELEASES = ("2.6.6",)  # of Lightning
 STEP_HOOKS = (
     *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
     *("on_before_optimizer_step", "on_train_batch_end"),
 )
-# What a LightningModule may do its own way in a step; where one does, Lightning's loop is the one to call it.
+# A module that overrides one of these is trained by Lightning's loop, which calls it.
 STEP_METHODS = (*STEP_HOOKS, "optimizer_step", "optimizer_zero_grad", "backward", "on_before_batch_transfer")
 
 
 @dataclass
 class SpeedOptions:
-    """What makes a training faster; all but ``matmul_precision`` leaves its numbers alone.
+    """Options that make training faster; all but ``matmul_precision`` give the same numbers.
 
     Args:
-        short_loop: Run ordinary steps by a loop that is shorter than Lightning's, for the releases of Lightning that it
-            was compared with.
-        keep_freed_memory: Have glibc keep freed memory for the next step instead of giving it back to the system, until
+        short_loop: Run ordinary steps by a shorter loop than Lightning's, for releases of Lightning that it was
+            compared with.
+        keep_freed_memory: Have glibc keep freed memory for the next step instead of returning it to the system, until
             the process ends.
-        matmul_precision: For ``torch.set_float32_matmul_precision``: high is TF32 on GPUs. null leaves it as it is.
+        matmul_precision: Value of ``torch.set_float32_matmul_precision``: high is TF32 on GPUs; null changes nothing.
     """
 
     short_loop: bool = True
@@ -53,26 +55,38 @@ class SpeedOptions:
 
 
 def apply(options: SpeedOptions, trainer: Any) -> None:
-    """Make the steps of a training cheaper, before it begins.
+    """Make the steps of a training faster, before it starts.
 
     Args:
-        options: What is to be done.
-        trainer: The trainer, before `fit` is called.
+        options: The options.
+        trainer: The Trainer, before `fit` is called.
     """
     torch.set_float32_matmul_precision(options.matmul_precision or torch.get_float32_matmul_precision())
     loop = trainer.fit_loop.epoch_loop
-    if options.short_loop and pl.__version__ in COMPARED and type(loop) is _TrainingEpochLoop:
+    if options.short_loop and pl.__version__ not in COMPARED_RELEASES:
+        trainer.callbacks.append(LambdaCallback(on_fit_start=lambda trainer, module: _print_that_loop_is_off()))
+    elif options.short_loop and type(loop) is _TrainingEpochLoop:
         loop.__class__ = ShortLoop
         loop._results.__class__ = _StillResults
     if options.keep_freed_memory:
         trainer.callbacks.append(KeepFreedMemory())
 
 
+@rank_zero_only
+@cache  # once in a process
+def _print_that_loop_is_off() -> None:
+    print(
+        f"speed.short_loop is off: it was compared with Lightning {', '.join(COMPARED_RELEASES)}, and this is"
+        f" {pl.__version__}. Lightning's own loop gives the same numbers, but small networks train more slowly.",
+        flush=True,
+    )
+
+
 class ShortLoop(_TrainingEpochLoop):
     """Lightning's loop over the batches of an epoch, with an ordinary run's step in one function."""
 
     def on_run_start(self, data_fetcher: Any) -> None:
-        """Find out which hooks there are to call."""
+        """Look for the hooks to call."""
         super().on_run_start(data_fetcher)
         self._ordinary = is_ordinary(self.trainer)
         trainer: Any = self.trainer
@@ -81,8 +95,9 @@ class ShortLoop(_TrainingEpochLoop):
             for name in STEP_HOOKS
         }
         owner = trainer._data_connector._datahook_selector.get_instance
-        names = ("transfer_batch_to_device", "on_after_batch_transfer")  # of the module or the data module
-        self._transfer, self._after_transfer = (getattr(owner(name), name) for name in names)
+        # of the module or the data module
+        self._transfer = owner("transfer_batch_to_device").transfer_batch_to_device
+        self._after_transfer = owner("on_after_batch_transfer").on_after_batch_transfer
         self._validates_at_end = (
             trainer.check_val_every_n_epoch is not None
             and trainer._val_check_time_interval is None
@@ -90,11 +105,12 @@ class ShortLoop(_TrainingEpochLoop):
         )
 
     def advance(self, data_fetcher: Any) -> None:
-        """Train one batch, by the short way where nothing needs the long one."""
+        """Train one batch, by Lightning's own loop where the run is not an ordinary one."""
         if self.restarting or not self._ordinary or self.trainer.accumulate_grad_batches > 1:
             super().advance(data_fetcher)
             return
-        trainer, progress = self.trainer, self.batch_progress
+        trainer = self.trainer
+        progress = self.batch_progress
         connector = trainer._logger_connector
         self.val_loop.restarting = False
         batch = next(data_fetcher)[0]
@@ -103,7 +119,7 @@ class ShortLoop(_TrainingEpochLoop):
         batch = self._after_transfer(self._transfer(batch, trainer.strategy.root_device, 0), 0)
         progress.increment_ready()
         connector.on_batch_start(batch)
-        if not connector._first_loop_iter:  # else it says what to forget of the epoch before
+        if not connector._first_loop_iter:  # in the first one, Lightning resets the results of the last epoch
             connector._current_fx = None  # `self.log` sets it
         self._call("on_train_batch_start", batch, batch_idx)
         progress.increment_started()
@@ -126,9 +142,10 @@ class ShortLoop(_TrainingEpochLoop):
         connector.update_train_step_metrics()
 
     def _optimize(self, batch: Any, batch_idx: int) -> tuple[Tensor | None, dict[str, Any]]:
-        """Take an optimizer step on a batch; return its loss, and what the step returned beside it."""
+        """Take an optimizer step on a batch; return its loss and the step's other results."""
         trainer = self.trainer
-        module, optimizer = trainer.lightning_module, trainer.optimizers[0]
+        module = trainer.lightning_module
+        optimizer = trainer.optimizers[0]
         counts = self.automatic_optimization.optim_progress.optimizer
         counts.step.increment_ready()
         module.__dict__["_current_fx_name"] = "training_step"  # for `self.log`
@@ -137,7 +154,8 @@ class ShortLoop(_TrainingEpochLoop):
         extra: dict[str, Any] = {}
         if not isinstance(loss, Tensor):  # a dict, None for no step, or a mistake
             result = ClosureResult.from_training_step_output(loss)
-            loss, extra = result.closure_loss, result.extra
+            loss = result.closure_loss
+            extra = result.extra
         counts.zero_grad.increment_ready()
         self._call("on_before_zero_grad", optimizer)
         counts.zero_grad.increment_started()
@@ -155,7 +173,7 @@ class ShortLoop(_TrainingEpochLoop):
         return loss, extra
 
     def on_advance_end(self, data_fetcher: Any) -> None:
-        """Validate where it is due, by the short way where there is nothing to do."""
+        """Validate where it is due."""
         trainer = self.trainer
         if (
             not self._ordinary
@@ -172,7 +190,8 @@ class ShortLoop(_TrainingEpochLoop):
             self._batches_that_stepped += 1
 
     def _call(self, name: str, *args: Any) -> None:
-        if hooks := self._hooks[name]:
+        hooks = self._hooks[name]
+        if hooks:
             trainer = self.trainer
             module = trainer.lightning_module
             module.__dict__["_current_fx_name"] = name
@@ -181,12 +200,14 @@ class ShortLoop(_TrainingEpochLoop):
 
 
 def is_ordinary(trainer: Any) -> bool:
-    """Whether a step is one batch, one optimizer and one device, and nothing is set that changes or watches it.
+    """Return whether a step is one batch, one optimizer and one device, and nothing changes or watches it.
 
     Args:
-        trainer: A trainer that has set up its training.
+        trainer: A Trainer that has set up its training.
     """
-    module, precision, optimizer = trainer.lightning_module, trainer.precision_plugin, trainer.optimizers[0]
+    module = trainer.lightning_module
+    precision = trainer.precision_plugin
+    optimizer = trainer.optimizers[0]
     return (
         type(trainer.strategy) is SingleDeviceStrategy
         and (type(precision) is Precision or (type(precision) is MixedPrecision and precision.scaler is None))
@@ -204,10 +225,10 @@ def is_ordinary(trainer: Any) -> bool:
 
 
 class _StillMetric(_ResultMetric):
-    """A logged value that is moved only where it lies on another device: looking for tensors takes most of its time."""
+    """A logged value that is moved only from another device, because the search for its tensors is slow."""
 
     def to(self, *args: Any, **kwargs: Any) -> _ResultMetric:
-        """Return itself where the metric is on that device already."""
+        """Return the metric itself if it is on that device already."""
         value = self.value if self.is_tensor else None
         if value is not None and not kwargs and args == (value.device,):
             return self
@@ -223,15 +244,15 @@ class _StillResults(_ResultCollection):
 
 
 class KeepFreedMemory(Callback):
-    """Have glibc keep what is freed: a step needs the memory that the step before it has just given back.
+    """Have glibc keep freed memory, because each step needs as much as the step before it has just freed.
 
-    Otherwise tensors of megabytes are mapped anew and cleared page by page in every step, a third of the time of a
+    Otherwise tensors of megabytes are mapped again and cleared page by page in every step, a third of the time of a
     convolution at large batches (mallopt(3); PyTorch's tuning guide names other allocators for the same reason).
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Have the C library keep freed memory."""
-        # not before the data is read, which frees what it is not to keep
+        # only now, so that the memory freed while data are read is returned
         if platform.libc_ver()[0] == "glibc":
             libc = ctypes.CDLL(None)
             libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD, in bytes

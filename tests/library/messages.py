@@ -1,0 +1,222 @@
+"""Mistakes at the command line, and what it prints: `make messages` writes messages.txt, which a review reads.
+
+Run in a folder with the toy's configuration and two runs, ``finished`` and ``interrupted``. The tests assert facts: the
+exit code, the words that must be named, and that nothing is lost. Only messages.txt holds sentences.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning_runs
+import pytorch_lightning as pl
+import torch
+from toy import Toy, ToyData
+
+FILE = Path(__file__).with_suffix(".txt")
+HEAD = "What the command line prints. Written by: make messages (python tests/library/messages.py)\n"
+
+
+class Code:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("executed",)
+
+
+class Wide(Toy):
+    """A model of another size than that of the checkpoints."""
+
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(lr)
+        self.layer = torch.nn.Linear(4, 2)
+
+
+class Large(Toy):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+class TestedNot(Toy):
+    test_step = pl.LightningModule.test_step
+
+
+class NeedsCode(Toy):
+    def __init__(self, num_classes: int, lr: float = 0.02) -> None:
+        super().__init__(lr)
+
+
+class Classes(ToyData):
+    num_classes = 3
+
+
+class ByHand(Toy):
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(lr)
+        self.automatic_optimization = False
+
+
+class Mistake(NamedTuple):
+    """A command that can't be carried out: what it must name, its exit code, and the classes that it is run with."""
+
+    args: str
+    named: str
+    code: int = 1
+    module: type = Toy
+    data: type | None = ToyData
+
+
+CALLBACK = "fit --trainer.callbacks+=pytorch_lightning.callbacks."
+HELP = {args: Mistake(args, "usage", 0) for args in ("--help", "fit --help", "predict --help", "runs --help", "docs")}
+MISTAKES = {
+    "no command": Mistake("", "usage", 2),
+    "a misspelt command": Mistake("tset", "tset test", 2),
+    "an option before the command": Mistake("--trainer.max_epochs 3 fit", "--trainer.max_epochs", 2),
+    "a misspelt page": Mistake("docs indx", "indx index", 2),
+    "a misspelt column": Mistake("runs --sort bset", "--sort bset best", 2),
+    "a misspelt option": Mistake("fit --trainer.max_epoch=3", "--trainer.max_epoch --trainer.max_epochs", 2),
+    "a misspelt option of the data": Mistake("fit --data.batchsize 3", "--data.batchsize --data.batch_size", 2),
+    "a misspelt option of a callback": Mistake(f"{CALLBACK}Timer --trainer.callbacks.duraton=3", "duraton", 2),
+    "a value that is no number": Mistake("fit --data.batch_size many", "--data.batch_size many int", 2),
+    "a value of several types": Mistake("fit --trainer.max_epochs=many", "--trainer.max_epochs many int null", 2),
+    "a value that is no choice": Mistake("fit --logger paper", "--logger paper tensorboard csv", 2),
+    "a class that does not exist": Mistake(f"{CALLBACK}Lost", "Lost pytorch_lightning.callbacks", 2),
+    "a value that follows": Mistake(
+        "fit --model.num_classes 7", "--model.num_classes num_classes", 2, NeedsCode, Classes
+    ),
+    "a missing file": Mistake("fit -c missing.yaml", "missing.yaml configs/default.yaml", 2),
+    "a folder as a file": Mistake("fit --config=configs", "configs configs/default.yaml", 2),
+    "a file that is cut off": Mistake("fit -c cut.yaml", "cut.yaml YAML 2", 2),
+    "a file that is not text": Mistake("fit -c binary.yaml", "binary.yaml YAML", 2),
+    "an empty file": Mistake("fit -c empty.yaml", "empty.yaml configs/default.yaml", 2),
+    "a list in a file": Mistake("fit -c list.yaml", "list.yaml configs/default.yaml", 2),
+    "a group that is a number": Mistake("fit -c number.yaml", "trainer 3 number.yaml", 2),
+    "a group that is empty": Mistake("fit -c nothing.yaml", "model null nothing.yaml", 2),
+    "a misspelt key": Mistake("fit -c misspelt.yaml", "trainer.max_epochz misspelt.yaml --trainer.max_epochs", 2),
+    "a misspelt group": Mistake("fit -c group.yaml", "trainr.max_epochs group.yaml --trainer.max_epochs", 2),
+    "a wrong value in a file": Mistake("fit -c type.yaml", "--trainer.max_epochs many int", 2),
+    "a GPU that is not there": Mistake("fit --trainer.accelerator=gpu", "trainer.accelerator gpu cpu"),
+    "an unknown accelerator": Mistake("fit --trainer.accelerator=quantum", "accelerator quantum"),
+    "too many processes": Mistake("fit --trainer.devices=100000", "trainer.devices 100000 cpu"),
+    "a negative number of devices": Mistake("fit --trainer.devices=-1", "devices CPUAccelerator"),
+    "an unknown strategy": Mistake("fit --trainer.strategy=dpp", "strategy dpp"),
+    "a precision that a CPU lacks": Mistake("fit --trainer.precision=16-true", "trainer.precision 16-true 32-true"),
+    "a strategy that a CPU lacks": Mistake("fit --trainer.strategy=fsdp", "trainer.strategy fsdp auto"),
+    "machines that nothing started": Mistake("fit --trainer.num_nodes=2", "trainer.num_nodes 2 torchrun srun"),
+    "an impossible name": Mistake("fit --run=a/b", "--run a/b"),
+    "a name that is taken": Mistake("fit --run finished", "finished --run --resume"),
+    "a folder of runs that is a file": Mistake("fit --trainer.default_root_dir list.yaml", "list.yaml"),
+    "nothing to train": Mistake("fit --trainer.max_epochs=0", "epochs"),
+    "a checkpoint's metric that is not logged": Mistake(
+        f"{CALLBACK}ModelCheckpoint --trainer.callbacks.monitor=val/f2", "ModelCheckpoint val/f2 val/loss"
+    ),
+    "a metric that is not logged": Mistake("fit --early_stopping.monitor val/f2", "EarlyStopping val/f2 val/loss"),
+    "a callback twice": Mistake(
+        "fit --early_stopping.monitor val/loss --trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping"
+        " --trainer.callbacks.monitor val/loss",
+        "EarlyStopping --early_stopping.monitor trainer.callbacks",
+    ),
+    "a finder of rates": Mistake(f"{CALLBACK}LearningRateFinder", "LearningRateFinder lr_find"),
+    "a callback that prunes": Mistake(
+        f"{CALLBACK}ModelPruning --trainer.callbacks.pruning_fn l1_unstructured", "ModelPruning torch.nn.utils.prune"
+    ),
+    "memory that runs out": Mistake(
+        "fit --data.batch_size 24", "--data.batch_size 24 12 --trainer.accumulate_grad_batches 2", module=Large
+    ),
+    "memory that runs out in odd steps": Mistake(
+        "fit --data.batch_size 45 --trainer.accumulate_grad_batches 2", "45 15 6 90", module=Large
+    ),
+    "an item that is too large": Mistake(
+        "fit --data.batch_size 1", "--data.batch_size --trainer.precision", module=Large
+    ),
+    "batches that are found on a CPU": Mistake("fit --data.batch_size auto", "--data.batch_size auto cpu"),
+    "resume: no run": Mistake("fit --resume --trainer.default_root_dir=none", "none fit"),
+    "resume: no such run": Mistake("fit --resume=nothing", "nothing interrupted"),
+    "resume: two names": Mistake("fit --run a --resume b", "--run --resume --ckpt_path"),
+    "resume: of another command": Mistake("test --resume a", "--resume fit test --run"),
+    "resume: changed options": Mistake("fit --resume interrupted --model.lr 1", "model.lr 1.0 0.02 --accept_changes"),
+    "test: no run": Mistake("test --trainer.default_root_dir=none", "none fit --ckpt_path"),
+    "test: no such run": Mistake("test --run=nothing", "nothing interrupted"),
+    "test: no step": Mistake("test", "TestedNot test_step", module=TestedNot),
+    "test: no checkpoint": Mistake("test --ckpt_path=no.ckpt", "no.ckpt"),
+    "test: an address": Mistake("test --ckpt_path=http://127.0.0.1/a.ckpt", "127.0.0.1/a.ckpt"),
+    "test: a damaged checkpoint": Mistake("test --ckpt_path=damaged.ckpt", "damaged.ckpt"),
+    "test: code in a checkpoint": Mistake("test --ckpt_path=code.ckpt", "code.ckpt print"),
+    "test: a file of another program": Mistake("test --ckpt_path=other.ckpt", "other.ckpt runs/NAME/checkpoints"),
+    "test: a model of another size": Mistake("test", "layer.weight (1, (2,", module=Wide),
+    "report: no such run": Mistake("report nothing", "nothing interrupted"),
+    "predict: no such file": Mistake("predict new.png", "ToyData predict_paths"),
+    "lr_find: an option of a run": Mistake("lr_find --run a", "--run lr_find"),
+    "lr_find: other optimizers": Mistake("lr_find", "ByHand sweep", module=ByHand),
+    "lr_find: no rate": Mistake("lr_find --model.lr 0", "Toy 0"),
+}
+
+
+def prepare(folder: Path) -> None:
+    """Write the files that the mistakes read."""
+    texts = {"cut": "trainer: [\n", "empty": "# none\n", "list": "- 1\n", "number": "trainer: 3\n"}
+    texts |= {"nothing": "model:\ntrainer:\n  max_epochs: 1\n", "misspelt": "trainer:\n  max_epochz: 3\n"}
+    texts |= {"group": "trainr:\n  max_epochs: 3\n", "type": "trainer:\n  max_epochs: many\n"}
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (folder / "damaged.ckpt").write_bytes(b"no checkpoint")
+    torch.save({"state_dict": Code()}, folder / "code.ckpt")
+    torch.save({"weights": torch.ones(3)}, folder / "other.ckpt")
+
+
+def printed(mistake: Mistake) -> tuple[int, str]:
+    """Make a mistake; return the exit code, and what was printed without what differs from machine to machine."""
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        try:
+            args = shlex.split(mistake.args)
+            code = lightning_runs.run(mistake.module, mistake.data, args, package="toy_project")
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    text = output.getvalue().replace(str(Path.cwd()), "FOLDER").replace(torch.__version__, "VERSION")
+    text = re.sub(r"(names are: |1 to |devices )(\d+|auto, [\w, ]+)( or fewer|\.)", r"\1…\3", text)
+    return code, text
+
+
+def entry(title: str, args: str, code: int, text: str) -> str:
+    """Return a part of messages.txt."""
+    return f"## {title}\n$ {args}\n{text.rstrip()}\nexit {code}\n"
+
+
+def entries() -> dict[str, str]:
+    """Return the parts of messages.txt by their titles."""
+    parts = FILE.read_text(encoding="utf-8").split("\n## ")[1:]
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
+
+
+def write(runs: Path) -> None:
+    """Write messages.txt, in a folder with the toy's configuration.
+
+    Args:
+        runs: The folder with the runs ``finished`` and ``interrupted``.
+    """
+    os.environ["COLUMNS"] = "80"
+    prepare(Path.cwd())
+    parts = [HEAD]
+    for title, mistake in (HELP | MISTAKES).items():
+        shutil.copytree(runs, "runs", dirs_exist_ok=True)
+        parts.append(entry(title, mistake.args, *printed(mistake)))
+    FILE.write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    from conftest import begin_and_interrupt, command, working_in
+
+    with tempfile.TemporaryDirectory() as folder, working_in(Path(folder)):
+        command("fit", "--run", "finished")
+        begin_and_interrupt("interrupted")
+        shutil.move("runs", "made")
+        write(Path("made"))

@@ -1,0 +1,123 @@
+"""The floors of the library: every import goes downwards. ``python tests/library/test_floors.py`` prints the plan."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+from sizes import ROOT
+
+# From the ground up. A module may import its own package and the lower lines.
+FLOORS = (
+    ("names",),
+    ("errors", "files"),
+    ("contract",),
+    ("data", "runs"),
+    ("training",),
+    ("resume",),
+    ("reports",),
+    ("cli", "images", "tables", "texts", "masks"),
+    ("commands",),
+    ("__init__", "__main__"),
+)
+FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
+MAY_IMPORT_BY_NAME = ("commands", "__init__")
+IMPORTERS = ("import_module", "__import__", "run_module", "run_path")
+
+
+def imports(code: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Yield the line and the package of what a module imports of the library; ``?`` for a name that is computed.
+
+    Imports inside functions count, those under ``if TYPE_CHECKING`` do not.
+
+    Args:
+        code: The module's code.
+        module: Its path below the library, such as ``("runs", "find")``.
+    """
+    nodes = [ast.parse(code)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            nodes += node.orelse
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            paths = [alias.name.split(".") for alias in node.names]
+            yield from ((node.lineno, path[1]) for path in paths if path[0] == "lightning_runs" and path[1:])
+        elif isinstance(node, ast.ImportFrom):
+            path = node.module.split(".") if node.module else []
+            if node.level:
+                path = [*module[: len(module) - node.level], *path]
+            elif path[0] == "lightning_runs":
+                path = path[1:]
+            else:
+                continue
+            names = path[:1] or [alias.name if alias.name in FLOOR else "__init__" for alias in node.names]
+            yield from ((node.lineno, name) for name in names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in IMPORTERS:
+            yield node.lineno, "?"
+
+
+def offences(code: str, module: tuple[str, ...]) -> list[str]:
+    """Describe each import of a module that does not go downwards, with its file and line."""
+    package = module[0]
+    if package not in FLOOR:
+        return [f"{package} has no floor: name it in DESIGN.md first"]
+    found = []
+    for line, target in imports(code, module):
+        place = f"{'/'.join(module)}.py:{line}"
+        if target == "?" and package not in MAY_IMPORT_BY_NAME:
+            found.append(f"{place}: imports a module by a computed name")
+        elif target not in ("?", package) and FLOOR.get(target, len(FLOORS)) >= FLOOR[package]:
+            found.append(f"{place}: {package} imports {target}, which is not below it")
+    return sorted(found)
+
+
+def library() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the code of each module, and its path."""
+    for file in sorted(ROOT.rglob("*.py")):
+        yield file.read_text(encoding="utf-8"), file.relative_to(ROOT).with_suffix("").parts
+
+
+def plan() -> str:
+    """Return the floors from the top down, each package with the packages that it imports."""
+    used: dict[str, set[str]] = {}
+    for code, module in library():
+        used.setdefault(module[0], set()).update(target for _, target in imports(code, module))
+    lines = []
+    for package in [package for packages in reversed(FLOORS) for package in packages if package in used]:
+        others = sorted(used[package] & FLOOR.keys() - {package}, key=lambda name: (FLOOR[name], name))
+        lines.append(f"{FLOOR[package]}  {package:<10} {', '.join(others)}".rstrip())
+    return "\n".join(lines)
+
+
+def test_every_import_goes_downwards() -> None:
+    assert [text for code, module in library() for text in offences(code, module)] == []
+
+
+UPWARDS = {
+    "at the top": "from ..cli import parser",
+    "inside a function": "def f():\n    from ..reports import report",
+    "on the same floor": "from ..data import splits",
+    "by its whole name": "import lightning_runs.resume.callback",
+    "of the public names": "from .. import Project",
+    "by a call": "from importlib import import_module\nimport_module(name)",
+}
+
+
+@pytest.mark.parametrize("code", UPWARDS.values(), ids=UPWARDS)
+def test_an_import_upwards_is_named(code: str) -> None:
+    (found,) = offences(code, ("runs", "find"))
+    assert found.startswith(f"runs/find.py:{len(code.splitlines())}: ")
+
+
+def test_an_import_downwards_or_for_types_alone_is_fine() -> None:
+    code = "from .. import errors\nfrom . import ranks\nimport torch\nif TYPE_CHECKING:\n    from ..cli import parser"
+    assert offences(code, ("runs", "find")) == []
+    assert offences("from importlib import import_module\nimport_module(name)", ("commands", "__init__")) == []
+    assert offences("", ("utils",)) != []
+
+
+if __name__ == "__main__":
+    print(plan(), *[text for code, module in library() for text in offences(code, module)], sep="\n")

@@ -1,0 +1,40 @@
+"""``docs``: list the pages of the documentation, or print one. The pages are files of this library."""
+
+from __future__ import annotations
+
+import sys
+from importlib import resources
+
+from ..names import package, program
+from . import guess
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its name, the index first, with the name of the project's package."""
+    folder = resources.files("lightning_runs") / "docs"
+    files = [file for file in folder.iterdir() if file.name.endswith(".md")]
+    files.sort(key=lambda file: (file.name != "index.md", file.name))
+    texts = {file.name.removesuffix(".md"): file.read_text(encoding="utf-8") for file in files}
+    return {name: text.replace("PACKAGE", package() or "PACKAGE") for name, text in texts.items()}
+
+
+def main(args: list[str]) -> int:
+    """List the pages, or print one; an unknown page is a mistake on the command line."""
+    texts = pages()
+    if not args or {"-h", "--help"} & set(args):
+        print(f"usage: {program()} docs [PAGE]\n")
+        for name, text in texts.items():
+            print(f"  {name:<16}{heading(text)}")
+        return 0
+    unknown = [name for name in args if name not in texts]
+    if unknown:
+        print(f"error: there is no page {unknown[0]}.{guess(unknown[0], texts)}", file=sys.stderr)
+        print(f"All pages: {program()} docs", file=sys.stderr)
+        return 2
+    print("\n".join(texts[name] for name in args), end="")
+    return 0
+
+
+def heading(text: str) -> str:
+    """Return the first heading of a page."""
+    return next((line.lstrip("# ") for line in text.splitlines() if line.startswith("#")), "")
