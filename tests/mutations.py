@@ -86,7 +86,7 @@ MUTANTS = (
     Mutant("commands/repeat.py", '"trainer.limit_test_batches": 0}', '"trainer.limit_test_batches": 1.0}', f"{TESTS}commands/test_repeat.py -k folds_are"),
     Mutant("commands/sweep.py", "while len(self._in_state(*ENDED)) < wanted:", "while len(self._in_state(*State)) < wanted:", f"{TESTS}commands/test_sweep.py -k killed"),
     Mutant("commands/sweep.py", "self.storage.set_trial_state_values(trial_id, State.WAITING)", "pass", f"{TESTS}commands/test_sweep.py -k killed"),
-    Mutant("commands/trials.py", "if now.get(name) != before.get(name):", "if False:", f"{TESTS}commands/test_trials.py -k another_option"),
+    Mutant("commands/trials.py", "if now.get(name) != before.get(name):", "if False:", f"{TESTS}commands/test_trials.py -k changed_option"),
     # images
     Mutant("images/datasets.py", "(0.4914, 0.4822, 0.4465)", "(0.4914, 0.4465, 0.4822)", f"{TESTS}images/test_datasets.py -k published"),
     Mutant("images/augmentation.py", "height // 8", "height // 2", f"{TESTS}images/test_augmentation.py -k offsets"),
