@@ -12,7 +12,6 @@ from torch.nn import functional
 from written_images import write_image_folder
 
 DataModule = start_module("images", "data").DataModule
-HardestClass = start_module("images", "callbacks").HardestClass
 network = start_module("images", "network")
 ImageClassifier = start_module("images", "module").ImageClassifier
 
@@ -220,24 +219,3 @@ def test_channels_last_changes_the_order_in_memory_alone() -> None:
     weights = next(tensor for tensor in other.network.parameters() if tensor.ndim == 4 and tensor.shape[1] > 1)
     assert weights.is_contiguous(memory_format=torch.channels_last)
     assert (other(images) - plain(images)).abs().max() < 1e-5
-
-
-# ---- Callback
-
-
-def test_the_class_that_is_recognised_least_often_is_named(capsys) -> None:
-    strategy = SimpleNamespace(reduce=lambda counts, reduce_op: counts)
-    names = SimpleNamespace(class_names=["a", "b", "c"])
-    trainer: Any = SimpleNamespace(strategy=strategy, is_global_zero=True, datamodule=names)
-    model: Any = SimpleNamespace(num_classes=3, device="cpu")
-    labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2])
-    predicted = torch.tensor([0, 0, 0, 1, 1, 0, 0, 0, 0])
-    for min_images, text in ((2, "hardest class: b, 1 of 4 test images"), (1, "hardest class: c, 0 of 1"), (5, "")):
-        callback = HardestClass(min_images)
-        callback.on_test_start(trainer, model)
-        for part in (slice(0, 5), slice(5, 9)):
-            outputs = functional.one_hot(predicted[part], 3)
-            callback.on_test_batch_end(trainer, model, outputs, (torch.zeros(1), labels[part]), 0)
-        callback.on_test_end(trainer, model)
-        printed = capsys.readouterr().out
-        assert (printed[: len(text)], bool(printed)) == (text, bool(text))

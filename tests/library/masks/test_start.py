@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional
 
 DataModule = start_module("masks", "data").DataModule
-UnpredictedClasses = start_module("masks", "callbacks").UnpredictedClasses
 SegmentationModel = start_module("masks", "module").SegmentationModel
 UNet = start_module("masks", "network").UNet
 FACTS = {"class_names": ["a", "b", "c/d"], "labels": [0, 1, 2], "mean": (0.3,), "std": (0.2,)}
@@ -258,21 +257,3 @@ def test_the_place_of_a_pixel_is_kept() -> None:
     row, column = divmod(int(changed.argmax()), 13)
     assert abs(row - 12) <= 2
     assert abs(column - 3) <= 2
-
-
-# ---- Callback
-
-
-def test_classes_that_are_predicted_for_no_pixel_are_named(capsys) -> None:
-    strategy = SimpleNamespace(reduce=lambda counts, reduce_op: counts)
-    data = SimpleNamespace(class_names=["a", "b", "c"])
-    trainer: Any = SimpleNamespace(strategy=strategy, is_global_zero=True, datamodule=data)
-    model: Any = SimpleNamespace(num_classes=3, device="cpu")
-    masks = torch.tensor([[[0, 1, 255]]])
-    for outputs, text in (([0, 0, 2], "classes that are predicted for no pixel: b (see "), ([0, 1, 2], "")):
-        callback = UnpredictedClasses()
-        callback.on_test_start(trainer, model)
-        callback.on_test_batch_end(trainer, model, torch.tensor([[outputs]]).byte(), (torch.zeros(1), masks), 0)
-        callback.on_test_end(trainer, model)
-        printed = capsys.readouterr().out
-        assert (printed[: len(text)], bool(printed)) == (text, bool(text))

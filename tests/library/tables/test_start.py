@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_runs.errors import UserError
-from starts import start_module
+from starts import STARTS, start_module
 from torch.nn import functional
 from written_tables import COLOURS, DataModule, prepared, read, rows, rows_with, write
 
@@ -199,3 +199,16 @@ def test_a_number_is_predicted_and_measured_in_its_own_unit() -> None:
     assert model.val_metrics["rmse"].compute().item() == pytest.approx(rmse, rel=1e-4)
     assert model.headline == ("rmse", "min", "")
     assert built("penguins")[0].headline == ("accuracy", "max", "%")
+
+
+def test_the_callback_counts_batches_after_the_first(capsys, monkeypatch) -> None:
+    callbacks = start_module("table", "callbacks")
+    seconds = iter((0.0, 0.5))
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(seconds))
+    callback = callbacks.BatchSpeed(skip_batches=1)
+    trainer = cast(Any, type("Trainer", (), {"is_global_zero": True}))
+    for number in range(4):
+        callback.on_test_batch_start(trainer, None, None, number)
+    callback.on_test_epoch_end(trainer, None)
+    assert "6 batches per second" in capsys.readouterr().out
+    assert len({file.read_text() for file in STARTS.glob("*/src/*/callbacks.py")}) == 1

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn import functional
 from written_texts import DataModule, prepared, read_texts, text_rows, write_folder, write_texts
 
-HardestClass = start_module("text", "callbacks").HardestClass
 TextClassifier = start_module("text", "module").TextClassifier
 network = start_module("text", "network")
 NETWORKS = (network.EmbeddingAverage, network.TransformerEncoder)
@@ -255,19 +254,3 @@ def test_a_network_with_another_number_of_outputs_is_refused() -> None:
     model = classifier(lambda vocabulary_size, num_classes: nn.Embedding(vocabulary_size, 7))
     with refused("the network's output is (3, 4, 7), but there are 3 classes"):
         model(TOKENS)
-
-
-def test_the_hardest_class_is_the_one_with_the_lowest_recall(capsys) -> None:
-    class Trainer:
-        is_global_zero = True
-        strategy = type("Strategy", (), {"reduce": staticmethod(lambda counts, reduce_op: counts)})
-        datamodule = type("Data", (), {"class_names": ["a", "b", "c"]})
-
-    labels = torch.tensor([0, 0, 1, 1, 2])
-    callback = HardestClass(min_texts=2)
-    callback.on_test_start(cast(Any, Trainer), classifier())
-    logits = functional.one_hot(torch.tensor([0, 0, 1, 0, 0]), 3)
-    for half in (slice(0, 3), slice(3, 5)):
-        callback.on_test_batch_end(Trainer, None, logits[half], (None, labels[half]))
-    callback.on_test_end(Trainer, None)
-    assert "hardest class: b, 1 of 2 " in capsys.readouterr().out

@@ -1,42 +1,33 @@
 """Callbacks of your own; ``trainer.callbacks`` in ``configs/default.yaml`` lists them."""
 
-from __future__ import annotations
-
+import time
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch import Tensor
 
 
-class HardestClass(pl.Callback):
-    """Print the class of the test images that is recognised least often.
+class BatchSpeed(pl.Callback):
+    """Print how many batches per second the test takes, whatever the two classes are.
 
     Args:
-        min_images: Classes with fewer test images are left out, since their recall is a matter of luck.
+        skip_batches: Batches that are not timed: the first ones allocate memory.
     """
 
-    def __init__(self, min_images: int = 10) -> None:
-        self.min_images = min_images
+    def __init__(self, skip_batches: int = 1) -> None:
+        self.skip_batches = skip_batches
+        self.num_batches = 0
+        self.start = 0.0
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Begin to count images, and correct predictions, of each class, ``(2, num_classes)``."""
-        self.counts = torch.zeros(2, pl_module.num_classes, device=pl_module.device)
+    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *args: Any) -> None:
+        """Count a batch; the first one that counts starts the clock."""
+        if batch_idx == self.skip_batches:
+            self.num_batches = 0
+            self.start = time.perf_counter()
+        if batch_idx >= self.skip_batches:
+            self.num_batches += 1
 
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Tensor, batch: tuple[Tensor, Tensor], *args: Any
-    ) -> None:
-        """Count the images of a batch; ``outputs`` are its logits, ``(B, num_classes)``."""
-        labels = batch[1]
-        correct = labels[outputs.argmax(dim=1) == labels]
-        for row, classes in zip(self.counts, (labels, correct), strict=True):
-            row += classes.bincount(minlength=len(row))
-
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        """Print the class with the lowest recall."""
-        images, correct = trainer.strategy.reduce(self.counts, reduce_op="sum")  # over all processes
-        recall = (correct / images).where(images >= self.min_images, torch.inf)
-        hardest = int(recall.argmin())
-        if trainer.is_global_zero and recall[hardest].isfinite():
-            name = trainer.datamodule.class_names[hardest]
-            print(f"hardest class: {name}, {int(correct[hardest])} of {int(images[hardest])} test images recognised")
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Print batches per second of the first process."""
+        if trainer.is_global_zero and self.num_batches:
+            seconds = time.perf_counter() - self.start
+            print(f"test speed: {self.num_batches / seconds:,.0f} batches per second")
