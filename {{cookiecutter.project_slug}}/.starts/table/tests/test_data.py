@@ -1,6 +1,5 @@
 import pytest
 import torch
-from lightning_runs.errors import UserError
 
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.network import Standardize
@@ -29,19 +28,6 @@ def test_parts_share_the_rows_none_twice() -> None:
     assert torch.cat(parts).sort().values.tolist() == list(range(344))
 
 
-def test_training_numbers_have_mean_0_and_standard_deviation_1() -> None:
-    rows, train = penguins().splits["train"]
-    numbers = rows[train][0][:, 0]
-    assert numbers.mean().item() == pytest.approx(0, abs=0.01)  # a missing number is 0
-    assert numbers.std().item() == pytest.approx(1, abs=0.01)
-
-
-def test_predictions_are_of_the_test_rows_in_their_order() -> None:
-    data = penguins()
-    index = torch.cat([batch[-1] for batch in data.predict_dataloader()])
-    assert index.equal(data.splits["test"][1])
-
-
 def test_a_table_of_your_own_is_read(tmp_path) -> None:
     file = tmp_path / "table.csv"
     lines = [f"{i / 2};{('red', 'blue')[i % 2]};{('small', 'large')[i // 20]}" for i in range(40)]
@@ -52,8 +38,3 @@ def test_a_table_of_your_own_is_read(tmp_path) -> None:
     numbers, words, labels = next(iter(data.train_dataloader()))
     assert (numbers.shape, words.shape) == ((4, 1), (4, 1))
     assert ((numbers[:, 0] > 0) == (labels == 0)).all()
-
-
-def test_a_value_out_of_bounds_is_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.test_fraction is 1\.5; it must lie between 0 and 1"):
-        DataModule(test_fraction=1.5)

@@ -37,13 +37,6 @@ def test_checkpoint_loads_by_itself_and_is_as_good_as_it_was(trained) -> None:
         assert metrics["test/rmse"] == pytest.approx(rmse, rel=1e-5)
 
 
-def test_predictions_of_a_run_are_a_table(trained, run) -> None:
-    assert run("predict", "--run", str(trained), "--data.dataset", trained.name) == 0
-    predictions = read_rows(trained / "predictions.csv")
-    assert [*predictions[0]][:2] == ["file", "label" if trained.name == "penguins" else "prediction"]
-    assert len(predictions) == (69 if trained.name == "penguins" else 68)
-
-
 def test_new_rows_are_predicted_from_a_file(trained, tmp_path, capsys) -> None:
     file = tmp_path / "new.csv"
     header = "island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex,year,species\n"

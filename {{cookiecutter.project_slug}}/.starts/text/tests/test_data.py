@@ -1,6 +1,5 @@
 import pytest
 import torch
-from lightning_runs.errors import UserError
 
 from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.network import PAD
@@ -28,12 +27,6 @@ def test_parts_share_the_texts_none_twice(glosses) -> None:
     assert torch.cat(parts).sort().values.tolist() == list(range(5000))
 
 
-def test_predictions_are_of_the_test_texts_in_their_order(glosses) -> None:
-    batches = list(glosses.predict_dataloader())
-    assert torch.cat([index for _, index in batches]).equal(glosses.splits["test"][1])
-    assert {tokens.shape[1] for tokens, _ in batches} == {glosses.max_tokens}
-
-
 @pytest.mark.parametrize("dataset", ["text_folder", "csv_texts"])
 def test_texts_of_your_own_are_read(tmp_path, dataset) -> None:
     rows = [(("a wave in the sea", "a leaf of the tree")[i % 2], ("sea", "wood")[i % 2]) for i in range(20)]
@@ -49,8 +42,3 @@ def test_texts_of_your_own_are_read(tmp_path, dataset) -> None:
     assert data.class_names == ["sea", "wood"]
     assert (labels.shape, tokens.shape) == ((4,), (4, tokens.shape[1]))
     assert len({tuple(text) for text in tokens[labels == 0].tolist()}) == 1
-
-
-def test_a_value_out_of_bounds_is_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.max_tokens is 3; it must be at least 4"):
-        DataModule(max_tokens=3)

@@ -31,13 +31,6 @@ def test_checkpoint_loads_by_itself_and_is_as_good_as_it_was(trained) -> None:
     assert accuracy == pytest.approx(read_json(trained / "test.json")["test/accuracy"], rel=1e-5)
 
 
-def test_predictions_of_a_run_are_a_table(trained, run) -> None:
-    assert run("predict", "--run", str(trained)) == 0
-    predictions = read_rows(trained / "predictions.csv")
-    assert [*predictions[0]][:3] == ["file", "label", "probability"]
-    assert len(predictions) == 1000
-
-
 def test_new_texts_are_predicted_from_files(trained, tmp_path, capsys) -> None:
     (tmp_path / "new.txt").write_text("a small fish of the sea\n\nthe act of running\n")
     (tmp_path / "new.csv").write_text("id,text\n1,a tree with large leaves\n2,\n")
