@@ -196,10 +196,10 @@ def test_a_change_is_named_unless_it_is_allowed(before, now, changed, tmp_path) 
 
 
 def test_a_repeated_command_appends_its_callbacks_once(run, interrupt) -> None:
-    added = ("--trainer.callbacks+=pytorch_lightning.callbacks.DeviceStatsMonitor",)
+    added = ("--trainer.callbacks+=pytorch_lightning.callbacks.LearningRateMonitor",)
     interrupt("a", *added)
     assert run("fit", "--resume", "a", *added) == 0
-    assert Path("runs/a/config.yaml").read_text().count("DeviceStatsMonitor") == 1
+    assert Path("runs/a/config.yaml").read_text().count("LearningRateMonitor") == 1
 
 
 class OtherData(ToyData):
