@@ -7,8 +7,6 @@ epoch, which compiles, and ends when the GPU has done the last step; validation 
 profiler counts how often the host waits for the GPU. Results: benchmarks/gpu.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import json

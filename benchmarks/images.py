@@ -1,7 +1,5 @@
 """The data sets of the benchmark, in MNIST's file format, which the project and torchvision read alike."""
 
-from __future__ import annotations
-
 import shutil
 import struct
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The scenes with masks of the benchmark, those that the project makes of its digits, and the task on them."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Iterator

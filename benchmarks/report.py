@@ -1,7 +1,5 @@
 """The tables and the plot of what run.py has measured."""
 
-from __future__ import annotations
-
 import math
 import re
 import statistics

@@ -3,8 +3,6 @@
 ``python benchmarks/run.py --only startup``, ``--contestants project,optimal``, ``--quick`` measure a part of it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -109,7 +107,7 @@ class Bench:
         return kept | {"PYTHONPATH": path, "TERM": "xterm", "COLUMNS": "120"} | more
 
     @contextmanager
-    def workers(self, threads: int) -> Iterator[dict[str, Worker]]:
+    def workers(self, threads: int) -> "Iterator[dict[str, Worker]]":
         """A process for each contestant, which has imported what it needs."""
         workers = {name: Worker(self, name, threads) for name in self.contestants}
         try:

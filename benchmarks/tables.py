@@ -1,7 +1,5 @@
 """The benchmark's table, and the task that is trained on it; the project's reader turns it into numbers and words."""
 
-from __future__ import annotations
-
 import csv
 import importlib
 import sys

@@ -1,7 +1,5 @@
 """What every contestant is given, the task, and how it is timed, the stopwatch; neither needs Lightning."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import importlib

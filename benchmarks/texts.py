@@ -1,7 +1,5 @@
 """The texts of the benchmark, the bundled ones as the project's tokenizer has encoded them, and the task on them."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Iterator

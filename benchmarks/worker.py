@@ -4,8 +4,6 @@ It reads a task a line and answers with a line; both are JSON. A fork has import
 memory and threads of its own, and a pseudo-terminal, for progress bars are drawn for terminals.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

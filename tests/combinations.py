@@ -1,7 +1,5 @@
 """Few combinations of answers that hold every pair of values which ``hooks/pre_gen_project.py`` accepts."""
 
-from __future__ import annotations
-
 import importlib.util
 import itertools
 import random

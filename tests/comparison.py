@@ -1,7 +1,5 @@
 """In what two runs differ."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

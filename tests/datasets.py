@@ -1,7 +1,5 @@
 """Small data sets in the formats of the real ones, for they can't be downloaded in a test."""
 
-from __future__ import annotations
-
 import pickle
 import struct
 from pathlib import Path

@@ -3,8 +3,6 @@
 A mistake that no test notices is a fact that no test states. `mutations.py` has the mistakes.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

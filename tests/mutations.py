@@ -1,8 +1,6 @@
 """The mistakes that ``make mutants`` makes: file, text, what the mistake makes of it, and the test that must fail."""
 
 # ruff: noqa: E501 a row is a line
-from __future__ import annotations
-
 from mutants import Mutant
 
 TESTS = "tests/library/"

@@ -4,8 +4,6 @@ Importing them takes six seconds of a core, forking a few milliseconds. The stan
 process. What it forks runs a module as ``python -m`` does, in a folder, environment and process group of its own.
 """
 
-from __future__ import annotations
-
 import functools
 import gc
 import itertools

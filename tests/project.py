@@ -1,7 +1,5 @@
 """What a baked project consists of, how one is baked, and how its commands run in processes of their own."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

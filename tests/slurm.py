@@ -1,7 +1,5 @@
 """A SLURM of one node on this machine: its daemons, started for a test and stopped after it."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import secrets

@@ -3,8 +3,6 @@
 ``python tests/stress.py --kills 300`` (or ``make stress``) goes on until so many kills were made.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import os
@@ -113,7 +111,7 @@ class Tally:
     runs: int = 0
     identical: int = 0
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: "Tally") -> None:
         """Count what another series came to."""
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)

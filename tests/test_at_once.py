@@ -1,7 +1,5 @@
 """Two commands on one run at the same time: a second `fit` is refused, and no command harms what another one does."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A baked project trains whatever was answered, and its files are those that the checks of many renders see."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

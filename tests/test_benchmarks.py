@@ -1,7 +1,5 @@
 """`make benchmark` runs: the project and the optimal loop do the same work, and the tables say what was measured."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The exercises of a course, on the blank start: the code of docs/course.md works in the order in which it stands."""
 
-from __future__ import annotations
-
 import json
 import re
 import runpy

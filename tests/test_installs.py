@@ -1,7 +1,5 @@
 """Fresh environments, made by pip and by uv as the README says, of a project from each way in."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Does the notebook of each start run from its folder, and is it stored without outputs?"""
 
-from __future__ import annotations
-
 import json
 import os
 

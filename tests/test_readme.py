@@ -1,7 +1,5 @@
 """README.md, CONTRIBUTING.md, the pages in docs/ and the workflows name what there is, and nothing else."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The recipes of a project's docs, done to the letter: other files, classes of one's own."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

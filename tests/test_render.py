@@ -1,7 +1,5 @@
 """Every value and every pair of answers, rendered in one process: is each file of each project right?"""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

@@ -1,7 +1,5 @@
 """A job of a real SLURM that is signalled and requeued, by the script that a project comes with."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The project of each start, used as a user does: real commands, one of them killed, and the project's own tests."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

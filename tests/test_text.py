@@ -1,7 +1,5 @@
 """Free text: a name, description or author is refused by name, or stands unchanged in every file of the project."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

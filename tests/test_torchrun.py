@@ -1,7 +1,5 @@
 """Trainings that torchrun starts: two launchers stand in for two machines, and a worker is killed."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """A project follows its template: `cruft` brings what has changed, and leaves what its owner has written."""
 
-from __future__ import annotations
-
 import json
 import re
 import runpy

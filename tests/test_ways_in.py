@@ -1,7 +1,5 @@
 """Every way to hand the template and the answers to cookiecutter ends in the same project."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -3,8 +3,6 @@
 Run this file to record the bytes of a version in tests/wheels.json.
 """
 
-from __future__ import annotations
-
 import email
 import email.message
 import hashlib

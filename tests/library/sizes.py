@@ -1,7 +1,5 @@
 """How large the library is: ``python tests/library/sizes.py`` prints the numbers that DESIGN.md bounds, by package."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The floors of the library: every import goes downwards. ``python tests/library/test_floors.py`` prints the plan."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 

@@ -3,8 +3,6 @@
 The classes are in `own_classes`, and nothing in them is made for this library.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -3,8 +3,6 @@
 Run ``python scripts/make_corrupt_mnist.py --help`` for the options.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The data: six data sets behind one LightningDataModule."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal

@@ -5,8 +5,6 @@ A network takes ``input_shape`` ``(C, H, W)`` and ``num_classes``, both read off
 ``configs/default.yaml`` (``model.network.class_path``).
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

@@ -1,7 +1,5 @@
 """The trainer script: ``python -m <package> fit``. To train your own classes, put their names in the place of these."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from lightning_runs import run

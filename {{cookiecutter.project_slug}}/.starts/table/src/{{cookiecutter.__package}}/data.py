@@ -1,7 +1,5 @@
 """The data: a table behind one LightningDataModule."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

@@ -5,8 +5,6 @@ A network takes ``num_numbers``, ``vocabulary_sizes`` and ``num_outputs``, all r
 or one number. Write yours here and name it in ``configs/default.yaml`` (``model.network.class_path``).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The LightningModule: batch -> loss -> logged metrics."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

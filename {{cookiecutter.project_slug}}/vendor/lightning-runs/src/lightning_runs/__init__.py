@@ -7,8 +7,6 @@ lists the optional names that are read on the two classes.
 Nothing here imports torch before it is needed: ``--help`` and ``runs`` answer at once.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

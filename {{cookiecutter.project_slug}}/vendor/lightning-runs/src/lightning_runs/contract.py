@@ -4,14 +4,12 @@ The checks of `Contract` and the documentation's table of names are generated fr
 """
 # pyright: reportReturnType=false
 
-from __future__ import annotations
-
 import ast
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
-from typing import Annotated, Any, Literal, Protocol, TypedDict, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, TypedDict, get_type_hints
 
 from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ class ConfigurableData(Protocol):
     """Argument of the LightningDataModule."""
 
     seed: Annotated[int, "Seed of the split and the order; follows ``seed_everything``."]
-    batch_size: Annotated[int, "Items per step per device; ``--data.batch_size auto`` looks for the largest that fits."]
+    batch_size: Annotated[int, "Items per step per device."]
     num_workers: Annotated[int, "Processes that load batches; a resumed run may change their number."]
     fold: Annotated[int | None, "Part for validation, from 0, which ``repeat --folds`` sets; None trains on all parts."]
     num_folds: Annotated[int | None, "Number of parts that take turns in validation; it comes with ``fold``."]
@@ -51,13 +49,13 @@ class ReportingModule(Protocol):
 
     headline: Annotated[Headline, "Main metric: its name without a split, ``max`` or ``min``, and its unit, as ``%``."]
 
-    def rows(self, predictions: Prediction, data: Any) -> tuple[list[str], list[list[Any]]]:
+    def rows(self, predictions: "Prediction", data: Any) -> tuple[list[str], list[list[Any]]]:
         """Return the column names and rows of the table that ``predict`` writes."""
 
     def show(self, outputs: list[Any], batch: Any, data: Any) -> Mapping[str, Any]:
         """Return pictures, ``{name: PIL image}``, from the outputs of all steps and the first batch."""
 
-    def sections(self, predictions: Prediction, data: Any) -> Sequence[tuple[str, Any]]:
+    def sections(self, predictions: "Prediction", data: Any) -> Sequence[tuple[str, Any]]:
         """Return sections of the report, ``(title, HTML)``; a function that returns the HTML may fail alone."""
 
     def exported(self) -> nn.Module:
@@ -148,7 +146,7 @@ class Contract:
                 yield f"{owner.__name__}.{name} must be a method with {len(arguments) - 1} arguments beside self"
         if self.has("fold") != self.has("num_folds"):
             yield "the data module has one of the arguments fold and num_folds; it must have both or none"
-        if self.headline is not None and (not _has_form(self.headline, Headline) or "/" in self.headline[0]):
+        if self.headline is not None and not _is_headline(self.headline):
             form = 'such as ("accuracy", "max", "%"): a metric without a split, max or min, and a unit'
             yield f"headline is {self.headline!r}; it must be {form}"
 
@@ -195,8 +193,6 @@ def _takes(method: Any, count: int) -> bool:
     return True
 
 
-def _has_form(value: Any, form: Any) -> bool:
-    parts = get_args(form)
-    if get_origin(form) is tuple:
-        return isinstance(value, tuple | list) and len(value) == len(parts) and all(map(_has_form, value, parts))
-    return value in parts if parts else isinstance(value, form)
+def _is_headline(value: Any) -> bool:
+    texts = isinstance(value, tuple | list) and len(value) == 3 and all(isinstance(part, str) for part in value)
+    return texts and "/" not in value[0] and value[1] in ("max", "min")

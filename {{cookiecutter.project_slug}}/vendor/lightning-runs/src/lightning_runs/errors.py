@@ -1,7 +1,5 @@
 """Errors that a user can fix: one clear message, no traceback."""
 
-from __future__ import annotations
-
 import re
 from importlib.util import find_spec
 

@@ -1,7 +1,5 @@
 """Files that are written whole or not at all, and their paths in messages."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets

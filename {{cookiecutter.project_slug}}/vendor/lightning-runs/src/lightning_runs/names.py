@@ -1,7 +1,5 @@
 """The program's name, in messages and in recorded commands."""
 
-from __future__ import annotations
-
 import sys
 
 _package = ""  # of the project that the present command belongs to; a process may use several, one after the other

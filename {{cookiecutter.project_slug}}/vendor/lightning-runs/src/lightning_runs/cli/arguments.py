@@ -1,7 +1,5 @@
 """Command lines as lists of arguments: read, changed item by item, and given to Lightning's launcher."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """A filter for what Lightning prints in every run."""
 
-from __future__ import annotations
-
 import logging
 import re
 import warnings

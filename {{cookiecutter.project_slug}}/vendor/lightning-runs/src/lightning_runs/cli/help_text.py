@@ -1,7 +1,5 @@
 """``fit --help`` on two screens: this project's options, and those of Lightning that people use."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import textwrap

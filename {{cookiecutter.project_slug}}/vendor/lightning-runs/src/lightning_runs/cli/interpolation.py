@@ -3,8 +3,6 @@
 A run's ``config.yaml``, its checkpoints and its loggers keep the references, so that no secret is stored.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

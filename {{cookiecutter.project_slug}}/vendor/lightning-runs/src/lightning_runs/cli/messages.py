@@ -1,7 +1,5 @@
 """Messages for errors: one line instead of a traceback, and short texts for the long ones of the parser."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import traceback
@@ -9,8 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import UserError, reason
 
-# A part of a message of torch or Lightning, and what is printed instead.
+# A pattern in a message of torch or Lightning, and what is printed instead.
 SENTENCES = {
+    "out of memory|not enough memory|can't allocate memory": "memory ran out. Make the batches smaller, such as by"
+    " --data.batch_size. With --trainer.accumulate_grad_batches, a step keeps its number of items.",
     "num_samples=0": "a data set has no items, so its loader can't shuffle them.",
     "parameters that were not used in producing the loss": "a step does not use all parameters of the model, and"
     " several processes then wait for one another. Add --trainer.strategy ddp_find_unused_parameters_true",
@@ -30,7 +30,7 @@ def message(error: Exception) -> str | None:
         # raised in a process that loads batches, it comes with the traceback of that process
         text = re.split(r"^[\w.]+\.UserError: ", text, flags=re.MULTILINE)[-1]
         if any(file.endswith("batch_size_scaling.py") for file in _files(error)):
-            text += " BatchSizeFinder chose this size: limit it by its max_trials, or give --data.batch_size auto."
+            text += " BatchSizeFinder chose this size: limit it by its max_trials."
         return text
     if isinstance(error, OSError) and error.filename:
         file = re.sub(r"\.([^/\\]+)\.[0-9a-f]{8}\.tmp$", r"\1", str(error.filename))  # of `files.write_whole`
@@ -40,8 +40,8 @@ def message(error: Exception) -> str | None:
             f"a process that loads batches has died: {text.rstrip('. ')}. Most often memory ran out: give the loaders"
             " fewer such processes (num_workers), or none. To resume: fit --resume"
         )
-    for part, sentence in SENTENCES.items():
-        if part in text:
+    for pattern, sentence in SENTENCES.items():
+        if re.search(pattern, text):
             return sentence
     if type(error).__module__.startswith("mlflow"):
         return (

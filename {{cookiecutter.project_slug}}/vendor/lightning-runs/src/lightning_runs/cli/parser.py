@@ -1,7 +1,5 @@
 """The parser of the command line: Lightning's, with checked configuration files, short help and short messages."""
 
-from __future__ import annotations
-
 import enum
 import json
 import sys
@@ -46,12 +44,7 @@ class Parser(LightningArgumentParser):
         self.unresolved: dict[str, Any] = {}
 
     def check_files(self, files: Iterable[Path]) -> None:
-        """Check configuration files, and have OmegaConf fill in their references.
-
-        Raises:
-            OSError: A file can't be read.
-            Mistake: It is not YAML with options.
-        """
+        """Check configuration files, and have OmegaConf fill in their references."""
         for file in files:
             options = self._read(file)
             self.origins.update(dict.fromkeys(flat(options), file))

@@ -1,7 +1,5 @@
 """LightningCLI with run folders: it finds or makes the run of a command, and builds model, data and Trainer for it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -105,7 +103,7 @@ class RunCLI(LightningCLI):
         """Return the given command alone: each command's parser takes a tenth of a second to make."""
         return {self._command: super().subcommands()[self._command]}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> RunCLI:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RunCLI":
         """Return the object itself: callbacks copy the model with its optimizer factories, which refer to it."""
         return self
 

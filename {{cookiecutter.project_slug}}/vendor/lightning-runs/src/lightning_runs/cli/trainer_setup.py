@@ -1,7 +1,5 @@
 """What a run's Trainer gets beside the options that the user gives: folder, loggers, callbacks, plugins."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +47,7 @@ def refuse_unshared_layers(trainer: Any) -> None:
         )
 
 
-def set_outputs(cli: RunCLI, options: Any, kept: bool) -> None:
+def set_outputs(cli: "RunCLI", options: Any, kept: bool) -> None:
     """Set the folder and the loggers that the Trainer writes to; ``kept`` if the command trains a run."""
     trainer = options.trainer
     if cli.run is not None:
@@ -66,7 +64,7 @@ def set_outputs(cli: RunCLI, options: Any, kept: bool) -> None:
         trainer.logger = loggers.build(options.logger, options.logger_options, cli.run, cli.position.step)
 
 
-def set_callbacks(cli: RunCLI, options: Any, fit: bool) -> None:
+def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:
     """Add the callbacks that every run has, and leave out those that have nothing to do."""
     given = as_list(options.trainer.callbacks)
     idle = (
@@ -91,7 +89,7 @@ def set_callbacks(cli: RunCLI, options: Any, fit: bool) -> None:
     options.trainer.callbacks = chosen
 
 
-def _prepare(cli: RunCLI, callback: Any, chosen: list[Any]) -> None:
+def _prepare(cli: "RunCLI", callback: Any, chosen: list[Any]) -> None:
     """Set what a callback needs to work in a run that may be resumed."""
     if isinstance(callback, callbacks.ModelCheckpoint) and cli.run is not None:
         if callback.dirpath is None:
@@ -105,7 +103,7 @@ def _prepare(cli: RunCLI, callback: Any, chosen: list[Any]) -> None:
         chosen.append(callbacks.LambdaCallback(on_fit_start=partial(_keep_batch_size, cli, callback)))
 
 
-def _keep_batch_size(cli: RunCLI, finder: Any, trainer: Any, module: Any) -> None:
+def _keep_batch_size(cli: "RunCLI", finder: Any, trainer: Any, module: Any) -> None:
     """Write the batch size that was found to config.yaml, so that neither a resume nor a test searches again."""
     assert cli.run is not None
     for group in ("data", "model"):

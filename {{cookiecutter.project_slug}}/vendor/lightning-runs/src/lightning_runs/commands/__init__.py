@@ -1,7 +1,5 @@
 """The commands: a table of them, and the function that runs one."""
 
-from __future__ import annotations
-
 import difflib
 import io
 import os
@@ -9,15 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import names
-from ..cli.arguments import option_values, positionals, run_name
+from ..cli.arguments import option_values, positionals
 from ..cli.messages import message
 from ..names import program
 from ..resume import signals
-from ..runs import default_root, find
 from . import version
 
 
@@ -42,7 +38,6 @@ COMMANDS = {
     "export": Command("Write a trained model as ONNX and torch.export files.", "export"),
     "docs": Command("List the pages of the documentation, or print one: docs PAGE", "docs", needs_torch=False),
 }
-LIGHTNING = [name for name, command in COMMANDS.items() if command.module == "fit"]  # Lightning's own commands
 PREDICT_FILES = Command("Predict new files.", "predict")
 PREDICT_ONNX = Command("Predict new files by an exported model.", "predict_onnx", needs_torch=False)
 
@@ -127,27 +122,7 @@ def _early(args: list[str]) -> int | None:
         return 2
     version.warn_once(names.package())
     command = command_of(args)
-    if not command.needs_torch:
-        return _module(command).main(args[1:])
-    return _missing(args[0], args[1:])
-
-
-def _missing(name: str, args: list[str]) -> int | None:
-    """Refuse a missing configuration file or run at once: the import of torch takes seconds."""
-    if {"-h", "--help"} & set(args):
-        return None
-    configs = option_values(args, "-c", "--config")
-    if name in LIGHTNING and configs and not Path(configs[-1]).is_file():
-        files = ", ".join(file.as_posix() for file in sorted(Path("configs").glob("*.yaml")))
-        print(f"error: there is no file {configs[-1]}. Config files: {files or 'none'}", file=sys.stderr)
-        return 2
-    chosen = positionals(args) if name in ("report", "export") else []
-    if name in LIGHTNING and name != "fit":
-        chosen = option_values(args, "--run")
-    if not configs and not option_values(args, "--trainer.default_root_dir"):
-        for run in chosen:
-            find(default_root(), run_name(run), finished=True)
-    return None
+    return None if command.needs_torch else _module(command).main(args[1:])
 
 
 def guess(word: str, words: Sequence[str] | dict[str, Any]) -> str:

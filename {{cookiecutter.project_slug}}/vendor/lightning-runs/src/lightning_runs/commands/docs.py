@@ -1,7 +1,5 @@
 """``docs``: list the pages of the documentation, or print one. The pages are files of this library."""
 
-from __future__ import annotations
-
 import sys
 from importlib import resources
 

@@ -1,7 +1,5 @@
 """``export``: write a trained model as files that need none of the project's code."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

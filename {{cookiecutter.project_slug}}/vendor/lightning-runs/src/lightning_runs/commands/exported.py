@@ -1,7 +1,5 @@
 """The network of a trained model, which `export` writes and which predicts arrays from Python."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

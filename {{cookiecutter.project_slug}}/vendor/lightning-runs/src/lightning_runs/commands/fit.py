@@ -1,7 +1,5 @@
 """The commands fit, validate, test and predict: the life of a run from its first step to its report."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex
@@ -17,7 +15,6 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.nn.parameter import is_lazy
 
 from .. import contract, files, runs
-from ..cli import batch_size
 from ..cli.messages import message
 from ..cli.run_cli import RunCLI
 from ..errors import UserError, brief
@@ -41,7 +38,7 @@ class TrainerCLI(RunCLI):
         """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it; write the report."""
         self.say(f"Training {self.description()}.")
         tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
-        with self.recorded(), batch_size.explained(self.options(), training=True):
+        with self.recorded():
             self.trainer.fit(**kwargs)
             self.choose_checkpoint()
             for callback in self.trainer.callbacks:
@@ -70,8 +67,7 @@ class TrainerCLI(RunCLI):
     def predict(self, **kwargs: Any) -> None:
         """Predict the test data: ``predictions.csv`` has a row for each item."""
         self.refuse_missing("predict")
-        with batch_size.explained(self.options()):
-            columns = predictions.compute(self)
+        columns = predictions.compute(self)
         if self.trainer.is_global_zero:
             file = Path(self.trainer.default_root_dir) / "predictions.csv"
             tables.write_csv(file, *predictions.rows(self, columns))
@@ -195,9 +191,8 @@ class TrainerCLI(RunCLI):
     def measure(self, command: str, kwargs: dict[str, Any]) -> None:
         """Validate or test, print the metrics, and write them to a file in the run's folder."""
         self.refuse_missing(command)
-        with batch_size.explained(self.options()):
-            # what is printed here replaces Lightning's table
-            results = getattr(self.trainer, command)(**kwargs | {"verbose": False})
+        # what is printed here replaces Lightning's table
+        results = getattr(self.trainer, command)(**kwargs | {"verbose": False})
         metrics = self._over_all_ranks({name: value for loader in results for name, value in loader.items()})
         text = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         if not sum(getattr(self.trainer, f"num_{SPLITS[command]}_batches")):
@@ -271,19 +266,10 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
 def run_trainer_command(
     module_class: type, data_class: type | None, args: list[str], callbacks: Sequence[Callback] = ()
 ) -> TrainerCLI:
-    """Run one of the four commands in this process, with callbacks that do not belong to the run's configuration.
-
-    Raises:
-        signals.Stopped: A signal came; a training can be resumed.
-        Exception: The command failed.
-    """
+    """Run one of the four commands in this process, with callbacks that do not belong to the run's configuration."""
     try:
-        with (
-            signals.handled(),
-            hardware.limited_threads(),
-            batch_size.found(module_class, data_class, args) as given,
-        ):
-            return TrainerCLI(module_class, data_class, given, callbacks=callbacks)
+        with signals.handled(), hardware.limited_threads():
+            return TrainerCLI(module_class, data_class, args, callbacks=callbacks)
     finally:
         os.environ.pop(ranks.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
         if torch.distributed.is_available() and torch.distributed.is_initialized():

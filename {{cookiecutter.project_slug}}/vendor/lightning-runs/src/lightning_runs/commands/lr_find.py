@@ -6,20 +6,19 @@ Lightning's Tuner averages over some 50 batches and shows a fall long after the 
 rate and not its logarithm, so that noise at the smallest rates counts most; all parameter groups get one rate.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import shlex
+from contextlib import suppress
 from statistics import fmean, stdev
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from ..cli.arguments import option_values
-from ..cli.batch_size import DryRun
-from ..errors import UserError
+from ..cli.arguments import ONE_PROCESS, option_values
+from ..cli.run_cli import RunCLI
+from ..errors import DivergedError, UserError
 from ..names import program
 from ..reports.tables import as_text
 from ..resume import signals
@@ -30,7 +29,24 @@ STEPS = 160  # 20 for each power of ten
 LOWEST = 1e-7
 HIGHEST = 10.0
 NEIGHBOURS = 5  # steps before and after one, over which its loss is averaged
-LIMITS = (f"--trainer.max_steps={STEPS}", "--trainer.limit_val_batches=0")
+OPTIONS = (
+    *(f"--trainer.max_steps={STEPS}", "--trainer.max_epochs=-1", "--trainer.max_time=null"),
+    *("--trainer.min_epochs=null", "--trainer.min_steps=null", "--trainer.limit_val_batches=0"),
+    *("--trainer.callbacks=[]", "--trainer.enable_checkpointing=false", "--trainer.profiler=null"),
+    *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+    *("--trainer.fast_dev_run=false", "--checkpoint.monitor=null", "--early_stopping.monitor=null", *ONE_PROCESS),
+)
+
+
+class DryRun(RunCLI):
+    """Train by options of `fit` in one process, without a run and its loggers and callbacks."""
+
+    is_kept = False
+
+    def fit(self, **kwargs: Any) -> None:
+        """Take the steps; a loss that is not finite ends them."""
+        with suppress(DivergedError):
+            self.trainer.fit(**kwargs)
 
 
 class RangeTest(Callback):
@@ -82,11 +98,7 @@ def smoothed(losses: dict[float, list[float]]) -> dict[float, float]:
 
 
 def suggestion(losses: dict[float, list[float]]) -> float:
-    """Return the rate at which the mean loss has fallen half of the way.
-
-    Raises:
-        UserError: The loss does not fall by more than the first batches differ.
-    """
+    """Return the rate at which the mean loss has fallen half of the way."""
     means = smoothed(losses)
     first = [loss for batches in [*losses.values()][: 2 * NEIGHBOURS] for loss in batches]
     highest = next(iter(means.values()), 0.0)
@@ -100,11 +112,7 @@ def suggestion(losses: dict[float, list[float]]) -> float:
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
-    """Find a learning rate, and print the losses that it comes from and the command that uses it.
-
-    Raises:
-        UserError: No rate can be found, or an option names a run.
-    """
+    """Find a learning rate, and print the losses that it comes from and the command that uses it."""
     if {"-h", "--help"} & set(args):
         print(f"usage: {program()} lr_find [options of fit]\n\n{COMMANDS['lr_find'].text}")
         return 0
@@ -113,7 +121,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
             raise UserError(f"{option} is not an option of lr_find, which tries a few steps of a new model.")
     test = RangeTest()
     with signals.handled():
-        cli = DryRun(module_class, data_class, args, LIMITS, test)
+        cli = DryRun(module_class, data_class, ["fit", *args, *OPTIONS], callbacks=[test])
     rate = suggestion(test.losses)
     means = list(smoothed(test.losses).items())
     shown = [(f"{tried:.1e}", mean) for tried, mean in means[:: STEPS // 16]]

@@ -1,7 +1,5 @@
 """``predict PATH …``: predict new inputs by a run."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -35,11 +33,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
 def predict_paths(
     paths: list[Path], run: str | None, module_class: type, data_class: type | None
 ) -> tuple[list[str], list[list[Any]], list[str]]:
-    """Predict files or folders by a run; return header and rows of a table, and the names of inputs without a row.
-
-    Raises:
-        UserError: The data module has no argument ``predict_paths``, or there is no such file.
-    """
+    """Predict files or folders by a run; return header and rows of a table, and the names of inputs without a row."""
     from .. import contract
     from ..cli.run_cli import RunCLI
 
@@ -82,11 +76,7 @@ def parse_arguments(args: list[str]) -> argparse.Namespace:
 
 
 def show(header: list[str], rows: list[list[Any]], csv_file: Path | None) -> None:
-    """Write a CSV file; without one, print the table, without class probabilities and attached files.
-
-    Raises:
-        UserError: There is no row, or the file can't be written.
-    """
+    """Write a CSV file; without one, print the table, without class probabilities and attached files."""
     if not rows:
         raise UserError("nothing was predicted.")
     if csv_file:

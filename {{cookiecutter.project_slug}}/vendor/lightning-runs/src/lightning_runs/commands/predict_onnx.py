@@ -1,7 +1,5 @@
 """``predict --onnx FILE PATH …``: predict new inputs by an exported model, without torch."""
 
-from __future__ import annotations
-
 import json
 import sys
 from importlib import import_module

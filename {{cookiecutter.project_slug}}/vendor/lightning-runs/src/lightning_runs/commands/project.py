@@ -1,7 +1,5 @@
 """A project's package: its command line, and training and prediction from Python with the same runs and files."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
@@ -62,7 +60,7 @@ class Project:
         with _errors_for_python(self.package):
             return self._train_main(lambda module, data: run_trainer_command(module, data, args).run)
 
-    def load(self, run: str | Path | Run | None = None) -> Model:
+    def load(self, run: str | Path | Run | None = None) -> "Model":
         """Load the best checkpoint of a run: of that name or folder, or the newest finished one.
 
         Raises:

@@ -3,8 +3,6 @@
 Each is a run like any other, ``NAME-seed-42`` or ``NAME-fold-0``.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -54,11 +52,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
 
 
 def _values(trials: Trials, contract: Contract) -> dict[str, dict[str, Any]]:
-    """Return the options of each run, by the end of its name.
-
-    Raises:
-        UserError: The command's options, or the data module, can't be used.
-    """
+    """Return the options of each run, by the end of its name."""
     seeds = trials.options.seeds
     folds = trials.options.folds
     if (seeds is None) == (folds is None):
@@ -104,11 +98,7 @@ def _metrics(run: Run) -> dict[str, float]:
 
 
 def _summary_table(runs: Sequence[Run], folds: int | None) -> tuple[str, str]:
-    """Print a row for each run, then mean, standard deviation and interval; return the title and the table as HTML.
-
-    Raises:
-        UserError: No metric was measured in all runs.
-    """
+    """Print a row for each run, then mean, standard deviation and interval; return the title and the table as HTML."""
     measured = {run.name: _metrics(run) for run in runs}
     names = [name for name in _metrics(runs[0]) if all(name in metrics for metrics in measured.values())]
     if not names:
@@ -147,11 +137,7 @@ def summary(values: Sequence[float], folds: bool) -> tuple[float, float, float, 
 
 
 def _write_out_of_fold(trials: Trials, runs: Sequence[Run]) -> None:
-    """Let each fold predict the part that it was not trained on; print why, if there is no ``out_of_fold.csv``.
-
-    Raises:
-        UserError: Two folds predicted the same item.
-    """
+    """Let each fold predict the part that it was not trained on; print why, if there is no ``out_of_fold.csv``."""
     file = trials.folder / "out_of_fold.csv"
     header: list[str] = []
     rows: dict[int, list[Any]] = {}

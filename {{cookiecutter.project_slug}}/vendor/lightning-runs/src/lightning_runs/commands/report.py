@@ -1,7 +1,5 @@
 """``report RUN [RUN …]``: write one HTML file that shows a run, or compares several."""
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``runs``: a table of all runs in the terminal, or as CSV. It imports no torch, so it answers at once."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 import math

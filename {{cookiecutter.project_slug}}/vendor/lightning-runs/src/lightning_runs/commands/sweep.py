@@ -3,8 +3,6 @@
 Trial 7 is the run ``NAME-007``. When a process dies, its trial returns to Optuna's queue.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import time
@@ -12,27 +10,85 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, redirect_stderr, suppress
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import Any, Literal
 
 from filelock import Timeout
+from jsonargparse import ArgumentError, ArgumentParser
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import LambdaCallback
 
-from ..cli.messages import message
+from ..cli.messages import message, parser_message
 from ..contract import Contract
-from ..errors import DivergedError, Mistake, UserError, brief
+from ..errors import DivergedError, Mistake, UserError, brief, require
 from ..files import relative_path, write_whole
 from ..names import program
 from ..reports import report
-from .sweep_space import Space, optuna, read_space, refusal
 from .trials import Trials, argument_parser, words
+
+require("sweep", "optuna")
+import optuna  # noqa: E402
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
 
 State = optuna.trial.TrialState
 ENDED = (State.COMPLETE, State.PRUNED)
 MAX_FAILURES = 3  # in a row
 COMPARED = 10  # of the best trials, side by side on a page
+FORMS = {
+    "choices": lambda *choices: CategoricalDistribution(choices),
+    "uniform": FloatDistribution,
+    "log_uniform": partial(FloatDistribution, log=True),
+    "int": IntDistribution,
+    "log_int": partial(IntDistribution, log=True),
+}
+
+
+@dataclass
+class Space:
+    """The keys of a search space's file."""
+
+    space: dict[str, dict[str, list[int | float | str | bool | None]]]  # for each option one of FORMS, with its values
+    metric: str | None = None  # logged after each epoch; None is the contract's headline
+    direction: Literal["maximize", "minimize"] | None = None
+    sampler: optuna.samplers.BaseSampler | None = None  # chooses the values; None is Optuna's default
+    pruner: optuna.pruners.BasePruner | None = None  # stops trials early; None stops none
+
+    def __post_init__(self) -> None:
+        self.distributions: dict[str, Any] = {}
+        for option, form in self.space.items():
+            try:
+                ((name, values),) = form.items()
+                self.distributions[option] = FORMS[name](*values)
+            except (KeyError, TypeError, ValueError) as error:
+                allowed = f"choices: [A, B, …], or {', '.join([*FORMS][1:])}: [LOW, HIGH]"
+                raise ValueError(f"{option} is {form}; it must be {allowed} ({error}).") from error
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Return values of all options, in which each bound and each choice occurs."""
+        values = {option: next(iter(form.values())) for option, form in self.space.items()}
+        count = max(map(len, values.values()))
+        return [{option: some[min(i, len(some) - 1)] for option, some in values.items()} for i in range(count)]
+
+
+def read_space(file: Path, headline: tuple[str, str, str] | None) -> Space:
+    """Read a search space; a file without a metric takes the contract's headline."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Space)
+    try:
+        space = Space(**parser.instantiate_classes(parser.parse_path(file)))
+    except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
+        text = parser_message(str(error), ()).removeprefix("--")  # a key of the file is not an option
+        raise UserError(f"the search space {file} can't be used: {text}") from error
+    if headline and space.metric in (None, f"val/{headline[0]}"):
+        space.metric = f"val/{headline[0]}"
+        space.direction = space.direction or ("maximize" if headline[1] == "max" else "minimize")
+    for key in ("metric", "direction", "space"):
+        if not getattr(space, key):
+            raise UserError(f"the search space {file} has no {key}. Write it as in configs/sweep.yaml.")
+    return space
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -53,8 +109,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
             with redirect_stderr(io.StringIO()):
                 trials.fit_options(values)
         except Mistake as mistake:
-            text = refusal(mistake.text, values, trials.base)
-            raise UserError(f"the search space {trials.options.space} can't be used: {text}") from mistake
+            raise UserError(f"the search space {trials.options.space} can't be used: {mistake.text}") from mistake
     sweep = Sweep(trials, space)
     sweep.work()
     sweep.conclude()
@@ -89,11 +144,7 @@ class Sweep:
             )
 
     def work(self) -> None:
-        """Train trials until as many as are wanted have ended, here or elsewhere.
-
-        Raises:
-            UserError: Several in a row have failed.
-        """
+        """Train trials until as many as are wanted have ended, here or elsewhere."""
         failures = 0
         for trial in self._locked_trials():
             error = self._train(trial)

@@ -3,8 +3,6 @@
 A process for each run would import torch each time, and a forked process can't use a GPU that its parent has used.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex
@@ -82,11 +80,7 @@ class Trials:
         return flat(RunCLI(*self.classes, ["fit", *self.fit_args, *_arguments(values)], execute=False).options())
 
     def begin(self, pattern: str, **values: Any) -> None:
-        """Record the options and values that must stay the same, or compare them with the record.
-
-        Raises:
-            UserError: One has changed, or a folder belongs to another command; ``pattern`` matches the runs' stems.
-        """
+        """Record the options and values that must stay the same, or compare them with the record."""
         file = self.folder / f"{self.command}.json"
         hint = f"Choose another name: {self.command} NAME"
         others = [*self.folder.glob("config.yaml"), *self.folder.parent.glob(f"{self.name}-{pattern}")]

@@ -1,7 +1,5 @@
 """``--version``, and a warning if the installed library is not the version that the project names."""
 
-from __future__ import annotations
-
 import re
 import sys
 from contextlib import suppress

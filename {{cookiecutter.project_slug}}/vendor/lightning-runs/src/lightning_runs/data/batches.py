@@ -1,7 +1,5 @@
 """Batches that are gathered by index."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any

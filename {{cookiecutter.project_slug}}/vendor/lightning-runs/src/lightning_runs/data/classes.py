@@ -1,7 +1,5 @@
 """Statistics of classes: weights against imbalance, the metrics of predictions, and names turned into labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The base of data modules whose items are split into parts."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Files in a folder for each class, ``train/CLASS/FILE`` and ``test/CLASS/FILE``, whatever kind they are."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path

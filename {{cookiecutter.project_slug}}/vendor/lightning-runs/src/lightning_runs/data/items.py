@@ -1,7 +1,5 @@
 """Data sets that are indexed by whole batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from copy import copy
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """The levels of pixels, normalised by mean and standard deviation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

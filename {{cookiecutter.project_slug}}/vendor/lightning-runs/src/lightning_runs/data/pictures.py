@@ -3,8 +3,6 @@
 NumPy and Pillow alone: `predict` with an ONNX file works without torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +34,7 @@ class PictureSource:
     torchvision: str | None = None  # the class of torchvision.datasets that downloads and reads it
 
 
-def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None = None) -> Image:
+def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None = None) -> "Image":
     """Open a picture of any format that Pillow knows, turned as its camera was. Decoders raise errors of many types.
 
     Args:
@@ -57,7 +55,7 @@ def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None =
         return picture.convert(mode)
 
 
-def as_array(picture: Image) -> np.ndarray:
+def as_array(picture: "Image") -> "np.ndarray":
     """Return the pixels of a picture, ``(C, H, W)`` uint8."""
     import numpy as np
 
@@ -74,8 +72,8 @@ def picture_size(file: Path) -> tuple[int, int]:
 
 
 def read_pictures(
-    paths: Sequence[str | Path], facts: Mapping[str, Any], read: Callable[[Path, Shape], np.ndarray]
-) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
+    paths: Sequence[str | Path], facts: Mapping[str, Any], read: "Callable[[Path, Shape], np.ndarray]"
+) -> "Iterator[tuple[str, dict[str, np.ndarray] | str]]":
     """Read new pictures for an exported model, whose facts have one input of the shape ``["batch", C, H, W]``, uint8.
 
     Yields:

@@ -1,7 +1,5 @@
 """Items that are split into training, validation and test parts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Random changes of a batch of images, on its device. All of them follow torch's seed, which each step sets."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A LightningModule that classifies images: its tables, pictures, report and export."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +12,7 @@ from ..data.levels import Levels
 from ..errors import UserError
 from ..reports import charts
 from ..reports.classification import ClassificationReport, Section, class_table
-from ..reports.pictures import PictureData, enlarged, grid, picture_html
+from ..reports.pictures import enlarged, grid, picture_html
 from ..reports.predictions import table
 
 CELL = 128  # pixels of an image in a picture of several
@@ -51,7 +49,7 @@ class ImageReports:
     network: Any
     facts: dict[str, Any]
 
-    def rows(self, predictions: dict[str, Tensor], data: PictureData) -> tuple[list[str], list[list[Any]]]:
+    def rows(self, predictions: dict[str, Tensor], data: Any) -> tuple[list[str], list[list[Any]]]:
         """Return the table that ``predict`` writes: names of its columns, and its rows."""
         index = predictions["index"].tolist()
         files = getattr(data.splits["predict"][0], "files", None)
@@ -59,14 +57,14 @@ class ImageReports:
         columns["probabilities"] = predictions["probabilities"].tolist()
         return table(columns, data.class_names)
 
-    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: PictureData) -> dict[str, Image.Image]:
+    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: Any) -> dict[str, Image.Image]:
         """Return a picture for the logger: the first images with their predicted classes."""
         images = data.levels.denormalize(batch[0][:16]).cpu()
         labels = batch[1][:16].cpu()
         predicted = outputs[0][:16].argmax(dim=1)
         return {"examples": draw_examples(images, labels, predicted, data.class_names)}
 
-    def sections(self, predictions: dict[str, Tensor], data: PictureData) -> list[Section]:
+    def sections(self, predictions: dict[str, Tensor], data: Any) -> list[Section]:
         """Return the sections of the report."""
         data.setup("test")
         index = predictions["index"]
@@ -122,7 +120,7 @@ def draw_examples(images: Tensor, labels: Tensor, predicted: Tensor, class_names
     return picture
 
 
-def data_section(data: PictureData) -> str:
+def data_section(data: Any) -> str:
     """Show the number of images of each class in each part, and a training image of each class."""
     parts = {"train": "train", "validation": "val", "test": "test"}
     counts = class_table({title: data.class_counts(part) for title, part in parts.items()}, data.class_names)

@@ -1,7 +1,5 @@
 """Image data sets by name: what is known of each (`DATASETS`), and how its files are read."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

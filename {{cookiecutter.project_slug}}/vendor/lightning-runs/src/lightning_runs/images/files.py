@@ -1,7 +1,5 @@
 """Image files that are read when their batch is due."""
 
-from __future__ import annotations
-
 import math
 import mmap
 import warnings

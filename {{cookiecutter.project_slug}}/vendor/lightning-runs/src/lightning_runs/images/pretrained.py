@@ -1,7 +1,5 @@
 """Pretrained networks of timm and torchvision."""
 
-from __future__ import annotations
-
 import re
 import socket
 import urllib.error

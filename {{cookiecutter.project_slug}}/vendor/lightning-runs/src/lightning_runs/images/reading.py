@@ -3,8 +3,6 @@
 NumPy and Pillow alone: `predict` with an ONNX file works without torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def read_image(file: Path, shape: Shape) -> np.ndarray:
+def read_image(file: Path, shape: Shape) -> "np.ndarray":
     """Read an image, scale it until it covers the height and width, and cut off what is longer on both sides.
 
     Args:
@@ -29,6 +27,6 @@ def read_image(file: Path, shape: Shape) -> np.ndarray:
     return as_array(ImageOps.fit(image, size, method=Image.Resampling.BILINEAR))
 
 
-def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
+def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> "Iterator[tuple[str, dict[str, np.ndarray] | str]]":
     """Read new images for an exported model; see `read_pictures`."""
     return read_pictures(paths, facts, read_image)

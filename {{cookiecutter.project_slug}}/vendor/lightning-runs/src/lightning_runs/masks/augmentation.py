@@ -1,7 +1,5 @@
 """Random changes of images and their masks alike, on their device. They follow torch's seed, which each step sets."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Images with masks: scenes that are made from digits, and a folder of your own."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

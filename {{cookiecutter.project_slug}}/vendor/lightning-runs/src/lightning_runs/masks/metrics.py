@@ -1,7 +1,5 @@
 """Metrics of predicted masks, from counts of pixels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 NumPy and Pillow alone: `predict` with an ONNX file works without torch.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def read_image(file: Path, shape: Shape) -> np.ndarray:
+def read_image(file: Path, shape: Shape) -> "np.ndarray":
     """Read an image and scale it to a height and width.
 
     Args:
@@ -29,7 +27,7 @@ def read_image(file: Path, shape: Shape) -> np.ndarray:
     return as_array(open_picture(file, shape[0]).resize((shape[2], shape[1]), Image.Resampling.BILINEAR))
 
 
-def class_colours(count: int) -> np.ndarray:
+def class_colours(count: int) -> "np.ndarray":
     """Return the colours of labels from 0 on, those of PASCAL VOC, ``(count, 3)`` uint8; 0 is black."""
     import numpy as np
 
@@ -41,7 +39,7 @@ def class_colours(count: int) -> np.ndarray:
     return colours
 
 
-def mask_png(mask: np.ndarray, labels: Sequence[int], size: tuple[int, int] | None = None) -> bytes:
+def mask_png(mask: "np.ndarray", labels: Sequence[int], size: tuple[int, int] | None = None) -> bytes:
     """Return a mask as a PNG file, in colours if all labels are below 256.
 
     Args:
@@ -87,6 +85,6 @@ def rows(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> tupl
     return [kind, "mask", "confidence", *(f"share({name})" for name in class_names)], body
 
 
-def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
+def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> "Iterator[tuple[str, dict[str, np.ndarray] | str]]":
     """Read new images for an exported model; see `read_pictures`."""
     return read_pictures(paths, facts, read_image)

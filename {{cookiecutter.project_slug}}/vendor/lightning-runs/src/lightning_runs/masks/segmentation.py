@@ -1,7 +1,5 @@
 """A LightningModule that predicts the class of each pixel: its tables, pictures, report and export."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from ..data.levels import Levels
 from ..reports import charts
 from ..reports.classification import Section
-from ..reports.pictures import PictureData, enlarged, grid, picture_html
+from ..reports.pictures import enlarged, grid, picture_html
 from . import reading
 from .metrics import IGNORED, class_iou, count_pixels, mask_metrics
 
@@ -60,7 +58,7 @@ class MaskReports:
     network: Any
     facts: dict[str, Any]
 
-    def rows(self, predictions: dict[str, Tensor], data: PictureData) -> tuple[list[str], list[list[Any]]]:
+    def rows(self, predictions: dict[str, Tensor], data: Any) -> tuple[list[str], list[list[Any]]]:
         """Return the table that ``predict`` writes: names of its columns, and its rows, each with a mask as a file."""
         index = predictions["index"].tolist()
         files = data.splits["predict"][0].files
@@ -68,7 +66,7 @@ class MaskReports:
         columns |= {name: predictions[name].numpy() for name in ("mask", "confidence")}
         return reading.rows(columns, self.facts)
 
-    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: PictureData) -> dict[str, Image.Image]:
+    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: Any) -> dict[str, Image.Image]:
         """Return a picture for the logger: the first images, below each its true and its predicted classes."""
         images = data.levels.denormalize(batch[0][:8]).cpu()
         masks = batch[1][:8].cpu()
@@ -76,7 +74,7 @@ class MaskReports:
         columns = [stacked(*column, size=128) for column in zip(images, masks, predicted, strict=True)]
         return {"examples": Image.fromarray(np.concatenate(columns, axis=1))}
 
-    def sections(self, predictions: dict[str, Tensor], data: PictureData) -> list[Section]:
+    def sections(self, predictions: dict[str, Tensor], data: Any) -> list[Section]:
         """Return the sections of the report."""
         data.setup("test")
         index = predictions["index"]
@@ -159,7 +157,7 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> str:
     return f"<p>In thousandths of the pixels of each true class.</p>{matrix}"
 
 
-def worst_images(index: Tensor, masks: Tensor, predicted: Tensor, counts: Tensor, data: PictureData) -> str:
+def worst_images(index: Tensor, masks: Tensor, predicted: Tensor, counts: Tensor, data: Any) -> str:
     """Show the images with the lowest mean IoU: the image, its true classes, and the predicted ones."""
     mean_iou = class_iou(counts).nanmean(dim=1)
     first = mean_iou.argsort(stable=True)[:NUM_SHOWN]
@@ -172,7 +170,7 @@ def worst_images(index: Tensor, masks: Tensor, predicted: Tensor, counts: Tensor
     return text + gallery(dataset[index[first]][0], [masks[first], predicted[first]], captions)
 
 
-def data_section(data: PictureData) -> str:
+def data_section(data: Any) -> str:
     """Show how many images there are, the classes, and some training images."""
     counts = {part: len(data.splits[part][1]) for part in ("train", "val", "test")}
     text = (

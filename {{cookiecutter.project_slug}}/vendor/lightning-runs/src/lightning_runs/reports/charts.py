@@ -4,8 +4,6 @@ Colours come from the page's style sheet (``page.css.jinja``), so that a chart s
 also differ by dash and marker, for readers who can't tell the colours apart.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sections of the report on a classifier, whatever its items are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,39 +1,17 @@
 """Pictures in a page, and for loggers."""
 
-from __future__ import annotations
-
 import base64
 import io
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
-
-    from ..data.levels import Levels
 
 
-class PictureData(Protocol):
-    """The attributes of a data module of pictures that reports read; see `SplitDataModule`."""
-
-    levels: Levels
-    splits: dict[str, tuple[Any, Tensor]]
-    predicted_part: str
-
-    @property
-    def class_names(self) -> Sequence[str]: ...
-    @property
-    def input_shape(self) -> tuple[int, int, int]: ...
-    @property
-    def facts(self) -> dict[str, Any]: ...
-    def setup(self, stage: str) -> None: ...
-    def class_counts(self, part: str) -> Tensor: ...
-
-
-def enlarged(picture: Image, size: int) -> Image:
+def enlarged(picture: "Image", size: int) -> "Image":
     """Return a picture whose longer side has about ``size`` pixels; the pixels of a small one are repeated."""
     from PIL.Image import Resampling
 
@@ -43,7 +21,7 @@ def enlarged(picture: Image, size: int) -> Image:
     return picture.resize((picture.width * scale, picture.height * scale), Resampling.NEAREST)
 
 
-def picture_html(picture: Image) -> Markup:
+def picture_html(picture: "Image") -> Markup:
     """Return the HTML of a picture, which is part of the page."""
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=True)

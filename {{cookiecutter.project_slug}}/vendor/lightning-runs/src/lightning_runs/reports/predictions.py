@@ -1,7 +1,5 @@
 """Predictions: computed by the Trainer, joined to columns, and arranged as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,9 +20,6 @@ def compute(cli: Any) -> Columns:
     Returns:
         Columns with an entry for each item, under the keys of the dict that ``predict_step`` returns, or
         ``prediction`` if it returns a tensor.
-
-    Raises:
-        UserError: ``predict_step`` is missing where it is needed, or its result can't be arranged in columns.
     """
     from pytorch_lightning.utilities.model_helpers import is_overridden
 
@@ -49,11 +44,7 @@ def compute(cli: Any) -> Columns:
 
 
 def join(batches: Sequence[Any], module: str) -> Columns:
-    """Join what a module's ``predict_step`` returned to columns, in the order of the column ``index`` if there is one.
-
-    Raises:
-        UserError: There is no batch, or a value that is neither a tensor nor a list.
-    """
+    """Join what a module's ``predict_step`` returned to columns, in the order of the column ``index`` if there is one."""
     import torch
 
     if not batches:

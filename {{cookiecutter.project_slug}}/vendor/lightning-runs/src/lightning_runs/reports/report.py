@@ -4,8 +4,6 @@ The page shows the contents of the run's files, under the names in these files. 
 the contract's ``sections``. The texts of the page are in ``report.html.jinja``.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import shlex
@@ -139,9 +137,6 @@ def write(files: Sequence[Files], sections: Sequence[Section] | None = None, out
         files: The files of each run.
         sections: Sections of the task; None if there is no method that draws them.
         output: The file; None is ``report.html`` in the run's folder, or ``compare.html`` beside several runs' folders.
-
-    Raises:
-        UserError: The file can't be written.
     """
     drawn = [_drawn(partial(charts.line_chart, title, lines, "step")) for title, lines in curves(files).items()]
     text = charts.template(Path(__file__).with_name("report.html.jinja")).render(

@@ -1,7 +1,5 @@
 """Tables as text and as CSV files, without torch."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

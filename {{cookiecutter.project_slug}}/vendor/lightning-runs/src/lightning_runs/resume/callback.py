@@ -5,8 +5,6 @@ where all of it belongs together. `ExactResume` adds what Lightning leaves out. 
 are functions of the seed, the epoch and the batch (`loaders.ExactLoaders`).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Checkpoint files: written whole or not at all, and read without executing their content."""
 
-from __future__ import annotations
-
 import errno
 import io
 import re
@@ -18,7 +16,6 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .. import files
 from ..errors import UserError, reason
 from ..runs import Run
-from ..runs.options import flat
 
 LAST = "last.ckpt"  # the state that a run resumes from
 PREVIOUS = "previous.ckpt"  # the state before it, in case that file is damaged
@@ -35,16 +32,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Save a checkpoint.
-
-        Raises:
-            UserError: The disk is full or can't be written. The existing file is kept.
-        """
+        """Save a checkpoint."""
         path = Path(path)
         content = io.BytesIO()
         for name in HYPERPARAMETERS:
             if any(callable(value) for value in checkpoint.get(name, {}).values()):
-                checkpoint[name] = _without_callables(checkpoint[name])
+                checkpoint[name] = {key: value for key, value in checkpoint[name].items() if not callable(value)}
         try:
             torch.save(checkpoint, content)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,11 +53,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read(file: str | Path) -> dict[str, Any]:
-    """Read a checkpoint without executing its content.
-
-    Raises:
-        UserError: It is an address, is missing, was cut short or damaged, or can't be read.
-    """
+    """Read a checkpoint without executing its content."""
     file = Path(file)
     if "://" in str(file) or re.match(r"\w+:/\w", str(file)):
         raise UserError(f"the checkpoint {file} is an address. Download it, and give the file's path.")
@@ -85,9 +74,6 @@ def newest_readable(folder: Path, report: Callable[[str], object]) -> tuple[Path
     """Return the last checkpoint of a folder, or the next newest if that is damaged, and its content; None without any.
 
     ``report`` is called with a sentence about each file that is skipped.
-
-    Raises:
-        UserError: There are checkpoints, but none can be read.
     """
     first = [folder / LAST, folder / PREVIOUS]
     rest = [file for file in folder.glob("*.ckpt") if file not in first]
@@ -121,11 +107,7 @@ class Position(NamedTuple):
 
 
 def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
-    """Return how far a training was when its checkpoint was saved.
-
-    Raises:
-        UserError: The checkpoint has weights alone, or lacks other parts of a training's state.
-    """
+    """Return how far a training was when its checkpoint was saved."""
     try:
         loop = checkpoint["loops"]["fit_loop"]
         epochs = loop["epoch_progress"]["current"]
@@ -141,33 +123,24 @@ def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
 
 
 def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: LightningModule) -> None:
-    """Refuse the content of a checkpoint file that was not saved by such a model.
-
-    Raises:
-        UserError: It is of another model, or of none.
-    """
+    """Refuse the content of a checkpoint file that was not saved by such a model."""
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"no training has written the checkpoint {file}. Give one of runs/NAME/checkpoints.")
     saved_shapes = _shapes(checkpoint["state_dict"])
     shapes = _shapes(model.state_dict())
     if saved_shapes == shapes or not model.strict_loading or is_overridden("configure_model", model):
         return
-    # options explain the difference best; where they are the same, the network's code has changed
-    saved_options = _options(checkpoint.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, {}))
-    options = _options(model.hparams)
-    differences = _describe_differences(saved_options, options) or _describe_differences(saved_shapes, shapes)
+    names = [name for name in saved_shapes.keys() | shapes.keys() if saved_shapes.get(name) != shapes.get(name)]
+    names.sort(key=lambda name: (name.count("."), name))
+    pairs = [f"{name} is {saved_shapes.get(name)} there and {shapes.get(name)} here" for name in names[:3]]
     raise UserError(
-        f"the checkpoint {file} is of another model: {differences}. Give the options that it was trained with, as its"
+        f"the checkpoint {file} is of another model: {', '.join(pairs)}. Give the options that it was trained with, as its"
         " run's config.yaml has them, and the same network."
     )
 
 
 def best_checkpoint(run: Run) -> Path:
-    """Return the checkpoint with the best value of the monitored metric; of an unfinished run, the best so far.
-
-    Raises:
-        UserError: The run has no checkpoint.
-    """
+    """Return the checkpoint with the best value of the monitored metric; of an unfinished run, the best so far."""
     best = run.record.get("best_checkpoint")
     newest = None if best else newest_readable(run.checkpoints, print)
     if newest is not None:
@@ -179,23 +152,5 @@ def best_checkpoint(run: Run) -> Path:
     return file
 
 
-def _without_callables(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hyperparameters that are not classes, functions or modules."""
-    return {name: value for name, value in hyperparameters.items() if not callable(value)}
-
-
-def _options(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain hyperparameters by dotted names; names that begin with "_" are Lightning's own."""
-    plain = flat(_without_callables(hyperparameters))
-    return {name: value for name, value in plain.items() if not name.startswith("_")}
-
-
 def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in weights.items()}
-
-
-def _describe_differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Describe the first three values that differ."""
-    names = [name for name in saved.keys() | now.keys() if saved.get(name) != now.get(name)]
-    names.sort(key=lambda name: (name.count("."), name))
-    return ", ".join(f"{name} is {saved.get(name)} there and {now.get(name)} here" for name in names[:3])

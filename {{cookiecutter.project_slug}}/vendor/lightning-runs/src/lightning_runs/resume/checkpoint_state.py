@@ -1,7 +1,5 @@
 """The state of each process that Lightning's checkpoints lack: metrics under way, and which layers are trained."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytorch_lightning as pl

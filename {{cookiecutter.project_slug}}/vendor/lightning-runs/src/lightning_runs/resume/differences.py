@@ -1,7 +1,5 @@
 """Differences between a run and a later command: of options, of the checkpoint and of the data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,11 +33,7 @@ def repeated(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: bool) -> None:
-    """Refuse changed options or data, or record the changes in the run if they are accepted.
-
-    Raises:
-        UserError: Options or data have changed that a resumed run keeps.
-    """
+    """Refuse changed options or data, or record the changes in the run if they are accepted."""
     # a callback that is off has no options beside its monitor
     names = before.keys() | {name for name in now if name.partition(".")[0] not in CALLBACK_GROUPS}
     kept = sorted(name for name in names - CHANGEABLE if not name.endswith("num_workers"))

@@ -1,7 +1,5 @@
 """The fingerprint of training data that have none of their own: the number of items, and a hash of some of them."""
 
-from __future__ import annotations
-
 import hashlib
 from types import SimpleNamespace
 from typing import Any

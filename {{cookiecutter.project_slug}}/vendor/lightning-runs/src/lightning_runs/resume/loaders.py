@@ -6,8 +6,6 @@ the loader, the rank and the batch. So nothing has to be stored: a resumed run s
 reading their items.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import deque
 from collections.abc import Iterator

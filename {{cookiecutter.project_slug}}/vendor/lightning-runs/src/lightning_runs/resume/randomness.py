@@ -1,7 +1,5 @@
 """Random numbers of a batch: each batch has seeds of its own, in the process or in the worker that loads it."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from functools import cache

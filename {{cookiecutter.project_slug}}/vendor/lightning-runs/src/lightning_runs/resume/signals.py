@@ -3,8 +3,6 @@
 Only the standard library, because `__main__` calls this before torch and Lightning are imported.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

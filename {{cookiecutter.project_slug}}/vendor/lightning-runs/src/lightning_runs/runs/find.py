@@ -1,7 +1,5 @@
 """Runs, found by name or by age."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 
@@ -35,9 +33,6 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
         name: The run's name; None means the newest run.
         finished: Without a name, whether the run must be finished. Debugging runs then do not count. Otherwise it must
             be unfinished, and no process may be training it.
-
-    Raises:
-        UserError: There is no such run.
     """
     if not name:
         return newest(root, finished)
@@ -51,11 +46,7 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
 
 
 def newest(root: Path, finished: bool) -> Run:
-    """Find the newest run; among unfinished ones, a run with a checkpoint comes first.
-
-    Raises:
-        UserError: There is no such run.
-    """
+    """Find the newest run; among unfinished ones, a run with a checkpoint comes first."""
     runs = [run for run in every(root) if not run.damaged]
     if finished:
         done = [run for run in runs if run.record.get("status") == "finished"]

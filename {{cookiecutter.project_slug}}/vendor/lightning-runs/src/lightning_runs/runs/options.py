@@ -1,7 +1,5 @@
 """The options of a run as plain values."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import yaml
@@ -32,11 +30,7 @@ def flat(options: Any, prefix: str = "", lists: bool = False) -> dict[str, Any]:
 
 
 def config_text(options: dict[str, Any]) -> str:
-    """Return the text of a run's ``config.yaml``.
-
-    Raises:
-        UserError: The value of an option can't be written.
-    """
+    """Return the text of a run's ``config.yaml``."""
     for name, value in flat(options, lists=True).items():
         if "Unable to serialize instance" in str(value):  # jsonargparse's words
             raise UserError(

@@ -1,7 +1,5 @@
 """Several processes that train together: the choices of rank 0 reach the others."""
 
-from __future__ import annotations
-
 import os
 import socket
 import time
@@ -20,9 +18,6 @@ def choice_of_rank_0(question: str, choose: Callable[[], str]) -> str:
     """Let rank 0 choose a text, such as a run's folder, and return its choice in every process.
 
     ``question`` is a word for the choice, different in each call.
-
-    Raises:
-        UserError: Rank 0 could not choose; every process says why.
     """
     if _world() is not None:
         return _choice_by_store(f"{__package__}/{question}", choose)
@@ -51,11 +46,7 @@ def _choice_by_store(key: str, choose: Callable[[], str]) -> str:
 
 
 def compare_positions(position: str, checkpoint: object) -> None:
-    """Refuse to resume from another position than rank 0; the processes may run on several machines.
-
-    Raises:
-        UserError: This process reads another checkpoint.
-    """
+    """Refuse to resume from another position than rank 0; the processes may run on several machines."""
     if _world() is not None and choice_of_rank_0("position", lambda: position) != position:
         raise UserError(
             f"this process reads {checkpoint or 'no checkpoint'} and would resume from {position}, but rank 0 would"

@@ -1,7 +1,5 @@
 """A run's folder: created, recorded and locked. Imports neither torch nor Lightning."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -65,11 +63,7 @@ class Run:
         return "interrupted" if status == "running" and not self.in_use() else status
 
     def lock(self) -> None:
-        """Lock the run until `unlock`. The system frees the lock when the process ends, however it ends.
-
-        Raises:
-            UserError: Another process trains the run.
-        """
+        """Lock the run until `unlock`. The system frees the lock when the process ends, however it ends."""
         lock = filelock.FileLock(self._lock_file)
         try:
             lock.acquire(timeout=LOCK_TIMEOUT)
@@ -144,21 +138,13 @@ class Run:
 
 
 def check_name(option: str, name: str | None) -> None:
-    """Refuse a name that can't be a run's; ``option`` is where it was given.
-
-    Raises:
-        UserError: The name has other characters, or dots alone.
-    """
+    """Refuse a name that can't be a run's; ``option`` is where it was given."""
     if name is not None and (not re.fullmatch(r"[\w.+=,-]+", name) or name.strip(".") == ""):
         raise UserError(f"{option} is {name!r}; a run's name has only letters, digits and . _ + = , -")
 
 
 def make_folder(root: Path, name: str | None, config: str) -> Path:
-    """Make the folder of a new run with the text of its ``config.yaml``; without a name it is the date and time.
-
-    Raises:
-        UserError: The name is taken or can't be a run's, or the folder can't be written.
-    """
+    """Make the folder of a new run with the text of its ``config.yaml``; without a name it is the date and time."""
     check_name("--run", name)
     root = root.absolute()
     folder = root / (name or time.strftime("%Y-%m-%d_%H-%M-%S"))

@@ -1,7 +1,5 @@
 """Columns of a table: which are learned from, and what the training rows tell of them."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections import Counter

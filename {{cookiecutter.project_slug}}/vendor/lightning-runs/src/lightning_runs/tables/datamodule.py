@@ -1,7 +1,5 @@
 """The base of data modules of tables: rows, targets, facts of the training rows, simple models."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """The tables that a project knows by name."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -3,8 +3,6 @@
 NumPy alone: `predict` with an ONNX file works without torch.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -1,7 +1,5 @@
 """A LightningModule that learns a column of a table: its predictions, pictures, report and export."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """The base of data modules of texts: their files, their tokenizer, their tokens."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """Pretrained encoders of transformers, as networks for texts."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -3,8 +3,6 @@
 NumPy and tokenizers alone: `predict` with an ONNX file works without torch.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
@@ -104,7 +102,7 @@ def rows_with_text(rows: list[Any]) -> list[Any]:
     return [row for row in rows if row[1]]
 
 
-def load_tokenizer(known: Mapping[str, Any]) -> Tokenizer:
+def load_tokenizer(known: Mapping[str, Any]) -> "Tokenizer":
     """Return the tokenizer of a model from its JSON, as text or values; the last one is kept for further calls."""
     from tokenizers import Tokenizer  # here, because most commands need none
 
@@ -115,7 +113,7 @@ def load_tokenizer(known: Mapping[str, Any]) -> Tokenizer:
     return _loaded["tokenizer"]
 
 
-def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, int]:
+def encode_texts(texts: Sequence[str], tokenizer: "Tokenizer") -> tuple[np.ndarray, np.ndarray, int]:
     """Return tokens ``(N, max_tokens)`` int32, how many of each text are not padding, and how many texts were cut."""
     max_characters = CHARACTERS * (tokenizer.truncation or {})["max_length"]
     tokens = []

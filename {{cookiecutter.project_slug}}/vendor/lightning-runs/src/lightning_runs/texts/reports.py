@@ -1,7 +1,5 @@
 """A LightningModule that classifies texts: its predictions, pictures, report and export."""
 
-from __future__ import annotations
-
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Protocol

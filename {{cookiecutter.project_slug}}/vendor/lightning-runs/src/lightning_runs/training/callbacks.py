@@ -1,7 +1,5 @@
 """Callbacks that every run has, those with options of their own, and two that ``configs/default.yaml`` lists."""
 
-from __future__ import annotations
-
 import math
 import time
 import warnings
@@ -47,9 +45,6 @@ def configured_callbacks(options: Any, others: list[Any]) -> list[Any]:
     """Return the callbacks with options of their own, followed by the others, those of the list ``trainer.callbacks``.
 
     Without a monitor, early stopping is off, and a ModelCheckpoint of the list replaces the one with options.
-
-    Raises:
-        UserError: The list has the same callback once more.
     """
     found = {}
     replaced = not options.checkpoint.monitor and any(isinstance(callback, ModelCheckpoint) for callback in others)

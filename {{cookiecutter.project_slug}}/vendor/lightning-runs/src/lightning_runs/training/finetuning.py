@@ -1,7 +1,5 @@
 """Fine-tuning: layers that wait before they train, and learning rates that fall towards the input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

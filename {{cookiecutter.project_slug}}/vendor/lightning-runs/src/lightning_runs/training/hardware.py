@@ -1,7 +1,5 @@
 """What the hardware allows: combinations of trainer options that can't work are refused before anything starts."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -37,10 +35,6 @@ def check(trainer: Mapping[str, Any]) -> str:
 
     Returns:
         ``cpu``, ``gpu`` or ``mps``, or the name of another accelerator.
-
-    Raises:
-        UserError: There is no such accelerator, there are fewer devices, the device can't do what is asked, or the
-            other processes were not started.
     """
     device = _device(str(trainer["accelerator"]))
     devices = str(trainer["devices"])

@@ -1,7 +1,5 @@
 """Loggers: built by name, offline where nothing can be reached, and continued when a run is resumed."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os
@@ -49,9 +47,6 @@ def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list
         options: Where it puts the run.
         run: The run; its ``logged_as`` names the logger's own run, which is continued.
         step: The first step that will be logged, perhaps again.
-
-    Raises:
-        UserError: The logger's package is not installed.
     """
     if name == "none":
         return []
@@ -189,11 +184,7 @@ class MetricsCSV(CSVLogger):
             self.flush()
 
     def flush(self) -> None:
-        """Write the waiting rows.
-
-        Raises:
-            UserError: The disk is full.
-        """
+        """Write the waiting rows."""
         try:
             super().save()
         except OSError as error:

@@ -1,7 +1,5 @@
 """Networks with pretrained weights, and the hooks of a LightningModule that trains one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pytorch_lightning.strategies import FSDPStrategy

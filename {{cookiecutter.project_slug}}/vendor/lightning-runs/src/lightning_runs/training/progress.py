@@ -1,7 +1,5 @@
 """The progress of a training: a line for each epoch, and a bar."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

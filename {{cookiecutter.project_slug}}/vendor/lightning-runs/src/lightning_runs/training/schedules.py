@@ -1,7 +1,5 @@
 """Learning-rate schedules, for any task; Lightning's command line takes every schedule of torch as well."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -6,8 +6,6 @@ compared, have Lightning's own loop. Everything here changes one Trainer alone, 
 a run ends in the same weights, later.
 """
 
-from __future__ import annotations
-
 import ctypes
 import platform
 from dataclasses import dataclass
