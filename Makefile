@@ -58,7 +58,7 @@ $(VENV)-benchmark/installed: pyproject.toml {{cookiecutter.project_slug}}/pyproj
 	$(MAKE) VENV=$(VENV)-benchmark-project $(VENV)-benchmark-project/bin/python
 	$(VENV)-benchmark/bin/python -m pip install --quiet --upgrade "pip>=25.1" "cookiecutter>=2.6"
 	$(VENV)-benchmark/bin/cookiecutter --no-input --overwrite-if-exists --output-dir build/benchmark . > /dev/null
-	$(VENV)-benchmark-project/bin/python -m pip install --quiet build/benchmark/my-lightning-project
+	$(VENV)-benchmark-project/bin/python -m pip install --quiet build/benchmark/my-lightning-project "tokenizers>=0.21"
 	$(VENV)-benchmark-project/bin/python -m pip freeze | grep -i '^torch' > build/benchmark/torch.txt
 	$(VENV)-benchmark/bin/python -m pip install --quiet --group benchmark --constraint build/benchmark/torch.txt
 	@touch $@

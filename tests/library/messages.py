@@ -35,11 +35,6 @@ class Wide(Toy):
         self.layer = torch.nn.Linear(4, 2)
 
 
-class Large(Toy):
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-
 class TestedNot(Toy):
     test_step = pl.LightningModule.test_step  # pyright: ignore
 
@@ -110,10 +105,6 @@ MISTAKES = {
     "a name that is taken": Mistake("fit --run finished", "finished --run --resume"),
     "a folder of runs that is a file": Mistake("fit --trainer.default_root_dir list.yaml", "list.yaml"),
     "nothing to train": Mistake("fit --trainer.max_epochs=0", "epochs"),
-    "a checkpoint's metric that is not logged": Mistake(
-        f"{CALLBACK}ModelCheckpoint --trainer.callbacks.monitor=val/f2", "ModelCheckpoint val/f2 val/loss"
-    ),
-    "a metric that is not logged": Mistake("fit --early_stopping.monitor val/f2", "EarlyStopping val/f2 val/loss"),
     "a callback twice": Mistake(
         "fit --early_stopping.monitor val/loss --trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping"
         " --trainer.callbacks.monitor val/loss",
@@ -122,9 +113,6 @@ MISTAKES = {
     "a finder of rates": Mistake(f"{CALLBACK}LearningRateFinder", "LearningRateFinder lr_find"),
     "a callback that prunes": Mistake(
         f"{CALLBACK}ModelPruning --trainer.callbacks.pruning_fn l1_unstructured", "ModelPruning torch.nn.utils.prune"
-    ),
-    "memory that runs out": Mistake(
-        "fit --data.batch_size 24", "--data.batch_size --trainer.accumulate_grad_batches", module=Large
     ),
     "resume: no run": Mistake("fit --resume --trainer.default_root_dir=none", "none fit"),
     "resume: no such run": Mistake("fit --resume=nothing", "nothing interrupted"),

@@ -26,7 +26,8 @@ PRIVATE = {
     "cli": ["_run_subcommand", "_parse_ckpt_path", "_prepare_subcommand_kwargs"],
     "batch_size_finder": ["_batch_arg_name"],
     "weight_averaging": ["_average_model"],
-    "model_checkpoint": ["_enable_version_counter"],
+    "model_checkpoint": ["_enable_version_counter", "_every_n_train_steps", "_train_time_interval"],
+    "model_checkpoint ": ["_save_on_train_epoch_end", "_last_global_step_saved"],
     "csv_writer": ["_check_log_dir_exists", "_rewrite_with_new_header"],
     "csv_logger": ["_experiment"],
     "wandb_logger": ["_wandb_init"],
@@ -42,7 +43,7 @@ PRIVATE = {
     "trainer.fit_loop._combined_loader": ["_mode"],
     "result": ["_defaults"],
     "metric": ["_defaults", "_update_count"],
-    "parser": ["_actions"],
+    "parser": ["_actions", "_load_config_parser_mode"],
     "loader": ["_iterator"],
 }
 # What only looks like a private name: a function, endings of a strategy and of a metric, a key of the library's own.

@@ -61,17 +61,16 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None
 from lightning_runs import Project
-for args in (["fit", "-c", "none.yaml"], ["test", "--run", "none"], ["report", "none"],
-             ["export", "--tolerance", "0.1", "none"], ["runs"], ["docs"], ["--help"]):
+for args in (["runs"], ["docs"], ["docs", "none"], ["--help"], ["--version"]):
     print(Project("toy_project").main(args))
 """
 
 
-def test_what_is_missing_is_named_before_torch_is_imported(monkeypatch) -> None:
+def test_short_answers_import_no_torch(monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True)
     codes = [line for line in done.stdout.splitlines() if line.isdigit()]
-    assert codes == ["2", "1", "1", "1", "0", "0", "0"], done.stderr
+    assert codes == ["0", "0", "2", "0", "0"], done.stderr
 
 
 @contextmanager
@@ -141,10 +140,7 @@ def test_a_bad_run_json_hinders_no_command_on_other_runs(content, run, have) -> 
 
 class BadWorker(Toy):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        try:
-            raise UserError("the first cause.")
-        except UserError as error:
-            raise ValueError(f"Caught UserError in a worker\nerrors.UserError: {error}") from error
+        raise UserError("Caught UserError in a worker\nerrors.UserError: the first cause.")
 
 
 def test_of_an_error_of_another_process_the_cause_is_printed(run, capsys) -> None:

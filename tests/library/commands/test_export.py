@@ -59,7 +59,7 @@ def test_both_files_compute_what_the_checkpoint_does(run, capsys) -> None:
         torch.testing.assert_close(by_torch, by_hand(numbers))
     printed = capsys.readouterr().out
     assert [line.split(":")[0] for line in printed.splitlines() if "largest difference" in line] == [
-        f"prediction by {source}" for source in ("model.onnx", "model.pt2", "the Trainer")
+        f"prediction by {source}" for source in ("model.onnx", "model.pt2")
     ]
     assert sorted(file.name for file in FOLDER.iterdir()) == ["README.md", "model.onnx", "model.pt2"]
 
@@ -124,9 +124,8 @@ class NamedData(ToyData):
         return DataLoader(cast(Any, items), batch_size=2)
 
 
-def test_a_dict_batch_gives_the_arguments_that_it_names(run, capsys) -> None:
+def test_a_dict_batch_gives_the_arguments_that_it_names(run) -> None:
     assert run("export", "a", module=Named, data=NamedData) == 0
-    assert "not compared with the Trainer" in capsys.readouterr().out  # whose predict_step takes a list
     assert [one["name"] for one in facts()["inputs"]] == ["numbers", "offset"]
     numbers = torch.randn(3, 4)
     total, above = session().run(None, {"numbers": numbers.numpy(), "offset": np.zeros(3, np.float32)})
@@ -139,16 +138,62 @@ def test_an_export_that_differs_leaves_the_earlier_files(run, capsys) -> None:
         def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
             return self(batch[0]) + 0.01
 
+        def exported(self) -> nn.Module:
+            return self
+
     FOLDER.mkdir()
     (FOLDER / "model.onnx").write_bytes(b"earlier")
     assert run("export", "a", module=Shifted) == 1
     error = capsys.readouterr().err
     assert "prediction by the Trainer differs" in error
     assert "1.0e-02" in error
-    assert "exported() to Shifted" in error
+    assert "exported() of Shifted" in error
     assert {file.name: file.read_bytes() for file in FOLDER.iterdir()} == {"model.onnx": b"earlier"}
     assert run("export", "a", "--tolerance=0.1", module=Shifted) == 0
     assert (FOLDER / "model.onnx").read_bytes() != b"earlier"
+
+
+class Logits(Sums):
+    """Its predict_step returns something else than its forward."""
+
+    def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self(batch[0]) > 0
+
+
+class OnlyValidation(OnlyTestData):
+    test_dataloader = LightningDataModule.test_dataloader
+
+
+class Generator(Toy):
+    """A GAN's forward takes noise, which no batch has."""
+
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(lr)
+        self.automatic_optimization = False
+        self.example_input_array = torch.randn(3, 4)
+
+    def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer(noise), noise.square()
+
+
+class Keywords(Generator):
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(lr)
+        self.example_input_array = {"noise": torch.randn(3, 4)}
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "outputs"),
+    [
+        (Logits, ToyData, ["prediction"]),
+        (Sums, OnlyValidation, ["prediction"]),
+        (Generator, ToyData, ["output_0", "output_1"]),
+        (Keywords, ToyData, ["output_0", "output_1"]),
+    ],
+)
+def test_forward_is_exported_as_it_is(module, data, outputs, run) -> None:
+    assert run("export", "a", module=module, data=data) == 0
+    assert [one["name"] for one in facts()["outputs"]] == outputs
 
 
 class Manual(Sums):
@@ -169,6 +214,7 @@ class OneSize(Sums):
 
 class NoLoader(OnlyTestData):
     test_dataloader = LightningDataModule.test_dataloader
+    val_dataloader = LightningDataModule.val_dataloader
 
 
 class NoBatch(ToyData):

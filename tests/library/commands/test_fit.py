@@ -42,15 +42,16 @@ def test_items_of_all_processes_are_counted(tmp_path, monkeypatch) -> None:
     clock = iter([0.0, 10.0, 40.0, 45.0])
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
     two = SimpleNamespace(reduce=lambda items, reduce_op: {"sum": 2 * items}[reduce_op])
-    trainer: Any = SimpleNamespace(strategy=two, is_global_zero=True, current_epoch=0)
+    loaders = SimpleNamespace(_combined_loader=SimpleNamespace(flattened=[None, None]))
+    trainer: Any = SimpleNamespace(strategy=two, is_global_zero=True, current_epoch=0, fit_loop=loaders)
     throughput = callbacks.Throughput(runs.Run(tmp_path))
     throughput.on_train_epoch_start(trainer, Toy())
-    throughput.on_train_batch_end(trainer, Toy(), None, [torch.zeros(8, 4)], 0)
+    throughput.on_train_batch_end(trainer, Toy(), None, [[torch.zeros(8, 4)], torch.zeros(3)], 0)
     throughput.on_validation_start(trainer, Toy())
     throughput.on_validation_end(trainer, Toy())
     throughput.on_train_epoch_end(trainer, Toy())
     known = runs.Run(tmp_path).record
-    assert (known["epochs"], known["train_items"], known["train_seconds"]) == (1, 2 * 8, 15.0)
+    assert (known["epochs"], known["train_items"], known["train_seconds"]) == (1, 2 * 11, 15.0)
 
 
 def test_a_run_s_configuration_repeats_it(run, have) -> None:
@@ -126,10 +127,25 @@ class Broken(Toy):
         raise ValueError("a mistake in the code")
 
 
-def test_a_mistake_in_the_code_keeps_its_traceback(run) -> None:
+class Large(Toy):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_memory_that_runs_out_names_the_options_that_help(run, capsys) -> None:
+    assert run("fit", "--run", "a", module=Large) == 1
+    error = capsys.readouterr().err
+    assert [word for word in ("--data.batch_size", "--trainer.accumulate_grad_batches") if word not in error] == []
+
+
+def test_a_mistake_in_the_code_keeps_its_traceback(run, capsys) -> None:
+    assert run("fit", "--run", "a", module=Broken) == 1
+    error = capsys.readouterr().err
+    assert "test_fit.py" in error
+    assert error.splitlines()[-2] == "ValueError: a mistake in the code"
     with pytest.raises(ValueError, match="a mistake in the code"):
-        run("fit", "--run", "a", module=Broken)
-    assert record("a")["status"] == "failed"
+        run("fit", "--run", "b", "--traceback", module=Broken)
+    assert record("a")["status"] == record("b")["status"] == "failed"
 
 
 def test_a_stopped_training_names_the_command_that_resumes_it(monkeypatch, capsys) -> None:

@@ -175,7 +175,7 @@ MISTAKES = [
     (f"{METRIC}, space: {{model.lr: {{log_uniform: [0, 1]}}}}", ["model.lr", "[0, 1]"]),
     (f"{METRIC}, space: {{data.batch_size: {{choices: [8, many]}}}}", ["data.batch_size", "'many'"]),
     (f"{METRIC}, space: {{data.batch_sise: {{choices: [8]}}}}", ["data.batch_sise", "data.batch_size"]),
-    (f"{METRIC}, space: {{lr: {{choices: [1]}}}}", [" lr", "model.lr"]),
+    (f"{METRIC}, space: {{lr: {{choices: [1]}}}}", ["--lr", "model.lr"]),
 ]
 
 

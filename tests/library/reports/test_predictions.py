@@ -49,11 +49,89 @@ def test_probabilities_without_class_names_are_numbered() -> None:
     assert (header, body) == (["probabilities_0", "probabilities_1"], [[0.25, 0.75]])
 
 
-def test_what_cannot_be_a_column_is_refused() -> None:
-    with pytest.raises(UserError, match=r"Toy\.predict_step returns prediction as str"):
-        predictions.join(["text"], "Toy")
-    with pytest.raises(UserError, match="predict_dataloader yields no batch, so Toy"):
-        predictions.join([], "Toy")
+ONE = torch.arange(3.0)
+SEVERAL = torch.arange(6.0).reshape(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "header", "rows"),
+    [
+        ([ONE, ONE + 1], ["prediction_0", "prediction_1"], [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]),
+        ((ONE, SEVERAL), ["prediction_0", "prediction_1_0", "prediction_1_1"], [[0, 0, 1], [1, 2, 3], [2, 4, 5]]),
+        ([ONE, ONE[:1], ONE[:0]], ["prediction"], [[[0, 1, 2]], [[0]], [[]]]),
+        (["a", "b", "c"], ["prediction"], [["a"], ["b"], ["c"]]),
+        ([{"box": ONE}, {"box": ONE[:1]}, {"box": ONE[:0]}], ["box"], [[[0, 1, 2]], [[0]], [[]]]),
+        ({"a": ONE, "b": [ONE, ONE[:2], ONE]}, ["a", "b"], [[0, [0, 1, 2]], [1, [0, 1]], [2, [0, 1, 2]]]),
+        ({"a": ONE, "b": [[1, 2], [3], []]}, ["a", "b"], [[0, [1, 2]], [1, [3]], [2, []]]),
+    ],
+)
+def test_each_item_has_one_row_whatever_is_returned(outputs, header, rows) -> None:
+    columns = predictions.join([predictions.columns_of(outputs, 3, "Toy")], "Toy")
+    lists = {name: column.tolist() if isinstance(column, torch.Tensor) else column for name, column in columns.items()}
+    assert predictions.table(lists, None) == (header, rows)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "named"),
+    [("text", "prediction as str"), ({"a": ONE, "b": ONE[:2]}, "3 of a, 2 of b"), ({"a": {1: 2}}, "a as dict")],
+)
+def test_what_cannot_be_a_column_is_refused(outputs, named) -> None:
+    with pytest.raises(UserError, match=rf"Toy\.predict_step returns .*{named}"):
+        predictions.columns_of(outputs, 3, "Toy")
+
+
+@pytest.mark.parametrize(
+    ("batches", "named"), [([], "predict_dataloader yields no batch"), ([{"a": ONE}, {"b": ONE}], "other keys than a")]
+)
+def test_batches_that_cannot_be_joined_are_refused(batches, named) -> None:
+    with pytest.raises(UserError, match=named):
+        predictions.join(batches, "Toy")
+
+
+class TwoLoaders(ToyData):
+    def predict_dataloader(self) -> Any:
+        return [self.loader(16, 1), self.loader(12, 2)]
+
+
+class Lists(Toy):
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> list[torch.Tensor]:
+        return [self.layer(batch[0])[:, 0], batch[1]]
+
+
+class Boxes(Toy):
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        return {"boxes": [[1.5] * i for i in range(len(batch[0]))]}
+
+
+class Writes(Toy):
+    def predict_step(self, batch: Any, batch_idx: int) -> None:
+        Path("written.txt").write_text("own")
+
+
+def test_several_loaders_have_a_column_that_says_which(run, have) -> None:
+    have("finished", "a")
+    assert run("predict", module=Lists, data=TwoLoaders) == 0
+    assert [row["dataloader"] for row in rows("a", "predictions.csv")] == ["0"] * 16 + ["1"] * 12
+
+
+def test_a_list_of_a_step_is_its_outputs(run, have) -> None:
+    have("finished", "a")
+    assert run("predict", module=Lists) == 0
+    written = rows("a", "predictions.csv")
+    assert (len(written), list(written[0])) == (16, ["prediction_0", "prediction_1"])
+
+
+def test_lists_of_any_length_are_cells(run, have) -> None:
+    have("finished", "a")
+    assert run("predict", module=Boxes) == 0
+    assert [row["boxes"] for row in rows("a", "predictions.csv")][:3] == ["[]", "[1.5]", "[1.5, 1.5]"]
+
+
+def test_a_step_that_writes_files_itself_returns_nothing(run, have, capsys) -> None:
+    have("finished", "a")
+    assert run("predict", module=Writes) == 0
+    assert "Writes.predict_step" in capsys.readouterr().out
+    assert not Path("runs/a/predictions.csv").exists()
 
 
 class Drawn(Toy):

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from lightning_runs.training.callbacks import Pictures
 from resume.test_loaders import StreamData
-from toy import Toy
-from written import record
+from toy import Toy, ToyData
+from written import assert_same, last_checkpoint, record
 
 DEFAULT = Path("configs/default.yaml")
 STOPS = ("--early_stopping.monitor=val/loss", "--early_stopping.patience=1", "--early_stopping.min_delta=100")
@@ -92,7 +93,7 @@ def test_a_monitor_that_is_not_logged_is_refused(run, capsys) -> None:
     configure(checkpoint={"monitor": "val/los"})
     assert run("fit", "--run", "a") == 1
     assert "ModelCheckpoint monitors val/los, which is not logged. Choose one of val/loss" in capsys.readouterr().err
-    assert not Path("runs/a").exists()
+    assert record("a")["status"] == "failed"
 
 
 def test_early_stopping_waits_for_the_first_validation(run) -> None:
@@ -132,3 +133,104 @@ def test_a_sweep_tries_options_of_callbacks(run, capsys) -> None:
     best = yaml.safe_load(Path("runs/sweep/best.yaml").read_text())
     assert best["early_stopping"]["patience"] in (1, 2)
     assert best["checkpoint"]["save_top_k"] in (1, 2)
+
+
+class Plateau(Toy):
+    """Its schedule follows the validations."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=0, threshold=1e6)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"}}
+
+
+def test_a_plateau_waits_for_rarer_validations(run) -> None:
+    assert (
+        run("fit", "--run", "a", "--trainer.max_epochs=6", "--trainer.check_val_every_n_epoch=2", module=Plateau) == 0
+    )
+    (state,) = last_checkpoint("a")["lr_schedulers"]
+    assert (state["last_epoch"], state["_last_lr"]) == (3, [pytest.approx(0.02 * 0.1**3)])
+
+
+class OneCycle(Toy):
+    interval = "step"
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": self.interval}}
+
+
+class EpochCycle(OneCycle):
+    interval = "epoch"
+
+
+@pytest.mark.parametrize(("module", "count"), [(OneCycle, 18), (EpochCycle, 10)])
+def test_a_cycle_that_is_too_short_is_refused_at_the_start(module, count, run, capsys) -> None:
+    epochs = 3 if module is OneCycle else count
+    assert run("fit", "--run", "a", f"--trainer.max_epochs={epochs}", module=module) == 1
+    error = capsys.readouterr().err
+    assert [word for word in ("OneCycleLR", "total_steps 9", f" {count} times") if word not in error] == []
+    assert not Path("runs/a").exists()
+    assert run("fit", "--trainer.max_epochs=1", module=module) == 0
+
+
+class TwoSources(ToyData):
+    def train_dataloader(self) -> Any:
+        return {"one": self.loader(48, 0), "other": self.loader(24, 1)}
+
+
+class ReadsTwo(Toy):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return sum(self.step(part, "train") for part in batch.values())
+
+
+def test_items_of_all_loaders_are_counted(run) -> None:
+    assert run("fit", "--run", "a", "--trainer.max_epochs=1", module=ReadsTwo, data=TwoSources) == 0
+    assert record("a")["train_items"] == 48 + 48  # the shorter loader begins again
+
+
+class LogsLast(Toy):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = (self.layer(batch[0])[:, 0] - batch[1]).square().mean()
+        if self.trainer.is_last_batch:
+            self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+
+def test_the_line_of_an_unfinished_epoch_repeats_nothing(run, capsys) -> None:
+    bar = ("--trainer.callbacks+=lightning_runs.training.progress.ProgressBar", "--trainer.enable_progress_bar=true")
+    assert run("fit", *bar, "--trainer.max_epochs=-1", "--trainer.max_steps=15", module=LogsLast) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert [line.split()[1] for line in lines] == ["1", "2", "3"]
+    assert ["train/loss" in line for line in lines] == [True, True, False]
+
+
+@pytest.mark.parametrize("where", ["file", "option"])
+def test_names_of_lightnings_documentation_work(where, run) -> None:
+    name = "lightning.pytorch.callbacks.LearningRateMonitor"
+    Path("monitor.yaml").write_text(f"trainer:\n  callbacks:\n  - class_path: {name}\n")
+    options = ["-c", "monitor.yaml"] if where == "file" else [f"--trainer.callbacks+={name}"]
+    assert run("fit", "--run", "a", *options) == 0
+    assert "class_path: pytorch_lightning.callbacks.LearningRateMonitor" in Path("runs/a/config.yaml").read_text()
+
+
+class ReloadedData(ToyData):
+    def train_dataloader(self) -> Any:
+        return self.loader(48, self.trainer.current_epoch, shuffle=True)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_loaders_that_are_built_again_are_resumed(epochs, run, interrupt, capsys) -> None:
+    option = f"--trainer.reload_dataloaders_every_n_epochs={epochs}"
+    interrupt("a", option, data=ReloadedData)
+    assert run("fit", "--resume", "a", data=ReloadedData) == 0
+    assert ("every 3 epochs" in capsys.readouterr().out) == (epochs == 3)
+    assert run("fit", "--run", "whole", option, data=ReloadedData) == 0
+    if epochs == 1:
+        assert_same("a", "whole")
+
+
+def test_a_bare_trainer_is_refused(run, capsys) -> None:
+    assert run("fit", "--trainer.barebones=true") == 1
+    assert capsys.readouterr().err.startswith("error: trainer.barebones is true")

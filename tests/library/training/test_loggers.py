@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from killed import kill
 from lightning_runs.runs import Run, make_folder
 from lightning_runs.runs.options import flat
 from lightning_runs.training import loggers
@@ -315,6 +317,38 @@ def test_wandb_holds_one_run_offline(train, monkeypatch, capsys) -> None:
         assert (picture["_type"], picture["width"], picture["height"]) == ("image-file", 51, 57)
         assert sum((path / "files" / picture["path"]).is_file() for path in parts) == 1
     assert capsys.readouterr().out.count("W&B is offline (no API key") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [11, 16])
+def test_wandb_offline_files_hold_every_row_after_a_kill(calls, run, monkeypatch) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    kill("fit", "--run=a", "--logger=wandb", "--save_every_n_steps=4", calls=calls)
+    assert run("fit", "--resume") == 0
+    logged: Values = {}
+    repeated = set()
+    for file in sorted(Path("runs/a/wandb").glob("offline-run-*/*.wandb")):
+        for found in wandb_records(file):
+            row = {".".join(item.nested_key) or item.key: item.value_json for item in found.history.item}
+            for metric in row.keys() & set(METRICS):
+                step = int(row["trainer/global_step"])
+                first = logged.setdefault(metric, {}).setdefault(step, json.loads(row[metric]))
+                assert first == pytest.approx(json.loads(row[metric]), rel=1e-5)
+                repeated |= {step} if "repeated" in row else set()
+    assert_equal(logged, csv_values())
+    assert repeated == set(range(calls // 4 * 4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a%20b", "a?b", "a#b %"])
+def test_mlflow_has_its_database_in_any_folder(name, run, own_folder, monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = own_folder / name
+    shutil.copytree("configs", folder / "configs")
+    monkeypatch.chdir(folder)
+    assert run("fit", "--run=a", "--logger=mlflow") == 0
+    assert (folder / "runs" / "mlflow.db").stat().st_size
+    assert sorted(path.name for path in own_folder.iterdir()) == [name, "configs"]
 
 
 def wandb_records(file: Path) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol, TypedDict, get_type_hints
 from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
-from .errors import UserError
+from .errors import UserError, brief
 from .names import program
 
 
@@ -162,16 +162,31 @@ def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
     """Return the value of a model's argument: that of ``links`` as text, or else that of the data module's property.
 
     Raises:
-        UserError: It is not a plain value.
+        UserError: It is not a plain value, or the property fails even after ``setup``.
     """
     if name not in links:
-        links[name] = repr(getattr(data, name))
+        try:
+            links[name] = repr(getattr(data, name))
+        except Exception:  # it may need what `setup` reads
+            links[name] = repr(_value_after_setup(name, data))
     try:
         return ast.literal_eval(links[name])
     except (ValueError, SyntaxError) as error:
         raise UserError(
             f"the data module's {name} is a {type(getattr(data, name)).__name__}. It fills an argument of the model, so"
             " it must be a plain value: a number, a text, or a list, tuple or dict of these."
+        ) from error
+
+
+def _value_after_setup(name: str, data: Any) -> Any:
+    try:
+        data.prepare_data()
+        data.setup("fit")
+        return getattr(data, name)
+    except Exception as error:
+        raise UserError(
+            f"the data module's {name} failed with {brief(error)}. It fills an argument of the model, so it is read"
+            f" before there is a Trainer, after prepare_data and setup('fit') if it needs them."
         ) from error
 
 

@@ -2,10 +2,14 @@
 
 import difflib
 import re
+import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from ..errors import UserError, reason
+from ..names import package
 
 # A pattern in a message of torch or Lightning, and what is printed instead.
 SENTENCES = {
@@ -21,8 +25,60 @@ REFUSING = re.compile(
 )
 
 
+LIBRARY = Path(__file__).parents[1]
+ALL_FRAMES = "--traceback"  # the option of every command that prints the whole traceback of an error
+
+
+def print_error(error: Exception) -> None:
+    """Print a mistake in a line, and an error in the user's code with its traceback."""
+    own = error_in_own_code(error)
+    text = message(error)
+    if own is not None:
+        print(folded_traceback(own), end="", file=sys.stderr)
+    elif text is None:
+        traceback.print_exception(error)
+    if text is not None:
+        print(f"error: {text}", file=sys.stderr)
+
+
+def is_mistake(error: Exception) -> bool:
+    """Return whether a line says all about an error: it is about an option, an answer or a file."""
+    return message(error) is not None and error_in_own_code(error) is None
+
+
+def error_in_own_code(error: BaseException | None) -> BaseException | None:
+    """Return the error, or its cause, that passed through the user's code; None where the library itself refuses."""
+    while error is not None:
+        if not isinstance(error, UserError) and any(map(_is_own, _files(error))):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _is_own(file: str) -> bool:
+    """Return whether a file belongs neither to this library nor to Python or an installed package."""
+    path = Path(file)
+    folders = [Path(folder) for folder in getattr(sys.modules.get(package()), "__path__", ())]
+    if any(path.is_relative_to(folder) for folder in folders):
+        return True  # the project itself, which may be installed
+    is_foreign = path.is_relative_to(LIBRARY) or path.is_relative_to(sysconfig.get_path("stdlib"))
+    # a path that is not absolute is one of compiled code
+    return path.is_absolute() and not is_foreign and not {"site-packages", "dist-packages"} & set(path.parts)
+
+
+def folded_traceback(error: BaseException) -> str:
+    """Return a traceback with the frames of the user's code, and the last one."""
+    found = traceback.TracebackException.from_exception(error)
+    count = len(found.stack)
+    found.stack[:] = [frame for frame in found.stack[:-1] if _is_own(frame.filename)] + found.stack[-1:]
+    found.__cause__ = found.__context__ = None
+    hidden = count - len(found.stack)
+    note = f"({hidden} frames of installed packages are left out; {ALL_FRAMES} shows them)\n" if hidden else ""
+    return "".join(found.format()) + note
+
+
 def message(error: Exception) -> str | None:
-    """Return a one-line message for a user's mistake, or None to show the traceback."""
+    """Return a one-line message for a user's mistake, or None if the traceback says more."""
     if not isinstance(error, UserError) and isinstance(error.__cause__, UserError):
         error = error.__cause__  # jsonargparse raises an error of its own instead of that of a linked value
     text = str(error).strip()
@@ -64,7 +120,7 @@ def _refusal(error: Exception, text: str) -> str | None:
     return text if type(error).__name__ == "MisconfigurationException" else None
 
 
-def _files(error: Exception) -> list[str]:
+def _files(error: BaseException) -> list[str]:
     """Return the files of the code that an error has passed through, the innermost last."""
     return [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
 
@@ -103,7 +159,9 @@ def parser_message(message: str, options: Iterable[str], origins: Mapping[str, o
 
 def _unknown_option(name: str, options: Iterable[str], origins: Mapping[str, object]) -> str:
     known = {option.lstrip("-"): option for option in options}
-    near = difflib.get_close_matches(name.lstrip("-").removesuffix("+"), list(known), n=2, cutoff=0.6)
+    plain = name.lstrip("-").removesuffix("+")
+    near = [option for option in known if option.rpartition(".")[2] == plain][:2]
+    near = near or difflib.get_close_matches(plain, list(known), n=2, cutoff=0.6)
     guess = f" Did you mean {' or '.join(known[option] for option in near)}?" if near else ""
     files = [f" ({file} has it)" for option, file in origins.items() if f"{option}.".startswith(f"{name}.")]
     return f"there is no option {name}{''.join(files[:1])}.{guess}"

@@ -2,6 +2,7 @@
 
 import enum
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,11 @@ from .messages import parser_message
 
 # StochasticWeightAveraging has a device among its options. jsonargparse can't forget a type, and nothing else needs to.
 register_type(torch.device, str, torch.device)
+
+
+def installed_names(text: str) -> str:
+    """Return a text with class paths as in Lightning's documentation, ``lightning.pytorch.…``, as they are here."""
+    return re.sub(r"(?<![\w.])lightning\.pytorch\.", "pytorch_lightning.", text)
 
 
 class Parser(LightningArgumentParser):
@@ -58,6 +64,9 @@ class Parser(LightningArgumentParser):
     def _read(self, file: Path) -> dict[str, Any]:
         try:
             options = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            files = ", ".join(file.as_posix() for file in sorted(Path("configs").glob("*.yaml")))
+            self.error(f"{file} can't be read: {error.strerror}. Config files: {files or 'none'}")
         except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f" in line {mark.line + 1}" if mark else ""
@@ -79,7 +88,7 @@ class Parser(LightningArgumentParser):
             args = replace_option(args, f"--{name}", "null", f"--{name}.monitor=null")
         try:
             with absolute_names():
-                config = self.parse_args(args)
+                config = self.parse_args([installed_names(argument) for argument in args])
         except Exception as error:
             if not type(error).__module__.startswith("omegaconf"):
                 raise
@@ -103,6 +112,10 @@ class Parser(LightningArgumentParser):
         if "${" in text:  # jsonargparse calls this before it has OmegaConf fill in the references
             self.unresolved = yaml.safe_load(text)
         return text
+
+    def _load_config_parser_mode(self, text: str, *args: Any, **kwargs: Any) -> Any:
+        """Load the text of a configuration file."""
+        return super()._load_config_parser_mode(installed_names(text), *args, **kwargs)
 
     def option_names(self) -> list[str]:
         """Return all options, such as ``--trainer.max_epochs``."""

@@ -30,7 +30,9 @@ REFUSED = {
 
 
 def refuse_callbacks(trainer: Any) -> None:
-    """Refuse callbacks by which a run could not be resumed or repeated."""
+    """Refuse callbacks by which a run could not be resumed or repeated, and a Trainer without any."""
+    if trainer.barebones:
+        raise UserError("trainer.barebones is true; it allows no callbacks, and a run needs some. Leave it false.")
     for callback in as_list(trainer.callbacks):
         for kind, sentence in REFUSED.items():
             if isinstance(callback, kind):
@@ -59,7 +61,7 @@ def set_outputs(cli: "RunCLI", options: Any, kept: bool) -> None:
     if trainer.profiler is not None and getattr(trainer.profiler, "dirpath", "") is None:
         trainer.profiler.dirpath = trainer.default_root_dir
     if not kept:
-        trainer.logger = False
+        trainer.logger = bool(trainer.fast_dev_run)  # Lightning replaces it by one that writes nothing
     elif cli.config[str(cli.subcommand)].trainer.logger is None and cli.run is not None:
         trainer.logger = loggers.build(options.logger, options.logger_options, cli.run, cli.position.step)
 
@@ -91,12 +93,6 @@ def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:
 
 def _prepare(cli: "RunCLI", callback: Any, chosen: list[Any]) -> None:
     """Set what a callback needs to work in a run that may be resumed."""
-    if isinstance(callback, callbacks.ModelCheckpoint) and cli.run is not None:
-        if callback.dirpath is None:
-            callback.dirpath = str(cli.run.checkpoints)
-            callback.save_last = False  # `last.ckpt` there belongs to the resume
-        # a resumed run writes again what it had written after its last save, and leaves no second version
-        callback._enable_version_counter = False
     if isinstance(callback, callbacks.SpikeDetection):
         callback.state_dict = lambda: {}  # Lightning fails to load it: a resumed run averages the loss again
     if isinstance(callback, callbacks.BatchSizeFinder):

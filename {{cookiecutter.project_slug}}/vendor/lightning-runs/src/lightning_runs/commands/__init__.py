@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .. import names
 from ..cli.arguments import option_values, positionals
-from ..cli.messages import message
+from ..cli.messages import ALL_FRAMES, print_error
 from ..names import program
 from ..resume import signals
 from . import version
@@ -85,12 +85,14 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     from ..cli.chatter import quiet
     from ..runs.ranks import FOLDER_VARIABLE
 
+    all_frames = ALL_FRAMES in args
+    args = [argument for argument in args if argument != ALL_FRAMES]
     command = command_of(args)
     # one module runs Lightning's four commands, and is given the name
     given = args if command.module == "fit" else args[1:]
     try:
         with quiet():
-            return _exit_code(lambda: _module(command).main(given, module_class, data_class)) or 0
+            return _exit_code(lambda: _module(command).main(given, module_class, data_class), all_frames) or 0
     finally:
         os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
 
@@ -106,7 +108,8 @@ def early(args: list[str]) -> int | None:
         with suppress(OSError):  # of a stream whose file was exchanged
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
-    return _exit_code(lambda: _early(args))
+    given = [argument for argument in args if argument != ALL_FRAMES]
+    return _exit_code(lambda: _early(given), ALL_FRAMES in args)
 
 
 def _early(args: list[str]) -> int | None:
@@ -136,7 +139,8 @@ def usage() -> str:
     lines = "\n".join(f"  {name:<12}{command.text}" for name, command in COMMANDS.items())
     return (
         f"usage: {program()} COMMAND [options]\n\n{lines}\n\n"
-        f"Begin with: {program()} fit\nOptions of a command: {program()} COMMAND --help"
+        f"Begin with: {program()} fit\nOptions of a command: {program()} COMMAND --help\n"
+        f"The whole traceback of an error: {program()} COMMAND {ALL_FRAMES} …"
     )
 
 
@@ -144,8 +148,8 @@ def _module(command: Command) -> Any:
     return import_module(f"{__name__}.{command.module}")
 
 
-def _exit_code(command: Callable[[], int | None]) -> int | None:
-    """Run a command, and print a mistake of the user in a line."""
+def _exit_code(command: Callable[[], int | None], all_frames: bool) -> int | None:
+    """Run a command, and print its error, or raise it with ``all_frames``."""
     try:
         try:
             return command()
@@ -155,8 +159,7 @@ def _exit_code(command: Callable[[], int | None]) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes in the end
         return 141  # as if SIGPIPE had ended the process
     except Exception as error:
-        text = message(error)
-        if text is None:
+        if all_frames:
             raise
-        print(f"error: {text}", file=sys.stderr)
+        print_error(error)
         return 1

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
+from .. import contract
 from ..cli.arguments import ONE_PROCESS, run_options
 from ..cli.run_cli import RunCLI
 from ..errors import UserError, brief, require
@@ -28,7 +29,8 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     parser = argparse.ArgumentParser(
         prog=f"{program()} export",
         description="Write a run's best checkpoint as model.onnx and model.pt2 (torch.export), with a model card. Both"
-        " files are first compared with it on all batches of predict_dataloader, or of test_dataloader.",
+        " files are first compared with it: on example_input_array if the model has one, or else on all batches of"
+        " predict_dataloader, test_dataloader or val_dataloader.",
         allow_abbrev=False,
     )
     parser.add_argument("run", nargs="?", metavar="RUN", help="name or folder of a run (default: the newest finished)")
@@ -54,13 +56,14 @@ def _export(cli: Any, folder: Path, tolerance: float) -> None:
     """Write the files into a folder, and compare them with the checkpoint."""
     predicted: dict[str, Any] = {}
     cause = "predict_step returns no output like the network's"
-    try:
-        predicted = predictions.compute(cli)
-    except Exception as error:  # the files are still compared with the network
-        cause = brief(error)
+    if contract.get("exported", cli.model, cli.datamodule) is not None:  # it promises what predict_step returns
+        try:
+            predicted = predictions.compute(cli)
+        except Exception as error:  # the files are still compared with the network
+            cause = brief(error)
     cli.load()
     network = Network(cli.model, cli.datamodule)
-    batches = map(network.inputs, _batches(cli))
+    batches = iter([network.example]) if network.example else map(network.inputs, _batches(cli))
     first = next(batches, None)
     if first is None:
         raise UserError("the data's loader yields no batch, so an export can't be compared.")
@@ -77,7 +80,9 @@ def _export(cli: Any, folder: Path, tolerance: float) -> None:
     expected = computed.pop("checkpoint")
     shapes = {name: getattr(column, "shape", None) for name, column in predicted.items()}
     computed["the Trainer"] = {name: predicted[name] for name, t in expected.items() if shapes.get(name) == t.shape}
-    lines = [] if computed["the Trainer"] else [f"not compared with the Trainer's predictions: {cause}"]
+    if not computed["the Trainer"]:
+        del computed["the Trainer"]
+    lines = [f"not compared with the Trainer's predictions: {cause}"] if network.is_own and not predicted else []
     for source, outputs in computed.items():
         for name, output in outputs.items():
             lines.append(compare(f"{name} by {source}", output, expected[name], tolerance, network))
@@ -98,19 +103,20 @@ def _signature(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
 
 
 def _batches(cli: Any) -> Iterator[Any]:
-    """Yield the batches of ``predict``, or else of ``test``, before the data's hooks change them."""
+    """Yield the batches of ``predict``, ``test`` or ``validate``, before the data's hooks change them."""
     owners = [owner for owner in (cli.datamodule, cli.model) if owner is not None]
-    found = [(s, owner) for s in ("predict", "test") for owner in owners if is_overridden(f"{s}_dataloader", owner)]
+    splits = {"predict": "predict", "test": "test", "val": "validate"}
+    found = [(s, owner) for s in splits for owner in owners if is_overridden(f"{s}_dataloader", owner)]
     if not found:
         class_name = type(owners[0]).__name__
         raise UserError(f"there are no data to compare on. Add predict_dataloader or test_dataloader to {class_name}.")
-    stage, owner_of_loaders = found[0]
+    split, owner_of_loaders = found[0]
     for owner in owners:
         owner.trainer = cli.trainer
         owner.prepare_data()
-        owner.setup(stage)
-    loaders = getattr(owner_of_loaders, f"{stage}_dataloader")()
-    limit = getattr(cli.trainer, f"limit_{stage}_batches")  # a stream may have no end
+        owner.setup(splits[split])
+    loaders = getattr(owner_of_loaders, f"{split}_dataloader")()
+    limit = getattr(cli.trainer, f"limit_{split}_batches")  # a stream may have no end
     for loader in loaders if isinstance(loaders, Sequence) else [loaders]:
         yield from islice(loader, limit if isinstance(limit, int) else None)
 

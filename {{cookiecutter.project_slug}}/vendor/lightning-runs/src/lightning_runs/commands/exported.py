@@ -22,15 +22,22 @@ class Network:
     def __init__(self, model: Any, data: Any) -> None:
         name = type(model).__name__
         make = contract.get("exported", model, data)
+        self.is_own = make is not None
+        example = None if make else model.example_input_array
         action = f"Change exported() of {name}" if make else f"Add a method exported() to {name}"
         self.hint = f"{action}: it returns an nn.Module that maps raw inputs to the outputs of predict_step."
         if make is None and not is_overridden("forward", model):
             raise UserError(f"{name} has no forward that could be exported. {self.hint}")
-        if make is None and not model.automatic_optimization:  # a GAN's forward takes noise instead of data
-            raise UserError(f"{name} steps its optimizers itself, so it must name the network to export. {self.hint}")
+        if make is None and example is None and not model.automatic_optimization:  # a GAN's forward takes noise
+            raise UserError(
+                f"{name} steps its optimizers itself, so its forward may not take the data's batches. Set its"
+                f" example_input_array. {self.hint}"
+            )
         self.module: nn.Module = (make() if make else model).float().eval()
         self.class_names = list(contract.get("class_names", model, data) or [])
         self.output_names: list[str] = []  # known after the first batch
+        # the model's example_input_array by the names of forward's arguments, or empty
+        self.example = {} if example is None else self.inputs(example)
 
     def inputs(self, batch: Any) -> dict[str, Tensor]:
         """Return the arguments of ``forward`` from a batch: its first items, or by their keys if it is a dict."""

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.nn.parameter import is_lazy
 
 from .. import contract, files, runs
-from ..cli.messages import message
+from ..cli.messages import is_mistake
 from ..cli.run_cli import RunCLI
 from ..errors import UserError, brief
 from ..files import relative_path
@@ -38,8 +38,12 @@ class TrainerCLI(RunCLI):
         """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it; write the report."""
         self.say(f"Training {self.description()}.")
         tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
+        configured = self.trainer.checkpoint_callback
         with self.recorded():
             self.trainer.fit(**kwargs)
+            if configured is not None and self.trainer.checkpoint_callback is not configured:
+                owner = type(self.model).__name__
+                self.say(f"note: the ModelCheckpoint of {owner}.configure_callbacks replaced that of --checkpoint.")
             self.choose_checkpoint()
             for callback in self.trainer.callbacks:
                 if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
@@ -68,7 +72,9 @@ class TrainerCLI(RunCLI):
         """Predict the test data: ``predictions.csv`` has a row for each item."""
         self.refuse_missing("predict")
         columns = predictions.compute(self)
-        if self.trainer.is_global_zero:
+        if not columns:
+            self.say(f"{type(self.model).__name__}.predict_step returned nothing, so no table is written.")
+        elif self.trainer.is_global_zero:
             file = Path(self.trainer.default_root_dir) / "predictions.csv"
             tables.write_csv(file, *predictions.rows(self, columns))
             self.say(f"Predictions: {relative_path(file)}")
@@ -120,7 +126,7 @@ class TrainerCLI(RunCLI):
                 self.run.end(status, error=f"{type(error).__name__}: {error}")
             # a user's mistake before the first step: the same command works once it is fixed
             begun = not self.created or self.trainer.global_step
-            unused = not begun and isinstance(error, Exception) and message(error) is not None
+            unused = not begun and isinstance(error, Exception) and is_mistake(error)
             raise
         finally:
             loggers.close(self.trainer.loggers)
@@ -131,7 +137,6 @@ class TrainerCLI(RunCLI):
     def _begin(self, run: runs.Run) -> None:
         files.write_whole(run.config_file, config_text(self.options()))  # a resumed run may have other limits
         names = contract.get("class_names", self.datamodule, self.model)
-        monitor = self.trainer.checkpoint_callback
         # a resumed run keeps the command that began it, for that one repeats it
         run.begin(
             run.record.get("command", f"{program()} {shlex.join(self.args)}"),
@@ -140,8 +145,6 @@ class TrainerCLI(RunCLI):
             linked=self.links,
             class_names=None if names is None else [str(name) for name in names],
             headline=contract.get("headline", self.model, self.datamodule),
-            metric=getattr(monitor, "monitor", None),
-            mode=getattr(monitor, "mode", None),
             debug=self.config.fit.debug,
         )
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .. import names
-from ..cli.messages import message
+from ..cli.messages import is_mistake, message
 from ..errors import Mistake, UserError
 from ..resume.signals import Stopped
 from ..runs import Run
@@ -190,7 +190,7 @@ def _errors_for_python(package: str) -> Iterator[None]:
         raise KeyboardInterrupt("the training was stopped; fit(resume=True) resumes it") from None
     except Exception as error:
         text = message(error)
-        if text is None or (isinstance(error, UserError) and text == str(error)):
+        if not is_mistake(error) or (isinstance(error, UserError) and text == str(error)):
             raise
         raise UserError(text) from error
     finally:  # Lightning notes the seed there, for processes that it starts

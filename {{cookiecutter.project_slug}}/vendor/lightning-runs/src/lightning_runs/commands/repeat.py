@@ -13,7 +13,7 @@ from typing import Any
 from filelock import Timeout
 
 from ..cli.arguments import ONE_PROCESS, run_options
-from ..cli.messages import message
+from ..cli.messages import error_in_own_code, is_mistake, message
 from ..cli.run_cli import RunCLI
 from ..contract import Contract
 from ..errors import UserError, brief, require
@@ -82,7 +82,7 @@ def _train(trials: Trials, stem: str, values: dict[str, Any]) -> None:
     try:
         trials.train(stem, values)
     except Exception as error:
-        if message(error) is None:
+        if message(error) is None and error_in_own_code(error) is None:
             raise
         raise UserError(f"{run.name} failed: {brief(error)} The finished runs are kept.") from error
     print(f"{run.name} finished: {words(_metrics(trials.run(stem)))}", flush=True)
@@ -150,7 +150,7 @@ def _write_out_of_fold(trials: Trials, runs: Sequence[Run]) -> None:
                 raise UserError("predict_step returns no index of the items")
             header, body = predictions.rows(cli, columns)
         except Exception as error:
-            if message(error) is None:
+            if not is_mistake(error):
                 raise
             print(f"There is no {file.name}: {brief(error).rstrip('.')}.", flush=True)
             return

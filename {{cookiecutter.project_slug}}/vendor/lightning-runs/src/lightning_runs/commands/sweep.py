@@ -6,7 +6,6 @@ Trial 7 is the run ``NAME-007``. When a process dies, its trial returns to Optun
 import io
 import os
 import time
-import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, redirect_stderr, suppress
@@ -21,7 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import LambdaCallback
 
-from ..cli.messages import message, parser_message
+from ..cli.messages import is_mistake, parser_message, print_error
 from ..contract import Contract
 from ..errors import DivergedError, Mistake, UserError, brief, require
 from ..files import relative_path, write_whole
@@ -190,8 +189,8 @@ class Sweep:
         except Exception as error:
             state = State.FAIL
             result = f"failed: {brief(error)}"
-            if message(error) is None:
-                traceback.print_exc()
+            if not is_mistake(error):
+                print_error(error)
         else:
             values = self.study.get_trials()[trial.number].intermediate_values.values()
             if not values:

@@ -19,49 +19,96 @@ def compute(cli: Any) -> Columns:
 
     Returns:
         Columns with an entry for each item, under the keys of the dict that ``predict_step`` returns, or
-        ``prediction`` if it returns a tensor.
+        ``prediction`` if it returns a tensor. Several loaders add the column ``dataloader``. It is empty if
+        ``predict_step`` returns nothing.
     """
+    from pytorch_lightning.callbacks import LambdaCallback
     from pytorch_lightning.utilities.model_helpers import is_overridden
 
     from ..runs import ranks
+    from ..training.callbacks import count_items
 
     module = type(cli.model).__name__
+    batches: list[Columns] = []
+
+    def keep(trainer: Any, _: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        columns = columns_of(outputs, count_items(batch), module)
+        if columns and trainer.predict_loop.num_dataloaders > 1:
+            columns["dataloader"] = [dataloader_idx] * len(next(iter(columns.values())))
+        batches.append(columns)
+
+    callback = LambdaCallback(on_predict_batch_end=keep)
+    cli.trainer.callbacks.append(callback)
+    options = {"datamodule": cli.datamodule, "ckpt_path": cli.ckpt_path, "weights_only": True}
     try:
-        batches: Any = cli.trainer.predict(
-            cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True
-        )
+        cli.trainer.predict(cli.model, return_predictions=False, **options)
     except (TypeError, AttributeError, RuntimeError) as error:
         if is_overridden("predict_step", cli.model):
             raise
         raise UserError(
             f"{module} has no predict_step, and its forward does not take a batch of predict_dataloader"
             f" ({str(error).splitlines()[0][:120]}). Add predict_step to {module}: {program()} docs own-classes"
-        ) from error
-    if batches and isinstance(batches[0], list):  # one list for each of several loaders
-        batches = [batch for loader in batches for batch in loader]
-    parts = ranks.gather(batches or [], cli.trainer.world_size)
+        ) from None
+    finally:
+        cli.trainer.callbacks.remove(callback)
+    parts = ranks.gather(batches, cli.trainer.world_size)
     return join([batch for part in parts for batch in part], module)
 
 
-def join(batches: Sequence[Any], module: str) -> Columns:
-    """Join what a module's ``predict_step`` returned to columns, in the order of the column ``index`` if there is one."""
+def columns_of(outputs: Any, count: int, module: str) -> Columns:
+    """Return what ``predict_step`` returned for a batch of ``count`` items as columns, each with an entry per item.
+
+    A list of tensors with a row for each item is several outputs; any other list has an entry for each item.
+
+    Raises:
+        UserError: A value is neither a tensor nor a list, or columns differ in length.
+    """
+    import torch
+
+    named = outputs if isinstance(outputs, dict) else {"prediction": outputs}
+    if isinstance(outputs, list | tuple) and outputs:
+        if all(isinstance(output, dict) for output in outputs):
+            named = {name: [output.get(name) for output in outputs] for name in outputs[0]}
+        elif all(isinstance(output, torch.Tensor) and output.shape[:1] == (count,) for output in outputs):
+            named = {f"prediction_{i}": output for i, output in enumerate(outputs)}
+    columns: Columns = {}
+    for name, value in named.items() if outputs is not None else ():
+        if isinstance(value, torch.Tensor):
+            columns[name] = value.reshape(1).cpu() if value.ndim == 0 else value.cpu()
+        elif isinstance(value, list | tuple):
+            columns[name] = [entry.tolist() if isinstance(entry, torch.Tensor) else entry for entry in value]
+        else:
+            raise UserError(
+                f"{module}.predict_step returns {name} as {type(value).__name__}. Return a tensor or a list with one"
+                " entry for each item, or a dict of these."
+            )
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        text = ", ".join(f"{length} of {name}" for name, length in lengths.items())
+        raise UserError(f"{module}.predict_step returns for a batch {text}. Return one entry of each for each item.")
+    return columns
+
+
+def join(batches: Sequence[Columns], module: str) -> Columns:
+    """Join the columns of batches, in the order of the column ``index`` if they have one.
+
+    Raises:
+        UserError: There is no batch, or batches have different columns.
+    """
     import torch
 
     if not batches:
         raise UserError(f"predict_dataloader yields no batch, so {module} predicted nothing.")
-    named = [batch if isinstance(batch, dict) else {"prediction": batch} for batch in batches]
+    batches = [batch for batch in batches if batch]
+    if any(batch.keys() != batches[0].keys() for batch in batches):
+        raise UserError(f"{module}.predict_step returns other keys than {', '.join(batches[0])} for some batches.")
     columns: Columns = {}
-    for name, value in named[0].items():
-        parts = [batch[name] for batch in named]
-        if isinstance(value, torch.Tensor):
-            columns[name] = torch.cat([part.reshape(1) if part.ndim == 0 else part for part in parts]).cpu()
-        elif isinstance(value, list | tuple) and not any(isinstance(item, torch.Tensor) for item in value):
-            columns[name] = [item for part in parts for item in part]
+    for name in batches[0] if batches else ():
+        parts = [batch[name] for batch in batches]
+        if all(isinstance(part, torch.Tensor) and part.shape[1:] == parts[0].shape[1:] for part in parts):
+            columns[name] = torch.cat(parts)
         else:
-            raise UserError(
-                f"{module}.predict_step returns {name} as {type(value).__name__}. Return a tensor with one row for each"
-                " item, or a dict of such tensors."
-            )
+            columns[name] = [entry for part in parts for entry in (part if isinstance(part, list) else part.tolist())]
     index = columns.get("index")
     if isinstance(index, torch.Tensor) and index.ndim == 1:
         order = index.argsort(stable=True)
@@ -86,24 +133,25 @@ def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> t
     """Return header and rows of columns.
 
     Args:
-        columns: A list with an entry for each item; an entry may be a list. With ``class_names``, ``probabilities``
-            becomes the label, its probability, and the probability ``p(NAME)`` of each class.
+        columns: A list with an entry for each item. Entries that are lists of numbers of one length become a column for
+            each position; other lists are kept whole. With ``class_names``, ``probabilities`` becomes the label, its
+            probability, and the probability ``p(NAME)`` of each class.
         class_names: The names, or None.
     """
     cells: dict[str, list[Any]] = {}
     for name, column in columns.items():
-        entry = column[0] if column else None
-        if not isinstance(entry, list):
-            cells[name] = column
-        elif name == "probabilities" and class_names is not None:
-            best = [max(range(len(entry)), key=entry.__getitem__) for entry in column]
+        lengths = {len(entry) if isinstance(entry, list) else -1 for entry in column}
+        length = lengths.pop() if len(lengths) == 1 else -1
+        is_flat = length > 0 and not any(isinstance(value, list | dict) for value in column[0])
+        if name == "probabilities" and class_names is not None and length == len(class_names):
+            best = [max(range(length), key=entry.__getitem__) for entry in column]
             cells["label"] = [class_names[i] for i in best]
             cells["probability"] = [round(entry[i], 6) for i, entry in zip(best, column, strict=True)]
             for i, label in enumerate(class_names):
                 cells[f"p({label})"] = [round(entry[i], 6) for entry in column]
-        elif not isinstance(entry[0], list):
-            for i in range(len(entry)):
-                cells[name if len(entry) == 1 else f"{name}_{i}"] = [entry[i] for entry in column]
+        elif is_flat:
+            for i in range(length):
+                cells[name if length == 1 else f"{name}_{i}"] = [entry[i] for entry in column]
         else:
             cells[name] = column
     return list(cells), [list(row) for row in zip(*cells.values(), strict=True)]

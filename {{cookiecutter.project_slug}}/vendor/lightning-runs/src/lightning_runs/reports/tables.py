@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -39,6 +40,8 @@ def as_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def _cell_text(cell: Any) -> str:
     if cell is None:
         return "-"
+    if isinstance(cell, list | dict):
+        return json.dumps(cell, ensure_ascii=False)
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
 
 
@@ -92,7 +95,9 @@ def _attached_names(file: Path, folder: Path) -> set[str]:
 
 
 def escape_formula(cell: Any) -> Any:
-    """Prefix ' to a text that a spreadsheet would run as a formula; return other cells as they are."""
+    """Prefix ' to a text that a spreadsheet would run as a formula, and write lists as JSON; return other cells."""
+    if isinstance(cell, list | dict):
+        return json.dumps(cell, ensure_ascii=False)
     if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")):
         try:
             float(cell)

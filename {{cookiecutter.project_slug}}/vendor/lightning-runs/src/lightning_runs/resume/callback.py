@@ -16,7 +16,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging, Timer
+from pytorch_lightning.callbacks import (
+    Callback,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    Timer,
+)
 from torch import Tensor
 
 from .. import contract
@@ -61,10 +67,22 @@ class ExactResume(Callback):
         self._state: dict[str, Any] = {}  # the state that Lightning leaves out, during a save
         self._restored: dict[str, Any] = {}
         self._results: dict[str, dict[str, Tensor]] = {}  # of the epoch's first part, to be added to its second
+        self._attributes: checkpoint_state.Attributes = []  # before the training
         self._fingerprint: str | None = None  # of the data
         self._signal_group: Any = None  # the processes, which agree on a signal
         self._bad_step: Tensor | None = None
         self._has_loss: bool | None = None  # whether any batch has given a loss; None before the first batch
+
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        """Note attributes, and have each ModelCheckpoint write into the run, also those of ``configure_callbacks``."""
+        if stage == "fit":
+            self._attributes = checkpoint_state.attributes(trainer, pl_module)
+        for callback in [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]:
+            if callback.dirpath is None:
+                callback.dirpath = None if self.folder is None else str(self.folder)
+                callback.save_last = False  # `last.ckpt` there belongs to the resume
+            # a resumed run writes again what it had written after its last save, and leaves no second version
+            callback._enable_version_counter = False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -104,7 +122,7 @@ class ExactResume(Callback):
             "data": self._fingerprint,
             "options": json.dumps(flat(self.options)),
             "ended": trainer.should_stop and not time_is_up,
-            "ranks": checkpoint_state.state_of_all_ranks(trainer, pl_module, self._results),
+            "ranks": checkpoint_state.state_of_all_ranks(trainer, pl_module, self._results, self._attributes),
             **progress,
         }
         file = self.folder / checkpoint_files.LAST
@@ -175,15 +193,19 @@ class ExactResume(Callback):
             return
         if trainer.is_global_zero:
             own = contract.get("fingerprint", trainer.datamodule, pl_module)
-            loaders = trainer.fit_loop._combined_loader.flattened
-            self._fingerprint = items_fingerprint(loaders) if own is None else str(own())
+            if own is not None:
+                self._fingerprint = str(own())
+            elif not trainer.reload_dataloaders_every_n_epochs:  # else the loaders are those of this epoch
+                self._fingerprint = items_fingerprint(trainer.fit_loop._combined_loader.flattened)
         self._fingerprint = trainer.strategy.broadcast(self._fingerprint)
         before = self._restored.get("data")
         if before and self._fingerprint and not self.new:
             name = "the fingerprint of the data"
             differences.refuse(self.run, {name: before}, {name: self._fingerprint}, self.accept)
         if trainer.is_global_zero:
-            self.run.update(fingerprint=self._fingerprint)
+            monitor = trainer.checkpoint_callback
+            chosen_by = {"metric": getattr(monitor, "monitor", None), "mode": getattr(monitor, "mode", None)}
+            self.run.update(fingerprint=self._fingerprint, **chosen_by)
             if self.new:
                 loggers.log_options(trainer.loggers, flat(self.options) | {"fingerprint": self._fingerprint})
 

@@ -134,8 +134,8 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
     names.sort(key=lambda name: (name.count("."), name))
     pairs = [f"{name} is {saved_shapes.get(name)} there and {shapes.get(name)} here" for name in names[:3]]
     raise UserError(
-        f"the checkpoint {file} is of another model: {', '.join(pairs)}. Give the options that it was trained with, as its"
-        " run's config.yaml has them, and the same network."
+        f"the checkpoint {file} is of another model: {', '.join(pairs)}. Give the options that it was trained with, as"
+        " its run's config.yaml has them, and the same network."
     )
 
 

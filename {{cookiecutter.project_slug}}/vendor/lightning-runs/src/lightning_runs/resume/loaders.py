@@ -55,6 +55,12 @@ class ExactLoaders(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print and record the notes on the loaders."""
+        between = trainer.reload_dataloaders_every_n_epochs  # pyright: ignore[reportAttributeAccessIssue]
+        if between > 1:
+            self.notes.append(
+                f"The loaders are built again every {between} epochs. A resumed run builds those of the epoch in which"
+                " it resumes. That is exact if train_dataloader does not depend on the epoch."
+            )
         if trainer.is_global_zero and self.notes:
             self.notes = list(dict.fromkeys(self.notes))
             print(*self.notes, sep="\n", flush=True)

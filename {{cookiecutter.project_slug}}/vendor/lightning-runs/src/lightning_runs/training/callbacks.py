@@ -10,7 +10,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
 
 from .. import contract
 from ..errors import UserError
@@ -62,13 +64,26 @@ def configured_callbacks(options: Any, others: list[Any]) -> list[Any]:
 
 
 class ScheduleLength(Callback):
-    """Tell schedules how long the training is."""
+    """Fit schedules to the length of the training and to its validations."""
 
     def on_fit_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Set the length of schedules that have none."""
+        """Set the length of schedules that have none, and refuse one that is too short."""
         for config in trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, WarmupCosine) and config.scheduler.total_steps is None:
-                config.scheduler.set_total_steps(trainer.estimated_stepping_batches)
+            scheduler = config.scheduler
+            if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
+                scheduler.set_total_steps(trainer.estimated_stepping_batches)
+            if isinstance(scheduler, OneCycleLR):
+                steps = trainer.estimated_stepping_batches if config.interval == "step" else trainer.max_epochs
+                if scheduler.total_steps < steps // config.frequency:
+                    raise UserError(
+                        f"OneCycleLR has total_steps {scheduler.total_steps}, but this training steps it"
+                        f" {steps // config.frequency} times. Set total_steps to that number."
+                    )
+            if config.reduce_on_plateau and str(config.monitor).startswith("val"):
+                # its metric is new after a validation alone
+                between = trainer.check_val_every_n_epoch or 1
+                config.frequency = between * math.ceil(config.frequency / between)
+                config.strict = False
 
 
 class AverageCorrection(Callback):
@@ -94,34 +109,57 @@ class AverageCorrection(Callback):
 
 
 class MonitorCheck(Callback):
-    """Check that callbacks and schedules monitor metrics that are logged.
+    """Check that callbacks and schedules monitor metrics that are logged, and that a checkpoint has its own metric.
 
     Raises:
-        UserError: A validation metric that is monitored is not logged, before the first epoch.
+        UserError: A validation metric that is monitored is not logged in the first validation, or checkpoints would be
+            saved with the metric of an earlier validation.
     """
 
     def __init__(self) -> None:
-        self._has_validated = False
+        self._validated_at: int | None = None  # the step of the latest validation
+
+    def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Refuse checkpoints that are saved before or between the validations that choose them, and no validation."""
+        if trainer.enable_validation and trainer.val_dataloaders is not None and not sum(trainer.num_val_batches):
+            for owner, metric in missing_monitors(trainer):
+                raise UserError(f"{owner} monitors {metric}, which is not logged: val_dataloader yields no batch.")
+        for callback in validation_checkpoints(trainer):
+            option = ""
+            if callback._every_n_train_steps or callback._train_time_interval is not None:
+                option = "every_n_train_steps" if callback._every_n_train_steps else "train_time_interval"
+            elif callback._save_on_train_epoch_end and trainer.val_check_batch != trainer.num_training_batches:
+                option = "save_on_train_epoch_end"
+            if option:
+                raise UserError(
+                    f"checkpoint.{option} saves at other steps than the validations, so a checkpoint would have the"
+                    f" {callback.monitor} of other weights. Leave it null: each validation then saves."
+                    " --save_every_n_steps keeps the state for a resume."
+                )
 
     def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Refuse a monitor that is not logged."""
-        logged = trainer.callback_metrics
-        monitors = [(callback, getattr(callback, "monitor", None)) for callback in trainer.callbacks]
-        monitors += [(config.scheduler, config.monitor) for config in trainer.lr_scheduler_configs]
-        for owner, metric in monitors:
-            if isinstance(metric, str) and metric.startswith("val") and metric not in logged:
-                hint = f"Choose one of {', '.join(logged)}."
-                if not logged:
-                    hint = "Nothing is: val_dataloader yields no batch, or validation_step calls no self.log."
-                raise UserError(f"{type(owner).__name__} monitors {metric}, which is not logged. {hint}")
+        """Print a note of a monitor that is not logged: a module may log it later."""
+        for owner, metric in missing_monitors(trainer) if trainer.callback_metrics else ():
+            logged = ", ".join(trainer.callback_metrics)
+            text = f"note: {owner} monitors {metric}, which the sanity check did not log. It logged {logged}."
+            rank_zero_only(print)(text, flush=True)
 
     def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Note that there was a validation."""
-        self._has_validated = self._has_validated or not trainer.sanity_checking
+        """Refuse a monitor that the first validation did not log."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        for owner, metric in missing_monitors(trainer) if self._validated_at is None else ():
+            logged = [name for name in trainer.callback_metrics if not name.startswith("train")]
+            hint = f"Choose one of {', '.join(logged)}." if logged else "validation_step calls no self.log."
+            raise UserError(f"{owner} monitors {metric}, which is not logged. {hint}")
+        self._validated_at = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Let early stopping wait for the first validation."""
-        if self._has_validated:
+        """Save no checkpoint with an earlier metric, and let early stopping wait for the first validation."""
+        for callback in validation_checkpoints(trainer):
+            if self._validated_at != trainer.global_step:
+                callback._last_global_step_saved = trainer.global_step  # as if it were saved
+        if self._validated_at is not None:
             return
         stopping = [callback for callback in trainer.callbacks if isinstance(callback, callbacks.EarlyStopping)]
         for callback in stopping:
@@ -135,10 +173,34 @@ class MonitorCheck(Callback):
                 warnings.warn(text, stacklevel=1)
 
 
+def validation_checkpoints(trainer: Any) -> list[Any]:
+    """Return the ModelCheckpoints that monitor a metric of the validation, if there are validations."""
+    found = [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]
+    return [one for one in found if trainer.enable_validation and str(one.monitor).startswith("val")]
+
+
+def missing_monitors(trainer: Any) -> list[tuple[str, str]]:
+    """Return the callbacks and schedules that monitor a validation metric that is not logged, each with the metric."""
+    owners = [*trainer.callbacks, *trainer.lr_scheduler_configs]
+    monitors = [(getattr(owner, "scheduler", owner), getattr(owner, "monitor", None)) for owner in owners]
+    return [
+        (type(owner).__name__, metric)
+        for owner, metric in monitors
+        if isinstance(metric, str) and metric.startswith("val") and metric not in trainer.callback_metrics
+    ]
+
+
+def count_items(batch: Any) -> int:
+    """Return the number of items of a batch that is a tensor or begins with one, or else 0."""
+    while isinstance(batch, list | tuple | dict) and batch:
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 0
+
+
 class Throughput(Callback):
     """Record in ``run.json``, after each epoch, how many there were, and the items and seconds of training alone.
 
-    Items are those of all processes. They are counted where a batch is a tensor, or begins with one.
+    Items are those of all processes and loaders. They are counted where a batch is a tensor, or begins with one.
 
     Args:
         run: The run. What an earlier process has recorded of it is added to.
@@ -163,11 +225,11 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the items of the batch."""
-        while isinstance(batch, list | tuple | dict) and batch:
-            batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
-        if isinstance(batch, Tensor) and batch.ndim:
-            self._items += len(batch)
+        """Count the items of the batch, or of the batch of each of several loaders."""
+        parts = [batch]
+        if len(trainer.fit_loop._combined_loader.flattened) > 1:  # pyright: ignore[reportOptionalMemberAccess]
+            parts = list(batch.values() if isinstance(batch, dict) else batch)
+        self._items += sum(map(count_items, parts))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""

@@ -15,7 +15,7 @@ from ..runs.ranks import by_torchrun
 
 # Device, option (with one strategy alone), values that can't work, the reason, and what to choose instead.
 REFUSED = (
-    ("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "32-true"),
+    ("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "bf16-mixed or 32-true"),
     ("cpu", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
     ("cpu", "sync_batchnorm", ("True",), "it needs GPUs", "false"),
     ("mps", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),

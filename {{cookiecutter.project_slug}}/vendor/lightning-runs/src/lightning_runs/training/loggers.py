@@ -6,10 +6,11 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
@@ -55,7 +56,7 @@ def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list
     run.record.setdefault("logged_as", {})
     metrics = MetricsCSV(run.folder, step)
     # the chosen one first: it is the module's `self.logger`, as in Lightning's documentation
-    return [metrics] if build_chosen is None else [build_chosen(options, run), metrics]
+    return [metrics] if build_chosen is None else [build_chosen(options, run, step), metrics]
 
 
 def close(loggers: Iterable[Logger]) -> None:
@@ -94,11 +95,11 @@ def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bo
     return True
 
 
-def _tensorboard(options: LoggerOptions, run: Run) -> Logger:
+def _tensorboard(options: LoggerOptions, run: Run, step: int) -> Logger:
     return TensorBoardLogger(str(run.folder), name="", version="tensorboard", default_hp_metric=False)
 
 
-def _mlflow(options: LoggerOptions, run: Run) -> Logger:
+def _mlflow(options: LoggerOptions, run: Run, step: int) -> Logger:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     root = run.folder.parent
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
@@ -109,7 +110,7 @@ def _mlflow(options: LoggerOptions, run: Run) -> Logger:
     logger = MLFlowLogger(
         experiment_name=options.project,
         run_name=run.name,
-        tracking_uri=uri or f"sqlite:///{(root / 'mlflow.db').as_posix()}",
+        tracking_uri=uri or f"sqlite:///{quote((root / 'mlflow.db').as_posix(), safe='/:')}",
         artifact_location=None if uri else (root / "mlflow").as_uri(),
         run_id=run.record["logged_as"].get("mlflow"),
     )
@@ -117,9 +118,10 @@ def _mlflow(options: LoggerOptions, run: Run) -> Logger:
     return logger
 
 
-def _wandb(options: LoggerOptions, run: Run) -> Logger:
+def _wandb(options: LoggerOptions, run: Run, step: int) -> Logger:
     import wandb
 
+    is_resumed = "wandb" in run.record["logged_as"]
     identity = run.record["logged_as"].setdefault("wandb", secrets.token_hex(4))
     reason = _reason_to_stay_offline()
     if reason is not None:
@@ -136,7 +138,18 @@ def _wandb(options: LoggerOptions, run: Run) -> Logger:
         settings=wandb.Settings(silent=reason is not None),
     )
     logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns about it
+    if is_resumed and reason is not None:
+        _log_again(logger, run.folder / "metrics.csv", step)
     return logger
+
+
+def _log_again(logger: WandbLogger, file: Path, step: int) -> None:
+    """Log the rows before a step again, marked ``repeated``: an offline file of a killed run lacks its last 32 KiB."""
+    with suppress(OSError, ValueError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            values = {name: float(value) for name, value in row.items() if value and name != "step"}
+            if int(row["step"]) < step:
+                logger.log_metrics(values | {"repeated": 1.0}, step=int(row["step"]))
 
 
 def _reason_to_stay_offline() -> str | None:

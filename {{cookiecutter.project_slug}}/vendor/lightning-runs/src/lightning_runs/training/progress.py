@@ -56,7 +56,9 @@ class ProgressBar(TQDMProgressBar):
             step_metrics = {result.meta.name for result in results.values() if not result.meta.on_epoch}
             notes = {name: " (last batch)" for name in step_metrics}
             values = "  ".join(f"{name} {value:.4f}{notes.get(name, '')}" for name, value in self._printed.items())
-            self.print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}".rstrip())
+            last = trainer.max_epochs or -1
+            total = f"/{last}" if last > 0 else ""  # -1 is no number of epochs
+            self.print(f"epoch {trainer.current_epoch + 1}{total}  {values}".rstrip())
 
     def _epoch_metrics(self, trainer: Any, pl_module: pl.LightningModule) -> dict[str, float]:
         """Return the metrics of the bar, or without any the first logged ones, and the monitored metric."""
@@ -68,9 +70,11 @@ class ProgressBar(TQDMProgressBar):
             names = [name for name in logged if not name.endswith("_step") and not name.startswith("lr-")]
         names = [*names[:MAX_METRICS], getattr(trainer.checkpoint_callback, "monitor", None)]
         metrics |= {name: float(logged[name]) for name in names if name in logged and name not in metrics}
+        results: Any = trainer.fit_loop.epoch_loop._results
+        earlier = {result.meta.name for result in results.values() if result.has_reset}  # not logged in this epoch
         if self._validated_epoch != trainer.current_epoch:
-            metrics = {name: value for name, value in metrics.items() if name not in self._validation_metrics}
-        return metrics
+            earlier |= self._validation_metrics
+        return {name: value for name, value in metrics.items() if name not in earlier}
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the bar, if there is one."""

@@ -1,0 +1,115 @@
+"""An error in the user's code keeps its traceback and its run; a mistake in an option or a file is one line."""
+
+from typing import Any
+
+import pytest
+import torch
+from lightning_runs.errors import UserError
+from toy import Toy, ToyData
+from written import record
+
+
+class LogsText(Toy):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.log("x", "0.5")
+        return super().training_step(batch, batch_idx)
+
+
+class Opens(Toy):
+    def on_train_start(self) -> None:
+        open("vocab.txt")  # noqa: SIM115
+
+
+class NegativeRate(Toy):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=-1)
+
+
+class Asserts(Toy):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        assert batch is None
+
+
+class Items(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Any:
+        raise KeyError("no such item")
+
+
+class BadItems(ToyData):
+    def dataset(self, count: int, seed: int) -> Any:
+        return Items()
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "line"),
+    [
+        (LogsText, ToyData, 'self.log("x", "0.5")'),
+        (Opens, ToyData, 'open("vocab.txt")'),
+        (NegativeRate, ToyData, "lr=-1"),
+        (Asserts, ToyData, "assert batch is None"),
+        (Toy, BadItems, 'raise KeyError("no such item")'),
+    ],
+)
+def test_an_error_in_own_code_keeps_traceback_and_run(module, data, line, run, capsys) -> None:
+    assert run("fit", "--run", "a", module=module, data=data) == 1
+    error = capsys.readouterr().err
+    assert "test_tracebacks.py" in error
+    assert line in error
+    assert "pytorch_lightning/loops" not in error
+    assert record("a")["status"] == "failed"
+
+
+def test_of_several_workers_the_line_is_shown(run, capsys) -> None:
+    assert run("fit", "--run", "a", "--data.num_workers=1", data=BadItems) == 1
+    assert 'raise KeyError("no such item")' in capsys.readouterr().err
+
+
+class Refuses(Toy):
+    def on_train_start(self) -> None:
+        raise UserError("data.root is nowhere.")
+
+
+def test_what_the_library_refuses_is_one_line(run, capsys) -> None:
+    assert run("fit", "--run", "a", module=Refuses) == 1
+    assert capsys.readouterr().err == "error: data.root is nowhere.\n"
+
+
+def test_traceback_prints_every_frame(run) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        run("fit", "--traceback", module=Refuses)
+
+
+class Vocabulary(ToyData):
+    ready = False
+
+    @property
+    def width(self) -> int:
+        return self.size
+
+    def setup(self, stage: str) -> None:
+        self.size = 4
+
+
+class Unready(Vocabulary):
+    def setup(self, stage: str) -> None:
+        """Read nothing."""
+
+
+class Wide(Toy):
+    def __init__(self, width: int, lr: float = 0.02) -> None:
+        super().__init__(lr)
+        self.layer = torch.nn.Linear(width, 1)
+
+
+def test_a_linked_property_may_need_setup(run) -> None:
+    assert run("fit", "--run", "a", module=Wide, data=Vocabulary) == 0
+
+
+def test_a_linked_property_that_fails_is_named(run, capsys) -> None:
+    assert run("fit", module=Wide, data=Unready) == 1
+    error = capsys.readouterr().err
+    assert "return self.size" in error
+    assert error.splitlines()[-1].startswith("error: the data module's width failed with AttributeError")

@@ -1,0 +1,127 @@
+"""The best checkpoint is the best one, whatever the schedule of validations, and its score is that of its weights."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from toy import Toy, ToyData, command
+from written import record, rows
+
+
+class Wavers(Toy):
+    """Its loss goes up and down, so that the best validation is not the last one."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return loss * (3 if self.global_step % 7 == 0 else -0.02)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        loss = (self.layer(batch[0])[:, 0] - batch[1]).square().mean()
+        self.log("val/loss", loss, on_epoch=True)
+
+
+SCHEDULES = {
+    "each epoch": "",
+    "within an epoch": "--trainer.val_check_interval 0.3",
+    "at batches": "--trainer.val_check_interval 4",
+    "over epochs": "--trainer.val_check_interval 10 --trainer.check_val_every_n_epoch null",
+    "each third epoch": "--trainer.check_val_every_n_epoch 3",
+    "each second, three kept": "--trainer.check_val_every_n_epoch 2 --checkpoint.save_top_k 3",
+    "all kept": "--trainer.check_val_every_n_epoch 3 --checkpoint.save_top_k=-1",
+    "an epoch that is cut short": "--trainer.max_steps 22 --checkpoint.save_top_k 3",
+    "at the end of an epoch": "--trainer.check_val_every_n_epoch 2 --checkpoint.save_on_train_epoch_end true",
+    "accumulated": "--trainer.val_check_interval 2 --trainer.accumulate_grad_batches 2",
+}
+OPTIONS = ("--run", "a", "--trainer.max_epochs=6", "--trainer.callbacks=[]", "--checkpoint.monitor=val/loss")
+
+
+def check_checkpoints(module: type = Wavers) -> None:
+    """Each kept checkpoint validates at the score that it is kept for, and none validated better."""
+    best = record("a")
+    kept = torch.load("runs/a/checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    (scores,) = [state["best_k_models"] for name, state in kept.items() if name.startswith("ModelCheckpoint")]
+    assert best["best_checkpoint"] in scores
+    assert scores[best["best_checkpoint"]].item() == pytest.approx(best["best_score"])
+    for name, score in scores.items():
+        file = Path("runs/a/checkpoints", name)
+        assert command("validate", f"--ckpt_path={file}", module=module) == 0
+        measured = record("a", "other_validate.json" if name != best["best_checkpoint"] else "validate.json")
+        assert measured["val/loss"] == pytest.approx(score.item(), abs=1e-6)
+    validated = [float(row["val/loss"]) for row in rows("a") if row["val/loss"]]
+    assert best["best_score"] == pytest.approx(min(validated))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_best_score_is_what_the_best_checkpoint_validates_at(schedule, run) -> None:
+    assert run("fit", *OPTIONS, *shlex.split(SCHEDULES[schedule]), module=Wavers) == 0
+    check_checkpoints()
+
+
+@pytest.mark.parametrize("schedule", ["within an epoch", "each second, three kept"])
+@pytest.mark.parametrize("last", [5, 16])
+def test_the_best_score_is_true_after_a_kill(schedule, last, run, die) -> None:
+    options = [*OPTIONS[2:], *shlex.split(SCHEDULES[schedule]), "--save_every_n_steps=3"]
+    die("a", *options, at=("training_step", last), module=Wavers)
+    assert run("fit", *OPTIONS, "--resume", *options, module=Wavers) == 0
+    check_checkpoints()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "every_n_train_steps=3",
+        "train_time_interval=00:00:00:01",
+        "save_on_train_epoch_end=true --trainer.val_check_interval=0.5",
+    ],
+)
+def test_checkpoints_between_validations_are_refused(option, run, capsys) -> None:
+    assert run("fit", *OPTIONS, *f"--checkpoint.{option}".split()) == 1
+    assert f"checkpoint.{option.partition('=')[0]}" in capsys.readouterr().err
+    assert not Path("runs/a").exists()
+
+
+class TwoLoaders(ToyData):
+    def val_dataloader(self) -> Any:
+        return [self.loader(16, 1), self.loader(16, 3)]
+
+
+class Two(Toy):
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.step(batch, "val")
+
+
+class LogsLate(Toy):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/other", 1.0)
+        if not self.trainer.sanity_checking:
+            self.step(batch, "val")
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "metric"),
+    [(Two, TwoLoaders, "val/loss/dataloader_idx_1"), (LogsLate, ToyData, "val/loss")],
+)
+def test_a_metric_that_is_logged_after_the_sanity_check_counts(module, data, metric, run) -> None:
+    options = (f"--checkpoint.monitor={metric}", f"--early_stopping.monitor={metric}")
+    assert run("fit", *OPTIONS[:4], *options, module=module, data=data) == 0
+    assert record("a")["best_score"] > 0
+
+
+class OwnCheckpoint(Toy):
+    def configure_callbacks(self) -> list[Any]:
+        return [ModelCheckpoint(monitor="val/loss", mode="max", filename="own", save_last=True), LearningRateMonitor()]
+
+
+def test_a_checkpoint_of_the_module_replaces_that_of_the_options(run, capsys) -> None:
+    assert run("fit", *OPTIONS, module=OwnCheckpoint) == 0
+    assert "OwnCheckpoint.configure_callbacks" in capsys.readouterr().out
+    assert (record("a")["best_checkpoint"], record("a")["mode"]) == ("own.ckpt", "max")
+    assert {file.name for file in Path("runs/a/checkpoints").iterdir()} == {"own.ckpt", "last.ckpt", "previous.ckpt"}
+
+
+def test_a_smoke_test_has_a_logger_for_the_modules_callbacks(run) -> None:
+    assert run("fit", "--trainer.fast_dev_run=true", module=OwnCheckpoint) == 0
+    assert list(Path().rglob("*.*")) == [Path("configs/default.yaml")]
