@@ -1,4 +1,4 @@
-"""The state of each process that Lightning's checkpoints lack: metrics, plain attributes, and which layers are trained."""
+"""The state of each process that checkpoints of Lightning lack: metrics, plain attributes, which layers are trained."""
 
 from contextlib import suppress
 from typing import Any

@@ -107,10 +107,12 @@ def _mlflow(options: LoggerOptions, run: Run, step: int) -> Logger:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     # current MLflow refuses a plain folder as its store; a database needs no server
+    database = quote((root / "mlflow.db").as_posix(), safe="/:")
     logger = MLFlowLogger(
         experiment_name=options.project,
         run_name=run.name,
-        tracking_uri=uri or f"sqlite:///{quote((root / 'mlflow.db').as_posix(), safe='/:')}",
+        # with the driver's name, or else MLflow makes a folder of the path as it is quoted
+        tracking_uri=uri or f"sqlite+pysqlite:///{database}",
         artifact_location=None if uri else (root / "mlflow").as_uri(),
         run_id=run.record["logged_as"].get("mlflow"),
     )
