@@ -15,6 +15,10 @@ FIT = TESTS + "commands/test_fit.py"
 BATCHES = TESTS + "data/test_batches.py"
 CONTRACT = TESTS + "test_contract.py"
 OWN = TESTS + "test_own_classes.py"
+TRACES = TESTS + "cli/test_tracebacks.py"
+BEST = TESTS + "training/test_best_checkpoint.py"
+CHOICES = TESTS + "training/test_callbacks.py"
+PREDICTIONS = TESTS + "reports/test_predictions.py"
 
 MUTANTS = (
     # checkpoints
@@ -56,12 +60,31 @@ MUTANTS = (
     # the contract
     Mutant("contract.py", 'if self.has("fold") != self.has("num_folds"):', "if False:", f"{CONTRACT} -k folds"),
     Mutant("contract.py", "inspect.signature(method).bind(*[None] * count)", "pass", f"{CONTRACT} -k method"),
-    Mutant("contract.py", 'or "/" in self.headline[0]', "", f"{CONTRACT} -k headline"),
+    Mutant("contract.py", '"/" not in value[0] and ', "", f"{CONTRACT} -k headline"),
+    Mutant("contract.py", 'data.setup("fit")', "pass", f"{TRACES} -k need_setup"),
     # what a user's own classes get wrong
     Mutant("training/progress.py", 'getattr(trainer.checkpoint_callback, "monitor", None)]', "None]", f"{OWN} -k line_of_each and two"),
     Mutant("cli/parser.py", "allow_abbrev=False", "allow_abbrev=True", f"{TESTS}cli/test_mistakes.py"),
     Mutant("cli/messages.py", "cutoff=0.6", "cutoff=0.99", f"{TESTS}cli/test_mistakes.py"),
-    Mutant("cli/messages.py", 'return text if type(error).__name__ == "MisconfigurationException" else None', "return text", f"{FIT} -k traceback"),
+    Mutant("cli/messages.py", "if not isinstance(error, UserError) and any(map(_is_own, _files(error))):", "if False:", f"{TRACES} -k own_code"),
+    Mutant("commands/fit.py", "unused = not begun and isinstance(error, Exception) and is_mistake(error)", "unused = not begun", f"{TRACES} -k own_code"),
+    Mutant("cli/parser.py", 'return re.sub(r"(?<![\\w.])lightning\\.pytorch\\.", "pytorch_lightning.", text)', "return text", f"{CHOICES} -k documentation"),
+    # the best checkpoint, and what is monitored
+    Mutant("training/callbacks.py", "if self._validated_at != trainer.global_step:", "if False:", f"{BEST} -k cut_short"),
+    Mutant("training/callbacks.py", "elif callback._save_on_train_epoch_end and trainer", "elif False and trainer", f"{BEST} -k between"),
+    Mutant("training/callbacks.py", "config.frequency = between * math.ceil(config.frequency / between)", "pass", f"{CHOICES} -k plateau"),
+    Mutant("training/callbacks.py", "if scheduler.total_steps < steps // config.frequency:", "if False:", f"{CHOICES} -k cycle"),
+    Mutant("training/callbacks.py", "self._items += sum(map(count_items, parts))", "self._items += count_items(parts[0])", f"{CHOICES} -k all_loaders"),
+    Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
+    Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k replaces"),
+    Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
+    Mutant("resume/checkpoint_state.py", "            setattr(owner, name, value)", "            pass", f"{TESTS}resume/test_attributes.py"),
+    Mutant("cli/trainer_setup.py", "trainer.logger = bool(trainer.fast_dev_run)", "trainer.logger = False", f"{BEST} -k smoke"),
+    # predictions and exports
+    Mutant("reports/predictions.py", "output.shape[:1] == (count,)", "output.ndim", f"{PREDICTIONS} -k whatever"),
+    Mutant("reports/predictions.py", "if len(set(lengths.values())) > 1:", "if False:", f"{PREDICTIONS} -k cannot_be_a_column"),
+    Mutant("reports/predictions.py", 'columns["dataloader"] = ', "_ = ", f"{PREDICTIONS} -k several_loaders"),
+    Mutant("commands/exported.py", "example = None if make else model.example_input_array", "example = None", f"{TESTS}commands/test_export.py -k as_it_is"),
     # training
     Mutant("training/callbacks.py", 'trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")', "torch.tensor(self._items)", f"{FIT} -k items"),
     Mutant("training/callbacks.py", "self._seconds += time.perf_counter() - self._started", "pass", f"{FIT} -k items"),
