@@ -34,6 +34,7 @@ OURS = (*QUICK, "lightning_docs", "naive")
 COST = ("project", "lightning_checkpoints")  # what `cost` compares
 TABLES = ("project", "optimal", "lightning_bare", "skorch", "fastai")  # what `tables` compares
 OTHER_FRONTS = ("project", "optimal", "lightning_bare", "skorch")  # what `texts` and `masks` compare
+STARTS = {"table": "table", "text": "text", "mask": "masks"}  # of these contestants' projects
 UNITS = {"csv_file": "rows", "glosses": "texts"}  # of which a data set consists, in the place of images
 OTHERS = ("ignite", "skorch", "fastai", "accelerate", "catalyst", "composer")
 
@@ -253,7 +254,7 @@ def _of_front(
     names = tuple(f"{kind}_{name}" for name in contestants if name in bench.contestants)
     bench = replace(bench, contestants=names, work=bench.work / f"{kind}s")
     bench.work.mkdir(exist_ok=True)
-    _timed(_bake_command(ROOT, bench.work, f"dataset={dataset}"), bench.work, bench.environment())
+    _timed(_bake_command(ROOT, bench.work, f"start={STARTS[kind]}"), bench.work, bench.environment())
     _timed([bench.python, str(HERE / f"{kind}s.py"), *written_by], HERE, bench.environment())
     measured: list[dict[str, Any]] = []
     failed: dict[str, str] = {}

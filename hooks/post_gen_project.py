@@ -17,8 +17,7 @@ import zipfile
 from typing import Any
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "GPL-3.0")
-# Each start's data set that is part of the project; "blank" has no option for it.
-BUNDLED = {"images": "digits", "table": "penguins", "text": "glosses", "masks": "digit_scenes", "blank": None}
+STARTS = ("images", "table", "text", "masks", "blank")
 LIBRARY = os.path.join("vendor", "lightning-runs")
 USERS = os.path.join("vendor", ".lightning-runs.before")  # where the pre hook puts a user's folder of that name
 # A wheel holds these alone: in the library's folder, a clone of the template may have a .env or notes.
@@ -36,9 +35,6 @@ def next_commands(project: str, answers: dict[str, str], windows: bool) -> str:
         windows: Write for the shells of Windows instead of POSIX ones.
     """
     lines = ["", "The project is ready. Next (with uv: `uv sync` instead of the lines on venv and pip):"]
-    if answers["__data_root"] != "data":
-        bundled = BUNDLED[answers["__start"]]
-        lines += [f"First put your files at {answers['__data_root']} (README.md), or fit --data.dataset {bundled}."]
     lines += [
         f'  cd "{project}"' if windows else f"  cd {shlex.quote(project)}",
         "  python -m venv .venv" if windows else "  python3 -m venv .venv",
@@ -96,7 +92,7 @@ def place_start(chosen: str, keep: bool) -> None:
 
     Files with ``.part.`` in their names were included in other files when those were rendered.
     """
-    for start in BUNDLED:
+    for start in STARTS:
         source = os.path.join(".starts", start)
         for folder, _, names in os.walk(source, topdown=False):
             for name in names:
@@ -194,7 +190,7 @@ def main() -> None:
     answers = json.loads(r"""{{ cookiecutter | tojson }}""")
     keep = keeps_files()
     place_licence(answers["license"], keep)
-    place_start(answers["__start"], keep)
+    place_start(answers["start"], keep)
     place_library(keep)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Windows' code pages cannot print every path

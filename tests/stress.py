@@ -141,7 +141,7 @@ class Program:
             self.words = ["own_classes", *task.split()]
             self.module = f"own_classes.{self.words[1]}"
         else:
-            answers = {"dataset": task, "project_name": "images project", "logger": "csv", "accelerator": "cpu"}
+            answers = {"start": "images", "project_name": "images project", "logger": "csv", "accelerator": "cpu"}
             self.folder, self.words = bake(folder, answers), ["images_project"]
             self.options += [*datasets.write(task, folder / "files"), "--data.batch_size=8"]
             self.module = "images_project.module"

@@ -11,33 +11,33 @@ import tomllib
 import pytest
 import yaml
 from combinations import VALUES
-from project import ROOT, TEMPLATE, clean_environment
+from project import ROOT, STARTS, TEMPLATE, clean_environment
 from test_render import FACTS, files_below, render
 
 LIBRARY = TEMPLATE / "vendor" / "lightning-runs" / "src"
 README = LIBRARY.parent / "README.md"
 UNUSUAL = [
     {},
-    {"license": "GPL-3.0", "dataset": "image_folder", "logger": "mlflow", "accelerator": "gpu", "torch_build": "cu128"},
-    {"license": "none", "dataset": "own", "logger": "none", "torch_build": "cpu", "precision": "64-true"},
+    {"license": "GPL-3.0", "start": "images", "logger": "mlflow", "accelerator": "gpu", "torch_build": "cu128"},
+    {"license": "none", "start": "blank", "logger": "none", "torch_build": "cpu", "precision": "64-true"},
 ]
 # each start, logger, precision and accelerator that a CPU trains with; `make test` has two of the loggers' packages
 TRAINED = [
-    {"dataset": "digits", "logger": "wandb", "precision": "32-true", "accelerator": "auto"},
-    {"dataset": "penguins", "logger": "csv", "precision": "bf16-mixed", "accelerator": "cpu"},
-    {"dataset": "glosses", "logger": "none", "precision": "bf16-true", "accelerator": "auto"},
-    {"dataset": "digit_scenes", "logger": "csv", "precision": "64-true", "accelerator": "cpu"},
-    {"dataset": "own", "logger": "none", "precision": "32-true", "accelerator": "auto"},
+    {"start": "images", "logger": "wandb", "precision": "32-true", "accelerator": "auto"},
+    {"start": "table", "logger": "csv", "precision": "bf16-mixed", "accelerator": "cpu"},
+    {"start": "text", "logger": "none", "precision": "bf16-true", "accelerator": "auto"},
+    {"start": "masks", "logger": "csv", "precision": "64-true", "accelerator": "cpu"},
+    {"start": "blank", "logger": "none", "precision": "32-true", "accelerator": "auto"},
 ]
 SLOW = [
-    {"dataset": "penguin_mass", "logger": "tensorboard", "precision": "64-true", "accelerator": "auto"},
-    {"dataset": "digits", "logger": "mlflow", "precision": "bf16-mixed", "accelerator": "cpu"},
+    {"start": "table", "logger": "tensorboard", "precision": "64-true", "accelerator": "auto"},
+    {"start": "images", "logger": "mlflow", "precision": "bf16-mixed", "accelerator": "cpu"},
 ]
 SHORT = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2"]
 SHORT += ["--trainer.log_every_n_steps=1", "--trainer.limit_test_batches=2", "--data.batch_size=8"]
 
 
-@pytest.mark.parametrize("answers", UNUSUAL, ids=lambda answers: answers.get("dataset", "default"))
+@pytest.mark.parametrize("answers", UNUSUAL, ids=lambda answers: answers.get("start", "default"))
 def test_a_bake_writes_what_every_rendered_project_has(cookies, answers, tmp_path):
     # tests/test_render.py runs the hooks in its own process, to check many projects; here they are run for real
     result = cookies.bake(extra_context=answers)
@@ -56,7 +56,7 @@ def test_a_bake_writes_what_every_rendered_project_has(cookies, answers, tmp_pat
     ids=lambda answers: "-".join(answers.values()),
 )
 def test_a_project_trains_with_its_answers(cookies, answers, monkeypatch, capfd):
-    slug = f"{answers['dataset']}_{answers['logger']}"  # modules of two projects have two names
+    slug = f"{answers['start']}_{answers['logger']}"  # modules of two projects have two names
     project = cookies.bake(extra_context={**answers, "project_slug": slug}).project_path
     before = files_below(project)
     monkeypatch.chdir(project)
@@ -105,7 +105,7 @@ def test_ruff_is_content_with_the_template_in_place(command):
 
 @pytest.mark.slow
 def test_pyright_is_content_with_each_start_and_the_template(tmp_path):
-    projects = [render({"dataset": answers["dataset"]}, tmp_path / answers["dataset"]) for answers in TRAINED]
+    projects = [render({"start": answers["start"]}, tmp_path / answers["start"]) for answers in TRAINED]
     # all projects at once, with their own settings: most of the time is for reading torch
     settings = tomllib.loads((projects[0] / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]
     roots = [project.relative_to(tmp_path) for project in projects]
@@ -122,10 +122,10 @@ def test_pyright_is_content_with_each_start_and_the_template(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("dataset", ["mnist", "penguin_mass", "csv_texts", "mask_folder", "own"])
-def test_the_own_tests_of_a_project_pass_whatever_was_answered(bake_project, dataset):
+@pytest.mark.parametrize("start", STARTS)
+def test_the_own_tests_of_a_project_pass_whatever_was_answered(bake_project, start):
     answers = {"logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
-    project = bake_project({**answers, "dataset": dataset})
+    project = bake_project({**answers, "start": start})
     environment = clean_environment(project) | {"PYTHONPATH": os.pathsep.join([str(project / "src"), str(LIBRARY)])}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests"]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)

@@ -19,7 +19,7 @@ SHORT = ("--run=mine", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "-
 @pytest.fixture
 def project(bake_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of the blank start, in whose folder the test runs."""
-    folder = bake_project({"project_name": "course project", "dataset": "own", "logger": "csv", "accelerator": "cpu"})
+    folder = bake_project({"project_name": "course project", "start": "blank", "logger": "csv", "accelerator": "cpu"})
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder / "src"))
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -95,7 +95,7 @@ def readmes(once: Callable[..., Path]) -> dict[str, str]:
 
 def project_of(start: str, once: Callable[..., Path], logger: str = "csv") -> Path:
     """The project of a start that keeps the default name, as the READMEs have it."""
-    answers = {"dataset": STARTS[start], "logger": logger, "accelerator": "cpu"}
+    answers = {"start": start, "logger": logger, "accelerator": "cpu"}
     return once(f"default-{start}-{logger}", partial(bake, answers=answers)) / "my-lightning-project"
 
 

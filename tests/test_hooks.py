@@ -84,9 +84,8 @@ def test_a_hook_holds_one_placeholder_and_no_other_jinja(name):
 
 
 def test_the_post_hook_knows_every_start():
-    assert set(POST.BUNDLED) == {folder.name for folder in TEMPLATE.glob(".starts/*") if folder.is_dir()}
-    for start, dataset in POST.BUNDLED.items():
-        assert answer(dataset=dataset or "own")["__start"] == start
+    assert set(POST.STARTS) == {folder.name for folder in TEMPLATE.glob(".starts/*") if folder.is_dir()}
+    assert PRE.CHOICES["start"] == POST.STARTS
 
 
 @pytest.mark.parametrize("row", PRE.REFUSED, ids=lambda row: " ".join(row[0]))
@@ -342,13 +341,6 @@ def test_commands_follow_the_system_and_the_build_of_torch():
     assert project in posix
     text = POST.next_commands("/home/me/a", {**DEFAULTS, "torch_build": "cu126"}, windows=False)
     assert f"install torch torchvision --index-url https://download.pytorch.org/whl/cu126\n{project}" in text
-
-
-def test_commands_name_files_that_are_needed():
-    for dataset in PRE.CHOICES["dataset"]:
-        text = POST.next_commands("/a", answer(dataset=dataset), windows=False)
-        needed = dataset.endswith(("_folder", "csv_file", "csv_texts", "corrupt_mnist"))
-        assert ("put your files at data/" in text) == needed, dataset
 
 
 def test_hooks_print_where_the_console_has_ascii_alone(bake_project: Bake, tmp_path, capfd, monkeypatch):

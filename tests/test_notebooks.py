@@ -4,17 +4,16 @@ import json
 import os
 
 import pytest
-from project import ROOT, clean_environment
+from project import ROOT, STARTS, clean_environment
 
 TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 LIBRARY = TEMPLATE / "vendor" / "lightning-runs" / "src"
-DATASETS = {"images": "digits", "table": "penguins", "text": "glosses", "masks": "digit_scenes", "blank": "own"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", DATASETS)
+@pytest.mark.parametrize("start", STARTS)
 def test_the_notebook_runs_from_its_folder(start, bake_project):
-    project = bake_project({"dataset": DATASETS[start], "logger": "csv"})
+    project = bake_project({"start": start, "logger": "csv"})
     file = project / "notebooks" / "start.ipynb"
     nbclient = pytest.importorskip("nbclient")  # of the group test-all
     import nbformat
@@ -31,7 +30,7 @@ def test_the_notebook_runs_from_its_folder(start, bake_project):
     assert not (file.parent / "runs").exists()
 
 
-@pytest.mark.parametrize("start", DATASETS)
+@pytest.mark.parametrize("start", STARTS)
 def test_a_notebook_is_stored_without_outputs(start):
     file = TEMPLATE / ".starts" / start / "notebooks" / "start.ipynb"
     cells = json.loads(file.read_text(encoding="utf-8"))["cells"]

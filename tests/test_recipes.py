@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from processes import run
-from project import LIBRARY, PACKAGE, STARTS, bake, command, read_json
+from project import LIBRARY, PACKAGE, bake, command, read_json
 
 # What a user does next with the run that a recipe's command made.
 NEXT = (["test", "--run=own"], ["validate", "--run=own"], ["predict", "--run=own"], ["runs"], ["report", "own"])
@@ -20,7 +20,7 @@ OWN_CLASSES = "docs/own-classes.md"
 @pytest.fixture
 def project(once: Callable[..., Path], tmp_path: Path) -> Path:
     """A copy of the images project with the default name, as the recipes have it."""
-    answers = {"dataset": STARTS["images"], "logger": "csv", "accelerator": "cpu"}
+    answers = {"start": "images", "logger": "csv", "accelerator": "cpu"}
     baked = once("default-images-csv", partial(bake, answers=answers)) / "my-lightning-project"
     return Path(shutil.copytree(baked, tmp_path / "project"))
 

@@ -55,13 +55,6 @@ def parsed_yaml(text: str) -> object:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def start_of(answers: Answers) -> str:
-    """Return the start that follows from a data set."""
-    names = {"table": ("penguins", "penguin_mass", "csv_file"), "text": ("glosses", "text_folder", "csv_texts")}
-    names |= {"masks": ("digit_scenes", "mask_folder"), "blank": ("own",)}
-    return next((start for start, datasets in names.items() if answers["dataset"] in datasets), "images")
-
-
 def template_files(start: str) -> dict[str, Path]:
     """Return the files that a project has, by their paths in it, with those of the template."""
     shared = files_below(TEMPLATE) - {".starts/rendered.txt"}
@@ -73,7 +66,7 @@ def template_files(start: str) -> dict[str, Path]:
 
 def it_has_the_files_of_its_start_the_licence_and_the_wheel(project: Path, answers: Answers) -> None:
     (wheel,) = project.glob("vendor/*.whl")
-    expected = set(template_files(start_of(answers))) | {f"vendor/{wheel.name}"}
+    expected = set(template_files(answers["start"])) | {f"vendor/{wheel.name}"}
     expected |= set() if answers["license"] == "none" else {"LICENSE"}
     found = files_below(project)
     assert found == expected, f"missing {expected - found}, unexpected {found - expected}"
@@ -95,7 +88,7 @@ def no_placeholder_is_left(project: Path, answers: Answers) -> None:
 
 
 def the_code_is_byte_for_byte_that_of_the_template(project: Path, answers: Answers) -> None:
-    for name, file in template_files(start_of(answers)).items():
+    for name, file in template_files(answers["start"]).items():
         assert not name.startswith("src/") or (project / name).read_bytes() == file.read_bytes(), name
 
 
@@ -110,7 +103,8 @@ def the_configuration_has_the_answers(project: Path, answers: Answers) -> None:
     found = {name: str(config["trainer"][name]) for name in given}
     assert (config["logger"], found) == (answers["logger"], given)
     assert config["logger_options"]["project"] == "my-lightning-project"
-    assert config["data"].get("dataset", "own") == answers["dataset"]
+    bundled = {"images": "digits", "table": "penguins", "text": "glosses", "masks": "digit_scenes"}
+    assert config["data"].get("dataset") == bundled.get(answers["start"])
 
 
 def the_licence_is_the_chosen_one(project: Path, answers: Answers) -> None:
@@ -130,9 +124,9 @@ def bounds_are_the_librarys_and_extras_follow_from_start_and_logger(project: Pat
     path = pyproject["tool"]["uv"]["sources"]["lightning-runs"]["path"]
     assert wheel == "lightning-runs @ {root:uri}/" + path
     assert (project / path).is_file()
-    extras = [name for name in (start_of(answers), answers["logger"]) if name in library["optional-dependencies"]]
+    extras = [name for name in (answers["start"], answers["logger"]) if name in library["optional-dependencies"]]
     expected = {"torch", "pytorch-lightning", "torchmetrics", "numpy"}
-    expected |= {"torchvision"} if start_of(answers) == "images" else set()
+    expected |= {"torchvision"} if answers["start"] == "images" else set()
     assert set(dependencies) == expected | ({f"lightning-runs[{','.join(extras)}]"} if extras else set())
     for name, lines in pyproject["project"]["optional-dependencies"].items():
         for line in lines if name not in ("dev", "notebook") else ():
@@ -141,7 +135,7 @@ def bounds_are_the_librarys_and_extras_follow_from_start_and_logger(project: Pat
 
 def the_torch_build_names_its_index_for_uv_and_for_pip(project: Path, answers: Answers) -> None:
     uv, build = tomllib.loads(read(project / "pyproject.toml"))["tool"]["uv"], answers["torch_build"]
-    packages = ["torch", "torchvision"] if start_of(answers) == "images" else ["torch"]
+    packages = ["torch", "torchvision"] if answers["start"] == "images" else ["torch"]
     pip = re.findall(
         rf"^pip install {' '.join(packages)} --index-url (\S+)$", read(project / "README.md"), re.MULTILINE
     )

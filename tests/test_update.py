@@ -150,7 +150,7 @@ def test_the_documented_line_exchanges_the_start(create, environment, tmp_path):
     shell(f"git checkout --theirs src/{PACKAGE}/module.py", project, environment)
 
     (project / ".cruft.json").unlink()
-    assert_same(project, baked(tmp_path / "new", environment, "dataset=own"))
+    assert_same(project, baked(tmp_path / "new", environment, "start=blank"))
 
 
 @slow

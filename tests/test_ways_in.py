@@ -23,7 +23,7 @@ ANSWERS = {
     "description": "It's a=b & c <d> #e, 数据 \N{SNOWMAN}",
     "author_name": "O'Brien {x} % # $HOME",
     "license": "GPL-3.0",
-    "dataset": "corrupt_mnist",
+    "start": "masks",
     "logger": "csv",
     "accelerator": "gpu",
     "devices": "2",

@@ -1,5 +1,6 @@
 """The starts' own classes, imported from the template: their Python has no placeholders, so no bake is needed."""
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -27,9 +28,10 @@ def start_module(start: str, name: str) -> ModuleType:
 def add_options(start: str, dataset: str, config_file: Path) -> None:
     """Add the options of a start's two classes to a configuration."""
     text = (STARTS / start / "configs" / "default.part.yaml").read_text(encoding="utf-8")
-    answers = {"__package": f"start_{start}", "dataset": dataset, "__data_root": "data"}
+    answers = {"__package": f"start_{start}"}
+    options = Environment().from_string(text).render(cookiecutter=answers)
     with config_file.open("a", encoding="utf-8") as stream:
-        stream.write(Environment().from_string(text).render(cookiecutter=answers))
+        stream.write(re.sub(r"^  dataset: .*", f"  dataset: {dataset}", options, count=1, flags=re.MULTILINE))
 
 
 def predict_without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
