@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant("commands/fit.py", "unused = not begun and isinstance(error, Exception) and is_mistake(error)", "unused = not begun", f"{TRACES} -k own_code"),
     Mutant("cli/parser.py", 'return re.sub(r"(?<![\\w.])lightning\\.pytorch\\.", "pytorch_lightning.", text)', "return text", f"{CHOICES} -k documentation"),
     # the best checkpoint, and what is monitored
-    Mutant("training/callbacks.py", "if self._validated_at != trainer.global_step:", "if False:", f"{BEST} -k cut_short"),
+    Mutant("training/callbacks.py", "if self._validated_at != trainer.global_step:", "if False:", f"{BEST} -k short"),
     Mutant("training/callbacks.py", "elif callback._save_on_train_epoch_end and trainer", "elif False and trainer", f"{BEST} -k between"),
     Mutant("training/callbacks.py", "config.frequency = between * math.ceil(config.frequency / between)", "pass", f"{CHOICES} -k plateau"),
     Mutant("training/callbacks.py", "if scheduler.total_steps < steps // config.frequency:", "if False:", f"{CHOICES} -k cycle"),
