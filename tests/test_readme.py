@@ -104,7 +104,7 @@ def words(text: str) -> int:
     return len(re.sub(r"^\|.*$", "", text, flags=re.MULTILINE).split())
 
 
-@pytest.mark.parametrize(("of", "limit"), [("template", 900), *((start, 600) for start in STARTS)])
+@pytest.mark.parametrize(("of", "limit"), [("template", 700), *((start, 600) for start in STARTS)])
 def test_a_readme_is_read_in_minutes(folder_of, of, limit):
     assert words((folder_of(of) / "README.md").read_text(encoding="utf-8")) <= limit
 
