@@ -37,7 +37,7 @@ def print_error(error: Exception) -> None:
         print(folded_traceback(own), end="", file=sys.stderr)
     elif text is None:
         traceback.print_exception(error)
-    if text is not None:
+    if text is not None and (own is None or text not in str(own)):  # the traceback ends with the error's own text
         print(f"error: {text}", file=sys.stderr)
 
 
