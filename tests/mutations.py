@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant("training/callbacks.py", "if scheduler.total_steps < steps // config.frequency:", "if False:", f"{CHOICES} -k cycle"),
     Mutant("training/callbacks.py", "self._items += sum(map(count_items, parts))", "self._items += count_items(parts[0])", f"{CHOICES} -k all_loaders"),
     Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
-    Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k replaces"),
+    Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k smoke"),
     Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
     Mutant("resume/checkpoint_state.py", "            setattr(owner, name, value)", "            pass", f"{TESTS}resume/test_attributes.py"),
     Mutant("cli/trainer_setup.py", "trainer.logger = bool(trainer.fast_dev_run)", "trainer.logger = False", f"{BEST} -k smoke"),
