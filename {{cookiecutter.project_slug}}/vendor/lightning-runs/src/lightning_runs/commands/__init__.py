@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .. import names
 from ..cli.arguments import option_values, positionals, run_name
 from ..cli.messages import message
+from ..errors import require
 from ..names import program
 from ..resume import signals
 from ..runs import default_root, find
@@ -22,11 +23,19 @@ from . import version
 
 
 class Command(NamedTuple):
-    """A command: a line about it, the module whose `main` runs it, and whether it needs torch and the two classes."""
+    """A command.
+
+    Args:
+        text: A line about it.
+        module: The module whose `main` runs it.
+        needs_torch: Whether it needs torch and the two classes.
+        packages: The packages that the module imports, of the extra with the module's name.
+    """
 
     text: str
     module: str
     needs_torch: bool = True
+    packages: tuple[str, ...] = ()
 
 
 COMMANDS = {
@@ -40,6 +49,12 @@ COMMANDS = {
     "sweep": Command("Search for better options.", "sweep"),
     "repeat": Command("Train over several seeds or folds: mean and spread of metrics.", "repeat"),
     "export": Command("Write a trained model as ONNX and torch.export files.", "export"),
+    "serve": Command(
+        "Answer requests by an exported model, over HTTP and on a page.",
+        "serve",
+        needs_torch=False,
+        packages=("fastapi", "fastapi_offline", "python_multipart", "uvicorn", "onnxruntime"),
+    ),
     "docs": Command("List the pages of the documentation, or print one: docs PAGE", "docs", needs_torch=False),
 }
 LIGHTNING = [name for name, command in COMMANDS.items() if command.module == "fit"]  # Lightning's own commands
@@ -166,6 +181,7 @@ def usage() -> str:
 
 
 def _module(command: Command) -> Any:
+    require(command.module, *command.packages)
     return import_module(f"{__name__}.{command.module}")
 
 

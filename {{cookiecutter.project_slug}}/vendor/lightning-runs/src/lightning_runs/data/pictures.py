@@ -5,7 +5,9 @@ NumPy and Pillow alone: `predict` with an ONNX file works without torch.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,3 +100,18 @@ def read_pictures(
             yield str(file), {first["name"]: read(file, shape)}
         except Exception as error:  # decoders raise errors of many types
             yield str(file), f"it can't be read as a picture: {reason(error)}"
+
+
+@contextmanager
+def limited_pixels(max_pixels: int) -> Iterator[None]:
+    """Refuse to open pictures with more pixels, in all threads: a small file may unfold to gigabytes."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
