@@ -32,13 +32,10 @@ from .predict_onnx import OnnxModel
 FORM = "multipart/form-data"
 JSON = "application/json"
 FILES = {"properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
-SCHEMAS = {
-    FORM: FILES,
-    JSON: {"properties": {"inputs": {"type": "array", "items": {}}}},
-    "text/csv": {},
-}
+INPUTS = {"properties": {"inputs": {"type": "array", "items": {}}}}
+SCHEMAS = {FORM: FILES, JSON: INPUTS, "text/csv": {}}
 MAX_CELLS = 300_000  # of a table: ten megabytes of commas would take gigabytes
-MEMORY = "/dev/shm"  # files in memory are quicker than those on a disk
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files in memory are quicker than those on a disk
 LOOPBACK = ("127.0.0.1", "localhost", "::1")  # only this machine reaches them
 LIMITS = {
     "max_bytes": (10_000_000, "largest size of a request"),
@@ -55,9 +52,8 @@ class Service:
     def __init__(self, model: OnnxModel, options: argparse.Namespace) -> None:
         self.model = model
         self.options = options
-        facts = model.facts
-        # the columns of a table that JSON is turned into; pictures come as files alone
-        self.columns = {"rows": facts.get("columns"), "texts": [facts.get("text")]}.get(facts["kind"])
+        # the columns of the table that JSON becomes; pictures come as files alone
+        self.columns = {"rows": model.facts.get("columns"), "texts": [model.facts.get("text")]}.get(model.facts["kind"])
         self.types = [FORM, JSON, "text/csv"] if self.columns else [FORM]
         self.num_requests = 0  # under way
         self.thread = ThreadPoolExecutor(1)
@@ -65,15 +61,14 @@ class Service:
     async def answer(self, request: Request) -> list[dict[str, Any]]:
         """Return the predictions of a request's inputs in their order, or raise an HTTPException with a sentence."""
         if self.num_requests >= self.options.max_waiting:
-            text = f"{self.num_requests} requests are under way, and no more are taken. Try again in a second."
+            text = f"{self.num_requests} requests are under way. Try again in a second."
             raise HTTPException(503, text, {"Retry-After": "1"})
         self.num_requests += 1
         run = RunOptions()
         try:
             async with asyncio.timeout(self.options.max_seconds):
                 kind, files = await self.receive(request)
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self.thread, self.predict, kind, files, run)
+                return await asyncio.get_running_loop().run_in_executor(self.thread, self.predict, kind, files, run)
         except TimeoutError as error:
             raise HTTPException(408, f"the request took more than {self.options.max_seconds:g} seconds.") from error
         except (ClientDisconnect, asyncio.CancelledError) as error:
@@ -86,14 +81,12 @@ class Service:
         """Return the type of a request, and the names and contents of its files; a body is one file."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in self.types:
-            text = f"the model takes {' or '.join(self.types)}; the request is {kind or 'of no type'}."
-            raise HTTPException(415, text)
+            raise HTTPException(415, f"send {' or '.join(self.types)}; the request is {kind or 'of no type'}.")
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > self.options.max_bytes:
-                text = f"the request has more than {self.options.max_bytes} bytes. Send its inputs in parts."
-                raise HTTPException(413, text)
+                raise HTTPException(413, f"the request has more than {self.options.max_bytes} bytes. Send it in parts.")
         if kind != FORM:
             return kind, [("body", bytes(body))]
 
@@ -111,7 +104,7 @@ class Service:
     def predict(self, kind: str, files: list[tuple[str, bytes]], run: RunOptions) -> list[dict[str, Any]]:
         """Write files as `predict` would be given them, and return the answers to the inputs in them."""
         answers: list[dict[str, Any]] = []
-        with TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
+        with TemporaryDirectory(dir=MEMORY) as folder:
             prefix = re.compile(re.escape(folder) + r".\d+-")  # of the files' names
             paths = []
             try:
@@ -137,14 +130,12 @@ class Service:
 
 def application(service: Service, token: str) -> FastAPI:
     """Return the application; with a token, only the page, /docs and /health are open to everyone."""
-    facts = service.model.facts
 
     async def check(given: HTTPAuthorizationCredentials | None = Depends(HTTPBearer(auto_error=False))) -> None:  # noqa: B008
         if not hmac.compare_digest((given.credentials if given else "").encode(), token.encode()):
-            text = "a token is required. Send the header Authorization: Bearer TOKEN."
-            raise HTTPException(401, text, {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, "send the header Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"})
 
-    app: FastAPI = FastAPIOffline(title=str(facts.get("run", "model")), redoc_url=None)
+    app: FastAPI = FastAPIOffline(title=str(service.model.facts.get("run")), redoc_url=None)
     protected = [Depends(check)] if token else []
     if not token:  # else a page of another site, whose name leads to this machine, could ask
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]", "["])
@@ -159,7 +150,7 @@ def application(service: Service, token: str) -> FastAPI:
     @app.get("/model", dependencies=protected)
     async def model() -> JSONResponse:
         """Describe the model: its kind, classes, metrics and columns."""
-        return JSONResponse(json_value({name: fact for name, fact in facts.items() if name != "tokenizer"}))
+        return JSONResponse(json_value(service.model.facts | {"tokenizer": None}))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -181,27 +172,26 @@ def main(args: list[str]) -> int:
     source.add_argument("--onnx", type=Path, metavar="FILE", help="an exported model")
     parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1); 0.0.0.0 for every one")
     parser.add_argument("--port", type=int, default=8000, help="port (default: 8000); 0 for a free one")
-    text = "what requests must bring; better in the variable SERVE_TOKEN, which other users can't read"
-    parser.add_argument("--token", default=os.environ.get("SERVE_TOKEN", ""), help=text)
+    parser.add_argument(
+        "--token", default=os.environ.get("SERVE_TOKEN", ""), help="what requests must bring (or: SERVE_TOKEN)"
+    )
     for name, (default, text) in LIMITS.items():
-        text = f"{text} (default: {default})"
-        parser.add_argument(f"--{name}", type=type(default), default=default, metavar="N", help=text)
+        help_text = f"{text} (default: {default})"
+        parser.add_argument(f"--{name}", type=type(default), default=default, metavar="N", help=help_text)
     options = parser.parse_args(args)
     host = options.host
     if not options.token and host not in LOOPBACK:
-        text = f"--host {host} is open to other machines, so requests must bring a token."
-        raise UserError(f"{text} Choose one: export SERVE_TOKEN=$(openssl rand -hex 16)")
+        raise UserError(f"--host {host} needs a token. Set one: export SERVE_TOKEN=$(openssl rand -hex 16)")
     run = None if options.onnx else find(default_root(), options.run and run_name(options.run), finished=True)
     model = OnnxModel(run.folder / "export" / "model.onnx" if run else options.onnx)
     try:
         listener = socket.create_server((host, options.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        text = f"--host {host} --port {options.port} can't be used: {reason(error)}."
-        raise UserError(f"{text} Choose another port, or 0 for a free one.") from error
+        raise UserError(f"--host {host} --port {options.port} can't be used: {reason(error)}.") from error
     # else the second half of an answer waits 40 ms for the receipt of the first
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     app = application(Service(model, options), options.token)
-    address = f"http://{host}:{listener.getsockname()[1]}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     print(f"Serving {model.file} at {address} (Ctrl-C ends it). For programs: {address}/docs", flush=True)
     config = uvicorn.Config(app, http="h11", ws="none", log_level="error", timeout_graceful_shutdown=1)
     with limited_pixels(options.max_pixels):

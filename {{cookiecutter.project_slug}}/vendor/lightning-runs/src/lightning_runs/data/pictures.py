@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,9 @@ def read_pictures(
 @contextmanager
 def limited_pixels(max_pixels: int) -> Iterator[None]:
     """Refuse to open pictures with more pixels, in all threads: a small file may unfold to gigabytes."""
+    if find_spec("PIL") is None:
+        yield
+        return
     from PIL import Image
 
     before = Image.MAX_IMAGE_PIXELS

@@ -51,7 +51,7 @@ def _cell_text(cell: Any) -> str:
 
 
 def as_json(header: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
-    """Return a row for JSON; its columns ``p(NAME)`` are under ``probabilities``, and ``share(NAME)`` under ``shares``."""
+    """Return a row for JSON, with its cells ``p(NAME)`` in ``probabilities`` and ``share(NAME)`` in ``shares``."""
     values: dict[str, Any] = {}
     for name, cell in zip(header, row, strict=True):
         group = re.fullmatch(r"(p|share)\((.*)\)", name, re.DOTALL)
