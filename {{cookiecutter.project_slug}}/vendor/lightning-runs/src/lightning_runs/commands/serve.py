@@ -8,7 +8,7 @@ import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import uvicorn
@@ -35,7 +35,8 @@ FILES = {"properties": {"files": {"type": "array", "items": {"type": "string", "
 INPUTS = {"properties": {"inputs": {"type": "array", "items": {}}}}
 SCHEMAS = {FORM: FILES, JSON: INPUTS, "text/csv": {}}
 MAX_CELLS = 300_000  # of a table: ten megabytes of commas would take gigabytes
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files in memory are quicker than those on a disk
+FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else gettempdir()  # files in memory are quicker
+PREFIX = re.compile(re.escape(FOLDER) + r".serve-\w+.\d+-")  # of the files of a request
 LOOPBACK = ("127.0.0.1", "localhost", "::1")  # only this machine reaches them
 LIMITS = {
     "max_bytes": (10_000_000, "largest size of a request"),
@@ -104,8 +105,7 @@ class Service:
     def predict(self, kind: str, files: list[tuple[str, bytes]], run: RunOptions) -> list[dict[str, Any]]:
         """Write files as `predict` would be given them, and return the answers to the inputs in them."""
         answers: list[dict[str, Any]] = []
-        with TemporaryDirectory(dir=MEMORY) as folder:
-            prefix = re.compile(re.escape(folder) + r".\d+-")  # of the files' names
+        with TemporaryDirectory(dir=FOLDER, prefix="serve-") as folder:
             paths = []
             try:
                 for name, content in files:
@@ -120,11 +120,11 @@ class Service:
                         raise UserError(f"{name}: {row}.")
                     if len(answers) == self.options.max_inputs:
                         raise UserError(f"there are more than {len(answers)} inputs. Send them in parts.")
-                    file = {"file": prefix.sub("", name)} if kind == FORM else {}
+                    file = {"file": PREFIX.sub("", name)} if kind == FORM else {}
                     answers.append(file | as_json(header[1:], row[1:]))
             except Exception as error:  # decoders raise errors of many types
                 text = str(error) if isinstance(error, UserError) else f"the inputs can't be used: {reason(error)}."
-                raise HTTPException(422, prefix.sub("", text)[:1000]) from error
+                raise HTTPException(422, PREFIX.sub("", text)[:1000]) from error
         return answers
 
 
