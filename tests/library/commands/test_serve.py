@@ -305,6 +305,54 @@ def test_hostile_requests_harm_nobody(kind, good) -> None:
         assert process.poll() is None
 
 
+@pytest.mark.slow
+def test_the_documented_litserve_program_answers_and_ends() -> None:
+    pytest.importorskip("litserve")
+    page = Path(serve.__file__).parents[1] / "docs" / "serve.md"
+    (program,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert len(program.splitlines()) <= 65
+    Path("app.py").write_text(program, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [sys.executable, "app.py", str(write_model("images")), str(port)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process, ThreadPoolExecutor(9) as pool:
+        try:
+            until = time.monotonic() + 60
+            while time.monotonic() < until and not can_connect(port):
+                time.sleep(0.1)
+            sent = [form(b"text" if i % 10 == 0 else PICTURE) for i in range(200)]
+            codes = [answer[9:12] for answer in pool.map(lambda one: received(connected(port, one)), sent)]
+            assert codes == [b"422" if i % 10 == 0 else b"200" for i in range(200)]
+            process.terminate()
+            assert process.wait(20) == 0
+            assert not can_connect(port)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def can_connect(port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_memory_stays_while_thousands_of_answers_are_right() -> None:
+    write_model("images")
+    pictures = [png(np.random.default_rng(i).integers(0, 255, (8, 8))) for i in range(50)]
+    with serving() as (process, port), ThreadPoolExecutor(64) as pool:
+        expected = [received(connected(port, form(picture))).partition(b"\r\n\r\n")[2] for picture in pictures]
+        memory = []
+        for count in (1000, 9000):
+            found = pool.map(lambda i: received(connected(port, form(pictures[i % 50]))), range(count))
+            assert all(answer.endswith(expected[i % 50]) for i, answer in enumerate(found))
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+            memory.append(int(re.findall(r"VmRSS:\s+(\d+)", status)[0]))
+        assert memory[1] < 1.05 * memory[0]
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_lets_what_is_under_way_be_answered(name, code) -> None:
     write_model("rows")
