@@ -158,7 +158,7 @@ def test_a_wrong_request_is_refused_in_a_sentence(kind, request_, code, text) ->
     with limited_pixels(10_000):
         response = client(kind, max_inputs=5, max_bytes=500_000).post("/predict", **request_)
     assert (response.status_code, text in response.json()["detail"]) == (code, True), response.text
-    assert "shm" not in response.text
+    assert "serve-" not in response.text  # no path of the service
 
 
 def test_a_number_that_is_not_finite_is_null_in_an_answer() -> None:
@@ -375,26 +375,13 @@ def test_a_signal_lets_what_is_under_way_be_answered(name, code) -> None:
         assert "Traceback" not in printed
 
 
-@pytest.mark.parametrize(
-    ("args", "text"),
-    [
-        (["--onnx=model.onnx", "--host=0.0.0.0"], "--host 0.0.0.0 needs a token. Set one: export SERVE_TOKEN="),
-        (["--onnx=model.onnx", "--port=70000"], "--port 70000 can't be used"),
-        (["--onnx=gone.onnx"], "gone.onnx does not exist"),
-        (["nowhere"], "no run nowhere"),
-        (["a"], "runs/a/export/model.onnx does not exist"),
-    ],
-)
-def test_what_cannot_be_served_is_told_in_a_sentence(run, have, capsys, args, text) -> None:
-    have("finished", "a")
+def test_a_port_that_cannot_be_used_is_named(run, capsys) -> None:
     write_model("rows")
-    assert run("serve", *args) == 1
-    assert text in capsys.readouterr().err
+    assert run("serve", "--onnx=model.onnx", "--port=70000") == 1
+    assert "--port 70000 can't be used" in capsys.readouterr().err
 
 
 def test_missing_packages_are_named(run, monkeypatch, capsys) -> None:
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
     assert run("serve") == 1
-    error = capsys.readouterr().err
-    assert "fastapi" in error
-    assert "[serve]" in error
+    assert re.search(r"fastapi.*\[serve\]", capsys.readouterr().err)

@@ -53,8 +53,9 @@ class Service:
     def __init__(self, model: OnnxModel, options: argparse.Namespace) -> None:
         self.model = model
         self.options = options
+        facts = model.facts
         # the columns of the table that JSON becomes; pictures come as files alone
-        self.columns = {"rows": model.facts.get("columns"), "texts": [model.facts.get("text")]}.get(model.facts["kind"])
+        self.columns: Any = {"rows": facts.get("columns"), "texts": [facts.get("text")]}.get(facts["kind"])
         self.types = [FORM, JSON, "text/csv"] if self.columns else [FORM]
         self.num_requests = 0  # under way
         self.thread = ThreadPoolExecutor(1)
