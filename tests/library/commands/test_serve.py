@@ -161,10 +161,6 @@ def test_a_wrong_request_is_refused_in_a_sentence(kind, request_, code, text) ->
     assert "serve-" not in response.text  # no path of the service
 
 
-def test_a_number_that_is_not_finite_is_null_in_an_answer() -> None:
-    assert serve.json_value({"a": [float("nan"), 1.5, (float("inf"),)]}) == {"a": [None, 1.5, [None]]}
-
-
 def test_a_token_is_required_where_there_is_one() -> None:
     asked = client("rows", token="secret")
     for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
@@ -190,7 +186,7 @@ def test_the_page_and_the_docs_load_nothing_from_elsewhere() -> None:
 
 # ---- A process, and what reaches it through a socket
 
-LIMITS = ("--max_bytes=50000", "--max_inputs=5", "--max_seconds=1", "--max_waiting=8", "--max_pixels=10000")
+LIMITS = ("--max_bytes=50000", "--max_inputs=5", "--max_seconds=2", "--max_waiting=8", "--max_pixels=10000")
 PROGRAM = """if True:
     import sys, lightning_runs.commands
     sys.modules["torch"] = None
@@ -361,7 +357,7 @@ def test_a_signal_lets_what_is_under_way_be_answered(name, code) -> None:
         asked = connected(port, good[:-9])
         stuck = connected(port, good[:-9])
         idle = connected(port, b"")
-        time.sleep(0.3)
+        time.sleep(1)
         start = time.monotonic()
         process.send_signal(getattr(signal, name))
         time.sleep(0.3)
