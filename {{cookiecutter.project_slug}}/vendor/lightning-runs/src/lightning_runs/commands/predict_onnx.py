@@ -40,7 +40,7 @@ class OnnxModel:
         kind = self.facts.get("kind")
         if kind not in READERS:
             raise UserError(
-                f"the facts of {file} have the kind {kind!r}, but predict reads {', '.join(READERS)}."
+                f"the facts of {file} have the kind {kind!r}; it must be one of {', '.join(READERS)}."
                 " Set facts['kind'] of the module that exported() returns to one of these, and export again."
             )
         self.reader = import_module(f"...{READERS[kind]}", __name__)
