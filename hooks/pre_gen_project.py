@@ -92,10 +92,11 @@ SLUG = re.compile(r"(?!.*--)[a-z]([a-z0-9_-]{0,62}[a-z0-9])?")
 # Names that no package may have, with "_" for "-", besides keywords, Python's own modules and Windows' devices.
 RESERVED = {
     "is a package that the project depends on": """
-        filelock ipykernel ipywidgets jinja2 jsonargparse lightning lightning_fabric lightning_runs mlflow numpy
-        omegaconf onnx onnxruntime onnxscript optuna pil pillow pre_commit py pyright pytest pytest_cov
-        pytorch_lightning pyyaml ruff scikit_learn scipy sklearn tensorboard timm tokenizers torch torchmetrics
-        torchvision transformers wandb yaml
+        fastapi fastapi_offline filelock ipykernel ipywidgets jinja2 jsonargparse lightning lightning_fabric
+        lightning_runs mlflow multipart numpy omegaconf onnx onnxruntime onnxscript optuna pil pillow
+        pre_commit py pyright pytest pytest_cov python_multipart pytorch_lightning pyyaml ruff scikit_learn
+        scipy sklearn tensorboard timm tokenizers torch torchmetrics torchvision transformers uvicorn wandb
+        yaml
     """,
     "is a folder of the project, or one that git ignores": """
         build configs data dist docs lightning_logs notebooks runs scripts src tests vendor venv

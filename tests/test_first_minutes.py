@@ -33,6 +33,7 @@ NOT_TYPED = {
     r"wandb (login|sync .*)": "needs an account",
     r"tensorboard --logdir .*|mlflow ui .*": "a server that does not end; test_loggers.py reads the files",
     r"uv sync|uv run": "test_installs.py",
+    r"serve": "a server that does not end; test_serve.py",
     r"predict PATH": "test_recipes.py, with the method that docs/own-classes.md adds",
 }
 DEMO, WINDOWS, UV = (

@@ -65,7 +65,10 @@ class Mistake(NamedTuple):
 
 
 CALLBACK = "fit --trainer.callbacks+=pytorch_lightning.callbacks."
-HELP = {args: Mistake(args, "usage", 0) for args in ("--help", "fit --help", "predict --help", "runs --help", "docs")}
+HELP = {
+    args: Mistake(args, "usage", 0)
+    for args in ("--help", "fit --help", "predict --help", "runs --help", "serve --help", "docs")
+}
 MISTAKES = {
     "no command": Mistake("", "usage", 2),
     "a misspelt command": Mistake("tset", "tset test", 2),
@@ -130,6 +133,8 @@ MISTAKES = {
     "test: a model of another size": Mistake("test", "layer.weight (1, (2,", module=Wide),
     "report: no such run": Mistake("report nothing", "nothing interrupted"),
     "predict: no such file": Mistake("predict new.png", "ToyData predict_paths"),
+    "serve: not exported": Mistake("serve finished", "finished/export/model.onnx export"),
+    "serve: no token": Mistake("serve --host 0.0.0.0", "--host 0.0.0.0 SERVE_TOKEN"),
     "lr_find: an option of a run": Mistake("lr_find --run a", "--run lr_find"),
     "lr_find: other optimizers": Mistake("lr_find", "ByHand sweep", module=ByHand),
     "lr_find: no rate": Mistake("lr_find --model.lr 0", "Toy 0"),

@@ -12,17 +12,26 @@ from typing import Any, NamedTuple
 from .. import names
 from ..cli.arguments import option_values, positionals
 from ..cli.messages import ALL_FRAMES, print_error
+from ..errors import require
 from ..names import program
 from ..resume import signals
 from . import version
 
 
 class Command(NamedTuple):
-    """A command: a line about it, the module whose `main` runs it, and whether it needs torch and the two classes."""
+    """A command.
+
+    Args:
+        text: A line about it.
+        module: The module whose `main` runs it.
+        needs_torch: Whether it needs torch and the two classes.
+        packages: The packages that the module imports, of the extra with the module's name.
+    """
 
     text: str
     module: str
     needs_torch: bool = True
+    packages: tuple[str, ...] = ()
 
 
 COMMANDS = {
@@ -36,6 +45,12 @@ COMMANDS = {
     "sweep": Command("Search for better options.", "sweep"),
     "repeat": Command("Train over several seeds or folds: mean and spread of metrics.", "repeat"),
     "export": Command("Write a trained model as ONNX and torch.export files.", "export"),
+    "serve": Command(
+        "Answer requests by an exported model, over HTTP and on a page.",
+        "serve",
+        needs_torch=False,
+        packages=("fastapi", "fastapi_offline", "python_multipart", "uvicorn", "onnxruntime"),
+    ),
     "docs": Command("List the pages of the documentation, or print one: docs PAGE", "docs", needs_torch=False),
 }
 PREDICT_FILES = Command("Predict new files.", "predict")
@@ -145,6 +160,7 @@ def usage() -> str:
 
 
 def _module(command: Command) -> Any:
+    require(command.module, *command.packages)
     return import_module(f"{__name__}.{command.module}")
 
 

@@ -2,9 +2,12 @@
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import UserError, brief, reason, require
 from ..names import program
@@ -13,34 +16,87 @@ from .predict import parse_arguments, show
 
 # The modules that read new inputs, by the kind in a model's facts: a model file never names code to import.
 READERS = {"images": "images.reading", "rows": "tables.reading", "texts": "texts.reading", "masks": "masks.reading"}
+BATCH_SIZE = 64  # inputs that are computed at once
+Input = tuple[str, dict[str, np.ndarray]]  # its name, and the arrays that the model takes
+Row = list[Any]
+
+
+class OnnxModel:
+    """An exported model, which reads and predicts the inputs in files.
+
+    Args:
+        file: The ONNX file that `export` wrote.
+
+    Attributes:
+        facts: The facts in the file.
+
+    Raises:
+        UserError: The file can't be used, or its facts have no known kind.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.session, self.facts = open_model(file)
+        kind = self.facts.get("kind")
+        if kind not in READERS:
+            raise UserError(
+                f"the facts of {file} have the kind {kind!r}; it must be one of {', '.join(READERS)}."
+                " Set facts['kind'] of the module that exported() returns to one of these, and export again."
+            )
+        self.reader = import_module(f"...{READERS[kind]}", __name__)
+
+    def rows(self, paths: Sequence[Path], run_options: Any = None) -> Iterator[tuple[str, list[str], Row | str]]:
+        """Yield the name of each input, and header and row of its prediction, or the reason why it can't be read.
+
+        Args:
+            paths: Files, or folders of files.
+            run_options: onnxruntime's `RunOptions`. When ``terminate`` is set, the prediction ends.
+
+        Raises:
+            UserError: The inputs are not of the model's kind.
+        """
+        batch: list[Input] = []
+        for name, inputs in self.reader.read(paths, self.facts):
+            if run_options is not None and run_options.terminate:
+                return
+            if isinstance(inputs, str):
+                yield name, [], inputs
+                continue
+            batch.append((name, inputs))
+            if len(batch) == BATCH_SIZE:
+                yield from self._predict(batch, run_options)
+                batch = []
+        if batch:
+            yield from self._predict(batch, run_options)
+
+    def _predict(self, batch: list[Input], run_options: Any) -> Iterator[tuple[str, list[str], Row]]:
+        names = [name for name, _ in batch]
+        try:
+            arrays = {key: np.stack([inputs[key] for _, inputs in batch]) for key in batch[0][1]}
+            outputs = self.session.run(None, arrays, run_options)
+        except Exception as error:  # onnxruntime's, for another input or another shape
+            raise UserError(f"{self.file} can't take {names[0]}: {reason(error)}") from error
+        computed = zip(self.session.get_outputs(), outputs, strict=True)
+        columns = {output.name: array.tolist() for output, array in computed}
+        arrange = getattr(self.reader, "rows", lambda columns, facts: table(columns, facts.get("class_names")))
+        header, rows = arrange({"file": names, **columns}, self.facts)
+        for name, row in zip(names, rows, strict=True):
+            yield name, header, row
 
 
 def main(args: list[str]) -> int:
     """Predict new inputs by an exported ONNX file; return 1 if some of them can't be read, else 0."""
     options = parse_arguments(args)
-    session, facts = open_model(options.onnx)
-    if facts.get("kind") not in READERS:
-        raise UserError(
-            f"the facts of {options.onnx} have the kind {facts.get('kind')!r}, but predict reads {', '.join(READERS)}."
-            " Set facts['kind'] of the module that exported() returns to one of these, and export again."
-        )
-    reader = import_module(f"...{READERS[facts['kind']]}", __name__)
     header: list[str] = []
-    rows: list[list[Any]] = []
+    rows: list[Row] = []
     unread = []
-    for name, inputs in reader.read(options.paths, facts):
-        if isinstance(inputs, str):
+    for name, header_of_row, row in OnnxModel(options.onnx).rows(options.paths):
+        if isinstance(row, str):
             unread.append(name)
-            print(f"error: {name}: {inputs}", file=sys.stderr)
-            continue
-        try:
-            outputs = session.run(None, {key: array[None] for key, array in inputs.items()})
-        except Exception as error:  # onnxruntime's, for another input or another shape
-            raise UserError(f"{options.onnx} can't take {name}: {reason(error)}") from error
-        columns = {output.name: array.tolist() for output, array in zip(session.get_outputs(), outputs, strict=True)}
-        arrange = getattr(reader, "rows", lambda columns, facts: table(columns, facts.get("class_names")))
-        header, new_rows = arrange({"file": [name], **columns}, facts)
-        rows += new_rows
+            print(f"error: {name}: {row}", file=sys.stderr)
+        else:
+            header = header_of_row
+            rows.append(row)
     show(header, rows, options.csv)
     return 1 if unread else 0
 
@@ -53,7 +109,10 @@ def open_model(file: Path) -> tuple[Any, dict[str, Any]]:
     if not file.is_file():
         raise UserError(f"{file} does not exist. Write it with: {program()} export")
     try:
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        # else its idle threads spin, and take the cores from what reads inputs and answers requests
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         facts = json.loads(session.get_modelmeta().custom_metadata_map["facts"])
     except Exception as error:  # KeyError, if the file has no facts; onnxruntime has a dozen classes of its own
         raise UserError(f"{file} can't be used ({brief(error)}). Write it with: {program()} export") from error

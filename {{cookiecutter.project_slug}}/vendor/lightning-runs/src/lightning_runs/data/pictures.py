@@ -3,8 +3,11 @@
 NumPy and Pillow alone: `predict` with an ONNX file works without torch.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,3 +99,21 @@ def read_pictures(
             yield str(file), {first["name"]: read(file, shape)}
         except Exception as error:  # decoders raise errors of many types
             yield str(file), f"it can't be read as a picture: {reason(error)}"
+
+
+@contextmanager
+def limited_pixels(max_pixels: int) -> Iterator[None]:
+    """Refuse to open pictures with more pixels, in all threads: a small file may unfold to gigabytes."""
+    if find_spec("PIL") is None:
+        yield
+        return
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

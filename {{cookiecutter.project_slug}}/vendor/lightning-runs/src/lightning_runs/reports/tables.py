@@ -1,9 +1,12 @@
-"""Tables as text and as CSV files, without torch."""
+"""Tables as text, as JSON and as CSV files, without torch."""
 
+import base64
 import csv
 import io
 import json
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -11,6 +14,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import write_whole
+
+GROUPS = {"p": "probabilities", "share": "shares"}  # the columns p(cat), p(dog) … in JSON
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,59 @@ def _cell_text(cell: Any) -> str:
     if isinstance(cell, list | dict):
         return json.dumps(cell, ensure_ascii=False)
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+
+
+def as_json(header: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    """Return a row for JSON, with its cells ``p(NAME)`` in ``probabilities`` and ``share(NAME)`` in ``shares``."""
+    values: dict[str, Any] = {}
+    for name, cell in zip(header, row, strict=True):
+        group = re.fullmatch(r"(p|share)\((.*)\)", name, re.DOTALL)
+        if group:
+            values.setdefault(GROUPS[group[1]], {})[group[2]] = json_value(cell)
+        else:
+            values[name] = json_value(cell)
+    return values
+
+
+def json_value(value: Any) -> Any:
+    """Return a value of JSON: a file in Base64, and null for a number that is not finite."""
+    if isinstance(value, Attachment):
+        return base64.b64encode(value.content).decode()
+    if isinstance(value, dict):
+        return {str(name): json_value(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def csv_of_json(text: bytes, columns: Iterable[str]) -> bytes:
+    """Return the CSV file with the ``inputs`` of a JSON object: rows by the names of columns, or texts for one column.
+
+    Raises:
+        UserError: It is another object, or an input lacks a column, has another value, or is empty.
+    """
+    names = list(columns)
+    try:
+        inputs = json.loads(text)["inputs"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError('the body is not a JSON object such as {"inputs": [...]}.') from error
+    if not isinstance(inputs, list) or not inputs:
+        raise UserError("inputs must be a list of at least one input.")
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
+    writer.writerow([max(names, key=len) + "#", *names])  # a table has at least two columns
+    for i, value in enumerate(inputs):
+        row = value if isinstance(value, dict) else {names[0]: value}
+        missing = [name for name in names if name not in row]
+        if missing:
+            raise UserError(f"input {i} lacks the columns {', '.join(missing[:5])}. A missing value is null.")
+        cells = [row[name] for name in names]
+        if any(isinstance(cell, dict | list | bool) for cell in cells):
+            raise UserError(f"input {i} has a value that is not a number, a text or null.")
+        if not any(cell is not None and str(cell).strip() for cell in cells):
+            raise UserError(f"input {i} is empty.")
+        writer.writerow([i, *cells])
+    return stream.getvalue().encode()
 
 
 def write_csv(file: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -144,8 +144,8 @@ def encode_table(table: Table, columns: Mapping[str, Any], print_unknown: bool =
 
 
 def first_names(names: Sequence[str]) -> str:
-    """Write the first five names."""
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    """Write the first five names, which a request may have made long."""
+    return ", ".join(name[:80] for name in names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
