@@ -67,7 +67,7 @@ class ExactResume(Callback):
         self._state: dict[str, Any] = {}  # the state that Lightning leaves out, during a save
         self._restored: dict[str, Any] = {}
         self._results: dict[str, dict[str, Tensor]] = {}  # of the epoch's first part, to be added to its second
-        self._attributes: checkpoint_state.Attributes = []  # before the training
+        self._attributes: checkpoint_state.Attributes = {}  # before the training
         self._fingerprint: str | None = None  # of the data
         self._signal_group: Any = None  # the processes, which agree on a signal
         self._bad_step: Tensor | None = None

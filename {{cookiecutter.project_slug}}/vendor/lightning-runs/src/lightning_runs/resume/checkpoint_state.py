@@ -17,7 +17,7 @@ _LATEST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
 # What ModelCheckpoint and EarlyStopping compare with; without sync_dist each process has values of its own.
 _LIBRARIES = ("pytorch_lightning", "lightning_fabric", "lightning_runs", "torch")
 _OF_LIGHTNING = vars(pl.LightningModule()).keys()
-Attributes = list[dict[str, Any]]  # of the module, and of each callback
+Attributes = dict[str, dict[str, Any]]  # of the module, "", and of each callback by its key
 _SCORES = ("best_model_score", "kth_value", "best_k_models", "best_score", "wait_count")
 
 
@@ -40,10 +40,11 @@ def state_of_all_ranks(
         },
         "results": pending | _epoch_results(trainer),
         "latest": {name: dict(getattr(trainer._logger_connector, name)) for name in _LATEST},
-        "attributes": [
-            {name: value for name, value in now.items() if name not in before or not _is_same(value, before[name])}
-            for now, before in zip(attributes(trainer, pl_module), initial, strict=True)
-        ],
+        "attributes": {
+            owner: {name: value for name, value in now.items() if not _is_same(value, initial[owner].get(name))}
+            for owner, now in attributes(trainer, pl_module).items()
+            if owner in initial and not _is_same(now, initial[owner])
+        },
         # fine-tuning freezes layers by these two
         "trained": {name: parameter.requires_grad for name, parameter in pl_module.named_parameters()},
         "tracking": {
@@ -57,21 +58,20 @@ def state_of_all_ranks(
     return ranks.gather(move_data_to_device(state, "cpu"), trainer.world_size)
 
 
-def _owners(trainer: Any, pl_module: pl.LightningModule) -> list[Any]:
-    """Return the module, and the user's callbacks that have no state of their own."""
+def _owners(trainer: Any, pl_module: pl.LightningModule) -> dict[str, Any]:
+    """Return the module, and by their keys the user's callbacks that have no state of their own."""
     own = [one for one in trainer.callbacks if type(one).__module__.partition(".")[0] not in _LIBRARIES]
-    return [pl_module, *(one for one in own if type(one).state_dict is Callback.state_dict)]
+    return {"": pl_module, **{one.state_key: one for one in own if type(one).state_dict is Callback.state_dict}}
 
 
 def attributes(trainer: Any, pl_module: pl.LightningModule) -> Attributes:
     """Return copies of the plain attributes of the module and of callbacks: numbers, texts, tensors, lists, dicts."""
-    found: Attributes = []
-    for owner in _owners(trainer, pl_module):
-        plain = {}
+    found: Attributes = {}
+    for key, owner in _owners(trainer, pl_module).items():
+        found[key] = {}
         for name in vars(owner).keys() - _OF_LIGHTNING:
             with suppress(TypeError):
-                plain[name] = _plain(vars(owner)[name])
-        found.append(plain)
+                found[key][name] = _plain(vars(owner)[name])
     return found
 
 
@@ -130,9 +130,10 @@ def restore(trainer: Any, pl_module: pl.LightningModule, state: dict[str, Any]) 
             if isinstance(value, list):  # the scores of files; all processes know the files' names
                 value = dict(zip(callback.best_k_models, value, strict=False))
             setattr(callback, name, value)
-    for owner, values in zip(_owners(trainer, pl_module), state["attributes"], strict=False):
-        for name, value in values.items():
-            setattr(owner, name, value)
+    owners = _owners(trainer, pl_module)
+    for owner in owners.keys() & state["attributes"]:
+        for name, value in state["attributes"][owner].items():
+            setattr(owners[owner], name, value)
     for name, tracking in state["tracking"].items():
         modules[name].track_running_stats = tracking
 
