@@ -54,7 +54,8 @@ def state_of_all_ranks(
         },
     }
     if trainer.world_size > 1:
-        state["scores"] = {callback.state_key: _scores(callback) for callback in trainer.callbacks}
+        scores = {callback.state_key: _scores(callback) for callback in trainer.callbacks}
+        state["scores"] = {key: values for key, values in scores.items() if values}
     return ranks.gather(move_data_to_device(state, "cpu"), trainer.world_size)
 
 
