@@ -3,6 +3,7 @@
 import hashlib
 import os
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from ..data.classes import class_metrics, labels_from_names
 from ..data.datamodule import SplitDataModule
-from ..data.folders import find_files
+from ..data.folders import find_files, print_note
 from ..errors import UserError
 from .columns import check_column, describe_columns, is_class
 from .reading import SUFFIXES, Table, encode_table, first_names, parse_numbers, read_table
@@ -55,7 +56,7 @@ class TableDataModule(SplitDataModule):
         has_target = table.columns[self.target] != ""
         if not self.known and not has_target.all():
             count = int((~has_target).sum())
-            self.print_note(f"{table.file.name}: {count} rows without a value of {self.target} are left out.")
+            print_note(f"{table.file.name}: {count} rows without a value of {self.target} are left out.")
         self.row_names = [os.path.basename(name) for name in table.row_names[has_target]]
         columns = {name: cells[has_target] for name, cells in table.columns.items()}
         return Table(table.file, columns, table.row_names[has_target])
@@ -89,7 +90,7 @@ class TableDataModule(SplitDataModule):
             if untested:
                 notes.append(f"{table.file.name}: classes with too few rows for the test: {first_names(untested)}.")
         for note in notes:
-            self.print_note(note)
+            print_note(note)
 
     def encode_targets(self, table: Table) -> Tensor:
         """Return classes, ``(N,)`` int64, or standardised numbers, ``(N,)`` float32."""
@@ -101,7 +102,8 @@ class TableDataModule(SplitDataModule):
     def read_new_rows(self) -> np.ndarray:
         """Return the rows of the files in ``predict_paths``, ``(N, C)`` float32; it has the rows' names from now on."""
         self.check_known()
-        tables = [read_table(file) for file in find_files(self.predict_paths or [], SUFFIXES)]
+        files = chain(*find_files(self.predict_paths or [], SUFFIXES).values())
+        tables = [read_table(file) for file in files]
         self.row_names = [name for table in tables for name in table.row_names]
         self.predict_paths = self.row_names
         return np.concatenate([encode_table(table, self.known["columns"], print_unknown=True) for table in tables])

@@ -6,15 +6,15 @@ NumPy alone: `predict` with an ONNX file works without torch.
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.folders import find_files
+from ..data.folders import find_files, print_note
 from ..errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
@@ -135,7 +135,7 @@ def encode_table(table: Table, columns: Mapping[str, Any], print_unknown: bool =
             encoded[:, i] = [positions.get(text, 0) for text in texts]
             unknown = sorted(set(texts) - positions.keys() - {""})
             if unknown and print_unknown:
-                print(f"note: {table.file}: the model does not know {name} {first_names(unknown)}.", file=sys.stderr)
+                print_note(f"{table.file}: the model does not know {name} {first_names(unknown)}.")
         elif len(word_positions(texts)):
             raise UserError(f"the column {name} must have numbers alone. {describe_first_word(table, name)}")
         else:
@@ -156,7 +156,7 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
     """
     if "columns" not in facts:
         raise UserError(f"the model's inputs are {facts['inputs']}; they must be the rows of a table.")
-    for file in find_files(paths, SUFFIXES):
+    for file in chain(*find_files(paths, SUFFIXES).values()):
         table = read_table(file)
         encoded = encode_table(table, facts["columns"], print_unknown=True)
         for name, row in zip(table.row_names, encoded, strict=True):
