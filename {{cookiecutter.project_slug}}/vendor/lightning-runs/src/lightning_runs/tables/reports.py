@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -140,8 +139,6 @@ def data_section(data: Any, facts: Mapping[str, Any]) -> str:
     counts = [len(data.splits[part][1]) for part in ("train", "val", "test")]
     text = f"{data.source}. To be learned: {facts['target']}."
     text += " {} rows to train, {} to validate, {} to test.".format(*counts)
-    if not find_spec("sklearn"):
-        text += " For a linear model and gradient boosting: pip install -e '.[baselines]', then fit again."
     body = []
     for name, known in [*facts["columns"].items()][:TRIED]:
         if "words" in known:

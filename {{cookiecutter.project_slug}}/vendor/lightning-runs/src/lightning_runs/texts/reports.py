@@ -1,7 +1,6 @@
 """A LightningModule that classifies texts: its predictions, pictures, report and export."""
 
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 from markupsafe import Markup
@@ -68,8 +67,6 @@ class TextReports:
             f"{self.facts['dataset']}. Half of the texts have up to {int(lengths.median())} tokens, the longest"
             f" {int(lengths.max())}, cut ones included. There are {data.vocabulary_size} different tokens."
         )
-        if not find_spec("sklearn"):
-            text += " For TF-IDF with logistic regression: pip install -e '.[baselines]', then fit again."
         parts = {"train": "train", "validation": "val", "test": "test"}
         counts = {title: data.class_counts(part) for title, part in parts.items()}
         return f"<p>{charts.escape(text)}</p>{class_table(counts, data.class_names)}"
