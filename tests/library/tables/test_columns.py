@@ -86,7 +86,14 @@ def test_a_column_that_gives_the_class_away_is_reported(tmp_path, capsys, name, 
 
 
 @pytest.mark.parametrize(
-    ("words", "names"), [("True TRUE False", 3), ("1 1.0 0", 2), ("spam Spam ham", 3), ("not_spam not-spam spam", 3)]
+    ("words", "names"),
+    [
+        ("True TRUE False", 3),
+        ("1 1.0 0", 2),
+        ("spam Spam ham", 3),
+        ("not_spam not-spam spam", 3),
+        ("größe gro\u0308ße a", 3),
+    ],
 )
 def test_classes_of_one_value_are_one_and_alike_names_reported(tmp_path, capsys, words, names) -> None:
     lines = [[*line, words.split()[i % 3] if i else "class"] for i, line in enumerate(rows())]

@@ -1,6 +1,7 @@
 """Statistics of classes: weights against imbalance, the metrics of predictions, and names turned into labels."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def note_similar_names(names: Iterable[str], source: object) -> None:
     groups: dict[Any, list[str]] = {}
     for name in sorted(set(names)):
         is_number = re.fullmatch(r"[-+]?\d+(\.\d*)?", name)
-        key = float(name) if is_number else re.sub(r"[\s_-]", "", name.casefold())
+        key = float(name) if is_number else re.sub(r"[\s_-]", "", unicodedata.normalize("NFKC", name).casefold())
         groups.setdefault(key, []).append(name)
     similar = [" and ".join(group) for group in groups.values() if len(group) > 1]
     if similar:

@@ -1,6 +1,7 @@
 """The base of data modules whose items are split into parts."""
 
 import hashlib
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -155,7 +156,7 @@ class SplitDataModule(pl.LightningDataModule):
         found = []
         for dataset, indices in (self.splits[part], self.splits["train"]):
             files = getattr(dataset, "files", None)
-            found.append([files[i] for i in indices.tolist()] if files else [])
+            found.append([Path(files[i]) for i in indices.tolist()] if files else [])
         return copied_files(*found)
 
     def check_items(self) -> None:
