@@ -35,8 +35,9 @@ class Table:
 
     def plain(self, name: str) -> np.ndarray:
         """Return the cells of a column, ``(N,)``, with numbers as Python writes them."""
+        cells = self.columns[name]
         notation = self.notations[name]
-        return np.array([notation.get(cell, cell) for cell in self.columns[name]], dtype=object)
+        return np.array([notation.get(cell, cell) for cell in cells], dtype=object) if notation else cells
 
 
 def read_table(file: Path, decimal: str = "") -> Table:
@@ -166,10 +167,10 @@ def encode_table(table: Table, columns: Mapping[str, Any], print_unknown: bool =
                 print_note(f"{table.file}: the model does not know {name} {first_names(unknown)}.")
             continue
         numbers = column_numbers(table, name)
-        word = describe_first_word(table, name)
+        word = describe_first_word(table, name) if numbers is None or print_unknown else ""
         if numbers is None:
             raise UserError(f"the column {name} must have numbers alone. {word}")
-        if word and print_unknown:
+        if word:
             print_note(f"words among the numbers of {name} are missing values. {word}")
         encoded[:, i] = numbers
     return encoded
