@@ -124,7 +124,7 @@ def describe_columns(
     if left_out:
         print_note(f"{table.file.name}: columns without information are left out: {first_names(left_out)}.")
     if mixed:
-        print_note(f"{table.file.name}: a few words among numbers are read as missing values: {first_names(mixed)}")
+        print_note(f"{table.file.name}: a few words among numbers are read as missing values: {' '.join(mixed[:5])}")
     if numbering:
         print_note(
             f"{table.file.name}: {first_names(numbering)} may number the rows, and so give the target away. Leave such"
