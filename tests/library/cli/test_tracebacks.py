@@ -11,7 +11,7 @@ from written import record
 
 class LogsText(Toy):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        self.log("x", "0.5")
+        self.log("x", "0.5")  # pyright: ignore[reportArgumentType]
         return super().training_step(batch, batch_idx)
 
 

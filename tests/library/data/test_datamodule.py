@@ -1,10 +1,12 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning_runs.data.classes import class_metrics, labels_from_names
 from lightning_runs.data.datamodule import SplitDataModule, check_fraction, check_minimum
+from lightning_runs.data.folders import print_note
 from lightning_runs.data.items import Items
 from lightning_runs.data.levels import Levels
 from lightning_runs.errors import UserError
@@ -46,9 +48,9 @@ def refused(text: str):
 
 def test_each_part_has_its_loader() -> None:
     for part in ("train", "val", "test", "predict"):
-        assert [*getattr(Numbers(), f"{part}_dataloader")()] == [[part]]
+        assert [*getattr(prepared(), f"{part}_dataloader")()] == [[part]]
     with pytest.raises(NotImplementedError):
-        SplitDataModule(1, 0.1).train_dataloader()
+        SplitDataModule(1, 0.1).val_dataloader()
 
 
 def test_the_validation_part_is_predicted_where_there_are_folds() -> None:
@@ -138,8 +140,10 @@ def test_levels_are_normalised_and_come_back() -> None:
     assert not Levels((0.2,), (0.5,))(levels).equal(numbers)
 
 
-def test_a_note_is_printed(capsys) -> None:
-    Numbers().print_note("two rows are left out.")
+def test_the_first_process_alone_prints_a_note(capsys, monkeypatch) -> None:
+    print_note("two rows are left out.")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    print_note("two rows are left out.")
     assert capsys.readouterr().err == "note: two rows are left out.\n"
 
 
@@ -168,3 +172,40 @@ def test_options_of_a_subclass_are_checked_by_name() -> None:
     for share in (0.0, 1.0):
         with refused(f"data.share is {share}; it must lie between 0 and 1, such as 0.1."):
             check_fraction("data.share", share)
+
+
+class Files(Items):
+    """Images of one brightness each, or not, with a file for each."""
+
+    def __init__(self, files: list[Path], images: torch.Tensor) -> None:
+        super().__init__(images, torch.zeros(len(files)))
+        self.files = files
+
+
+def with_files(root: Path, images: torch.Tensor) -> Numbers:
+    files = [root / f"{i}.png" for i in range(12)]
+    for i, file in enumerate(files):
+        file.write_text("same" if i in (0, 9) else f"number {i}")
+    data = prepared()
+    parts = {"train": torch.arange(8), "val": torch.arange(8, 10), "test": torch.arange(10, 12)}
+    data.splits = {part: (Files(files, images), indices) for part, indices in parts.items()}
+    return data
+
+
+def test_copies_of_training_items_are_reported_once(tmp_path, capsys) -> None:
+    data = with_files(tmp_path, torch.randint(0, 255, (12, 1, 2, 2), dtype=torch.uint8))
+    data.train_dataloader()
+    note = capsys.readouterr().err
+    assert f"1 of 2 items of the part val are in training too, such as {tmp_path / '9.png'}." in note
+    assert note.count("note: ") == 1
+    data.train_dataloader()
+    assert capsys.readouterr().err == ""
+
+
+def test_images_of_a_single_value_end_the_run(tmp_path, capsys) -> None:
+    images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 3, 2, 2).clone()
+    with refused(f"{tmp_path / '0.png'} and all of 8 training images that were read have a single value"):
+        with_files(tmp_path, images).train_dataloader()
+    images[3, 0] = 200
+    with_files(tmp_path, images).train_dataloader()
+    assert "note: 7 of 8 training images" in capsys.readouterr().err

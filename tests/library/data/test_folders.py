@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from lightning_runs.data import folders
@@ -19,22 +20,57 @@ def test_folders_that_do_not_fit_are_named(tmp_path) -> None:
     (train / "dog").mkdir()
     assert folders.class_folders(train) == ["cat", "dog"]
     with refused(f"{train / 'cat'} has no file that ends in one of .txt"):
-        folders.labelled_files(train, ["cat", "dog"], [".txt"])
+        folders.labelled_files([train], ["cat", "dog"], [".txt"])
     (test / "cat").mkdir(parents=True)
     (test / "cow").mkdir()
     with refused("must have the same class folders; missing in test: dog; only in test: cow"):
-        folders.labelled_files(test, ["cat", "dog"], [".txt"])
+        folders.labelled_files([test], ["cat", "dog"], [".txt"])
     with refused("and the run's data must have the same class folders; missing in train: 0; only in train: cat, dog"):
-        folders.labelled_files(train, ["0"], [".txt"])
+        folders.labelled_files([train], ["0"], [".txt"])
 
 
-def test_files_are_listed_class_by_class_with_their_labels(tmp_path) -> None:
-    for name in ("dog/b.txt", "dog/a.TXT", "cat/deeper/c.txt", "cat/picture.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    files, labels = folders.labelled_files(tmp_path, ["cat", "dog"], [".txt"])
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+def found(root: Path) -> list[str]:
+    return [file.relative_to(root).as_posix() for file in folders.find_files([root], [".txt"])[root]]
+
+
+def test_files_are_listed_class_by_class_with_their_labels(tmp_path, capsys) -> None:
+    write(tmp_path, "dog/b.txt", "dog/a.TXT", "cat/deeper/c.txt", "cat/picture.png", "dog/no_suffix", "dog/x.jfif")
+    write(tmp_path, "dog/y.JFIF", "dog/Thumbs.db")
+    [(files, labels)] = folders.labelled_files([tmp_path], ["cat", "dog"], [".txt"])
     assert [file.name for file in files] == ["c.txt", "a.TXT", "b.txt"]
     assert labels == [0, 1, 1]
-    (tmp_path / "cat" / "._c.txt").touch()  # as a Mac writes it beside a file
-    assert [file.name for file in folders.find_files([tmp_path / "cat"], [".txt"])] == ["c.txt"]
-    assert folders.find_files([tmp_path / "cat", tmp_path / "lost"], [".png"])[-1] == tmp_path / "lost"
+    note = capsys.readouterr().err
+    assert note.startswith(f"note: 4 files in {tmp_path} are skipped: .jfif (2), .png (1), no suffix (1).")
+    assert note.count("note: ") == 1
+    assert folders.find_files([tmp_path / "lost"], [".png"]) == {tmp_path / "lost": [tmp_path / "lost"]}
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Trash-1000"])
+def test_folders_that_systems_create_are_left_out(tmp_path, name) -> None:
+    write(tmp_path, "cat/a.txt", "dog/b.txt", f"cat/{name}/a.txt", f"{name}/c.txt", "cat/._a.txt")
+    assert folders.class_folders(tmp_path) == ["cat", "dog"]
+    assert found(tmp_path) == ["cat/a.txt", "dog/b.txt"]
+
+
+def test_linked_folders_are_followed_once(tmp_path) -> None:
+    write(tmp_path, "cat/a.txt", "store/b.txt")
+    for name, target in (("first", "store"), ("second", "store"), ("loop", "."), ("itself", "cat")):
+        (tmp_path / "cat" / name).symlink_to(tmp_path / target)
+    assert found(tmp_path / "cat") == ["a.txt", "first/b.txt"]
+    (tmp_path / "linked").symlink_to("cat")
+    assert found(tmp_path / "linked") == ["a.txt", "first/b.txt"]
+
+
+def test_copies_are_files_of_equal_content(tmp_path) -> None:
+    write(tmp_path, "a.txt", "b.txt", "c.txt")
+    (tmp_path / "copy.txt").write_text("a.txt")
+    (tmp_path / "longer.txt").write_text("a.txt and more")
+    names = ["copy.txt", "longer.txt", "c.txt"]
+    copied = folders.copied_files([tmp_path / name for name in names], [tmp_path / "a.txt", tmp_path / "b.txt"])
+    assert copied == [tmp_path / "copy.txt"]

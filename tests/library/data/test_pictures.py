@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from lightning_runs.data.pictures import as_array, open_picture, picture_size, read_pictures
@@ -15,9 +17,50 @@ def test_pixels_of_every_mode_are_channels_height_and_width(tmp_path) -> None:
             assert (array.shape, array.dtype) == ((channels, 4, 5), np.uint8)
 
 
-def test_sixteen_bits_of_grey_are_scaled(tmp_path) -> None:
-    Image.fromarray(np.full((2, 2), 0x1234, np.uint16)).save(tmp_path / "a.png")
-    assert (as_array(open_picture(tmp_path / "a.png", 1)) == 0x12).all()
+LEVELS = np.array([[0, 100], [200, 255]], np.uint8)
+
+
+def levels(file: Path, channels: int = 1) -> list:
+    return as_array(open_picture(file, channels))[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "suffix"),
+    [
+        (LEVELS.astype("u2"), "png"),
+        (LEVELS.astype("u2") * 256 + 99, "png"),
+        (LEVELS.astype("u2") * 257, "tif"),
+        (LEVELS.astype("i4"), "tif"),
+        (LEVELS.astype("i4") * 256, "tif"),
+        (LEVELS.astype("f4"), "tif"),
+        (LEVELS.astype("f4") / 255, "tif"),
+    ],
+)
+def test_values_of_other_types_are_scaled_to_levels(tmp_path, values, suffix) -> None:
+    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+    assert levels(tmp_path / f"a.{suffix}") == LEVELS.tolist()
+
+
+@pytest.mark.parametrize(
+    "values", [-1 * LEVELS.astype("i4"), 3 * LEVELS.astype("u2"), 999 * LEVELS.astype("i4"), LEVELS / -255, LEVELS / 99]
+)
+def test_values_without_a_clear_range_are_refused(tmp_path, values) -> None:
+    Image.fromarray(values.astype("f4") if values.dtype == "f8" else values).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match="no clear range"):
+        open_picture(tmp_path / "a.tif", 1)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path, mode) -> None:
+    picture = Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8))
+    options = {}
+    if mode == "P":
+        picture = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+        picture.putpalette([0] * 6)
+        options = {"transparency": 1}
+    picture.convert(mode).save(tmp_path / "a.png", **options)
+    for channels in (1, 3):
+        assert levels(tmp_path / "a.png", channels) == [[0, 255]]
 
 
 def test_a_photo_is_turned_as_its_camera_was(tmp_path) -> None:

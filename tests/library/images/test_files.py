@@ -53,7 +53,7 @@ def test_new_inputs_are_read_as_an_exported_model_takes_them(tmp_path) -> None:
     assert np.array_equal(arrays["images"], np.full((1, 8, 8), 200, dtype=np.uint8))
 
 
-def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path) -> None:
+def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path, capsys) -> None:
     write_image_folder(tmp_path, parts=("train", "val", "test"))
     parts = read_image_folder(tmp_path, ["cat", "dog"], SHAPE)
     assert list(parts) == ["train", "val", "test"]
@@ -61,6 +61,12 @@ def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path) -> None:
         images, labels = part[torch.tensor([0, 11])]
         assert images.shape == (2, *SHAPE)
         assert labels.tolist() == [0, 1]
+    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "train" / "cat" / "notes.txt").touch()
+    (tmp_path / "val" / "dog" / "photo.jfif").touch()
+    capsys.readouterr()
+    assert len(read_image_folder(tmp_path, ["cat", "dog"], SHAPE)["train"]) == 20
+    assert capsys.readouterr().err.startswith(f"note: 2 files in {tmp_path} are skipped: .jfif (1), .txt (1).")
     with refused("must have the same class folders; missing in train: cow"):
         read_image_folder(tmp_path, ["cat", "cow", "dog"], SHAPE)
 

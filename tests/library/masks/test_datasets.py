@@ -112,14 +112,65 @@ def test_labels_may_be_any_numbers_and_have_names(folder) -> None:
     assert datasets.read_classes(folder) == {"labels": [0, 1], "class_names": ["sky blue", "sea"]}
 
 
-def test_black_and_white_masks_are_two_classes(folder) -> None:
+@pytest.mark.parametrize("names", ["", "sky\nsea\n", "0 sky\n1 sea\n"])
+def test_black_and_white_masks_are_two_classes(folder, names) -> None:
     for i in range(10):
         mask = np.zeros((20 + i, 30), np.uint8)
         mask[:, 15:] = 255
         write_mask(folder, mask, str(i))
-    with refused("have the labels 0, 1 in all, beside 255, which is ignored (--data.ignore_index)"):
+    write_mask(folder, np.full((20, 30), 255, np.uint8))  # one without black
+    if names:
+        (folder / "classes.txt").write_text(names)
+    images, _, classes = read(folder)
+    assert classes == {"labels": [0, 255], "class_names": ["sky", "sea"] if names else ["label 0", "label 255"]}
+    assert images.classes(torch.arange(10)).bincount().tolist() == [9 * 128, 9 * 128 + 256]
+    assert read(folder, classes)[0].labels.equal(images.labels)
+    assert read(folder, ignore_index=None)[2]["labels"] == [0, 255] if not names else True
+
+
+def test_a_class_without_a_pixel_beside_ignored_ones_is_refused(folder) -> None:
+    (folder / "classes.txt").write_text("sky\nsea\nland\n")
+    assert read(folder)[2]["class_names"] == ["sky", "sea", "land"]
+    for i in range(10):
+        mask = np.zeros((20 + i, 30), np.uint8)
+        mask[:, 15:] = 1
+        mask[:, 25:] = 255
+        write_mask(folder, mask, str(i))
+    with refused(f"no mask in {folder / 'masks'} has the label 2 of classes.txt, but masks have 255"):
         read(folder)
-    assert read(folder, ignore_index=None)[2]["class_names"] == ["label 0", "label 255"]
+    known = {"labels": [0, 1, 2], "class_names": ["sky", "sea", "land"]}
+    assert read(folder, known)[2] == known  # the run's data had all of them
+
+
+def test_palettes_that_differ_are_reported(folder, capsys) -> None:
+    read(folder)
+    assert capsys.readouterr().err == ""
+    other = Image.open(folder / "masks" / "5.png").copy()
+    other.putpalette([9, 9, 9, 0, 200, 0])
+    other.save(folder / "masks" / "5.png")
+    read(folder)
+    note = capsys.readouterr().err
+    files = [str(folder / "masks" / f"{i}.png") for i in (1, 5)]
+    assert f"1 is the colour [200, 0, 0] in {files[0]} and [0, 200, 0] in {files[1]}" in note
+
+
+def test_images_that_exif_turns_are_reported(folder, capsys) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(folder / "images" / "4.png").save(folder / "images" / "4.png", exif=exif)
+    read(folder)
+    assert f"1 of 10 images are turned by their EXIF orientation, such as {folder / 'images' / '4.png'}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_hidden_folders_are_left_out_and_other_files_counted(folder, capsys) -> None:
+    for name in ("images", "masks"):
+        (folder / name / ".ipynb_checkpoints").mkdir()
+        (folder / name / ".ipynb_checkpoints" / "0.png").write_bytes((folder / name / "0.png").read_bytes())
+        (folder / name / "notes.txt").touch()
+    assert len(read(folder)[0]) == 10
+    assert capsys.readouterr().err.startswith(f"note: 2 files in {folder} are skipped: .txt (2).")
 
 
 def test_test_images_may_be_chosen(folder) -> None:

@@ -1,5 +1,4 @@
 import re
-from typing import Any
 
 import pytest
 import torch
@@ -93,20 +92,6 @@ def test_predictions_are_a_table_with_the_names_of_rows(dataset, columns) -> Non
     names = [data.row_names[i] for i in predictions["index"].tolist()]
     assert [row[0] for row in rows] == names
     assert all(re.fullmatch(r"penguins\.csv:\d+", name) for name in names)
-
-
-@pytest.mark.parametrize("dataset", BUNDLED)
-def test_a_picture_shows_rows_where_pillow_is_installed(dataset, monkeypatch) -> None:
-    pytest.importorskip("PIL")
-    model, data = built(dataset)
-    batch = next(iter(data.val_dataloader()))
-    with torch.inference_mode():
-        outputs = [model(*batch[:2])]
-    picture: Any = model.show(outputs, batch, data)["examples"]
-    assert picture.getpixel((0, 0)) == (255, 255, 255)
-    assert len(picture.getcolors(maxcolors=100_000)) > 2
-    monkeypatch.setattr(reports, "find_spec", lambda name: None)
-    assert model.show(outputs, batch, data) == {}
 
 
 def test_simple_models_are_trained_on_the_same_rows(monkeypatch) -> None:

@@ -49,11 +49,14 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path, name) -> None:
 
 def test_new_texts_are_lines_or_whole_files_as_in_training(tmp_path) -> None:
     new = tmp_path / "new.txt"
-    new.write_text("a wave\n\nand a ship\n")
+    new.write_bytes("a wave\u2028of\x0csalt\x85\n\r\nand a ship\rtree".encode())
     known = {"text": "text", "whole_files": False}
-    assert reading.read_new_texts([new], known) == ([f"{new}:1", f"{new}:3"], ["a wave", "and a ship"])
+    assert reading.read_new_texts([new], known) == (
+        [f"{new}:1", f"{new}:3", f"{new}:4"],
+        ["a wave\u2028of\x0csalt", "and a ship", "tree"],
+    )
     known["whole_files"] = True
-    assert reading.read_new_texts([new], known) == ([str(new)], ["a wave\n\nand a ship"])
+    assert reading.read_new_texts([new], known) == ([str(new)], [new.read_bytes().decode()])
     table = tmp_path / "new.csv"
     table.write_text("body\na wave\n")
     with refused(f"{table} has no column text, but body"):

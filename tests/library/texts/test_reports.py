@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from lightning_runs.texts import datamodule, reports
+from lightning_runs.texts import datamodule
 from markupsafe import escape
 from starts import start_module
 from torch.nn import functional
@@ -67,18 +67,6 @@ def test_predictions_are_a_table_with_the_names_of_texts(model, data) -> None:
     assert header == ["file", "label", "probability", *(f"p({name})" for name in data.class_names)]
     assert rows[0][0] == data.row_names[data.splits["test"][1][0]]
     assert rows[0][0].startswith("glosses.csv.gz:")
-
-
-def test_the_picture_has_the_texts_where_pillow_is_installed(model, data, monkeypatch) -> None:
-    pytest.importorskip("PIL")
-    batch = next(iter(data.val_dataloader()))
-    with torch.inference_mode():
-        outputs = [model(batch[0])]
-    picture = model.show(outputs, batch, data)["examples"]
-    assert picture.size == (900, 8 + 40 * 16)
-    assert len(picture.getcolors(10**6)) > 3
-    monkeypatch.setattr(reports, "find_spec", lambda name: None)
-    assert model.show(outputs, batch, data) == {}
 
 
 def test_simple_models_are_trained_on_the_same_texts(data, monkeypatch) -> None:

@@ -130,6 +130,22 @@ def test_a_folder_has_a_whole_text_in_each_file(tmp_path) -> None:
     assert data.known["whole_files"] is True
 
 
+def test_hidden_folders_are_no_classes_and_copies_are_reported(tmp_path, capsys) -> None:
+    write_folder(tmp_path, text_rows())
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "000.txt").write_text("a wave")
+    (tmp_path / "sea" / "notes.md").write_text("a note")
+    for i in range(20):
+        (tmp_path / "sea" / f"copy {i}.txt").write_text("the same wave")
+    data = read_texts(tmp_path, batch_size=4)
+    assert data.class_names == ["sea", "wood"]
+    assert "1 files" in capsys.readouterr().err
+    data.train_dataloader()
+    note = capsys.readouterr().err
+    for part in ("val", "test"):
+        assert f"items of the part {part} are in training too, such as {tmp_path.name}/sea/copy" in note
+
+
 def test_empty_texts_and_rows_without_a_class_are_named(tmp_path, capsys) -> None:
     rows = text_rows()
     rows[3][0] = ""
@@ -178,7 +194,7 @@ def test_texts_that_can_not_be_learned_from_are_refused(tmp_path, text, problem)
 def test_folders_that_can_not_be_learned_from_are_refused(tmp_path) -> None:
     with refused(f"{tmp_path / 'none'} is not a folder"):
         prepared(dataset="text_folder", root=str(tmp_path / "none"))
-    with refused(f"{tmp_path} has no file that ends in one of .txt"):
+    with refused(f"{tmp_path} must have a folder of files for each of at least two classes; it has none"):
         read_texts(tmp_path)
     for part in ("train", "test"):
         write_folder(tmp_path / part, text_rows())

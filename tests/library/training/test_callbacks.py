@@ -182,7 +182,7 @@ class TwoSources(ToyData):
 
 class ReadsTwo(Toy):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return sum(self.step(part, "train") for part in batch.values())
+        return torch.stack([self.step(part, "train") for part in batch.values()]).sum()
 
 
 def test_items_of_all_loaders_are_counted(run) -> None:
@@ -217,7 +217,8 @@ def test_names_of_lightnings_documentation_work(where, run) -> None:
 
 class ReloadedData(ToyData):
     def train_dataloader(self) -> Any:
-        return self.loader(48, self.trainer.current_epoch, shuffle=True)
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return self.loader(48, epoch, shuffle=True)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

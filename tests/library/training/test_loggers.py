@@ -160,7 +160,7 @@ def test_mlflow_continues_its_run_in_a_database_beside_the_runs(tmp_path, monkey
         run = Run(run.folder)
     assert [type(logger).__name__ for logger in built] == ["Fake", "MetricsCSV"]  # pyright: ignore
     assert [call["run_id"] for call in calls] == [None, "chosen by MLflow"]
-    assert {call["tracking_uri"] for call in calls} == {f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    assert {call["tracking_uri"] for call in calls} == {f"sqlite+pysqlite:///{tmp_path / 'mlflow.db'}"}
 
 
 @pytest.mark.parametrize(

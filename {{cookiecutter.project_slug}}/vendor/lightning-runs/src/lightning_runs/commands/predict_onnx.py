@@ -43,6 +43,10 @@ class OnnxModel:
                 f"the facts of {file} have the kind {kind!r}; it must be one of {', '.join(READERS)}."
                 " Set facts['kind'] of the module that exported() returns to one of these, and export again."
             )
+        # without texts that only a program reads
+        self.short_facts = {
+            key: fact for key, fact in self.facts.items() if not isinstance(fact, str) or len(fact) < 250
+        }
         self.reader = import_module(f"...{READERS[kind]}", __name__)
 
     def rows(self, paths: Sequence[Path], run_options: Any = None) -> Iterator[tuple[str, list[str], Row | str]]:

@@ -151,7 +151,7 @@ def application(service: Service, token: str) -> FastAPI:
     @app.get("/model", dependencies=protected)
     async def model() -> JSONResponse:
         """Describe the model: its kind, classes, metrics and columns."""
-        return JSONResponse(json_value(service.model.facts | {"tokenizer": None}))
+        return JSONResponse(json_value(service.model.short_facts))
 
     @app.get("/health")
     async def health() -> dict[str, str]:

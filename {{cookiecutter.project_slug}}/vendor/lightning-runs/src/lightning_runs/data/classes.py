@@ -1,12 +1,16 @@
 """Statistics of classes: weights against imbalance, the metrics of predictions, and names turned into labels."""
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score
 
 from ..errors import UserError
+from .folders import print_note
 
 
 def class_weights(labels: Tensor, num_classes: int = 0) -> Tensor:
@@ -38,3 +42,15 @@ def labels_from_names(names: Sequence[str], class_names: Sequence[str], source: 
             " Remove its items, or train again."
         )
     return torch.tensor([positions[name] for name in names])
+
+
+def note_similar_names(names: Iterable[str], source: object) -> None:
+    """Report classes of a file whose names differ in case or notation alone, such as True and TRUE, or 1 and 1.0."""
+    groups: dict[Any, list[str]] = {}
+    for name in sorted(set(names)):
+        is_number = re.fullmatch(r"[-+]?\d+(\.\d*)?", name)
+        key = float(name) if is_number else re.sub(r"[\s_-]", "", unicodedata.normalize("NFKC", name).casefold())
+        groups.setdefault(key, []).append(name)
+    similar = [" and ".join(group) for group in groups.values() if len(group) > 1]
+    if similar:
+        print_note(f"{source} has {', '.join(similar[:5])} as different classes. Write each class in one way.")

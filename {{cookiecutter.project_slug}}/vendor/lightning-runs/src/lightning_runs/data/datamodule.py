@@ -1,18 +1,20 @@
 """The base of data modules whose items are split into parts."""
 
 import hashlib
-import sys
+from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from .classes import class_metrics, class_weights
+from .folders import copied_files, print_note
+from .levels import check_levels
 from .splits import split_indices
 
+NUM_SEEN = 32  # training images that are looked at
 Balance = Literal["none", "weights", "sampling"]
 
 
@@ -67,6 +69,7 @@ class SplitDataModule(pl.LightningDataModule):
         self.predicted_part = "test" if num_folds is None or fold is None else "val"
         self.known: dict[str, Any] = {}
         self.splits: dict[str, tuple[Any, Tensor]] = {}
+        self.is_checked = False
 
     @property
     def class_names(self) -> list[str]:
@@ -148,17 +151,37 @@ class SplitDataModule(pl.LightningDataModule):
         """Take over what a checkpoint kept of the data."""
         self.known = state_dict
 
-    @rank_zero_only
-    def print_note(self, text: str) -> None:
-        """Print a note, in the first process alone."""
-        print(f"note: {text}", file=sys.stderr)
+    def copies(self, part: str) -> list[Any]:
+        """List the items of a part that are in the training part too, by their names; of files, equal ones."""
+        found = []
+        for dataset, indices in (self.splits[part], self.splits["train"]):
+            files = getattr(dataset, "files", None)
+            found.append([Path(files[i]) for i in indices.tolist()] if files else [])
+        return copied_files(*found)
+
+    def check_items(self) -> None:
+        """Look at training images from files, and report items of other parts that are in the training part too."""
+        dataset, indices = self.splits["train"]
+        if getattr(dataset, "files", None):
+            seen = indices[:: 1 + len(indices) // NUM_SEEN]
+            images = dataset[seen][0]
+            if images.ndim == 4:
+                check_levels(images, dataset.files[seen[0]])
+        for part in ("val", "test"):
+            names = self.copies(part)
+            if names:
+                text = f"{len(names)} of {len(self.splits[part][1])} items of the part {part} are in training too"
+                print_note(f"{text}, such as {names[0]}. Remove the copies: the metrics of {part} are too good.")
 
     def loader(self, part: str) -> DataLoader:
         """Return the loader of a part."""
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training items."""
+        """Return the loader of the training items, which are looked at once."""
+        if not self.is_checked:
+            self.is_checked = True
+            self.check_items()
         return self.loader("train")
 
     def val_dataloader(self) -> DataLoader:

@@ -1,27 +1,73 @@
-"""Files in a folder for each class, ``train/CLASS/FILE`` and ``test/CLASS/FILE``, whatever kind they are."""
+"""Files in folders, such as a folder for each class, whatever kind they are; and notes for the user."""
 
+import hashlib
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, reason
+
+SYSTEM_NAMES = (  # in small letters
+    *("__macosx", "network trash folder", "temporary items", "thumbs.db", "desktop.ini", "__pycache__", "lost+found"),
+    *("$recycle.bin", "recycler", "system volume information", "@eadir", "@recycle", "#recycle", "#snapshot"),
+)
 
 
-def find_files(paths: Sequence[str | Path], suffixes: Sequence[str]) -> list[Path]:
-    """List the files among the paths, and the files below the folders among them that end in one of the suffixes.
+def print_note(text: str) -> None:
+    """Print a note, in the first process alone."""
+    if all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        print(f"note: {text}", file=sys.stderr)
 
-    Hidden files, such as those that a Mac writes beside others, are left out of folders.
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden, or was created by a system."""
+    return name.startswith((".", "~$")) or name.lower() in SYSTEM_NAMES
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List the files below a folder, without hidden ones. Linked folders are followed, but none is entered twice."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} can't be read: {reason(error)}.")
+
+    real = Path(os.path.realpath(folder))
+    entered = {real, *real.parents}
+    files = []
+    for path, folder_names, file_names in os.walk(folder, onerror=refuse, followlinks=True):
+        names = [name for name in sorted(folder_names) if not is_hidden(name)]
+        folder_names.clear()  # os.walk enters the folders that are left in this list
+        for name in names:
+            real = Path(os.path.realpath(Path(path, name)))
+            if real not in entered:
+                entered.add(real)
+                folder_names.append(name)
+        files += [Path(path, name) for name in file_names if not is_hidden(name)]
+    return sorted(files)
+
+
+def find_files(paths: Sequence[str | Path], suffixes: Sequence[str]) -> dict[Path, list[Path]]:
+    """List for each path the file itself, or the files below the folder that end in one of the suffixes.
+
+    A note counts the other files in the folders.
 
     Raises:
-        UserError: There are none.
+        UserError: A folder has none.
     """
-    files = []
+    found = {}
+    skipped: Counter[str] = Counter()
     for path in map(Path, paths):
-        below = (file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.name[0] != ".")
-        files += sorted(below) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{', '.join(map(str, paths))} has no file that ends in one of {' '.join(suffixes)}.")
-    return files
+        files = files_below(path) if path.is_dir() else [path]
+        found[path] = [file for file in files if file == path or file.suffix.lower() in suffixes]
+        if not found[path]:
+            raise UserError(f"{path} has no file that ends in one of {' '.join(suffixes)}.")
+        skipped.update(file.suffix.lower() or "no suffix" for file in set(files).difference(found[path]))
+    if skipped:
+        counts = ", ".join(f"{suffix} ({count})" for suffix, count in sorted(skipped.items()))
+        parent = os.path.commonpath([path.absolute() for path in found])
+        print_note(f"{skipped.total()} files in {parent} are skipped: {counts}. Read are {' '.join(suffixes)}.")
+    return found
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -33,36 +79,46 @@ def class_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         layout = f"{folder.parent / 'train'}/CLASS/ and {folder.parent / 'test'}/CLASS/"
         raise UserError(f"{folder} is missing: put your files into {layout} (--data.root names another folder).")
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     if len(names) < 2:
         text = f"only {names[0]}" if names else "none"
         raise UserError(f"{folder} must have a folder of files for each of at least two classes; it has {text}.")
     return names
 
 
-def labelled_files(folder: Path, class_names: list[str], suffixes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """List the files in a folder for each of the classes, in sorted order, and the label of each.
+def labelled_files(
+    folders: Sequence[Path], class_names: list[str], suffixes: Sequence[str]
+) -> list[tuple[list[Path], list[int]]]:
+    """List for each folder the files in its folder for each of the classes, in sorted order, and the label of each.
 
     Raises:
         UserError: There are other classes, or a class has no file.
     """
-    names = class_folders(folder)
-    if names != class_names:
-        missing = ", ".join(sorted(set(class_names) - set(names))) or "none"
-        extra = ", ".join(sorted(set(names) - set(class_names))) or "none"
-        other = "the run's data" if folder.name == "train" else folder.parent / "train"
-        raise UserError(
-            f"{folder} and {other} must have the same class folders;"
-            f" missing in {folder.name}: {missing}; only in {folder.name}: {extra}."
-        )
-    files = []
-    labels = []
-    for label, name in enumerate(class_names):
-        os.listdir(folder / name)  # an error where it may not be read, which `find_files` passes over
-        found = find_files([folder / name], suffixes)
-        files += found
-        labels += [label] * len(found)
-    return files, labels
+    for folder in folders:
+        names = class_folders(folder)
+        if names != class_names:
+            missing = ", ".join(sorted(set(class_names) - set(names))) or "none"
+            extra = ", ".join(sorted(set(names) - set(class_names))) or "none"
+            other = "the run's data" if folder.name == "train" else folder.parent / "train"
+            raise UserError(
+                f"{folder} and {other} must have the same class folders;"
+                f" missing in {folder.name}: {missing}; only in {folder.name}: {extra}."
+            )
+    found = find_files([folder / name for folder in folders for name in class_names], suffixes)
+    parts = []
+    for folder in folders:
+        pairs = [(file, label) for label, name in enumerate(class_names) for file in found[folder / name]]
+        parts.append(([file for file, _ in pairs], [label for _, label in pairs]))
+    return parts
+
+
+def copied_files(files: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """List the files whose content one of the others has; only files of equal sizes are read."""
+    sizes = {file: file.stat().st_size for file in (*files, *others)}
+    shared = {sizes[file] for file in files} & {sizes[file] for file in others}
+    digests = {hashlib.sha1(file.read_bytes()).digest() for file in others if sizes[file] in shared}
+    candidates = [file for file in files if sizes[file] in shared]
+    return [file for file in candidates if hashlib.sha1(file.read_bytes()).digest() in digests]
 
 
 def file_states(files: Sequence[Path]) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,24 +39,50 @@ class PictureSource:
 
 
 def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None = None) -> "Image":
-    """Open a picture of any format that Pillow knows, turned as its camera was. Decoders raise errors of many types.
+    """Open a picture of any format that Pillow knows, turned as its camera was, and on white where it is transparent.
 
     Args:
-        file: The file.
+        file: The file. Decoders raise errors of many types.
         channels: 3 for colour, 1 for grey.
         draft_size: Width and height: a large JPEG is read at an eighth, quarter or half, not below this size.
     """
-    import numpy as np  # here, because most commands need no picture
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps  # here, because most commands need no picture
 
     mode = "L" if channels == 1 else "RGB"
     with Image.open(file) as picture:
         if draft_size is not None:
             picture.draft(mode, draft_size)
         picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I;16"):  # Pillow would take every 16-bit grey above 255 for white
-            picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+        if picture.mode[0] in "FI":
+            picture = in_eight_bits(picture)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         return picture.convert(mode)
+
+
+def in_eight_bits(picture: "Image") -> "Image":
+    """Return a grey picture of floats, or of 16 or 32 bits, with levels from 0 to 255, where Pillow would cut them off.
+
+    Raises:
+        UserError: The range of its values is not clear.
+    """
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(picture)
+    low = values.min()
+    high = values.max()
+    if picture.mode == "F" and low >= 0 and high <= 1:
+        values = (values * 255).round()
+    elif picture.mode != "F" and low >= 0 and 4096 <= high < 65536:
+        values = values // 256
+    elif not (low >= 0 and high < 256 and (values == values.round()).all()):
+        raise UserError(
+            f"its values, from {low:g} to {high:g}, have no clear range, which is 0 to 255, 0 to 1 for floats, or up to"
+            " 65535 with some above 4095. Save it with 8 bits"
+        )
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def as_array(picture: "Image") -> "np.ndarray":
@@ -94,7 +121,7 @@ def read_pictures(
         or not all(isinstance(size, int) for size in shape)
     ):
         raise UserError(f"the model's inputs are {facts['inputs']}; they must be one batch of uint8 pixels (C, H, W).")
-    for file in find_files(paths, PICTURE_SUFFIXES):
+    for file in chain(*find_files(paths, PICTURE_SUFFIXES).values()):
         try:
             yield str(file), {first["name"]: read(file, shape)}
         except Exception as error:  # decoders raise errors of many types

@@ -5,12 +5,14 @@ import mmap
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..data.classes import note_similar_names
 from ..data.folders import file_states, find_files, labelled_files
 from ..data.items import Items
 from ..data.pictures import PICTURE_SUFFIXES, Shape
@@ -119,11 +121,11 @@ def read_image_folder(
     Raises:
         UserError: A folder is missing, or has other classes.
     """
+    note_similar_names(class_names, root)
+    names = [part for part in ("train", "val", "test") if part != "val" or (root / part).is_dir()]
+    found = labelled_files([root / part for part in names], class_names, PICTURE_SUFFIXES)
     parts = {}
-    for part in ("train", "val", "test"):
-        if part == "val" and not (root / part).is_dir():
-            continue
-        files, labels = labelled_files(root / part, class_names, PICTURE_SUFFIXES)
+    for part, (files, labels) in zip(names, found, strict=True):
         is_cached = len(files) * math.prod(shape) < CACHE_BYTES if cache is None else cache
         parts[part] = ImageFiles(files, torch.tensor(labels), shape, skip_corrupt, is_cached and part != "test")
     return parts
@@ -135,7 +137,7 @@ def read_new_images(paths: Sequence[str | Path], shape: Shape) -> tuple[ImageFil
     Raises:
         UserError: There are none, or none of them can be read.
     """
-    files = find_files(paths, PICTURE_SUFFIXES)
+    files = [*chain(*find_files(paths, PICTURE_SUFFIXES).values())]
     is_small = len(files) * math.prod(shape) < CACHE_BYTES
     images = ImageFiles(files, torch.arange(len(files)), shape, skip_corrupt=True, cache=is_small)
     readable = images.readable(torch.arange(len(files)))  # a batch without any would end the others too

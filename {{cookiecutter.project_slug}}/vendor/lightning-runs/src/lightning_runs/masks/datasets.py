@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.folders import file_states, find_files
+from ..data.folders import file_states, find_files, print_note
 from ..data.items import Items
-from ..data.pictures import PICTURE_SUFFIXES, PictureSource, Shape, picture_size
+from ..data.pictures import EXIF_ORIENTATION, PICTURE_SUFFIXES, PictureSource, Shape, picture_size
 from ..errors import UserError, reason
 from .metrics import IGNORED
 from .reading import read_image
@@ -97,7 +98,7 @@ def read_new_images(paths: Sequence[str | Path], shape: Shape) -> tuple[MaskedIm
     Raises:
         UserError: There are none, or none of them can be read.
     """
-    files = find_files(paths, PICTURE_SUFFIXES)
+    files = [*chain(*find_files(paths, PICTURE_SUFFIXES).values())]
     readable = []
     for i, file in enumerate(files):
         with suppress(UserError):  # `predict` names a file that has no prediction
@@ -174,33 +175,77 @@ def read_mask_folder(
     Raises:
         UserError: A file is missing, alone, or not as it should be.
     """
-    pairs = find_pairs(root)
-    num_train = len(pairs)
-    if (root / "test").is_dir():
-        pairs += find_pairs(root / "test")
+    roots = [root, root / "test"] if (root / "test").is_dir() else [root]
+    pairs = find_pairs(roots)
+    num_train = sum((root / "test") not in file.parents for file, _ in pairs)
+    is_trained = bool(known)
     known = known or read_classes(root)
     labels = known.get("labels", [])
     ignored = None if ignore_index in labels else ignore_index
     keep_images = len(pairs) * math.prod(shape) < CACHE_BYTES
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda pair: _read_pair(pair, shape, labels, ignored, keep_images), pairs))
-    images, masks, mask_labels = zip(*read, strict=True)
-    existing = sorted({*np.concatenate(mask_labels).tolist()} - {ignored})
-    if not labels and not 1 < len(existing) <= MAX_UNNAMED_CLASSES:
-        shown = ", ".join(map(str, existing[:5])) + (" …" if len(existing) > 5 else "")
+        read = list(pool.map(lambda pair: _read_pair(pair, shape, keep_images), pairs))
+    images, masks, mask_labels, palettes, is_turned = zip(*read, strict=True)
+    existing = sorted({*np.concatenate(mask_labels).tolist()})
+    if not is_trained and existing == [0, ignored] == [0, 255] and labels in ([], [0, 1]):
+        print_note(f"the masks in {root / 'masks'} have 0 and 255 alone, which are read as the two classes.")
+        labels = existing
+        ignored = None
+    for (_, file), found in zip(pairs, mask_labels, strict=True):
+        _check_labels(file, found.tolist(), labels, ignored)
+    classes = [label for label in existing if label != ignored]
+    absent = [label for label in labels if label not in classes]
+    if absent and classes != existing and not is_trained:
         raise UserError(
-            f"the masks in {root / 'masks'} have the labels {shown}, {len(existing)} in all, beside {ignored}, which is"
+            f"no mask in {root / 'masks'} has the label {absent[0]} of classes.txt, but masks have {ignored}, which is"
+            f" ignored (--data.ignore_index). Correct the masks or classes.txt, in which {ignored} may be a label too."
+        )
+    if not labels and not 1 < len(classes) <= MAX_UNNAMED_CLASSES:
+        shown = ", ".join(map(str, classes[:5])) + (" …" if len(classes) > 5 else "")
+        raise UserError(
+            f"the masks in {root / 'masks'} have the labels {shown}, {len(classes)} in all, beside {ignored}, which is"
             f" ignored (--data.ignore_index); 2 to {MAX_UNNAMED_CLASSES} are classes. Write the number of its class"
             " into each pixel, no grey level and no number of a single object, or name the classes in classes.txt."
         )
-    labels = labels or existing
-    class_of_label = np.full(max(*existing, *labels, ignored or 0) + 1, IGNORED, np.uint8)
+    if not is_trained:
+        _note_unlike_palettes([file for _, file in pairs], palettes)
+        if any(is_turned):
+            text = f"{sum(is_turned)} of {len(pairs)} images are turned by their EXIF orientation, such as"
+            text += f" {pairs[is_turned.index(True)][0]}"
+            print_note(f"{text}. Their masks must be as the image is seen, not as its pixels are stored.")
+    labels = labels or classes
+    class_of_label = np.full(max(*existing, *labels) + 1, IGNORED, np.uint8)
     class_of_label[labels] = np.arange(len(labels))
-    classes = torch.from_numpy(class_of_label[np.stack(masks)])
+    class_masks = torch.from_numpy(class_of_label[np.stack(masks)])
     pixels = torch.from_numpy(np.stack(images)) if keep_images else None
     names = known.get("class_names") or [f"label {label}" for label in labels]
-    found = MaskedImages(classes, shape, pixels, [file for file, _ in pairs])
-    return found, num_train, {"labels": labels, "class_names": names}
+    masked = MaskedImages(class_masks, shape, pixels, [file for file, _ in pairs])
+    return masked, num_train, {"labels": labels, "class_names": names}
+
+
+def _check_labels(file: Path, found: list[int], labels: Sequence[int], ignored: int | None) -> None:
+    """Refuse a mask with a label that is not one of the classes, if these are known, or with no class."""
+    unknown = [label for label in found if label not in {*labels, ignored}]
+    if labels and unknown:
+        allowed = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
+        raise UserError(
+            f"{file} has the label {unknown[0]}; allowed are {allowed}, and --data.ignore_index {ignored} for"
+            " pixels without a class. Correct it, or classes.txt."
+        )
+    if found == [ignored]:
+        raise UserError(f"{file} has no class: all of it is {ignored}, which is ignored. Remove it and its image.")
+
+
+def _note_unlike_palettes(files: Sequence[Path], palettes: Sequence[Mapping[int, Any]]) -> None:
+    """Report a label that has different colours in two masks."""
+    known: dict[int, tuple[Any, Path]] = {}
+    for file, palette in zip(files, palettes, strict=True):
+        for label, colour in palette.items():
+            first = known.setdefault(label, (colour, file))
+            if colour != first[0]:
+                text = f"the palettes of masks differ: {label} is the colour {first[0]} in {first[1]} and {colour} in"
+                print_note(f"{text} {file}. The number is the class, not the colour: see that they agree.")
+                return
 
 
 def read_classes(root: Path) -> dict[str, Any]:
@@ -212,7 +257,7 @@ def read_classes(root: Path) -> dict[str, Any]:
     file = root / "classes.txt"
     if not file.is_file():
         return {}
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     if len(lines) > IGNORED:
         raise UserError(f"{file} has {len(lines)} classes; at most {IGNORED} are possible.")
     pairs = [line.partition(" ") for line in lines]
@@ -225,33 +270,38 @@ def read_classes(root: Path) -> dict[str, Any]:
     return {"labels": labels, "class_names": [name.strip() for _, _, name in pairs]}
 
 
-def find_pairs(root: Path) -> list[tuple[Path, Path]]:
-    """List each image of ``images/`` with its mask, the file of the same name in ``masks/``.
+def find_pairs(roots: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """List each image of ``images/`` with its mask, the file of the same name in ``masks/``, root by root.
 
     Raises:
         UserError: A folder is missing or empty, or an image or a mask is alone.
     """
-    images = _files_by_name(root, "images")
-    masks = _files_by_name(root, "masks")
-    for files, others, missing in ((images, masks, "masks"), (masks, images, "images")):
-        alone = [name for name in files if name not in others]
-        if alone:
-            raise UserError(
-                f"{files[alone[0]]} has no counterpart {root / missing / alone[0]}.png ({len(alone)} such files)."
-                " Add it, or remove the file."
-            )
-    return [(images[name], masks[name]) for name in images]
-
-
-def _files_by_name(root: Path, kind: str) -> dict[Path, Path]:
-    folder = root / kind
-    if not folder.is_dir():
+    folders = [root / kind for root in roots for kind in ("images", "masks")]
+    missing = [folder for folder in folders if not folder.is_dir()]
+    if missing:
         raise UserError(
-            f"{folder} is missing: put your images into {root / 'images'}, and a mask of the same name for each, a PNG"
-            f" file, into {root / 'masks'} (--data.root names another folder)."
+            f"{missing[0]} is missing: put your images into images/ beside it, and a mask of the same name for each, a"
+            " PNG file, into masks/ (--data.root names another folder)."
         )
+    found = find_files(folders, PICTURE_SUFFIXES)
+    pairs = []
+    for root in roots:
+        images = _by_name(root / "images", found)
+        masks = _by_name(root / "masks", found)
+        for files, others, missing in ((images, masks, "masks"), (masks, images, "images")):
+            alone = [name for name in files if name not in others]
+            if alone:
+                raise UserError(
+                    f"{files[alone[0]]} has no counterpart {root / missing / alone[0]}.png ({len(alone)} such files)."
+                    " Add it, or remove the file."
+                )
+        pairs += [(images[name], masks[name]) for name in images]
+    return pairs
+
+
+def _by_name(folder: Path, found: Mapping[Path, Sequence[Path]]) -> dict[Path, Path]:
     files: dict[Path, Path] = {}
-    for file in find_files([folder], PICTURE_SUFFIXES):
+    for file in found[folder]:
         name = file.relative_to(folder).with_suffix("")
         if name in files:
             raise UserError(f"{files[name]} and {file} have the same name. Rename one of them, or remove it.")
@@ -259,50 +309,42 @@ def _files_by_name(root: Path, kind: str) -> dict[Path, Path]:
     return files
 
 
-def read_mask(file: Path) -> np.ndarray:
-    """Read the label of each pixel, ``(H, W)`` int32: the grey level, or the number of a palette's colour.
+def _read_pair(
+    pair: tuple[Path, Path], shape: Shape, keep_image: bool
+) -> tuple[Any, np.ndarray, np.ndarray, dict[int, list[int]], bool]:
+    """Read an image, None where it is not kept, its mask in the same size, the mask's labels, and their colours.
+
+    A label is the grey level, or the number of a palette's colour. The last value tells whether EXIF turns the image.
 
     Raises:
-        UserError: The file can't be read, or holds colours, or was compressed with losses.
+        UserError: A file can't be read; or the mask has another size, has colours, or was compressed with losses.
     """
-    if file.suffix.lower() not in MASK_SUFFIXES:
-        raise UserError(f"{file} must be a PNG file: a mask needs the exact number of each pixel's class.")
-    try:
-        with Image.open(file) as image:
-            mode = image.mode
-            array = np.asarray(image)
-    except Exception as error:  # decoders raise errors of many types
-        raise UserError(f"{file} can't be read as a mask: {reason(error)}. Replace it, or remove it.") from error
-    if array.ndim != 2 or mode == "F":
-        raise UserError(
-            f"{file} has the mode {mode}; a mask holds the number of each pixel's class. Save it as a PNG file of one"
-            " channel (mode L, I;16, or P with a palette)."
-        )
-    return array.astype(np.int32)
-
-
-def _read_pair(
-    pair: tuple[Path, Path], shape: Shape, labels: Sequence[int], ignored: int | None, keep_image: bool
-) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Read an image, None where it is not kept, its mask in the same size, and the labels of the whole mask."""
     file, mask_file = pair
-    mask = read_mask(mask_file)
+    if mask_file.suffix.lower() not in MASK_SUFFIXES:
+        raise UserError(f"{mask_file} must be a PNG file: a mask needs the exact number of each pixel's class.")
+    try:
+        with Image.open(mask_file) as picture:
+            mode = picture.mode
+            mask = np.asarray(picture)
+            colours = picture.getpalette() or []
+    except Exception as error:  # decoders raise errors of many types
+        raise UserError(f"{mask_file} can't be read as a mask: {reason(error)}. Replace it, or remove it.") from error
+    if mask.ndim != 2 or mode == "F":
+        raise UserError(
+            f"{mask_file} has the mode {mode}; a mask holds the number of each pixel's class. Save it as a PNG file of"
+            " one channel (mode L, I;16, or P with a palette)."
+        )
+    mask = mask.astype(np.int32)
     image = read_or_refuse(file, shape) if keep_image else None
+    with Image.open(file) as picture:
+        is_turned = picture.getexif().get(EXIF_ORIENTATION, 1) != 1
     width, height = picture_size(file)
     if (height, width) != mask.shape:
         raise UserError(
-            f"{mask_file} is {mask.shape[1]} pixels wide and {mask.shape[0]} high, and {file} {width} and {height}."
-            " A mask must have the size of its image."
+            f"{mask_file} is {mask.shape[1]} pixels wide and {mask.shape[0]} high, and {file} {width} and {height}, as"
+            " it is seen. A mask must have the size of its image."
         )
-    mask_labels = np.unique(mask)
-    unknown = sorted(set(mask_labels.tolist()) - {*labels, ignored})
-    if labels and unknown:
-        allowed = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
-        raise UserError(
-            f"{mask_file} has the label {unknown[0]}; allowed are {allowed}, and --data.ignore_index {ignored} for"
-            " pixels without a class. Correct it, or classes.txt."
-        )
-    if mask_labels.tolist() == [ignored]:
-        raise UserError(f"{mask_file} has no class: all of it is {ignored}, which is ignored. Remove it and its image.")
+    labels = np.unique(mask)
+    palette = {label: colours[3 * label : 3 * label + 3] for label in labels.tolist() if colours}
     resized = Image.fromarray(mask).resize((shape[2], shape[1]), Image.Resampling.NEAREST)
-    return image, np.asarray(resized), mask_labels
+    return image, np.asarray(resized), labels, palette, is_turned

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from ..data.folders import print_note
 from ..errors import UserError
-from .reading import Table, describe_first_word, first_names, parse_numbers, word_positions
+from .reading import Table, column_numbers, describe_first_word, first_names, word_positions
 
 _DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d{2}|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4})"
-    r"([T ,].*|:\d{2}(\.\d+)?)?"
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?|\d{4}-[01]\d"
+    r"|\d{1,2}(st|nd|rd|th|\.)?[-/ ]*[^\W\d]{3,9}\.?[-/, ]+(\d{2}|\d{4})"
+    r"|[^\W\d]{3,9}\.?[-/ ]\d{1,2}(st|nd|rd|th)?,?[-/ ]\d{4})"
+    r"([T ,].*)?"
 )
+_NUMBERING = re.compile(r"(?i:(.*[\W_])?(id|index|idx|nr|no|row|uuid|guid|unnamed: \d+))|.*[a-z](Id|ID)")
 
 
 def check_column(table: Table, option: str, name: str | None) -> None:
@@ -33,12 +37,15 @@ def is_class(table: Table, target: str, kind: str | None) -> bool:
     Raises:
         UserError: The target can't be learned, or not as this kind.
     """
-    count = len(set(table.columns[target]))
+    has_numbers = column_numbers(table, target) is not None
+    count = len(set(class_texts(table, target)))
     word = describe_first_word(table, target)
     if count < 2:
         raise UserError(f"data.target is {target}, which has {count} value in {table.file}: nothing can be learned.")
     if word and kind == "number":
         raise UserError(f"data.kind is number, but {target} has words. Leave out --data.kind, or replace them. {word}")
+    if word and kind is None and has_numbers:
+        raise UserError(f"{target} has few words among numbers. {word} Correct it, or use --data.kind class.")
     classes = kind == "class" or (kind is None and (bool(word) or count == 2))
     if classes and count > max(2, len(table.row_names) // 2):
         advice = f"make all values numbers. {word}" if word else "use --data.kind number."
@@ -49,8 +56,29 @@ def is_class(table: Table, target: str, kind: str | None) -> bool:
     return classes
 
 
-def describe_columns(table: Table, names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, Any], list[str]]:
-    """Describe columns by the training rows alone.
+def class_texts(table: Table, name: str) -> np.ndarray:
+    """Return the class of each row, ``(N,)`` str; numbers of one value, such as 1 and 1.0, are one class."""
+    cells = table.plain(name)
+    if len(word_positions(cells)):
+        return table.columns[name].astype(str)
+    shortest = {float(cell): cell for cell in sorted(set(cells), key=len, reverse=True)}
+    return np.array([shortest[float(cell)] for cell in cells])
+
+
+def sorts_classes(numbers: np.ndarray, classes: np.ndarray) -> bool:
+    """Return whether numbers ``(N,)`` count the rows, and the classes ``(N,)`` stand together in their order."""
+    if len(np.unique(numbers)) < len(numbers) or not (numbers == numbers.round()).all():
+        return False
+    in_order = classes[np.argsort(numbers)]
+    shares = np.unique(classes, return_counts=True)[1] / len(classes)
+    expected_changes = len(classes) * (1 - (shares**2).sum())
+    return 5 * np.count_nonzero(in_order[1:] != in_order[:-1]) <= expected_changes
+
+
+def describe_columns(
+    table: Table, names: Sequence[str], rows: np.ndarray, classes: np.ndarray | None
+) -> dict[str, Any]:
+    """Describe columns by the training rows alone, and print what is odd about them.
 
     A word counts if two rows have it: from the others, the model learns what an unknown word means.
 
@@ -58,10 +86,10 @@ def describe_columns(table: Table, names: Sequence[str], rows: np.ndarray) -> tu
         table: The table.
         names: The columns.
         rows: Indices of the training rows, ``(N,)`` int64.
+        classes: The class of each row, ``(N,)`` str; None where the target is a number.
 
     Returns:
-        For each column ``{"words": [...]}``, or ``mean``, ``std`` and ``missing``, whether values are missing; and
-        notes for the user.
+        For each column ``{"words": [...]}``, or ``mean``, ``std`` and ``missing``, whether values are missing.
 
     Raises:
         UserError: A column has dates, or there is nothing to learn from.
@@ -69,50 +97,49 @@ def describe_columns(table: Table, names: Sequence[str], rows: np.ndarray) -> tu
     known: dict[str, Any] = {}
     left_out: list[str] = []
     mixed: list[str] = []
+    numbering: list[str] = []
     for name in names:
         cells = table.columns[name]
-        words = cells[word_positions(cells)]
-        if len(words):
-            if all(not cell or _DATE.fullmatch(cell) for cell in cells):
-                raise UserError(
-                    f"the column {name} has dates, such as {words[0]}, which are not supported. Leave it out with"
-                    f" --data.ignore '[{name}]', or write it as numbers."
-                )
-            num_numbers = int((cells != "").sum()) - len(words)
-            if len(words) <= num_numbers / 4:
-                mixed.append(f"{name} ({num_numbers} numbers and {first_names(sorted(set(words)))})")
-        num_values, column = _describe_words(cells[rows]) if len(words) else _describe_numbers(cells[rows])
-        if num_values < 2:
-            left_out.append(f"{name} (it has one value)")
-        elif "words" in column and not any(column["words"]):  # a missing value is the word ""
-            left_out.append(f"{name} (no word occurs twice)")
-        else:
-            known[name] = column
+        words = cells[word_positions(table.plain(name))]
+        dates = [word for word in words if _DATE.fullmatch(word)]
+        if dates and 5 * len(dates) >= 4 * np.count_nonzero(cells != ""):
+            raise UserError(
+                f"the column {name} has dates, such as {dates[0]}, which are not supported. Leave it out with"
+                f" --data.ignore '[{name}]', or write it as numbers."
+            )
+        numbers = column_numbers(table, name)
+        if numbers is not None and len(words):
+            mixed.append(f"{name} ({first_names(sorted(set(words)))}). {describe_first_word(table, name)}")
+        column = _described(cells[rows], None if numbers is None else numbers[rows])
+        if isinstance(column, str):
+            left_out.append(f"{name} ({column})")
+            continue
+        known[name] = column
+        counts_rows = classes is not None and numbers is not None and sorts_classes(numbers, classes)
+        if counts_rows or _NUMBERING.fullmatch(name):
+            numbering.append(name)
     if not known:
         reasons = ", ".join(left_out) or "there is none beside the target"
         raise UserError(f"{table.file} has no column to learn from: {reasons}.")
-    notes = []
     if left_out:
-        notes.append(f"{table.file.name}: columns without information are left out: {first_names(left_out)}.")
+        print_note(f"{table.file.name}: columns without information are left out: {first_names(left_out)}.")
     if mixed:
-        notes.append(
-            f"{table.file.name}: columns of numbers with few words are read as words: {first_names(mixed)}. Leave such"
-            " cells empty to read numbers."
+        print_note(f"{table.file.name}: a few words among numbers are read as missing values: {' '.join(mixed[:5])}")
+    if numbering:
+        print_note(
+            f"{table.file.name}: {first_names(numbering)} may number the rows, and so give the target away. Leave such"
+            f" columns out: --data.ignore '[{','.join(numbering)}]'."
         )
-    return known, notes
+    return known
 
 
-def _describe_words(cells: np.ndarray) -> tuple[int, dict[str, Any]]:
-    """Return the number of different words, and the description of the column."""
+def _described(cells: np.ndarray, numbers: np.ndarray | None) -> dict[str, Any] | str:
+    """Return the description of a column, of words without numbers, or why it has no information."""
     counts = Counter(cells)
-    return len(counts), {"words": sorted(word for word, count in counts.items() if count > 1)}
-
-
-def _describe_numbers(cells: np.ndarray) -> tuple[int, dict[str, Any]]:
-    """Return the number of different numbers, and the description of the column."""
-    numbers = parse_numbers(cells)
-    numbers = numbers[np.isfinite(numbers)]
-    if not len(numbers):
-        return 0, {}
-    known = {"mean": float(numbers.mean()), "std": float(numbers.std()), "missing": len(numbers) < len(cells)}
-    return len(np.unique(numbers)), known
+    if numbers is None and len(counts) > 1:
+        words = sorted(word for word, count in counts.items() if count > 1)
+        return {"words": words} if any(words) else "no word occurs twice"  # a missing value is the word ""
+    known = numbers[np.isfinite(numbers)] if numbers is not None else np.array([])
+    if len(np.unique(known)) < 2:
+        return "it has one value"
+    return {"mean": float(known.mean()), "std": float(known.std()), "missing": len(known) < len(cells)}

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.classes import class_metrics, labels_from_names
+from ..data.classes import class_metrics, labels_from_names, note_similar_names
 from ..data.datamodule import SplitDataModule
-from ..data.folders import find_files
+from ..data.folders import find_files, print_note
 from ..errors import UserError
-from .columns import check_column, describe_columns, is_class
-from .reading import SUFFIXES, Table, encode_table, first_names, parse_numbers, read_table
+from .columns import check_column, class_texts, describe_columns, is_class
+from .reading import SUFFIXES, Table, column_numbers, describe_first_word, encode_table, first_names, read_table
 
 
 class TableDataModule(SplitDataModule):
@@ -46,7 +47,9 @@ class TableDataModule(SplitDataModule):
         Raises:
             UserError: The file is not a table, or lacks a column that an option names.
         """
-        table = read_table(self.file)
+        table = read_table(self.file, self.known.get("decimal", ""))
+        if not self.known:
+            print_note(f"{table.file.name}: {len(table.row_names)} rows and {len(table.columns)} columns are read.")
         check_column(table, "data.target", self.target)
         for name in self.ignore:
             check_column(table, "data.ignore", name)
@@ -55,10 +58,10 @@ class TableDataModule(SplitDataModule):
         has_target = table.columns[self.target] != ""
         if not self.known and not has_target.all():
             count = int((~has_target).sum())
-            self.print_note(f"{table.file.name}: {count} rows without a value of {self.target} are left out.")
+            print_note(f"{table.file.name}: {count} rows without a value of {self.target} are left out.")
         self.row_names = [os.path.basename(name) for name in table.row_names[has_target]]
         columns = {name: cells[has_target] for name, cells in table.columns.items()}
-        return Table(table.file, columns, table.row_names[has_target])
+        return Table(table.file, columns, table.row_names[has_target], table.notations, table.decimal)
 
     def class_of_each_row(self, table: Table) -> np.ndarray | None:
         """Return the class of each row, ``(N,)`` str, or None where the target is a number.
@@ -68,7 +71,7 @@ class TableDataModule(SplitDataModule):
         """
         classes = bool(self.class_names) if self.known else is_class(table, self.target, self.kind)
         if classes:
-            return table.columns[self.target].astype(str)
+            return class_texts(table, self.target)
         if self.balance != "none":
             raise UserError(f"data.balance is {self.balance}, but {self.target} is a number; it must be none.")
         return None
@@ -77,31 +80,39 @@ class TableDataModule(SplitDataModule):
         """Fill `known` from the training rows; ``labels`` are their classes, or None."""
         train = parts["train"].numpy()
         names = [name for name in table.columns if name not in (self.target, self.group, *self.ignore)]
-        columns, notes = describe_columns(table, names, train)
+        columns = describe_columns(table, names, train, labels)
         self.known = {"columns": columns, "target": self.target, "class_names": [], "mean": 0.0, "std": 1.0}
+        self.known["decimal"] = table.decimal
         if labels is None:
-            values = parse_numbers(table.columns[self.target])[train]
+            values = self._target_numbers(table)[train]
             self.known["mean"] = float(values.mean())
             self.known["std"] = float(values.std()) or 1.0
         else:
             self.known["class_names"] = sorted(set(labels[train].tolist()))
             untested = sorted(set(labels.tolist()) - set(labels[parts["test"].numpy()].tolist()))
             if untested:
-                notes.append(f"{table.file.name}: classes with too few rows for the test: {first_names(untested)}.")
-        for note in notes:
-            self.print_note(note)
+                print_note(f"{table.file.name}: classes with too few rows for the test: {first_names(untested)}.")
+            note_similar_names(labels, table.file.name)
 
     def encode_targets(self, table: Table) -> Tensor:
         """Return classes, ``(N,)`` int64, or standardised numbers, ``(N,)`` float32."""
-        cells = table.columns[self.target]
         if self.class_names:
-            return labels_from_names(cells.tolist(), self.class_names, table.file)
-        return torch.from_numpy((parse_numbers(cells) - self.known["mean"]) / self.known["std"]).float()
+            names = class_texts(table, self.target).tolist()
+            return labels_from_names(names, self.class_names, table.file)
+        return torch.from_numpy((self._target_numbers(table) - self.known["mean"]) / self.known["std"]).float()
+
+    def _target_numbers(self, table: Table) -> np.ndarray:
+        numbers = column_numbers(table, self.target)
+        if numbers is None:
+            raise UserError(f"{self.target} must have numbers. {describe_first_word(table, self.target)}")
+        return numbers
 
     def read_new_rows(self) -> np.ndarray:
         """Return the rows of the files in ``predict_paths``, ``(N, C)`` float32; it has the rows' names from now on."""
         self.check_known()
-        tables = [read_table(file) for file in find_files(self.predict_paths or [], SUFFIXES)]
+        decimal = self.known.get("decimal", "")
+        files = chain(*find_files(self.predict_paths or [], SUFFIXES).values())
+        tables = [read_table(file, decimal) for file in files]
         self.row_names = [name for table in tables for name in table.row_names]
         self.predict_paths = self.row_names
         return np.concatenate([encode_table(table, self.known["columns"], print_unknown=True) for table in tables])

@@ -6,21 +6,20 @@ NumPy alone: `predict` with an ONNX file works without torch.
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.folders import find_files
+from ..data.folders import find_files, print_note
+from ..data.numbers import is_word, looks_like_a_number, number_notations
 from ..errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 MISSING = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "?")  # in small letters
-_DECIMAL_COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}([.,'\u2019\s]\d{3})+([.,]\d+)?")
 _INFINITE = 1e38  # numbers beyond are missing values
 
 
@@ -31,12 +30,25 @@ class Table:
     file: Path
     columns: dict[str, np.ndarray]
     row_names: np.ndarray  # such as table.csv:2, with the line on which the row ends
+    notations: dict[str, dict[str, str]]  # for each column, how Python writes cells that are numbers
+    decimal: str  # the decimal mark of the numbers; "" if they do not show it
+
+    def plain(self, name: str) -> np.ndarray:
+        """Return the cells of a column, ``(N,)``, with numbers as Python writes them."""
+        cells = self.columns[name]
+        notation = self.notations[name]
+        return np.array([notation.get(cell, cell) for cell in cells], dtype=object) if notation else cells
 
 
-def read_table(file: Path) -> Table:
+def read_table(file: Path, decimal: str = "") -> Table:
     """Read a CSV file, whose first line has the names of the columns.
 
-    Columns are separated by commas, semicolons, tabs or bars; the text is UTF-8, UTF-16 or Latin-1.
+    Columns are separated by commas, semicolons, tabs or bars; the text is UTF-8, UTF-16 or Latin-1. A missing value
+    becomes an empty text.
+
+    Args:
+        file: The file.
+        decimal: The decimal mark, "." or ",", where the file does not show it.
 
     Raises:
         UserError: It is not a file, or not a table.
@@ -44,13 +56,20 @@ def read_table(file: Path) -> Table:
     if not file.is_file():
         raise UserError(f"{file} is not a file. Give the path of a CSV file, such as --data.root table.csv.")
     text = _decode(file.read_bytes())
-    first_line = text.lstrip().splitlines()[0] if text.strip() else ""
+    first_line = io.StringIO(text.lstrip(), newline=None).readline()
     delimiter = max(",;\t|", key=re.sub(r'"[^"]*"', "", first_line).count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows = []
+    line = 0
     try:
-        rows = [(reader.line_num, cells) for cells in reader if any(cells)]
+        for cells in reader:
+            if any("\n" in cell and _swallows(cell, delimiter, len(cells)) for cell in cells):
+                raise csv.Error("a quote that begins there ends in another row")
+            line = reader.line_num
+            if any(cells):
+                rows.append((line, cells))
     except csv.Error as error:
-        raise UserError(f"{file}, line {reader.line_num} can't be read: {error}.") from error
+        raise UserError(f"{file}, line {line + 1} can't be read: {error}. Write a quote in a cell twice.") from error
     if len(rows) < 2 or len(rows[0][1]) < 2:
         raise UserError(f"{file} is not a table: it needs a line of names, further lines, and at least two columns.")
     header = [name.strip().strip("'") or f"column {i}" for i, name in enumerate(rows[0][1], start=1)]
@@ -60,10 +79,19 @@ def read_table(file: Path) -> Table:
     for line, cells in rows:
         if len(cells) != len(header):
             raise UserError(f"{file}, line {line} has {len(cells)} values, but there are {len(header)} columns.")
-    columns = zip(*(cells for _, cells in rows[1:]), strict=True)
-    cleaned = [_clean_cells(column, decimal_comma=delimiter == ";") for column in columns]
+    texts = [[cell.strip() for cell in column] for column in zip(*(cells for _, cells in rows[1:]), strict=True)]
+    texts = [["" if text.lower() in MISSING else text for text in column] for column in texts]
+    notations, mark = number_notations(texts, delimiter, decimal)
+    columns = {name: np.array(column, dtype=object) for name, column in zip(header, texts, strict=True)}
     row_names = np.array([f"{file}:{line}" for line, _ in rows[1:]], dtype=object)
-    return Table(file, dict(zip(header, cleaned, strict=True)), row_names)
+    return Table(file, columns, row_names, dict(zip(header, notations, strict=True)), mark)
+
+
+def _swallows(cell: str, delimiter: str, num_cells: int) -> bool:
+    """Return whether a cell with line ends has whole rows in it, by their number of delimiters."""
+    first, *inner, last = (line.count(delimiter) for line in cell.split("\n"))
+    is_likely = bool(inner) or num_cells > 3
+    return is_likely and first + last == num_cells - 1 and set(inner) <= {num_cells - 1}
 
 
 def _decode(data: bytes) -> str:
@@ -73,42 +101,43 @@ def _decode(data: bytes) -> str:
         return data.decode("cp1252", errors="replace")  # Latin-1 as Windows writes it
 
 
-def _clean_cells(cells: Sequence[str], decimal_comma: bool) -> np.ndarray:
-    """Return the texts of a column, ``(N,)``: a missing value is empty, and a number has a decimal point."""
-    texts = [cell.strip() for cell in cells]
-    texts = ["" if text.lower() in MISSING else text for text in texts]
-    if decimal_comma:
-        texts = [_DECIMAL_COMMA.sub(r"\1.\2", text) for text in texts]
-    return np.array(texts, dtype=object)
-
-
-def parse_numbers(texts: np.ndarray) -> np.ndarray:
-    """Turn texts without words into numbers, ``(N,)`` float64; a missing or infinite number is NaN."""
-    values = np.where(texts == "", "nan", texts).astype(float)
-    return np.where(np.abs(values) < _INFINITE, values, np.nan)
-
-
 def word_positions(texts: np.ndarray) -> np.ndarray:
     """Return the positions of the texts that are not numbers, ``(M,)`` int64."""
-    return np.flatnonzero([_is_word(text) for text in texts])
+    return np.flatnonzero([is_word(text) for text in texts])
 
 
-def _is_word(text: str) -> bool:
-    try:
-        float(text or "nan")
-    except ValueError:
-        return True
-    return False
+def column_numbers(table: Table, name: str) -> np.ndarray | None:
+    """Return the numbers of a column, ``(N,)`` float64, or None for one of words.
+
+    A missing or infinite number is NaN, and so is a word among at least four times as many numbers.
+
+    Raises:
+        UserError: Most cells look like numbers, but can't be read as such.
+    """
+    texts = table.plain(name)
+    positions = word_positions(texts)
+    few = np.count_nonzero(texts != "") / 5
+    unclear = [text for text in texts[positions] if looks_like_a_number(text)]
+    if unclear and len(positions) - len(unclear) <= few:
+        raise UserError(
+            f"the column {name} of {table.file} has numbers whose notation is not clear, such as {unclear[0]!r}. Write"
+            f" them with a decimal point and in one unit, or leave the column out: --data.ignore '[{name}]'."
+        )
+    if len(positions) > few:
+        return None
+    numbers = np.where(texts == "", "nan", texts)
+    numbers[positions] = "nan"
+    values = numbers.astype(float)
+    return np.where(np.abs(values) < _INFINITE, values, np.nan)
 
 
 def describe_first_word(table: Table, name: str) -> str:
     """Describe the first value of a column that is not a number; return "" where all are numbers."""
-    positions = word_positions(table.columns[name])
+    positions = word_positions(table.plain(name))
     if not len(positions):
         return ""
     text = str(table.columns[name][positions[0]])
-    hint = " Thousands separators are not read: remove them." if _THOUSANDS.fullmatch(text) else ""
-    return f"{table.row_names[positions[0]]} has {text[:40]!r}, which is not a number.{hint}"
+    return f"{table.row_names[positions[0]]} has {text[:40]!r}, which is not a number."
 
 
 def encode_table(table: Table, columns: Mapping[str, Any], print_unknown: bool = False) -> np.ndarray:
@@ -122,24 +151,28 @@ def encode_table(table: Table, columns: Mapping[str, Any], print_unknown: bool =
         print_unknown: Print the words that the model does not know.
 
     Raises:
-        UserError: A column is missing, or has a word instead of a number.
+        UserError: A column is missing, or has words instead of numbers.
     """
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise UserError(f"{table.file} lacks columns that the model was trained with: {first_names(missing)}.")
     encoded = np.empty((len(table.row_names), len(columns)), np.float32)
     for i, (name, known) in enumerate(columns.items()):
-        texts = table.columns[name]
         if "words" in known:
+            texts = table.columns[name]
             positions = {word: position for position, word in enumerate(known["words"], start=1)}
             encoded[:, i] = [positions.get(text, 0) for text in texts]
             unknown = sorted(set(texts) - positions.keys() - {""})
             if unknown and print_unknown:
-                print(f"note: {table.file}: the model does not know {name} {first_names(unknown)}.", file=sys.stderr)
-        elif len(word_positions(texts)):
-            raise UserError(f"the column {name} must have numbers alone. {describe_first_word(table, name)}")
-        else:
-            encoded[:, i] = parse_numbers(texts)
+                print_note(f"{table.file}: the model does not know {name} {first_names(unknown)}.")
+            continue
+        numbers = column_numbers(table, name)
+        word = describe_first_word(table, name) if numbers is None or print_unknown else ""
+        if numbers is None:
+            raise UserError(f"the column {name} must have numbers alone. {word}")
+        if word:
+            print_note(f"words among the numbers of {name} are missing values. {word}")
+        encoded[:, i] = numbers
     return encoded
 
 
@@ -156,8 +189,8 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
     """
     if "columns" not in facts:
         raise UserError(f"the model's inputs are {facts['inputs']}; they must be the rows of a table.")
-    for file in find_files(paths, SUFFIXES):
-        table = read_table(file)
+    for file in chain(*find_files(paths, SUFFIXES).values()):
+        table = read_table(file, facts.get("decimal", ""))
         encoded = encode_table(table, facts["columns"], print_unknown=True)
         for name, row in zip(table.row_names, encoded, strict=True):
             yield name, {facts["inputs"][0]["name"]: row}

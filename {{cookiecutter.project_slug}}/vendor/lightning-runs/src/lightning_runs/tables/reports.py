@@ -3,8 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +17,6 @@ from .datamodule import table_metrics
 LISTED = 24  # errors, classes and words in a table of the report
 TRIED = 200  # columns that are shuffled, and listed
 REPEATS = 5  # times that a column is shuffled
-
-
-class TableData(Protocol):
-    """The attributes of a data module of tables that reports read; see `TableDataModule`."""
-
-    source: str
-    row_names: list[str]
-    splits: dict[str, tuple[Any, Tensor]]
-
-    @property
-    def class_names(self) -> list[str]: ...
-    def setup(self, stage: str) -> None: ...
 
 
 class ExportedTableModel(nn.Module):
@@ -66,34 +53,13 @@ class TableReports:
     facts: dict[str, Any]
     exported: Callable[[], nn.Module]
 
-    def rows(self, predictions: dict[str, Tensor], data: TableData) -> tuple[list[str], list[list[Any]]]:
+    def rows(self, predictions: dict[str, Tensor], data: Any) -> tuple[list[str], list[list[Any]]]:
         """Return the table that ``predict`` writes: names of its columns, and its rows."""
         columns = {name: column.tolist() for name, column in predictions.items() if name != "index"}
         names = [data.row_names[i] for i in predictions["index"].tolist()]
         return table({"file": names, **columns}, data.class_names)
 
-    def show(self, outputs: list[Tensor], batch: tuple[Tensor, ...], data: TableData) -> dict[str, Any]:
-        """Return a picture of the first rows for the logger, if Pillow is installed: true and predicted targets."""
-        if find_spec("PIL") is None:
-            return {}
-        from PIL import Image, ImageDraw  # here, because it need not be installed
-
-        picture = Image.new("RGB", (400, 32 + 16 * LISTED), "white")
-        pen = ImageDraw.Draw(picture)
-        true = batch[-1][:LISTED].tolist()
-        predicted = (outputs[0].argmax(dim=1) if data.class_names else outputs[0])[:LISTED].tolist()
-        for left, title, targets in ((8, "true", true), (208, "predicted", predicted)):
-            cells = [title, *(self._written(target, data) for target in targets)]
-            for row, cell in enumerate(cells):
-                pen.text((left, 8 + 16 * row), cell[:30], "black")
-        return {"examples": picture}
-
-    def _written(self, target: float, data: TableData) -> str:
-        if data.class_names:
-            return data.class_names[int(target)]
-        return charts.number(target * self.facts["std"] + self.facts["mean"])
-
-    def sections(self, predictions: dict[str, Tensor], data: TableData) -> list[Section]:
+    def sections(self, predictions: dict[str, Tensor], data: Any) -> list[Section]:
         """Return the sections of the report."""
         data.setup("test")
         index = predictions["index"]
@@ -168,13 +134,11 @@ def importance(columns: Tensor, true: Tensor, exported: nn.Module) -> str:
     return text + charts.table(["column", f"change of {metric}"], changes, "numbers long")
 
 
-def data_section(data: TableData, facts: Mapping[str, Any]) -> str:
+def data_section(data: Any, facts: Mapping[str, Any]) -> str:
     """Show the number of rows of each part, and the columns."""
     counts = [len(data.splits[part][1]) for part in ("train", "val", "test")]
     text = f"{data.source}. To be learned: {facts['target']}."
     text += " {} rows to train, {} to validate, {} to test.".format(*counts)
-    if not find_spec("sklearn"):
-        text += " For a linear model and gradient boosting: pip install -e '.[baselines]', then fit again."
     body = []
     for name, known in [*facts["columns"].items()][:TRIED]:
         if "words" in known:

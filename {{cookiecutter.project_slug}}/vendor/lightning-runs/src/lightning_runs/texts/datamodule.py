@@ -11,9 +11,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from ..data.classes import class_metrics
+from ..data.classes import class_metrics, note_similar_names
 from ..data.datamodule import SplitDataModule
-from ..data.folders import find_files
+from ..data.folders import class_folders, find_files, print_note
 from ..errors import UserError
 from . import reading
 from .pretrained import read_pretrained
@@ -66,6 +66,7 @@ class TextDataModule(SplitDataModule):
         num_classes = len(set(labels))
         if num_classes < 2:
             raise UserError(f"all texts of {self.root} have the class {labels[0]}, so there is nothing to learn.")
+        note_similar_names(labels, self.root)
         if num_classes > len(labels) // 2 and not self.known:
             raise UserError(
                 f"{self.root} has {num_classes} classes for {len(labels)} texts: these are not classes. Choose another"
@@ -81,22 +82,23 @@ class TextDataModule(SplitDataModule):
             raise UserError(
                 f"{self.root} has folders train and test; put the texts of both into one folder for each class."
             )
-        files = [file for file in find_files([self.root], [".txt"]) if file.parent != self.root]
-        return [(str(file), reading.read_text(file).strip(), file.relative_to(self.root).parts[0]) for file in files]
+        found = find_files([self.root / name for name in class_folders(self.root)], [".txt"])
+        files = [(file, folder.name) for folder, own_files in found.items() for file in own_files]
+        return [(str(file), reading.read_text(file).strip(), name) for file, name in files]
 
     def _read_table(self) -> list[Any]:
         """Return name, text and class of each row of a CSV file that has a class."""
         rows: list[Any] = reading.read_csv_columns(self.root, self.columns)
         unlabelled = sum(not label for _, _, label in rows)
         if unlabelled:
-            self.print_note(f"{unlabelled} rows without a value of {self.columns['label']} are left out.")
+            print_note(f"{unlabelled} rows without a value of {self.columns['label']} are left out.")
         return [row for row in rows if row[2]]
 
     def describe_texts(self, labels: np.ndarray, parts: dict[str, Tensor]) -> None:
         """Fill `known` from the training texts; ``labels`` are the classes of all texts, ``(N,)`` str."""
         untested = sorted(set(labels) - set(labels[parts["test"]]))
         if untested:
-            self.print_note(f"classes with too few texts for the test: {', '.join(untested[:5])}.")
+            print_note(f"classes with too few texts for the test: {', '.join(untested[:5])}.")
         if self.tokenizer is None:
             max_characters = reading.CHARACTERS * self.max_tokens
             texts = [self.texts[i][:max_characters] for i in parts["train"].tolist()]
@@ -121,7 +123,7 @@ class TextDataModule(SplitDataModule):
         """Turn `texts` into tokens ``(N, max_tokens)`` int32 and lengths ``(N,)`` int64."""
         tokens, lengths, num_cut = reading.encode_texts(self.texts, reading.load_tokenizer(self.known))
         if num_cut:
-            self.print_note(f"{num_cut} of {len(lengths)} texts are cut to data.max_tokens, {tokens.shape[1]}.")
+            print_note(f"{num_cut} of {len(lengths)} texts are cut to data.max_tokens, {tokens.shape[1]}.")
         return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
     def read_new_texts(self) -> None:
@@ -152,6 +154,11 @@ class TextDataModule(SplitDataModule):
             name = "TF-IDF and logistic regression"
             metrics[name] = {f"test/{metric}": value for metric, value in found.items()}
         return metrics
+
+    def copies(self, part: str) -> list[Any]:
+        """Name the texts of a part that are in the training part too."""
+        texts = set(self._texts_of("train"))
+        return [self.row_names[i] for i in self.splits[part][1].tolist() if self.texts[i] in texts]
 
     def _texts_of(self, part: str) -> list[str]:
         return [self.texts[i] for i in self.splits[part][1].tolist()]

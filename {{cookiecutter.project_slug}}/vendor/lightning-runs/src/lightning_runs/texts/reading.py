@@ -7,14 +7,14 @@ import csv
 import gzip
 import io
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.folders import find_files
+from ..data.folders import find_files, print_note
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read_csv_columns(file: Path, columns: Mapping[str, str]) -> list[tuple[str, 
     """
     text = read_text(file)
     limit = csv.field_size_limit(2**31 - 1)  # characters of a cell, in this process
-    first_line = (text.splitlines() or [""])[0]
+    first_line = io.StringIO(text, newline=None).readline()
     delimiter = max(",;\t|", key=first_line.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows = []
@@ -79,13 +79,13 @@ def read_new_texts(paths: Sequence[str | Path], known: Mapping[str, Any]) -> tup
     A ``.txt`` file has a text on each line; for a model that was trained on a folder of texts, it is one text.
     """
     rows: list[Any] = []
-    for file in find_files(paths, SUFFIXES):
+    for file in chain(*find_files(paths, SUFFIXES).values()):
         if file.suffix != ".txt":
             rows += read_csv_columns(file, {"text": known["text"]})
         elif known["whole_files"]:
             rows.append((str(file), read_text(file).strip()))
         else:
-            lines = read_text(file).splitlines()
+            lines = io.StringIO(read_text(file), newline=None)  # splitlines() would also split at form feeds and others
             rows += [(f"{file}:{i}", line.strip()) for i, line in enumerate(lines, start=1)]
     rows = rows_with_text(rows)
     return [row[0] for row in rows], [row[1] for row in rows]
@@ -96,7 +96,7 @@ def rows_with_text(rows: list[Any]) -> list[Any]:
     empty = [row[0] for row in rows if not row[1]]
     if empty:
         names = ", ".join(empty[:3]) + (" …" if len(empty) > 3 else "")
-        print(f"note: empty texts are left out, {len(empty)} of {len(rows)}: {names}", file=sys.stderr)
+        print_note(f"empty texts are left out, {len(empty)} of {len(rows)}: {names}")
     if len(empty) == len(rows):
         raise UserError("there are no texts: all are empty.")
     return [row for row in rows if row[1]]

@@ -1,8 +1,7 @@
 """A LightningModule that classifies texts: its predictions, pictures, report and export."""
 
 from functools import partial
-from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 from markupsafe import Markup
 from torch import Tensor, nn
@@ -10,25 +9,8 @@ from torch import Tensor, nn
 from ..reports import charts
 from ..reports.classification import ClassificationReport, Section, class_table
 from ..reports.predictions import table
-from .reading import load_tokenizer
 
 CHARACTERS_SHOWN = 300  # of a text in the report
-PICTURED = 16  # texts in a picture
-
-
-class TextData(Protocol):
-    """The attributes of a data module of texts that reports read; see `TextDataModule`."""
-
-    texts: list[str]
-    row_names: list[str]
-    splits: dict[str, tuple[Any, Tensor]]
-
-    @property
-    def class_names(self) -> list[str]: ...
-    @property
-    def vocabulary_size(self) -> int: ...
-    def setup(self, stage: str) -> None: ...
-    def class_counts(self, part: str) -> Tensor: ...
 
 
 class ExportedClassifier(nn.Module):
@@ -59,31 +41,12 @@ class TextReports:
     network: Any
     facts: dict[str, Any]
 
-    def rows(self, predictions: dict[str, Tensor], data: TextData) -> tuple[list[str], list[list[Any]]]:
+    def rows(self, predictions: dict[str, Tensor], data: Any) -> tuple[list[str], list[list[Any]]]:
         """Return the table that ``predict`` writes: names of its columns, and its rows."""
         names = [data.row_names[i] for i in predictions["index"].tolist()]
         return table({"file": names, "probabilities": predictions["probabilities"].tolist()}, data.class_names)
 
-    def show(self, outputs: list[Tensor], batch: tuple[Tensor, Tensor], data: TextData) -> dict[str, Any]:
-        """Return a picture of the first texts with their classes for the logger, if Pillow is installed."""
-        if find_spec("PIL") is None:
-            return {}
-        from PIL import Image, ImageDraw  # here, because it need not be installed
-
-        texts = load_tokenizer(self.facts).decode_batch(batch[0][:PICTURED].tolist())
-        labels = batch[1].tolist()
-        predicted = outputs[0].argmax(dim=1).tolist()
-        picture = Image.new("RGB", (900, 8 + 40 * len(texts)), "white")
-        pen = ImageDraw.Draw(picture)
-        for i, text in enumerate(texts):
-            caption = data.class_names[predicted[i]]
-            if predicted[i] != labels[i]:
-                caption += f" (is {data.class_names[labels[i]]})"
-            pen.text((8, 8 + 40 * i), caption, "green" if predicted[i] == labels[i] else "red")
-            pen.text((8, 22 + 40 * i), text.replace("\n", " ")[:140], "black")
-        return {"examples": picture}
-
-    def sections(self, predictions: dict[str, Tensor], data: TextData) -> list[Section]:
+    def sections(self, predictions: dict[str, Tensor], data: Any) -> list[Section]:
         """Return the sections of the report."""
         data.setup("test")
         index = predictions["index"].tolist()
@@ -97,15 +60,13 @@ class TextReports:
         report = ClassificationReport(labels, predictions["probabilities"], data.class_names, "texts", excerpt)
         return [*report.sections("Confusion matrix", "Surest mistakes"), ("Data", partial(self.data_section, data))]
 
-    def data_section(self, data: TextData) -> str:
+    def data_section(self, data: Any) -> str:
         """Show how many texts of each class there are in each part, and how long they are."""
         lengths = data.splits["train"][0].lengths
         text = (
             f"{self.facts['dataset']}. Half of the texts have up to {int(lengths.median())} tokens, the longest"
             f" {int(lengths.max())}, cut ones included. There are {data.vocabulary_size} different tokens."
         )
-        if not find_spec("sklearn"):
-            text += " For TF-IDF with logistic regression: pip install -e '.[baselines]', then fit again."
         parts = {"train": "train", "validation": "val", "test": "test"}
         counts = {title: data.class_counts(part) for title, part in parts.items()}
         return f"<p>{charts.escape(text)}</p>{class_table(counts, data.class_names)}"
