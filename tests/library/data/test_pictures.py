@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_values_without_a_clear_range_are_refused(tmp_path, values) -> None:
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_white(tmp_path, mode) -> None:
     picture = Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8))
-    options = {}
+    options: dict[str, Any] = {}
     if mode == "P":
         picture = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
         picture.putpalette([0] * 6)
