@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
     Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k smoke"),
     Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
-    Mutant("resume/checkpoint_state.py", "            setattr(owner, name, value)", "            pass", f"{TESTS}resume/test_attributes.py"),
+    Mutant("resume/checkpoint_state.py", "            setattr(owners[owner], name, value)", "            pass", f"{TESTS}resume/test_attributes.py"),
     Mutant("cli/trainer_setup.py", "trainer.logger = bool(trainer.fast_dev_run)", "trainer.logger = False", f"{BEST} -k smoke"),
     # predictions and exports
     Mutant("reports/predictions.py", "output.shape[:1] == (count,)", "output.ndim", f"{PREDICTIONS} -k whatever"),
@@ -93,6 +93,12 @@ MUTANTS = (
     Mutant("training/schedules.py", "0.5 * (1 + math.cos(math.pi * progress))", "(1 - progress)", f"{TESTS}training/test_schedules.py"),
     Mutant("training/hardware.py", '{"cpu": 4 * (os.cpu_count() or 1)', '{"cpu": 10**9', f"{TESTS}training/test_hardware.py"),
     Mutant("commands/fit.py", 'status = "interrupted" if isinstance(error, signals.Stopped) else "failed"', 'status = "failed"', f"{SIGNALS} -k in_a_step"),
+    # files, pictures and tables
+    Mutant("data/folders.py", 'return name.startswith((".", "~$")) or name.lower() in SYSTEM_NAMES', "return False", f"{TESTS}data/test_folders.py -k systems"),
+    Mutant("data/folders.py", "followlinks=True", "followlinks=False", f"{TESTS}data/test_folders.py -k linked"),
+    Mutant("data/pictures.py", 'picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)', "pass", f"{TESTS}data/test_pictures.py -k transparent"),
+    Mutant("data/pictures.py", "values = (values * 255).round()", "pass", f"{TESTS}data/test_pictures.py -k other_types"),
+    Mutant("tables/reading.py", "delimiter=delimiter, strict=True", "delimiter=delimiter", f"{TESTS}tables/test_reading.py -k not_a_table"),
     # data
     Mutant("data/batches.py", "[self.rank :: self.world_size][: len(self)", "[self.rank :][: len(self)", BATCHES),
     Mutant("data/batches.py", "shuffle = train and not (trainer and trainer.overfit_batches)", "shuffle = train", f"{BATCHES} -k overfitted"),
