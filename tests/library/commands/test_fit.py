@@ -138,6 +138,43 @@ def test_memory_that_runs_out_names_the_options_that_help(run, capsys) -> None:
     assert [word for word in ("--data.batch_size", "--trainer.accumulate_grad_batches") if word not in error] == []
 
 
+class Exits(Toy):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        raise SystemExit
+
+
+class NotFinite(Toy):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/loss", float("nan") if self.current_epoch else 1.0)
+
+
+class Required(Toy):
+    def __init__(self, width: int, lr: float = 0.02) -> None:
+        super().__init__(lr)
+        self.layer = torch.nn.Linear(4, width)
+
+
+def test_an_exit_in_the_code_is_a_failure(run, capsys) -> None:
+    assert run("fit", "--run", "a", module=Exits) == 1
+    assert "exit()" in capsys.readouterr().err
+    assert record("a")["status"] == "failed"
+
+
+def test_a_metric_that_is_not_finite_is_named_where_it_ends_the_run(run, capsys) -> None:
+    assert run("fit", "--early_stopping.monitor=val/loss", module=NotFinite) == 0
+    assert "Stopped early: val/loss is nan" in capsys.readouterr().out
+
+
+def test_a_run_has_the_options_that_its_classes_require(run, capsys) -> None:
+    Path("width.yaml").write_text("model:\n  width: 1\n")
+    assert run("fit", "-c", "width.yaml", "--run", "a", module=Required) == 0
+    assert [run(command, "--run", "a", module=Required) for command in ("test", "validate", "predict")] == [0, 0, 0]
+    assert run("fit", "--resume", "a", "--trainer.max_epochs=4", module=Required) == 0
+    with pytest.raises(SystemExit, match="2"):
+        run("fit", module=Required)
+    assert "model.width" in capsys.readouterr().err
+
+
 def test_a_mistake_in_the_code_keeps_its_traceback(run, capsys) -> None:
     assert run("fit", "--run", "a", module=Broken) == 1
     error = capsys.readouterr().err

@@ -49,6 +49,15 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder / "runs" / request.param
 
 
+@pytest.mark.parametrize("cells", [("{0}.5", "1{1}"), ("word {0}", "other {1}")], ids=["numbers", "words"])
+def test_a_table_with_one_kind_of_columns_is_exported(cells) -> None:
+    lines = [",".join(cells).format(i % 3, i % 2) + f",{'xyz'[i % 3]}" for i in range(60)]
+    Path("table.csv").write_text("\n".join(["a,b,kind", *lines]) + "\n")
+    data = ("--data.dataset=csv_file", "--data.root=table.csv", "--data.target=kind")
+    assert command("fit", "--run=a", "--trainer.max_epochs=1", *data) == 0
+    assert command("export", "a") == 0
+
+
 def test_the_record_and_the_report_are_those_of_the_target(trained) -> None:
     with chdir(trained.parents[1]):
         found = record(trained.name)

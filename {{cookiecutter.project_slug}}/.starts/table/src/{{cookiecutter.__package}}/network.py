@@ -33,17 +33,21 @@ class Standardize(nn.Module):
         words = [i for i, column in known if "words" in column]
         self.num_numbers = len(numbers) + len(flags)
         self.vocabulary_sizes = [len(column["words"]) + 1 for _, column in known if "words" in column]
-        self.numbers = nn.Buffer(torch.tensor(numbers).long())
-        self.flags = nn.Buffer(torch.tensor(flags).long())
-        self.words = nn.Buffer(torch.tensor(words).long())
-        self.mean = nn.Buffer(torch.tensor([known[i][1]["mean"] for i in numbers]))
-        self.std = nn.Buffer(torch.tensor([known[i][1]["std"] for i in numbers]))
+        # None instead of an empty tensor, which torch.export can't save
+        self.numbers = nn.Buffer(torch.tensor(numbers)) if numbers else None
+        self.flags = nn.Buffer(torch.tensor(flags)) if flags else None
+        self.words = nn.Buffer(torch.tensor(words)) if words else None
+        self.mean = nn.Buffer(torch.tensor([known[i][1]["mean"] for i in numbers])) if numbers else None
+        self.std = nn.Buffer(torch.tensor([known[i][1]["std"] for i in numbers])) if numbers else None
 
     def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers ``(B, num_numbers)`` float and words ``(B, W)`` int64."""
-        numbers = (columns[:, self.numbers] - self.mean) / self.std
+        none = columns[:, :0]
+        numbers = none if self.numbers is None else (columns[:, self.numbers] - self.mean) / self.std
         numbers = torch.where(numbers.isnan(), 0.0, numbers)
-        return torch.cat([numbers, columns[:, self.flags].isnan().float()], dim=1), columns[:, self.words].long()
+        flags = none if self.flags is None else columns[:, self.flags].isnan().float()
+        words = none if self.words is None else columns[:, self.words]
+        return torch.cat([numbers, flags], dim=1), words.long()
 
 
 class TableNet(nn.Module):
@@ -75,7 +79,7 @@ class TableNet(nn.Module):
         members: int = 8,
     ) -> None:
         super().__init__()
-        first_words = torch.tensor([0, *vocabulary_sizes[:-1]]).cumsum(0)[: len(vocabulary_sizes)]
+        first_words = torch.tensor([0, *vocabulary_sizes[:-1]]).cumsum(0)
         self.first_words = nn.Buffer(first_words, persistent=False)  # of each column, in the one embedding
         self.embedding = nn.Embedding(sum(vocabulary_sizes), embedding_size) if vocabulary_sizes else None
         num_features = num_numbers + embedding_size * len(vocabulary_sizes)

@@ -36,7 +36,7 @@ def print_error(error: Exception) -> None:
     if own is not None:
         print(folded_traceback(own), end="", file=sys.stderr)
     elif text is None:
-        traceback.print_exception(error)
+        print(folded_traceback(error), end="", file=sys.stderr)
     if text is not None and (own is None or text not in str(own)):  # the traceback ends with the error's own text
         print(f"error: {text}", file=sys.stderr)
 
@@ -67,10 +67,13 @@ def _is_own(file: str) -> bool:
 
 
 def folded_traceback(error: BaseException) -> str:
-    """Return a traceback with the frames of the user's code, and the last one."""
+    """Return a traceback with the frames of the user's code and of this library, and the last one."""
     found = traceback.TracebackException.from_exception(error)
     count = len(found.stack)
-    found.stack[:] = [frame for frame in found.stack[:-1] if _is_own(frame.filename)] + found.stack[-1:]
+    own = [frame for frame in found.stack[:-1] if _is_own(frame.filename)]
+    if not own:
+        own = [frame for frame in found.stack[:-1] if Path(frame.filename).is_relative_to(LIBRARY)]
+    found.stack[:] = own + found.stack[-1:]
     found.__cause__ = found.__context__ = None
     hidden = count - len(found.stack)
     note = f"({hidden} frames of installed packages are left out; {ALL_FRAMES} shows them)\n" if hidden else ""

@@ -37,6 +37,7 @@ class Parser(LightningArgumentParser):
     Attributes:
         command: The parser of the command that is given.
         lists_all_options: Whether the help is Lightning's own.
+        lacks_options: Whether options that are required may be missing.
         origins: The configuration file of each option, by the option's name.
         unresolved: The options before their references were filled in; empty if there are none.
     """
@@ -46,6 +47,7 @@ class Parser(LightningArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
         self.command = self
         self.lists_all_options = False
+        self.lacks_options = False
         self.origins: dict[str, Path] = {}
         self.unresolved: dict[str, Any] = {}
 
@@ -112,6 +114,15 @@ class Parser(LightningArgumentParser):
         if "${" in text:  # jsonargparse calls this before it has OmegaConf fill in the references
             self.unresolved = yaml.safe_load(text)
         return text
+
+    def validate(self, *args: Any, **kwargs: Any) -> None:
+        """Check options, and unless ``lacks_options`` that none is missing."""
+        try:
+            super().validate(*args, **kwargs | ({"skip_required": True} if self.lacks_options else {}))
+        except TypeError as error:
+            if self.lacks_options:
+                raise
+            self.error(str(error))
 
     def _load_config_parser_mode(self, text: str, *args: Any, **kwargs: Any) -> Any:
         """Load the text of a configuration file."""

@@ -18,6 +18,7 @@ from ..contract import Contract
 from ..errors import UserError
 from ..names import package, program
 from ..resume import checkpoint_files, differences
+from ..resume.attributes import owners_of, restore
 from ..resume.callback import ExactResume
 from ..resume.checkpoint_files import Position
 from ..runs import ranks
@@ -143,9 +144,13 @@ class RunCLI(LightningCLI):
         parser.command.default_config_files = [str(DEFAULT_CONFIG)]
         parser.command.lists_all_options = args[-1] == "all"
         parser.check_files(files)
+        parser.lacks_options = True  # a run's configuration may have what is required
         self.config = parser.parse(args)
+        parser.lacks_options = False
         self._find_run(self.config[self._command])
-        if self.run is not None:
+        if self.run is None:
+            parser.validate(self.config)
+        else:
             self.links.update(self.run.record.get("linked", {}))
             self._parse_again(parser, args[1:], self.run)
 
@@ -302,6 +307,7 @@ class RunCLI(LightningCLI):
 
     def load(self) -> Any:
         """Load the checkpoint's weights into the model, for use without a Trainer, and return the model."""
-        weights = checkpoint_files.read(str(self.ckpt_path))["state_dict"]
-        self.model.load_state_dict(weights, strict=self.model.strict_loading)
+        checkpoint = checkpoint_files.read(str(self.ckpt_path))
+        self.model.load_state_dict(checkpoint["state_dict"], strict=self.model.strict_loading)
+        restore(checkpoint.get("attributes", [{}])[0], owners_of(None, self.model), self.model.device)
         return self.model.eval()

@@ -10,6 +10,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from .. import files
 from ..errors import UserError
 from ..resume import checkpoint_files
+from ..resume.attributes import AttributeState
 from ..resume.callback import ExactResume
 from ..resume.loaders import ExactLoaders
 from ..runs import ranks
@@ -81,11 +82,11 @@ def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:
     for callback in list(chosen):
         _prepare(cli, callback, chosen)
     loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), cli.run if fit else None)
-    chosen = [loaders, *chosen, AverageCorrection(), ScheduleLength(), MonitorCheck()]
+    chosen = [AttributeState(), loaders, *chosen, AverageCorrection(), ScheduleLength(), MonitorCheck()]
     if fit:
         steps = options.save_every_n_steps
         cli.exact_resume = ExactResume(cli.run, steps, cli.options(), cli.created, options.accept_changes)
-        chosen.insert(0, cli.exact_resume)  # before others log or count the next batch
+        chosen.insert(1, cli.exact_resume)  # before others log or count the next batch
     if fit and cli.run is not None:
         chosen.append(Throughput(cli.run))
     options.trainer.callbacks = chosen

@@ -88,10 +88,12 @@ def _export(cli: Any, folder: Path, tolerance: float) -> None:
             lines.append(compare(f"{name} by {source}", output, expected[name], tolerance, network))
     print(f"{cli.run.name}, compared with {Path(cli.ckpt_path).name}", *lines, sep="\n")
     file = Path("pyproject.toml")
+    compared = "example_input_array" if network.example else "all of the data"
     card = charts.template(Path(__file__).with_name("model_card.md.jinja"), autoescape=False).render(
         cli=cli,
         facts=facts,
         comparison=lines,
+        compared=compared,
         project=tomllib.loads(file.read_text(encoding="utf-8"))["project"] if file.is_file() else {},
     )
     (folder / "README.md").write_text(card, encoding="utf-8")

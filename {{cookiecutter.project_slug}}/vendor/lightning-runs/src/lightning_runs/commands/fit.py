@@ -49,6 +49,9 @@ class TrainerCLI(RunCLI):
                 if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
                     count = callback.wait_count
                     self.say(f"Stopped early: {callback.monitor} did not improve for {count} validations.")
+                elif isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+                    value = self.trainer.callback_metrics.get(callback.monitor)
+                    self.say(f"Stopped early: {callback.monitor} is {value}, which ends the training.")
             self.measure_best("test" if tested else "validate", kwargs | {"ckpt_path": self.ckpt_path})
         if self.run is None:
             return
@@ -127,6 +130,8 @@ class TrainerCLI(RunCLI):
             # a user's mistake before the first step: the same command works once it is fixed
             begun = not self.created or self.trainer.global_step
             unused = not begun and isinstance(error, Exception) and is_mistake(error)
+            if type(error) is SystemExit:
+                raise UserError("your code ended the training by exit().") from error
             raise
         finally:
             loggers.close(self.trainer.loggers)

@@ -30,12 +30,16 @@ def compute(cli: Any) -> Columns:
 
     module = type(cli.model).__name__
     batches: list[Columns] = []
+    others: set[str] = set()
 
     def keep(trainer: Any, _: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         columns = columns_of(outputs, count_items(batch), module)
         if columns and trainer.predict_loop.num_dataloaders > 1:
             columns["dataloader"] = [dataloader_idx] * len(next(iter(columns.values())))
         batches.append(columns)
+        for name, column in columns.items():
+            if count_items(batch) not in (0, len(column)):
+                others.add(f"{len(column)} of {name} for a batch of {count_items(batch)} items")
 
     callback = LambdaCallback(on_predict_batch_end=keep)
     cli.trainer.callbacks.append(callback)
@@ -51,6 +55,8 @@ def compute(cli: Any) -> Columns:
         ) from None
     finally:
         cli.trainer.callbacks.remove(callback)
+    if others and cli.trainer.is_global_zero:
+        print(f"note: {module}.predict_step returned {', '.join(sorted(others)[:3])}.", flush=True)
     parts = ranks.gather(batches, cli.trainer.world_size)
     return join([batch for part in parts for batch in part], module)
 
@@ -143,7 +149,8 @@ def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> t
         lengths = {len(entry) if isinstance(entry, list) else -1 for entry in column}
         length = lengths.pop() if len(lengths) == 1 else -1
         is_flat = length > 0 and not any(isinstance(value, list | dict) for value in column[0])
-        if name == "probabilities" and class_names is not None and length == len(class_names):
+        is_one = length > 0 and is_flat and all(abs(sum(entry) - 1) < 1e-3 for entry in column)  # class of several
+        if name == "probabilities" and class_names is not None and length == len(class_names) and is_one:
             best = [max(range(length), key=entry.__getitem__) for entry in column]
             cells["label"] = [class_names[i] for i in best]
             cells["probability"] = [round(entry[i], 6) for i, entry in zip(best, column, strict=True)]

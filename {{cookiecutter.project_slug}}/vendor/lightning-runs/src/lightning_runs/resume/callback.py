@@ -67,16 +67,13 @@ class ExactResume(Callback):
         self._state: dict[str, Any] = {}  # the state that Lightning leaves out, during a save
         self._restored: dict[str, Any] = {}
         self._results: dict[str, dict[str, Tensor]] = {}  # of the epoch's first part, to be added to its second
-        self._attributes: checkpoint_state.Attributes = {}  # before the training
         self._fingerprint: str | None = None  # of the data
         self._signal_group: Any = None  # the processes, which agree on a signal
         self._bad_step: Tensor | None = None
         self._has_loss: bool | None = None  # whether any batch has given a loss; None before the first batch
 
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
-        """Note attributes, and have each ModelCheckpoint write into the run, also those of ``configure_callbacks``."""
-        if stage == "fit":
-            self._attributes = checkpoint_state.attributes(trainer, pl_module)
+        """Have each ModelCheckpoint write into the run, also those of the module's ``configure_callbacks``."""
         for callback in [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]:
             if callback.dirpath is None:
                 callback.dirpath = None if self.folder is None else str(self.folder)
@@ -122,7 +119,7 @@ class ExactResume(Callback):
             "data": self._fingerprint,
             "options": json.dumps(flat(self.options)),
             "ended": trainer.should_stop and not time_is_up,
-            "ranks": checkpoint_state.state_of_all_ranks(trainer, pl_module, self._results, self._attributes),
+            "ranks": checkpoint_state.state_of_all_ranks(trainer, pl_module, self._results),
             **progress,
         }
         file = self.folder / checkpoint_files.LAST

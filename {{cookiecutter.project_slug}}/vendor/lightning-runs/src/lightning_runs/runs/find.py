@@ -63,4 +63,5 @@ def newest(root: Path, finished: bool) -> Run:
         found = [run for run in runs if run.record.get("status") != "finished" and not run.in_use()]
         if not found:
             raise UserError(f"there is no unfinished run in {root} to resume. Start one with: {program()} fit")
+        found.sort(key=lambda run: run.record.get("status") == "failed")  # what failed may fail again
     return next((run for run in found if any(run.checkpoints.glob("*.ckpt"))), found[0])

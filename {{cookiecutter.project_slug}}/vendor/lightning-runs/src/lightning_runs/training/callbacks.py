@@ -149,7 +149,7 @@ class MonitorCheck(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         for owner, metric in missing_monitors(trainer) if self._validated_at is None else ():
-            logged = [name for name in trainer.callback_metrics if not name.startswith("train")]
+            logged = [name for name in trainer.callback_metrics if not name.startswith(("train", "lr-"))]
             hint = f"Choose one of {', '.join(logged)}." if logged else "validation_step calls no self.log."
             raise UserError(f"{owner} monitors {metric}, which is not logged. {hint}")
         self._validated_at = trainer.global_step
