@@ -12,7 +12,7 @@ from torch import Tensor, equal, from_numpy
 
 from ..runs import ranks
 
-_LIBRARIES = ("pytorch_lightning", "lightning_fabric", "lightning_runs", "torch", "torchvision", "torchmetrics")
+_LIBRARIES = ("pytorch_lightning", "lightning_fabric", "lightning_runs", "torch", "torchmetrics")
 _OF_LIGHTNING = vars(pl.LightningModule()).keys()
 Attributes = dict[str, dict[str, Any]]  # of each owner, by its name
 
