@@ -21,6 +21,6 @@ def test_a_configuration_is_complete(config, capsys) -> None:
 
 @pytest.mark.parametrize("config", TRAINED, ids=lambda file: file.stem)
 def test_a_configuration_trains_and_leaves_nothing(config, run, tmp_path) -> None:
-    options = () if OWN else OF_CONFIGS.get(config.stem, ())
+    options = [] if OWN else OF_CONFIGS.get(config.stem) or []
     assert run("fit", "--trainer.fast_dev_run", "true", *options, config=config) == 0
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []

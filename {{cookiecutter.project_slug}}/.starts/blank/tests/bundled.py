@@ -2,4 +2,4 @@
 
 OPTIONS: dict[str, str] = {}
 RUNS = {"trained": ("--trainer.max_epochs", "8")}
-OF_CONFIGS: dict[str, list[str]] = {}
+OF_CONFIGS: dict[str, list[str] | None] = {}

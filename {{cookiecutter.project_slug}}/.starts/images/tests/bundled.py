@@ -4,4 +4,5 @@ OPTIONS = {"data.dataset": "digits", "model.compile": "false"}  # configs/gpu.ya
 RUNS = {"trained": ("--trainer.max_epochs", "8")}
 # neither timm nor a download
 SMALL = {"name": "torchvision/resnet18", "weights": "null", "image_size": "32"}
-OF_CONFIGS = {"finetune": [w for k, value in SMALL.items() for w in (f"--model.network.init_args.{k}", value)]}
+NETWORK = "--model.network.init_args"
+OF_CONFIGS: dict[str, list[str] | None] = {"finetune": [w for k, v in SMALL.items() for w in (f"{NETWORK}.{k}", v)]}

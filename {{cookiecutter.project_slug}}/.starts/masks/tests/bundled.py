@@ -2,4 +2,4 @@
 
 OPTIONS = {"data.dataset": "digit_scenes", "model.compile": "false"}  # configs/gpu.yaml compiles, which takes a minute
 RUNS = {"trained": ("--trainer.max_epochs", "3")}
-OF_CONFIGS: dict[str, list[str]] = {}
+OF_CONFIGS: dict[str, list[str] | None] = {}

@@ -5,4 +5,4 @@ RUNS = {
     "penguins": ("--trainer.max_epochs", "12"),
     "penguin_mass": ("--trainer.max_epochs", "12", "--data.dataset", "penguin_mass"),
 }
-OF_CONFIGS: dict[str, list[str]] = {}
+OF_CONFIGS: dict[str, list[str] | None] = {}

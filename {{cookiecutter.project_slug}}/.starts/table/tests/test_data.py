@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -5,8 +7,8 @@ from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.network import Standardize
 
 
-def penguins(**options) -> DataModule:
-    data = DataModule(**{"dataset": "penguins"} | options)
+def penguins(dataset: Any = "penguins", **options: Any) -> DataModule:
+    data = DataModule(dataset, **options)
     data.setup("fit")
     return data
 

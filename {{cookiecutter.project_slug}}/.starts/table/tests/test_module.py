@@ -8,7 +8,7 @@ from {{ cookiecutter.__package }}.network import TableNet
 BUNDLED = ("penguins", "penguin_mass")
 
 
-def built(dataset: str) -> tuple[TableModel, DataModule]:
+def built(dataset) -> tuple[TableModel, DataModule]:
     data = DataModule(dataset)
     data.setup("fit")
     return TableModel(data.facts, network=TableNet, optimizer=torch.optim.AdamW).eval(), data

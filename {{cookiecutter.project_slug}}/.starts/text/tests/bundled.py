@@ -2,4 +2,4 @@
 
 OPTIONS = {"data.dataset": "glosses"}
 RUNS = {"trained": ("--trainer.max_epochs", "5")}
-OF_CONFIGS = {"finetune": None}  # it needs a pretrained model, which is downloaded
+OF_CONFIGS: dict[str, list[str] | None] = {"finetune": None}  # it needs a pretrained model, which is downloaded

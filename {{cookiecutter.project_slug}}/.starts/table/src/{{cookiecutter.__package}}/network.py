@@ -37,8 +37,8 @@ class Standardize(nn.Module):
         self.numbers = nn.Buffer(torch.tensor(numbers)) if numbers else None
         self.flags = nn.Buffer(torch.tensor(flags)) if flags else None
         self.words = nn.Buffer(torch.tensor(words)) if words else None
-        self.mean = nn.Buffer(torch.tensor([known[i][1]["mean"] for i in numbers])) if numbers else None
-        self.std = nn.Buffer(torch.tensor([known[i][1]["std"] for i in numbers])) if numbers else None
+        self.mean = nn.Buffer(torch.tensor([known[i][1]["mean"] for i in numbers] or [0.0]))
+        self.std = nn.Buffer(torch.tensor([known[i][1]["std"] for i in numbers] or [1.0]))
 
     def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers ``(B, num_numbers)`` float and words ``(B, W)`` int64."""
