@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
     Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k smoke"),
     Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
-    Mutant("resume/checkpoint_state.py", "            setattr(owners[owner], name, value)", "            pass", f"{TESTS}resume/test_attributes.py"),
+    Mutant("resume/attributes.py", "            setattr(owners[key], name, _decoded(value, getattr(owners[key], name, None)))", "            pass", f"{TESTS}resume/test_attributes.py"),
     Mutant("cli/trainer_setup.py", "trainer.logger = bool(trainer.fast_dev_run)", "trainer.logger = False", f"{BEST} -k smoke"),
     # predictions and exports
     Mutant("reports/predictions.py", "output.shape[:1] == (count,)", "output.ndim", f"{PREDICTIONS} -k whatever"),

@@ -160,7 +160,7 @@ def test_an_exit_in_the_code_is_a_failure(run, capsys) -> None:
     assert record("a")["status"] == "failed"
 
 
-def test_a_metric_that_is_not_finite_is_named_where_it_ends_the_run(run, capsys) -> None:
+def test_a_metric_that_is_not_finite_is_named(run, capsys) -> None:
     assert run("fit", "--early_stopping.monitor=val/loss", module=NotFinite) == 0
     assert "Stopped early: val/loss is nan" in capsys.readouterr().out
 

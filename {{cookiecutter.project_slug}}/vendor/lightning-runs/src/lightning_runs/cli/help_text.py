@@ -51,7 +51,7 @@ def short(parser: Any, program: str) -> str:
     """
     width = max(80, min(120, shutil.get_terminal_size().columns))
     files = f"\n       {program} {FILES}" if program.endswith(" predict") else ""
-    head = f"usage: {program} [options]{files}\n\nAll options, those of Lightning too, each in full: --help all"
+    head = f"usage: {program} [options]{files}\n\nEvery option, with Lightning's, in full: --help all"
     options = [action.option_strings[0] for action in parser._actions if action.dest.endswith(".help")]
     classes = [option for option in options if not option.startswith("--trainer")]
     if classes:

@@ -67,8 +67,8 @@ class Parser(LightningArgumentParser):
         try:
             options = yaml.safe_load(file.read_text(encoding="utf-8"))
         except OSError as error:
-            files = ", ".join(file.as_posix() for file in sorted(Path("configs").glob("*.yaml")))
-            self.error(f"{file} can't be read: {error.strerror}. Config files: {files or 'none'}")
+            found = sorted(path.as_posix() for path in Path("configs").glob("*.yaml") if path.stem != "sweep")
+            self.error(f"{file} can't be read: {error.strerror}. Config files: {', '.join(found) or 'none'}")
         except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f" in line {mark.line + 1}" if mark else ""

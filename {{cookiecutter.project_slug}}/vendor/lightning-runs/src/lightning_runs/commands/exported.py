@@ -31,7 +31,7 @@ class Network:
         if make is None and example is None and not model.automatic_optimization:  # a GAN's forward takes noise
             raise UserError(
                 f"{name} steps its optimizers itself, so its forward may not take the data's batches. Set its"
-                f" example_input_array. {self.hint}"
+                f" example_input_array, or this: {self.hint}"
             )
         self.module: nn.Module = (make() if make else model).float().eval()
         self.class_names = list(contract.get("class_names", model, data) or [])

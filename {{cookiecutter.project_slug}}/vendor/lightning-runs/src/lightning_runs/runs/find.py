@@ -54,7 +54,7 @@ def newest(root: Path, finished: bool) -> Run:
         if not found:
             hint = ""
             if done:
-                hint = f" except for debugging, such as {done[0].name} ({done[0].record['debug']}), which --run selects"
+                hint = f" except for debugging: give a name, such as {done[0].name} ({done[0].record['debug']})"
             raise UserError(
                 f"there is no finished run in {root}{hint}. Train one with: {program()} fit. Or name a checkpoint:"
                 " --ckpt_path FILE"
