@@ -28,7 +28,7 @@ NOT_TYPED = {
     r"fit -c configs/finetune.yaml": "downloads weights",
     r"python scripts/make_corrupt_mnist.py": "downloads MNIST",
     r"pipx install cookiecutter": "pipx is in no environment of the tests",
-    r"make test(-all)?|.* pytest -n 2 .*|.* --group test|uv venv --seed|.* --upgrade .pip.*": "this is what runs this test",
+    r"make test(-all)?|.* pytest -n 2 .*|.* --group test|uv venv --seed|.* --upgrade .pip.*": "this runs this test",
     r"ruff check .*": "test_bake.py",
     r"wandb (login|sync .*)": "needs an account",
     r"tensorboard --logdir .*|mlflow ui .*": "a server that does not end; test_loggers.py reads the files",
