@@ -19,6 +19,7 @@ from fastapi_offline import FastAPIOffline
 from onnxruntime import RunOptions
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..cli.arguments import run_name
 from ..data.pictures import limited_pixels
@@ -32,11 +33,9 @@ from .predict_onnx import OnnxModel
 FORM = "multipart/form-data"
 JSON = "application/json"
 FILES = {"properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
-INPUTS = {"properties": {"inputs": {"type": "array", "items": {}}}}
-SCHEMAS = {FORM: FILES, JSON: INPUTS, "text/csv": {}}
+SCHEMAS = {FORM: FILES, JSON: {"properties": {"inputs": {"type": "array", "items": {}}}}, "text/csv": {}}
 MAX_CELLS = 300_000  # of a table: ten megabytes of commas would take gigabytes
-FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else gettempdir()  # files in memory are quicker
-PREFIX = re.compile(re.escape(FOLDER) + r".serve-\w+.\d+-")  # of the files of a request
+PREFIX = re.compile(re.escape(gettempdir()) + r".serve-\w+.\d+-")  # of the files of a request
 LOOPBACK = ("127.0.0.1", "localhost", "::1")  # only this machine reaches them
 LIMITS = {
     "max_bytes": (10_000_000, "largest size of a request"),
@@ -53,18 +52,16 @@ class Service:
     def __init__(self, model: OnnxModel, options: argparse.Namespace) -> None:
         self.model = model
         self.options = options
-        facts = model.facts
-        # the columns of the table that JSON becomes; pictures come as files alone
-        self.columns: Any = {"rows": facts.get("columns"), "texts": [facts.get("text")]}.get(facts["kind"])
-        self.types = [FORM, JSON, "text/csv"] if self.columns else [FORM]
+        columns = {"rows": model.facts.get("columns"), "texts": [model.facts.get("text")]}
+        self.columns: Any = columns.get(model.facts["kind"])  # of the table that JSON becomes
+        self.types = [FORM, JSON, "text/csv"] if self.columns else [FORM]  # pictures come as files alone
         self.num_requests = 0  # under way
         self.thread = ThreadPoolExecutor(1)
 
     async def answer(self, request: Request) -> list[dict[str, Any]]:
         """Return the predictions of a request's inputs in their order, or raise an HTTPException with a sentence."""
         if self.num_requests >= self.options.max_waiting:
-            text = f"{self.num_requests} requests are under way. Try again in a second."
-            raise HTTPException(503, text, {"Retry-After": "1"})
+            raise HTTPException(503, f"{self.num_requests} requests are under way. Try again.", {"Retry-After": "1"})
         self.num_requests += 1
         run = RunOptions()
         try:
@@ -95,8 +92,7 @@ class Service:
         async def received() -> dict[str, Any]:
             return {"type": "http.request", "body": bytes(body)}
 
-        count = self.options.max_inputs
-        async with Request(request.scope, received).form(max_files=count, max_fields=count) as form:
+        async with Request(request.scope, received).form(max_files=self.options.max_inputs) as form:
             uploads = [upload for upload in form.getlist("files") if not isinstance(upload, str)]
             files = [(upload.filename or "file", await upload.read()) for upload in uploads]
         if not files:
@@ -106,7 +102,7 @@ class Service:
     def predict(self, kind: str, files: list[tuple[str, bytes]], run: RunOptions) -> list[dict[str, Any]]:
         """Write files as `predict` would be given them, and return the answers to the inputs in them."""
         answers: list[dict[str, Any]] = []
-        with TemporaryDirectory(dir=FOLDER, prefix="serve-") as folder:
+        with limited_pixels(self.options.max_pixels), TemporaryDirectory(prefix="serve-") as folder:
             paths = []
             try:
                 for name, content in files:
@@ -129,6 +125,18 @@ class Service:
         return answers
 
 
+class TimedProtocol(H11Protocol):
+    """Close a connection on which the head of the next request takes longer than ``timeout_keep_alive``."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        self.conn.receive_data(data)  # the time runs on until a head is whole
+        self.handle_events()
+
+
 def application(service: Service, token: str) -> FastAPI:
     """Return the application; with a token, only the page, /docs and /health are open to everyone."""
 
@@ -141,16 +149,14 @@ def application(service: Service, token: str) -> FastAPI:
     if not token:  # else a page of another site, whose name leads to this machine, could ask
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]", "["])
     body = {"content": {kind: {"schema": SCHEMAS[kind]} for kind in service.types}}
-    page = charts.template(Path(__file__).with_name("serve.html.jinja")).render()
 
     @app.post("/predict", dependencies=protected, openapi_extra={"requestBody": body})
     async def predict(request: Request) -> JSONResponse:
         """Predict files, or inputs in JSON or CSV; the answer is {"predictions": [...]} in their order."""
         return JSONResponse({"predictions": await service.answer(request)})
 
-    @app.get("/model", dependencies=protected)
+    @app.get("/model", dependencies=protected, summary="Kind, classes, metrics and columns of the model")
     async def model() -> JSONResponse:
-        """Describe the model: its kind, classes, metrics and columns."""
         return JSONResponse(json_value(service.model.short_facts))
 
     @app.get("/health")
@@ -159,42 +165,36 @@ def application(service: Service, token: str) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:
-        return HTMLResponse(page)
+        return HTMLResponse(charts.template(Path(__file__).with_name("serve.html.jinja")).render())
 
     return app
 
 
 def main(args: list[str]) -> int:
     """Serve until a signal comes, and answer what is under way."""
-    text = "Serve an exported model: a page for people, /docs for programs. It needs no torch."
-    parser = argparse.ArgumentParser(prog=f"{program()} serve", description=text, allow_abbrev=False)
+    parser = argparse.ArgumentParser(f"{program()} serve", description="Serve an exported model.", allow_abbrev=False)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("run", nargs="?", metavar="RUN", help="name or folder of a run (default: the newest finished)")
     source.add_argument("--onnx", type=Path, metavar="FILE", help="an exported model")
     parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1); 0.0.0.0 for every one")
     parser.add_argument("--port", type=int, default=8000, help="port (default: 8000); 0 for a free one")
-    parser.add_argument(
-        "--token", default=os.environ.get("SERVE_TOKEN", ""), help="what requests must bring (or: SERVE_TOKEN)"
-    )
+    parser.add_argument("--token", default=os.environ.get("SERVE_TOKEN", ""), help="what requests bring (SERVE_TOKEN)")
     for name, (default, text) in LIMITS.items():
-        help_text = f"{text} (default: {default})"
-        parser.add_argument(f"--{name}", type=type(default), default=default, metavar="N", help=help_text)
+        parser.add_argument(f"--{name}", type=type(default), default=default, metavar="N", help=f"{text} ({default})")
     options = parser.parse_args(args)
-    host = options.host
-    if not options.token and host not in LOOPBACK:
-        raise UserError(f"--host {host} needs a token. Set one: export SERVE_TOKEN=$(openssl rand -hex 16)")
+    if not options.token and options.host not in LOOPBACK:
+        raise UserError(f"--host {options.host} needs a token. Set one: export SERVE_TOKEN=$(openssl rand -hex 16)")
     run = None if options.onnx else find(default_root(), options.run and run_name(options.run), finished=True)
     model = OnnxModel(run.folder / "export" / "model.onnx" if run else options.onnx)
     try:
-        listener = socket.create_server((host, options.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        listener = socket.create_server((options.host, options.port), family=family)
     except (OSError, OverflowError) as error:
-        raise UserError(f"--host {host} --port {options.port} can't be used: {reason(error)}.") from error
-    # else the second half of an answer waits 40 ms for the receipt of the first
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raise UserError(f"--host {options.host} --port {options.port} can't be used: {reason(error)}.") from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else half of an answer waits for 40 ms
     app = application(Service(model, options), options.token)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    address = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{listener.getsockname()[1]}"
     print(f"Serving {model.file} at {address} (Ctrl-C ends it). For programs: {address}/docs", flush=True)
-    config = uvicorn.Config(app, http="h11", ws="none", log_level="error", timeout_graceful_shutdown=1)
-    with limited_pixels(options.max_pixels):
-        uvicorn.Server(config).run([listener])
+    config = uvicorn.Config(app, http=TimedProtocol, ws="none", log_level="error", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run([listener])
     return 0
