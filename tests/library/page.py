@@ -11,7 +11,6 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.text = ""
-        self.folded = ""  # the part of the text that a reader has to unfold
         self.labels = ""  # the descriptions of the charts, one a line
         self._open: list[str] = []
         self.feed(html)
@@ -38,8 +37,6 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" not in self._open:
             self.text += data
-        if "details" in self._open:
-            self.folded += data
 
 
 def page_of(file: str | Path) -> Page:

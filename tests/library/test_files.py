@@ -1,8 +1,6 @@
 """Files that are written whole or not at all."""
 
 import os
-from pathlib import Path
-from typing import Any
 
 import pytest
 from lightning_runs.files import write_whole
@@ -30,30 +28,8 @@ def test_the_existing_file_is_renamed_first(tmp_path) -> None:
 
 def test_bytes_are_on_the_disk_before_the_file_is_renamed(tmp_path, monkeypatch) -> None:
     called = []
-
-    def note(name: str) -> None:
-        original = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *arguments: (called.append(name), original(*arguments)))
-
-    note("fsync")
-    note("replace")
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda *args: called.append("fsync"))
+    monkeypatch.setattr(os, "replace", lambda *args: (called.append("replace"), replace(*args)))
     write_whole(tmp_path / "a", b"a")
     assert called == ["fsync", "replace"]
-
-
-def test_processes_of_the_same_id_write_to_different_files(tmp_path, monkeypatch) -> None:
-    """As in two containers that share the folder."""
-    file = tmp_path / "a.txt"
-    written = []
-
-    def replace(temporary: Path, target: Path, replace: Any = os.replace) -> None:
-        written.append(temporary)
-        if len(written) == 1:
-            write_whole(file, "of the other process")
-        replace(temporary, target)
-
-    monkeypatch.setattr(os, "getpid", lambda: 1)
-    monkeypatch.setattr(os, "replace", replace)
-    write_whole(file, "own")
-    assert len(set(written)) == 2
-    assert file.read_text() == "own"

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from importlib.util import resolve_name
 
 import pytest
 from sizes import ROOT
@@ -22,39 +23,34 @@ FLOORS = (
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
 MAY_IMPORT_BY_NAME = ("commands", "__init__")
 IMPORTERS = ("import_module", "__import__", "run_module", "run_path")
+LIBRARY = {
+    file.relative_to(ROOT).with_suffix("").parts: file.read_text(encoding="utf-8") for file in ROOT.rglob("*.py")
+}
 
 
 def imports(code: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
     """Yield the line and the package of what a module imports of the library; ``?`` for a name that is computed.
 
-    Imports inside functions count, those under ``if TYPE_CHECKING`` do not.
-
-    Args:
-        code: The module's code.
-        module: Its path below the library, such as ``("runs", "find")``.
+    Imports inside functions count, those under ``if TYPE_CHECKING`` do not. A module is such as ``("runs", "find")``.
     """
     nodes = [ast.parse(code)]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            nodes += node.orelse
             continue
         nodes += ast.iter_child_nodes(node)  # pyright: ignore
+        paths = []
         if isinstance(node, ast.Import):
-            paths = [alias.name.split(".") for alias in node.names]
-            yield from ((node.lineno, path[1]) for path in paths if path[0] == "lightning_runs" and path[1:])
+            paths = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            path = node.module.split(".") if node.module else []
-            if node.level:
-                path = [*module[: len(module) - node.level], *path]
-            elif path[0] == "lightning_runs":
-                path = path[1:]
-            else:
-                continue
-            names = path[:1] or [alias.name if alias.name in FLOOR else "__init__" for alias in node.names]
-            yield from ((node.lineno, name) for name in names)
+            name = "." * node.level + (node.module or "")
+            base = resolve_name(name, ".".join(["lightning_runs", *module[:-1]]))
+            paths = [f"{base}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in IMPORTERS:
             yield node.lineno, "?"
+        for top, *rest in (path.split(".") for path in paths):
+            if top == "lightning_runs":
+                yield node.lineno, rest[0] if rest and rest[0] in FLOOR else "__init__"
 
 
 def offences(code: str, module: tuple[str, ...]) -> list[str]:
@@ -67,31 +63,25 @@ def offences(code: str, module: tuple[str, ...]) -> list[str]:
         place = f"{'/'.join(module)}.py:{line}"
         if target == "?" and package not in MAY_IMPORT_BY_NAME:
             found.append(f"{place}: imports a module by a computed name")
-        elif target not in ("?", package) and FLOOR.get(target, len(FLOORS)) >= FLOOR[package]:
+        elif target not in ("?", package) and FLOOR[target] >= FLOOR[package]:
             found.append(f"{place}: {package} imports {target}, which is not below it")
     return sorted(found)
 
 
-def library() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the code of each module, and its path."""
-    for file in sorted(ROOT.rglob("*.py")):
-        yield file.read_text(encoding="utf-8"), file.relative_to(ROOT).with_suffix("").parts
-
-
 def plan() -> str:
     """Return the floors from the top down, each package with the packages that it imports."""
-    used: dict[str, set[str]] = {}
-    for code, module in library():
-        used.setdefault(module[0], set()).update(target for _, target in imports(code, module))
     lines = []
-    for package in [package for packages in reversed(FLOORS) for package in packages if package in used]:
-        others = sorted(used[package] & FLOOR.keys() - {package}, key=lambda name: (FLOOR[name], name))
-        lines.append(f"{FLOOR[package]}  {package:<10} {', '.join(others)}".rstrip())
+    for package in reversed(FLOOR):
+        modules = {module: code for module, code in LIBRARY.items() if module[0] == package}
+        used = {target for module, code in modules.items() for _, target in imports(code, module)}
+        lines.append(
+            f"{FLOOR[package]}  {package:<10} {', '.join(sorted(used - {package, '?'}, key=FLOOR.get))}".rstrip()
+        )
     return "\n".join(lines)
 
 
 def test_every_import_goes_downwards() -> None:
-    assert [text for code, module in library() for text in offences(code, module)] == []
+    assert [text for module, code in LIBRARY.items() for text in offences(code, module)] == []
 
 
 UPWARDS = {
@@ -118,4 +108,4 @@ def test_an_import_downwards_or_for_types_alone_is_fine() -> None:
 
 
 if __name__ == "__main__":
-    print(plan(), *[text for code, module in library() for text in offences(code, module)], sep="\n")
+    print(plan(), *[text for module, code in LIBRARY.items() for text in offences(code, module)], sep="\n")

@@ -62,8 +62,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         def on_train_batch_end(self, *args: Any) -> None:
             results.update(self.trainer.fit_loop.epoch_loop._results)
 
-    quiet: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet)
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.fit(Watched(), ToyData())
     folder = str(tmp_path_factory.mktemp("names"))
     return SimpleNamespace(

@@ -1,5 +1,6 @@
 """A task of these tests' own, so that they hold whatever a project's classes learn, and how it is run."""
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
@@ -12,6 +13,7 @@ import lightning_runs
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_runs.errors import UserError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -109,6 +111,11 @@ def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "training_step", step)
         return command("fit", "--run", name, *options, module=module, data=data)
+
+
+def refused(text: str) -> Any:
+    """Expect a refusal with this text."""
+    return pytest.raises(UserError, match=re.escape(text))
 
 
 class Death(BaseException):

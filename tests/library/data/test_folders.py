@@ -1,32 +1,8 @@
-import re
 from pathlib import Path
 
 import pytest
 from lightning_runs.data import folders
-from lightning_runs.errors import UserError
-
-
-def refused(text: str):
-    return pytest.raises(UserError, match=re.escape(text))
-
-
-def test_folders_that_do_not_fit_are_named(tmp_path) -> None:
-    train, test = tmp_path / "train", tmp_path / "test"
-    with refused(f"{train} is missing: put your files into {train}/CLASS/ and {test}/CLASS/"):
-        folders.class_folders(train)
-    (train / "cat").mkdir(parents=True)
-    with refused(f"{train} must have a folder of files for each of at least two classes; it has only cat"):
-        folders.class_folders(train)
-    (train / "dog").mkdir()
-    assert folders.class_folders(train) == ["cat", "dog"]
-    with refused(f"{train / 'cat'} has no file that ends in one of .txt"):
-        folders.labelled_files([train], ["cat", "dog"], [".txt"])
-    (test / "cat").mkdir(parents=True)
-    (test / "cow").mkdir()
-    with refused("must have the same class folders; missing in test: dog; only in test: cow"):
-        folders.labelled_files([test], ["cat", "dog"], [".txt"])
-    with refused("and the run's data must have the same class folders; missing in train: 0; only in train: cat, dog"):
-        folders.labelled_files([train], ["0"], [".txt"])
+from toy import refused
 
 
 def write(root: Path, *names: str) -> None:
@@ -39,19 +15,29 @@ def found(root: Path) -> list[str]:
     return [file.relative_to(root).as_posix() for file in folders.find_files([root], [".txt"])[root]]
 
 
+def test_folders_that_do_not_fit_are_named(tmp_path) -> None:
+    train = tmp_path / "train"
+    with refused(f"{train} is missing: put your files into {train}/CLASS/"):
+        folders.class_folders(train)
+    (train / "cat").mkdir(parents=True)
+    with refused(f"{train} must have a folder of files for each of at least two classes; it has only cat"):
+        folders.class_folders(train)
+    (train / "dog").mkdir()
+    with refused(f"{train / 'cat'} has no file that ends in one of .txt"):
+        folders.labelled_files([train], ["cat", "dog"], [".txt"])
+    with refused("and the run's data must have the same class folders; they differ in cow, dog."):
+        folders.labelled_files([train], ["cat", "cow"], [".txt"])
+
+
 def test_files_are_listed_class_by_class_with_their_labels(tmp_path, capsys) -> None:
-    write(tmp_path, "dog/b.txt", "dog/a.TXT", "cat/deeper/c.txt", "cat/picture.png", "dog/no_suffix", "dog/x.jfif")
-    write(tmp_path, "dog/y.JFIF", "dog/Thumbs.db")
+    write(tmp_path, "dog/b.txt", "dog/a.TXT", "cat/deeper/c.txt", "cat/picture.png", "dog/no_suffix", "dog/Thumbs.db")
     [(files, labels)] = folders.labelled_files([tmp_path], ["cat", "dog"], [".txt"])
     assert [file.name for file in files] == ["c.txt", "a.TXT", "b.txt"]
     assert labels == [0, 1, 1]
-    note = capsys.readouterr().err
-    assert note.startswith(f"note: 4 files in {tmp_path} are skipped: .jfif (2), .png (1), no suffix (1).")
-    assert note.count("note: ") == 1
-    assert folders.find_files([tmp_path / "lost"], [".png"]) == {tmp_path / "lost": [tmp_path / "lost"]}
+    assert f"note: 2 files in {tmp_path} are skipped: .png (1), no suffix (1)." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Trash-1000"])
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN"])
 def test_folders_that_systems_create_are_left_out(tmp_path, name) -> None:
     write(tmp_path, "cat/a.txt", "dog/b.txt", f"cat/{name}/a.txt", f"{name}/c.txt", "cat/._a.txt")
     assert folders.class_folders(tmp_path) == ["cat", "dog"]
@@ -62,15 +48,12 @@ def test_linked_folders_are_followed_once(tmp_path) -> None:
     write(tmp_path, "cat/a.txt", "store/b.txt")
     for name, target in (("first", "store"), ("second", "store"), ("loop", "."), ("itself", "cat")):
         (tmp_path / "cat" / name).symlink_to(tmp_path / target)
-    assert found(tmp_path / "cat") == ["a.txt", "first/b.txt"]
     (tmp_path / "linked").symlink_to("cat")
-    assert found(tmp_path / "linked") == ["a.txt", "first/b.txt"]
+    assert found(tmp_path / "cat") == found(tmp_path / "linked") == ["a.txt", "first/b.txt"]
 
 
 def test_copies_are_files_of_equal_content(tmp_path) -> None:
     write(tmp_path, "a.txt", "b.txt", "c.txt")
     (tmp_path / "copy.txt").write_text("a.txt")
-    (tmp_path / "longer.txt").write_text("a.txt and more")
-    names = ["copy.txt", "longer.txt", "c.txt"]
-    copied = folders.copied_files([tmp_path / name for name in names], [tmp_path / "a.txt", tmp_path / "b.txt"])
-    assert copied == [tmp_path / "copy.txt"]
+    files = [tmp_path / name for name in ("copy.txt", "c.txt")]
+    assert folders.copied_files(files, [tmp_path / "a.txt", tmp_path / "b.txt"]) == [tmp_path / "copy.txt"]

@@ -4,20 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 from lightning_runs.data.pictures import as_array, open_picture, picture_size, read_pictures
-from lightning_runs.errors import UserError
 from PIL import Image
+from toy import refused
 
 INPUT = {"name": "pixels", "dtype": "uint8", "shape": ["batch", 3, 4, 5]}
-
-
-def test_pixels_of_every_mode_are_channels_height_and_width(tmp_path) -> None:
-    for mode in ("L", "RGB", "P", "RGBA", "1"):
-        Image.new("RGB", (5, 4), (255, 0, 0)).convert(mode).save(tmp_path / f"{mode}.png")
-        for channels in (1, 3):
-            array = as_array(open_picture(tmp_path / f"{mode}.png", channels))
-            assert (array.shape, array.dtype) == ((channels, 4, 5), np.uint8)
-
-
 LEVELS = np.array([[0, 100], [200, 255]], np.uint8)
 
 
@@ -29,9 +19,7 @@ def levels(file: Path, channels: int = 1) -> list:
     ("values", "suffix"),
     [
         (LEVELS.astype("u2"), "png"),
-        (LEVELS.astype("u2") * 256 + 99, "png"),
-        (LEVELS.astype("u2") * 257, "tif"),
-        (LEVELS.astype("i4"), "tif"),
+        (LEVELS.astype("u2") * 257, "png"),
         (LEVELS.astype("i4") * 256, "tif"),
         (LEVELS.astype("f4"), "tif"),
         (LEVELS.astype("f4") / 255, "tif"),
@@ -43,23 +31,18 @@ def test_values_of_other_types_are_scaled_to_levels(tmp_path, values, suffix) ->
 
 
 @pytest.mark.parametrize(
-    "values", [-1 * LEVELS.astype("i4"), 3 * LEVELS.astype("u2"), 999 * LEVELS.astype("i4"), LEVELS / -255, LEVELS / 99]
+    "values", [-1 * LEVELS.astype("i4"), 3 * LEVELS.astype("u2"), 999 * LEVELS.astype("i4"), LEVELS.astype("f4") / 99]
 )
 def test_values_without_a_clear_range_are_refused(tmp_path, values) -> None:
-    Image.fromarray(values.astype("f4") if values.dtype == "f8" else values).save(tmp_path / "a.tif")
-    with pytest.raises(UserError, match="no clear range"):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with refused("no clear range"):
         open_picture(tmp_path / "a.tif", 1)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_white(tmp_path, mode) -> None:
-    picture = Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8))
-    options: dict[str, Any] = {}
-    if mode == "P":
-        picture = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
-        picture.putpalette([0] * 6)
-        options = {"transparency": 1}
-    picture.convert(mode).save(tmp_path / "a.png", **options)
+    picture = Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)).convert(mode)
+    picture.save(tmp_path / "a.png")
     for channels in (1, 3):
         assert levels(tmp_path / "a.png", channels) == [[0, 255]]
 
@@ -79,12 +62,10 @@ def test_new_pictures_are_read_and_a_broken_one_is_named(tmp_path) -> None:
     def read(file, shape):
         return as_array(open_picture(file, shape[0]))
 
-    (name, values), (broken, reason) = read_pictures([tmp_path], {"inputs": [INPUT]}, read)
-    assert name == str(tmp_path / "a.png")
-    assert isinstance(values, dict)
-    assert values["pixels"].shape == (3, 4, 5)
-    assert broken == str(tmp_path / "b.png")
-    assert isinstance(reason, str)
+    found: dict[str, Any] = dict(read_pictures([tmp_path], {"inputs": [INPUT]}, read))
+    assert [*found] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert found[str(tmp_path / "a.png")]["pixels"].shape == (3, 4, 5)
+    assert "picture" in found[str(tmp_path / "b.png")]
     for change in ({"dtype": "float32"}, {"shape": ["batch", 3]}, {"shape": ["batch", 3, "height", 5]}):
-        with pytest.raises(UserError, match=r"the model's inputs are .*; they must be one batch of uint8 pixels"):
+        with refused("they must be one batch of uint8 pixels"):
             next(read_pictures([tmp_path], {"inputs": [INPUT | change]}, read))

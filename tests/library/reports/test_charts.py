@@ -18,21 +18,6 @@ def test_a_point_lies_where_its_value_is() -> None:
     assert f'd="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"' in drawn
 
 
-@pytest.mark.parametrize(
-    ("values", "logarithmic"),
-    [
-        ([10.0, 0.9, 0.5, 0.1], True),
-        ([10.0, 0.9, 0.5, 0.0], False),  # not all are positive
-        ([10.0, 2.0, 2.0, 1.5], False),  # less than a factor of ten
-        ([0.05, 0.7, 0.9, 0.95], False),  # only few lie where a linear axis would press them together
-    ],
-)
-def test_heights_are_logarithmic_only_where_that_shows_more(values, logarithmic) -> None:
-    axes = charts.Axes(list(enumerate(values)))
-    assert axes.logarithmic is logarithmic
-    assert all(axes.top - 1 <= y <= axes.bottom for _, y in axes.ticks()[1])
-
-
 def test_values_that_are_not_finite_are_counted() -> None:
     lines = [charts.Line("val", [0, 1, 2], [1.0, float("nan"), float("inf")], 0)]
     assert "loss over step (2 values not finite, left out): val ends at 1." in charts.line_chart("loss", lines, "step")
@@ -55,7 +40,6 @@ def test_a_confusion_matrix_names_what_each_class_was_taken_for() -> None:
     page = charts.confusion_matrix(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1]), ["cat", "<dog>"])
     assert 'title="cat taken for &lt;dog&gt;: 1"' in page
     assert 'title="&lt;dog&gt; recognised: 2"' in page
-    assert "<dog>" not in page
 
 
 def test_of_many_classes_the_most_frequent_confusions_are_listed() -> None:

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning_runs.data.batches import batch_loader
+from lightning_runs.data.batches import Items, Levels, batch_loader
 from lightning_runs.data.datamodule import SplitDataModule, check_minimum
 from lightning_runs.data.folders import class_folders
-from lightning_runs.data.items import Items
-from lightning_runs.data.levels import Levels
 from lightning_runs.errors import UserError
 from lightning_runs.images.augmentation import mix_images, move_and_mirror, rand_augment
 from lightning_runs.images.datasets import DATASETS, download_dataset, read_dataset

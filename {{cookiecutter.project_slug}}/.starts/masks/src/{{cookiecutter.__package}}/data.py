@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning_runs.data.batches import batch_loader
+from lightning_runs.data.batches import Levels, batch_loader
 from lightning_runs.data.datamodule import SplitDataModule, check_fraction, check_minimum
-from lightning_runs.data.levels import Levels
 from lightning_runs.errors import UserError
 from lightning_runs.masks import datasets
 from lightning_runs.masks.augmentation import augment_alike

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from lightning_runs.data.batches import batch_loader
+from lightning_runs.data.batches import Items, batch_loader
 from lightning_runs.data.datamodule import Balance, check_fraction
-from lightning_runs.data.items import Items
 from lightning_runs.tables.datamodule import TableDataModule
 from lightning_runs.tables.datasets import SOURCES, DatasetName
 from lightning_runs.tables.reading import encode_table

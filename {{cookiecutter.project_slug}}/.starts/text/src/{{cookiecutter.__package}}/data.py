@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from lightning_runs.data.batches import batch_loader
+from lightning_runs.data.batches import Items, batch_loader
 from lightning_runs.data.classes import labels_from_names
 from lightning_runs.data.datamodule import Balance, check_fraction, check_minimum
-from lightning_runs.data.items import Items
 from lightning_runs.texts.datamodule import TextDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader

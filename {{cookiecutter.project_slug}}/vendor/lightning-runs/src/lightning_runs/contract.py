@@ -1,15 +1,16 @@
 """The contract: optional names of the user's classes that the library reads, one Protocol per role; it reads no others.
 
-The checks of `Contract` and the documentation's table of names are generated from the Protocols.
+The checks of `Contract` are generated from the Protocols.
 """
 # pyright: reportReturnType=false
 
 import ast
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import product
-from typing import Annotated, Any, Literal, Protocol, TypedDict, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, TypedDict
 
 from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
@@ -97,23 +98,8 @@ METHODS = {name: form for role in ROLES for name, form in vars(role).items() if 
 NAMES = {name for role in ROLES for name in role.__annotations__} | METHODS.keys()
 
 
-def describe() -> Iterator[tuple[str, str, str]]:
-    """Yield each name of the contract, methods with their arguments, its role, and a line about it."""
-    for role in ROLES:
-        title = inspect.getdoc(role) or ""
-        for name, form in get_type_hints(role, include_extras=True).items():
-            yield name, title, form.__metadata__[0]
-        for name in [name for name in vars(role) if name in METHODS]:
-            arguments = [*inspect.signature(METHODS[name]).parameters][1:]
-            yield f"{name}({', '.join(arguments)})", title, inspect.getdoc(METHODS[name]) or ""
-
-
 class Contract:
-    """The names of the contract that a LightningModule and a LightningDataModule have, or the first alone.
-
-    Raises:
-        UserError: A class is not one of Lightning's, or a name does not have the form that its Protocol gives it.
-    """
+    """The names of the contract that a LightningModule and a LightningDataModule have, or the first alone."""
 
     def __init__(self, module_class: type, data_class: type | None) -> None:
         for given, base in ((module_class, LightningModule), (data_class, LightningDataModule)):
@@ -137,7 +123,8 @@ class Contract:
     def linked(self) -> list[str]:
         """Arguments of the LightningModule that have the name of a property of the data module."""
         names = [name for name in _arguments(self.module_class) if not hasattr(LightningDataModule, name)]
-        return [name for name in names if _is_property(self.data_class, name)]
+        found = {name: inspect.getattr_static(self.data_class, name, None) for name in names}
+        return [name for name, value in found.items() if value is not None and not callable(value)]
 
     def _mistakes(self) -> Iterator[str]:
         for owner, name in product(self._classes, METHODS):
@@ -159,16 +146,9 @@ def get(name: str, *owners: Any) -> Any:
 
 
 def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
-    """Return the value of a model's argument: that of ``links`` as text, or else that of the data module's property.
-
-    Raises:
-        UserError: It is not a plain value, or the property fails even after ``setup``.
-    """
+    """Return the value of a model's argument: that of ``links`` as text, or else that of the data module's property."""
     if name not in links:
-        try:
-            links[name] = repr(getattr(data, name))
-        except Exception:  # it may need what `setup` reads
-            links[name] = repr(_value_after_setup(name, data))
+        links[name] = repr(_property_value(name, data))
     try:
         return ast.literal_eval(links[name])
     except (ValueError, SyntaxError) as error:
@@ -178,7 +158,9 @@ def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
         ) from error
 
 
-def _value_after_setup(name: str, data: Any) -> Any:
+def _property_value(name: str, data: Any) -> Any:
+    with suppress(Exception):  # it may need what `setup` reads
+        return getattr(data, name)
     try:
         data.prepare_data()
         data.setup("fit")
@@ -195,11 +177,6 @@ def _arguments(owner: type | None) -> list[str]:
     return [name for name in names if name not in ("args", "kwargs")]
 
 
-def _is_property(owner: type | None, name: str) -> bool:
-    found = inspect.getattr_static(owner, name, None)
-    return isinstance(found, property | cached_property) or (found is not None and not callable(found))
-
-
 def _takes(method: Any, count: int) -> bool:
     try:
         inspect.signature(method).bind(*[None] * count)
@@ -209,5 +186,5 @@ def _takes(method: Any, count: int) -> bool:
 
 
 def _is_headline(value: Any) -> bool:
-    texts = isinstance(value, tuple | list) and len(value) == 3 and all(isinstance(part, str) for part in value)
+    texts = isinstance(value, tuple | list) and [type(part) for part in value] == [str, str, str]
     return texts and "/" not in value[0] and value[1] in ("max", "min")

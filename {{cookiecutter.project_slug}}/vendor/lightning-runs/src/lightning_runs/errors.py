@@ -38,15 +38,7 @@ def reason(error: Exception) -> str:
 
 
 def require(extra: str, *packages: str) -> None:
-    """Refuse to continue without packages.
-
-    Args:
-        extra: The extra of the project that installs them.
-        packages: Their import names.
-
-    Raises:
-        UserError: One is not installed.
-    """
+    """Refuse to continue without packages, by their import names, which the project's ``extra`` installs."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise UserError(

@@ -9,10 +9,7 @@ from pathlib import Path
 def write_whole(file: Path, content: str | bytes | memoryview, previous: Path | None = None) -> None:
     """Write a file, or leave it as it was. Bytes, unlike text, are on the disk when this returns.
 
-    Args:
-        file: The file.
-        content: Its new content.
-        previous: Rename an existing file to this path first; None overwrites it.
+    An existing file is renamed to the path ``previous`` first; None overwrites it.
     """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     try:

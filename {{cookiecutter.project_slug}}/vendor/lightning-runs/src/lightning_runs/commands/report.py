@@ -9,7 +9,7 @@ from ..cli.arguments import run_name
 from ..cli.run_cli import RunCLI
 from ..contract import Contract
 from ..names import program
-from ..reports.report import Files, baseline_of, sections_of, unbeaten_baselines, write
+from ..reports.report import Files, baseline_of, sections_of, write
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -45,7 +45,4 @@ def after_fit(cli: RunCLI) -> None:
     if cli.trainer.is_global_zero:
         if cli.contract.has("baseline"):
             cli.run.update(baseline=baseline_of(cli))
-        files = Files(cli.run)
-        print(f"Report: {write([files], sections)}", flush=True)
-        for sentence in unbeaten_baselines(files):
-            print(sentence, flush=True)
+        print(f"Report: {write([Files(cli.run)], sections)}", flush=True)

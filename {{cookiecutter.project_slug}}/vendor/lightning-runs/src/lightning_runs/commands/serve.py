@@ -22,7 +22,6 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..cli.arguments import run_name
-from ..data.pictures import limited_pixels
 from ..errors import UserError, reason
 from ..names import program
 from ..reports import charts
@@ -52,6 +51,7 @@ class Service:
     def __init__(self, model: OnnxModel, options: argparse.Namespace) -> None:
         self.model = model
         self.options = options
+        model.facts["max_pixels"] = options.max_pixels
         columns = {"rows": model.facts.get("columns"), "texts": [model.facts.get("text")]}
         self.columns: Any = columns.get(model.facts["kind"])  # of the table that JSON becomes
         self.types = [FORM, JSON, "text/csv"] if self.columns else [FORM]  # pictures come as files alone

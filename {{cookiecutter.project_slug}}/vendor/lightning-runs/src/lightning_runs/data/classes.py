@@ -29,11 +29,7 @@ def class_metrics(predicted: Tensor, labels: Tensor, num_classes: int) -> dict[s
 
 
 def labels_from_names(names: Sequence[str], class_names: Sequence[str], source: object) -> Tensor:
-    """Return the position of each name in ``class_names``, ``(N,)`` int64.
-
-    Raises:
-        UserError: A name of an item of the file ``source`` is not one of the classes.
-    """
+    """Return the position in ``class_names``, ``(N,)`` int64, of each name of an item in the file ``source``."""
     positions = {name: position for position, name in enumerate(class_names)}
     unknown = sorted(set(names) - set(positions))
     if unknown:

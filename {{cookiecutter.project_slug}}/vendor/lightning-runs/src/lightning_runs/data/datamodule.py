@@ -4,40 +4,24 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from .classes import class_metrics, class_weights
 from .folders import copied_files, print_note
-from .levels import check_levels
-from .splits import split_indices
 
 NUM_SEEN = 32  # training images that are looked at
 Balance = Literal["none", "weights", "sampling"]
 
 
 class SplitDataModule(pl.LightningDataModule):
-    """Hold the parts ``train``, ``val``, ``test`` and ``predict``. A subclass fills them in `setup`, and has `loader`.
+    """Hold the parts ``train``, ``val``, ``test`` and ``predict``.
 
-    Args:
-        batch_size: Items per step per device.
-        val_fraction: Fraction of the training items used for validation, between 0 and 1.
-        split_seed: Seed of the split.
-        fold: The part of ``num_folds`` that is used for validation, from 0; None trains on all of them.
-        num_folds: Number of parts for cross-validation; None uses ``val_fraction``.
-        balance: ``weights`` fills `loss_weights`; ``sampling`` is up to `loader`.
-        seed: Seed of the order.
-        predict_paths: Files and folders to predict instead of the test items.
-
-    Attributes:
-        known: Plain values that describe the training data. Checkpoints keep them, and give them back before `setup`.
-        splits: The data set of each part, and the indices of its items, ``(N,)`` int64.
-        predicted_part: The part that is predicted: ``test``, or ``val`` with folds.
-
-    Raises:
-        UserError: A value is out of its bounds.
+    A subclass fills `splits` in `setup`, has `loader`, and documents the options. ``sampling`` is up to `loader`.
     """
 
     def __init__(
@@ -67,7 +51,9 @@ class SplitDataModule(pl.LightningDataModule):
         self.seed = seed
         self.predict_paths = predict_paths
         self.predicted_part = "test" if num_folds is None or fold is None else "val"
+        # plain values that describe the training data; checkpoints keep them, and give them back before `setup`
         self.known: dict[str, Any] = {}
+        # the data set of each part, and the indices of its items, (N,) int64
         self.splits: dict[str, tuple[Any, Tensor]] = {}
         self.is_checked = False
 
@@ -104,11 +90,40 @@ class SplitDataModule(pl.LightningDataModule):
     def split_items(
         self, count: int, labels: Any = None, groups: Any = None, test_fraction: float = 0.0
     ) -> dict[str, Tensor]:
-        """Split items by the options of this data module; see `split_indices`. Validation gets an item at least."""
-        val_fraction = max(self.val_fraction, 1 / count)
-        return split_indices(
-            count, labels, groups, test_fraction, val_fraction, self.split_seed, self.fold, self.num_folds
-        )
+        """Split items into ``train``, ``val`` and ``test``; return the indices of each part, ``(N,)`` int64.
+
+        The options of this data module choose the items for validation among those that are not tested, one at least.
+
+        Args:
+            count: Number of items.
+            labels: The class of each, ``(count,)``: each part has its share, but a class of one item is for training.
+            groups: The group of each, ``(count,)``: the items of a group are in the same part.
+            test_fraction: Fraction of all items that is tested.
+        """
+        unit_of_item = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+        order = np.random.default_rng(self.split_seed).permutation(unit_of_item.max() + 1)
+        if labels is not None and groups is None:  # a class stands together, so each part takes its share of it
+            order = order[np.argsort(labels[order], kind="stable")]
+        is_test = _evenly_spread(len(order), test_fraction)
+        rest = order[~is_test]
+        is_val = _evenly_spread(len(rest), max(self.val_fraction, 1 / count))
+        if self.num_folds:
+            is_val = np.arange(len(rest)) % self.num_folds == (-1 if self.fold is None else self.fold)
+        part_of_unit = np.full(len(order), "train")
+        part_of_unit[order[is_test]] = "test"
+        part_of_unit[rest[is_val]] = "val"
+        parts = part_of_unit[unit_of_item]
+        for part, others in (("test", ("train", "val")), ("val", ("train",))):
+            if labels is None:
+                break
+            is_rare = (parts == part) & ~np.isin(labels, labels[np.isin(parts, others)])
+            if groups is not None and is_rare.any():
+                raise UserError(
+                    f"data.group leaves the class {min(labels[is_rare])} without a group in the training part."
+                    " Try another --data.split_seed."
+                )
+            parts[is_rare] = "train"
+        return {part: torch.from_numpy(np.flatnonzero(parts == part)) for part in ("train", "val", "test")}
 
     def check_parts(self, parts: dict[str, Tensor], source: object, minimum: int = 1) -> None:
         """Refuse parts with fewer items of the file ``source``; without a fold, the part ``val`` may be empty."""
@@ -121,7 +136,7 @@ class SplitDataModule(pl.LightningDataModule):
                 )
 
     def check_known(self) -> None:
-        """Refuse to read new items without a run, which knows how the training items were read."""
+        """Refuse to read new items without a run."""
         if not self.known:
             raise UserError("data.predict_paths needs a trained run. Use: predict PATH --run NAME.")
 
@@ -160,13 +175,16 @@ class SplitDataModule(pl.LightningDataModule):
         return copied_files(*found)
 
     def check_items(self) -> None:
-        """Look at training images from files, and report items of other parts that are in the training part too."""
+        """Refuse training images of a single value, and report items of other parts that are in the training part."""
         dataset, indices = self.splits["train"]
         if getattr(dataset, "files", None):
             seen = indices[:: 1 + len(indices) // NUM_SEEN]
-            images = dataset[seen][0]
-            if images.ndim == 4:
-                check_levels(images, dataset.files[seen[0]])
+            pixels = dataset[seen][0].flatten(1)
+            if (pixels.amin(dim=1) == pixels.amax(dim=1)).all():
+                raise UserError(
+                    f"{dataset.files[seen[0]]} and all of {len(pixels)} training images that were read have a single"
+                    " value each, so nothing can be learned. Save them without transparency, with 8 bits per channel."
+                )
         for part in ("val", "test"):
             names = self.copies(part)
             if names:
@@ -195,6 +213,11 @@ class SplitDataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """Return the loader of the items to predict."""
         return self.loader("predict")
+
+
+def _evenly_spread(count: int, fraction: float) -> np.ndarray:
+    """Mark a fraction of positions, ``(count,)`` bool."""
+    return np.diff(np.floor(np.arange(count + 1) * fraction + 0.5)) > 0
 
 
 def check_minimum(option: str, value: int | None, minimum: int) -> None:

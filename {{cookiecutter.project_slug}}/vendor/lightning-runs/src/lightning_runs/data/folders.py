@@ -5,6 +5,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ..errors import UserError, reason
@@ -48,13 +49,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def find_files(paths: Sequence[str | Path], suffixes: Sequence[str]) -> dict[Path, list[Path]]:
-    """List for each path the file itself, or the files below the folder that end in one of the suffixes.
-
-    A note counts the other files in the folders.
-
-    Raises:
-        UserError: A folder has none.
-    """
+    """List for each path the file itself, or the folder's files with one of the suffixes; a note counts the others."""
     found = {}
     skipped: Counter[str] = Counter()
     for path in map(Path, paths):
@@ -71,11 +66,7 @@ def find_files(paths: Sequence[str | Path], suffixes: Sequence[str]) -> dict[Pat
 
 
 def class_folders(folder: Path) -> list[str]:
-    """List the classes for which a folder has a folder, in alphabetical order.
-
-    Raises:
-        UserError: There are fewer than two.
-    """
+    """List the classes for which a folder has a folder, in alphabetical order; there are two at least."""
     if not folder.is_dir():
         layout = f"{folder.parent / 'train'}/CLASS/ and {folder.parent / 'test'}/CLASS/"
         raise UserError(f"{folder} is missing: put your files into {layout} (--data.root names another folder).")
@@ -89,26 +80,19 @@ def class_folders(folder: Path) -> list[str]:
 def labelled_files(
     folders: Sequence[Path], class_names: list[str], suffixes: Sequence[str]
 ) -> list[tuple[list[Path], list[int]]]:
-    """List for each folder the files in its folder for each of the classes, in sorted order, and the label of each.
-
-    Raises:
-        UserError: There are other classes, or a class has no file.
-    """
+    """List for each folder the files in its folder for each of the classes, in sorted order, and the label of each."""
     for folder in folders:
         names = class_folders(folder)
         if names != class_names:
-            missing = ", ".join(sorted(set(class_names) - set(names))) or "none"
-            extra = ", ".join(sorted(set(names) - set(class_names))) or "none"
             other = "the run's data" if folder.name == "train" else folder.parent / "train"
-            raise UserError(
-                f"{folder} and {other} must have the same class folders;"
-                f" missing in {folder.name}: {missing}; only in {folder.name}: {extra}."
-            )
+            differing = ", ".join(sorted(set(class_names) ^ set(names)))
+            raise UserError(f"{folder} and {other} must have the same class folders; they differ in {differing}.")
     found = find_files([folder / name for folder in folders for name in class_names], suffixes)
     parts = []
     for folder in folders:
-        pairs = [(file, label) for label, name in enumerate(class_names) for file in found[folder / name]]
-        parts.append(([file for file, _ in pairs], [label for _, label in pairs]))
+        files = [found[folder / name] for name in class_names]
+        labels = [label for label, some in enumerate(files) for _ in some]
+        parts.append(([*chain(*files)], labels))
     return parts
 
 

@@ -3,20 +3,19 @@
 NumPy and Pillow alone: `predict` with an ONNX file works without torch.
 """
 
-import warnings
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import UserError, reason
 from .folders import find_files
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -41,10 +40,8 @@ class PictureSource:
 def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None = None) -> "Image":
     """Open a picture of any format that Pillow knows, turned as its camera was, and on white where it is transparent.
 
-    Args:
-        file: The file. Decoders raise errors of many types.
-        channels: 3 for colour, 1 for grey.
-        draft_size: Width and height: a large JPEG is read at an eighth, quarter or half, not below this size.
+    ``channels`` are 3 for colour, 1 for grey. A large JPEG is read at an eighth, quarter or half, not below the width
+    and height ``draft_size``. Decoders raise errors of many types.
     """
     from PIL import Image, ImageOps  # here, because most commands need no picture
 
@@ -62,12 +59,7 @@ def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None =
 
 
 def in_eight_bits(picture: "Image") -> "Image":
-    """Return a grey picture of floats, or of 16 or 32 bits, with levels from 0 to 255, where Pillow would cut them off.
-
-    Raises:
-        UserError: The range of its values is not clear.
-    """
-    import numpy as np
+    """Return a grey picture of floats, or of 16 or 32 bits, with levels from 0 to 255; Pillow would cut them off."""
     from PIL import Image
 
     values = np.asarray(picture)
@@ -85,10 +77,8 @@ def in_eight_bits(picture: "Image") -> "Image":
     return Image.fromarray(values.astype(np.uint8))
 
 
-def as_array(picture: "Image") -> "np.ndarray":
+def as_array(picture: "Image") -> np.ndarray:
     """Return the pixels of a picture, ``(C, H, W)`` uint8."""
-    import numpy as np
-
     return np.array(picture).reshape(picture.height, picture.width, -1).transpose(2, 0, 1)
 
 
@@ -102,45 +92,21 @@ def picture_size(file: Path) -> tuple[int, int]:
 
 
 def read_pictures(
-    paths: Sequence[str | Path], facts: Mapping[str, Any], read: "Callable[[Path, Shape], np.ndarray]"
-) -> "Iterator[tuple[str, dict[str, np.ndarray] | str]]":
+    paths: Sequence[str | Path], facts: Mapping[str, Any], read: Callable[[Path, Shape], np.ndarray]
+) -> Iterator[tuple[str, dict[str, np.ndarray] | str]]:
     """Read new pictures for an exported model, whose facts have one input of the shape ``["batch", C, H, W]``, uint8.
 
-    Yields:
-        The name of each file with its pixels by the input's name, or with the reason why it can't be read.
-
-    Raises:
-        UserError: There are no pictures, or the model has another input.
+    Yield the name of each file with its pixels by the input's name, or with the reason why it can't be read. The fact
+    ``max_pixels`` limits them, because a small file may unfold to gigabytes.
     """
-    first = facts["inputs"][0]
-    shape = tuple(first["shape"][1:])
-    if (
-        len(facts["inputs"]) > 1
-        or first["dtype"] != "uint8"
-        or len(shape) != 3
-        or not all(isinstance(size, int) for size in shape)
-    ):
-        raise UserError(f"the model's inputs are {facts['inputs']}; they must be one batch of uint8 pixels (C, H, W).")
+    inputs = facts["inputs"]
+    shape = tuple(inputs[0]["shape"][1:])
+    if len(inputs) > 1 or inputs[0]["dtype"] != "uint8" or [type(size) for size in shape] != [int, int, int]:
+        raise UserError(f"the model's inputs are {inputs}; they must be one batch of uint8 pixels (C, H, W).")
     for file in chain(*find_files(paths, PICTURE_SUFFIXES).values()):
         try:
-            yield str(file), {first["name"]: read(file, shape)}
+            if math.prod(picture_size(file)) > facts.get("max_pixels", math.inf):
+                raise UserError(f"it has more than {facts['max_pixels']} pixels")
+            yield str(file), {inputs[0]["name"]: read(file, shape)}
         except Exception as error:  # decoders raise errors of many types
             yield str(file), f"it can't be read as a picture: {reason(error)}"
-
-
-@contextmanager
-def limited_pixels(max_pixels: int) -> Iterator[None]:
-    """Refuse to open pictures with more pixels, in all threads: a small file may unfold to gigabytes."""
-    if find_spec("PIL") is None:
-        yield
-        return
-    from PIL import Image
-
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before

@@ -8,11 +8,11 @@ from typing import Any
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from ..data.levels import Levels
+from ..data.batches import Levels
 from ..errors import UserError
 from ..reports import charts
+from ..reports.charts import enlarged, grid, picture_html
 from ..reports.classification import ClassificationReport, Section, class_table
-from ..reports.pictures import enlarged, grid, picture_html
 from ..reports.predictions import table
 
 CELL = 128  # pixels of an image in a picture of several

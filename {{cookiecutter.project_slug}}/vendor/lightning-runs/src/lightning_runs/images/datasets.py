@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from ..data.items import Items
+from ..data.batches import Items
 from ..data.pictures import PictureSource
 from ..errors import UserError, reason
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.batches import Items
 from ..data.classes import note_similar_names
 from ..data.folders import file_states, find_files, labelled_files
-from ..data.items import Items
 from ..data.pictures import PICTURE_SUFFIXES, Shape
 from ..errors import UserError, reason
 from .reading import read_image

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..data.batches import Items
 from ..data.folders import file_states, find_files, print_note
-from ..data.items import Items
 from ..data.pictures import EXIF_ORIENTATION, PICTURE_SUFFIXES, PictureSource, Shape, picture_size
 from ..errors import UserError, reason
 from .metrics import IGNORED

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.levels import Levels
+from ..data.batches import Levels
 from ..reports import charts
+from ..reports.charts import enlarged, grid, picture_html
 from ..reports.classification import Section
-from ..reports.pictures import enlarged, grid, picture_html
 from . import reading
 from .metrics import IGNORED, class_iou, count_pixels, mask_metrics
 

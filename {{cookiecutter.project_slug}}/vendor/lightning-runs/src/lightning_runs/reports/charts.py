@@ -1,19 +1,20 @@
-"""Charts and tables for HTML pages, without JavaScript: for the report, and for the sections that a task adds to it.
+"""Charts, tables and pictures for HTML pages, without JavaScript.
 
-Colours come from the page's style sheet (``page.css.jinja``), so that a chart suits a light and a dark page. Lines
-also differ by dash and marker, for readers who can't tell the colours apart.
+Colours come from ``page.css.jinja``, for a light and a dark page. Lines also differ by dash and marker.
 """
 
+import base64
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["Line", "Markup", "confusion_matrix", "escape", "line_chart", "number", "table", "template"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 CLASSES = 24  # largest confusion matrix; of more classes, this many of the most frequent confusions are listed
 POINTS = 400  # drawn points of a line; a chart is not wide enough to show more
@@ -22,67 +23,50 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart.
+    """One line of a chart."""
 
-    Args:
-        name: Its name in the legend.
-        xs: Positions of its points from left to right.
-        ys: Heights of its points; the chart leaves out values that are not finite, and says how many.
-        style: Number of its colour, dash and marker.
-        joined: Whether its points are joined; otherwise each has its marker, and the chart's axes are linear.
-    """
-
-    name: str
-    xs: Sequence[float]
-    ys: Sequence[float]
-    style: int
-    joined: bool = True
+    name: str  # in the legend
+    xs: Sequence[float]  # from left to right
+    ys: Sequence[float]  # the chart leaves out values that are not finite, and says how many
+    style: int  # number of its colour, dash and marker
+    joined: bool = True  # otherwise each point has its marker
 
 
 class Axes:
-    """Axes that hold all points of a chart, in pixels.
-
-    Heights are logarithmic if all are positive and most lie below a tenth of the highest, where a linear axis would
-    press them together.
-    """
+    """Linear axes that hold all points of a chart, in pixels."""
 
     left = 58
     right = 466
     top = 34
     bottom = 226
 
-    def __init__(self, points: Sequence[Point], linear: bool = False) -> None:
-        xs = [x for x, _ in points]
-        ys = [y for _, y in points]
-        self.logarithmic = not linear and min(ys) > 1e-100 and median(ys) < max(ys) / 10
-        self.x = _widened(min(xs), max(xs))
-        self.y = _widened(self._height(min(ys)), self._height(max(ys)))
-
-    def _height(self, value: float) -> float:
-        return math.log10(value) if self.logarithmic else value
+    def __init__(self, points: Sequence[Point]) -> None:
+        self.x = _bounds([x for x, _ in points])
+        self.y = _bounds([y for _, y in points])
 
     def place(self, x: float, y: float) -> Point:
         """Return where a point is drawn."""
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
-        up = (self._height(y) - self.y[0]) / (self.y[1] - self.y[0])
+        up = (y - self.y[0]) / (self.y[1] - self.y[0])
         return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
 
     def ticks(self) -> tuple[list[Point], list[Point]]:
         """Return round numbers with their places, from left to right and from the bottom to the top."""
-        heights = _powers(*self.y) if self.logarithmic else _round(*self.y)
-        across = [(value, self.place(value, heights[0])[0]) for value in _round(*self.x)]
-        return across, [(value, self.place(self.x[0], value)[1]) for value in heights]
+        across = [(value, self.place(value, self.y[0])[0]) for value in _round_numbers(*self.x)]
+        return across, [(value, self.place(self.x[0], value)[1]) for value in _round_numbers(*self.y)]
 
 
-def _widened(low: float, high: float) -> tuple[float, float]:
-    """Return bounds of which the second is larger than the first."""
+def _bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Return bounds of values; the second is larger than the first."""
+    low = min(values)
+    high = max(values)
     if high - low > max(1e-9 * abs(high), 1e-100):
         return low, high + (high - low) * 0.02
     room = abs(high) * 0.1 if abs(high) > 1e-90 else 1.0
     return low - room, high + room
 
 
-def _round(low: float, high: float) -> list[float]:
+def _round_numbers(low: float, high: float) -> list[float]:
     """Return about five round numbers between two values."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
@@ -90,32 +74,20 @@ def _round(low: float, high: float) -> list[float]:
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _powers(low: float, high: float) -> list[float]:
-    """Return powers of ten, and multiples if these are few, between 10**low and 10**high, which differ by over 1."""
-    powers = range(math.floor(low), math.ceil(high) + 1, max(1, round((high - low) / 6)))
-    factors = (1, 2, 5) if high - low < 2 else (1,)
-    return [10.0**power * factor for power in powers for factor in factors if low <= power + math.log10(factor) <= high]
-
-
 def line_chart(title: str, lines: Sequence[Line], x_label: str) -> str:
     """Draw lines over common axes, with a legend below; return one sentence if there is no point to draw."""
     # the bound keeps differences of heights finite
     drawn = [[(x, y) for x, y in zip(line.xs, line.ys, strict=True) if abs(y) < 1e100] for line in lines]
     every = [point for points in drawn for point in points]
-    axes = Axes(every, linear=not all(line.joined for line in lines)) if every else None
+    axes = Axes(every) if every else None
     curves = []
     for line, points in zip(lines, drawn, strict=True):
         thinned = [*points[: -1 : len(points) // POINTS + 1], *points[-1:]]
         last = number(points[-1][1]) if points else None
         curves.append((line.name, line.style, [axes.place(*point) for point in thinned if axes], last, line.joined))
-    return template(Path(__file__).with_name("chart.svg.jinja")).render(
-        title=title,
-        x_label=x_label,
-        axes=axes,
-        curves=curves,
-        left_out=sum(len(line.ys) for line in lines) - len(every),
-        number=number,
-    )
+    left_out = sum(len(line.ys) for line in lines) - len(every)
+    page = template(Path(__file__).with_name("chart.svg.jinja"))
+    return page.render(title=title, x_label=x_label, axes=axes, curves=curves, left_out=left_out, number=number)
 
 
 def template(file: Path, autoescape: bool = True) -> Any:
@@ -123,26 +95,17 @@ def template(file: Path, autoescape: bool = True) -> Any:
     # imported here because a training needs it only at its end
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-    environment = Environment(
-        loader=FileSystemLoader([file.parent, Path(__file__).parent]),
-        autoescape=autoescape,
-        undefined=ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    loader = FileSystemLoader([file.parent, Path(__file__).parent])
+    white_space: Any = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(loader=loader, autoescape=autoescape, undefined=ChainableUndefined, **white_space)
     return environment.get_template(file.name)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
-    """Write a table as HTML.
+    """Write a table as HTML, with the names of its columns, or none, and its rows, each with its name first.
 
-    Args:
-        head: Names of the columns; empty for a table without a head.
-        rows: Cells of each row, the row's name first. Numbers are rounded, None is a dash, and `Markup` is kept as
-            HTML.
-        kind: Classes of the style sheet: ``numbers`` puts cells to the right, ``facts`` breaks long words, and ``long``
-            lets a long table scroll.
+    Numbers are rounded, None is a dash, and `Markup` is kept as HTML. ``kind`` are classes of the style sheet:
+    ``numbers`` puts cells to the right, ``facts`` breaks long words, and ``long`` lets a long table scroll.
     """
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     top = f"<thead><tr>{names}</tr></thead>" if head else ""
@@ -156,10 +119,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") ->
 def confusion_matrix(labels: Any, predicted: Any, names: Sequence[str]) -> str:
     """Draw how often each class was taken for each; of many classes, list the most frequent confusions.
 
-    Args:
-        labels: The true class of each item, a tensor ``(N,)`` int64.
-        predicted: The predicted classes, ``(N,)`` int64.
-        names: The name of each class.
+    ``labels`` are the true and ``predicted`` the predicted classes, tensors ``(N,)`` int64.
     """
     size = len(names)
     counts = (labels * size + predicted).bincount(minlength=size**2).view(size, size)
@@ -184,8 +144,6 @@ def confusion_matrix(labels: Any, predicted: Any, names: Sequence[str]) -> str:
 def _cell(value: Any) -> Any:
     if value is None:
         return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     return number(value) if isinstance(value, float) else value
 
 
@@ -194,3 +152,27 @@ def number(value: float) -> str:
     if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e5):
         return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:.4g}"
+
+
+def enlarged(picture: "Image", size: int) -> "Image":
+    """Return a picture whose longer side has about ``size`` pixels; the pixels of a small one are repeated."""
+    from PIL.Image import Resampling
+
+    picture = picture.copy()
+    picture.thumbnail((size, size))
+    scale = max(1, size // max(picture.size))
+    return picture.resize((picture.width * scale, picture.height * scale), Resampling.NEAREST)
+
+
+def picture_html(picture: "Image") -> Markup:
+    """Return the HTML of a picture, which is part of the page."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    content = base64.b64encode(stream.getvalue()).decode()
+    return Markup('<img alt="picture" src="data:image/png;base64,{}">').format(content)
+
+
+def grid(figures: Iterable[tuple[Markup, Markup]]) -> Markup:
+    """Return the HTML of pictures side by side, each above its caption."""
+    cards = [Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(*figure) for figure in figures]
+    return Markup('<div class="grid">{}</div>').format(Markup("").join(cards))

@@ -12,15 +12,10 @@ Columns = dict[str, Any]
 
 
 def compute(cli: Any) -> Columns:
-    """Let the Trainer predict with a run's checkpoint, and join what ``predict_step`` returned.
+    """Let the Trainer of a `RunCLI` predict with a run's checkpoint, and join what ``predict_step`` returned.
 
-    Args:
-        cli: A `RunCLI` with model, data module and Trainer.
-
-    Returns:
-        Columns with an entry for each item, under the keys of the dict that ``predict_step`` returns, or
-        ``prediction`` if it returns a tensor. Several loaders add the column ``dataloader``. It is empty if
-        ``predict_step`` returns nothing.
+    The columns have an entry for each item, under the keys of the dict that ``predict_step`` returns, or
+    ``prediction``. Several loaders add the column ``dataloader``. There are none if ``predict_step`` returns nothing.
     """
     from pytorch_lightning.callbacks import LambdaCallback
     from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -30,16 +25,12 @@ def compute(cli: Any) -> Columns:
 
     module = type(cli.model).__name__
     batches: list[Columns] = []
-    others: set[str] = set()
 
     def keep(trainer: Any, _: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         columns = columns_of(outputs, count_items(batch), module)
         if columns and trainer.predict_loop.num_dataloaders > 1:
             columns["dataloader"] = [dataloader_idx] * len(next(iter(columns.values())))
         batches.append(columns)
-        for name, column in columns.items():
-            if count_items(batch) not in (0, len(column)):
-                others.add(f"{len(column)} of {name} for a batch of {count_items(batch)} items")
 
     callback = LambdaCallback(on_predict_batch_end=keep)
     cli.trainer.callbacks.append(callback)
@@ -55,8 +46,6 @@ def compute(cli: Any) -> Columns:
         ) from None
     finally:
         cli.trainer.callbacks.remove(callback)
-    if others and cli.trainer.is_global_zero:
-        print(f"note: {module}.predict_step returned {', '.join(sorted(others)[:3])}.", flush=True)
     parts = ranks.gather(batches, cli.trainer.world_size)
     return join([batch for part in parts for batch in part], module)
 
@@ -65,9 +54,6 @@ def columns_of(outputs: Any, count: int, module: str) -> Columns:
     """Return what ``predict_step`` returned for a batch of ``count`` items as columns, each with an entry per item.
 
     A list of tensors with a row for each item is several outputs; any other list has an entry for each item.
-
-    Raises:
-        UserError: A value is neither a tensor nor a list, or columns differ in length.
     """
     import torch
 
@@ -96,11 +82,7 @@ def columns_of(outputs: Any, count: int, module: str) -> Columns:
 
 
 def join(batches: Sequence[Columns], module: str) -> Columns:
-    """Join the columns of batches, in the order of the column ``index`` if they have one.
-
-    Raises:
-        UserError: There is no batch, or batches have different columns.
-    """
+    """Join the columns of batches, in the order of the column ``index`` if they have one."""
     import torch
 
     if not batches:
@@ -136,13 +118,10 @@ def rows(cli: Any, columns: Columns) -> tuple[list[str], list[list[Any]]]:
 
 
 def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> tuple[list[str], list[list[Any]]]:
-    """Return header and rows of columns.
+    """Return header and rows of columns, which have an entry for each item.
 
-    Args:
-        columns: A list with an entry for each item. Entries that are lists of numbers of one length become a column for
-            each position; other lists are kept whole. With ``class_names``, ``probabilities`` becomes the label, its
-            probability, and the probability ``p(NAME)`` of each class.
-        class_names: The names, or None.
+    Entries that are lists of numbers of one length become a column for each position; other lists are kept whole. With
+    ``class_names``, ``probabilities`` becomes the label, its probability, and ``p(NAME)`` of each class.
     """
     cells: dict[str, list[Any]] = {}
     for name, column in columns.items():

@@ -7,7 +7,7 @@ the contract's ``sections``. The texts of the page are in ``report.html.jinja``.
 import csv
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -28,16 +28,11 @@ from ..runs.run import test_result
 from . import charts, predictions
 
 RATES = "learning rate"
-CHARTS = 12  # shown at once; the others are folded
 Section = tuple[str, str]  # a title, and HTML
 
 
 class Files:
-    """The files of a run that its report shows: options, rows of ``metrics.csv``, and contents of ``test.json``.
-
-    Raises:
-        UserError: There is nothing to show, or the configuration can't be read.
-    """
+    """The files of a run that its report shows: options, rows of ``metrics.csv``, and contents of ``test.json``."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -50,11 +45,6 @@ class Files:
         with suppress(OSError, csv.Error, UnicodeDecodeError), file.open(newline="", encoding="utf-8") as stream:
             self.rows = list(csv.DictReader(stream))
         self.test = test_result(run)
-        if not self.rows and not self.test and not any(run.checkpoints.glob("*.ckpt")):
-            raise UserError(
-                f"the run {run.name} has no metrics, no test result and no checkpoint, so there is nothing to report."
-                f" Resume it with: {program()} fit --resume {run.name}"
-            )
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -75,19 +65,6 @@ class Files:
             return str(value)
         unit = (self.run.record["headline"][2] or "") if self.is_headline(metric) else ""
         return f"{value:.2%}" if unit == "%" else f"{charts.number(value)} {unit}".strip()
-
-
-def unbeaten_baselines(files: Files) -> Iterator[str]:
-    """Yield a sentence for each baseline that is at least as good as the headline of the test."""
-    baseline = files.run.record.get("baseline")
-    metric = next(iter(files.metrics), "")
-    if not isinstance(baseline, dict) or not files.is_headline(metric):
-        return
-    sign = 1 if files.run.record["headline"][1] == "max" else -1
-    for name, values in baseline.items():
-        if metric in values and not sign * files.test[metric] > sign * values[metric]:
-            value = files.metric_text(metric, values[metric])
-            yield f"{metric} {files.metrics[metric]} is no better than the baseline's {value} ({name})."
 
 
 def baseline_of(cli: Any) -> dict[str, dict[str, float]] | str:
@@ -133,18 +110,15 @@ def _not_drawn(cause: str) -> Markup:
 def write(files: Sequence[Files], sections: Sequence[Section] | None = None, output: Path | None = None) -> str:
     """Write the report of one run, or the comparison of several, and return the path of the file for the user.
 
-    Args:
-        files: The files of each run.
-        sections: Sections of the task; None if there is no method that draws them.
-        output: The file; None is ``report.html`` in the run's folder, or ``compare.html`` beside several runs' folders.
+    Without ``output``, that is ``report.html`` in the run's folder, or ``compare.html`` beside several runs' folders.
+    ``sections`` are those of the task; None if there is no method that draws them.
     """
     drawn = [_drawn(partial(charts.line_chart, title, lines, "step")) for title, lines in curves(files).items()]
     text = charts.template(Path(__file__).with_name("report.html.jinja")).render(
         files=files,
         first=files[0],
         sections=sections,
-        charts=drawn[:CHARTS],
-        more_charts=drawn[CHARTS:],
+        charts=drawn,
         differences=differing_options(files),
         program=program(),
         config_file=shlex.quote(relative_path(files[0].run.config_file)),
@@ -155,11 +129,8 @@ def write(files: Sequence[Files], sections: Sequence[Section] | None = None, out
     )
     folder = files[0].run.folder
     file = output or (folder.parent / "compare.html" if len(files) > 1 else folder / "report.html")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text.lstrip())
-    except OSError as error:
-        raise UserError(f"the report can't be written to {file}: {error.strerror or error}.") from error
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, text.lstrip())
     return relative_path(file)
 
 
@@ -177,16 +148,14 @@ def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
             split, name = _split_and_name(metric)
             if metric.startswith("lr-"):
                 title = RATES
-                label = f"{one.run.name} {metric}" if len(files) > 1 else metric
                 style = len(found.get(RATES, ()))
             elif len(files) > 1:
                 title = metric
-                label = one.run.name
                 style = number
             else:
                 title = name
-                label = metric
                 style = split_styles.setdefault(split, len(split_styles))
+            label = f"{one.run.name} {metric}" if len(files) > 1 else metric
             found.setdefault(title, []).append(_line(label, one.rows, metric, style))
     chosen_by = {str(one.run.record.get("metric")) for one in files}
     chosen_by |= {_split_and_name(metric)[1] for metric in chosen_by}

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,9 @@ GROUPS = {"p": "probabilities", "share": "shares"}  # the columns p(cat), p(dog)
 
 @dataclass(frozen=True)
 class Attachment:
-    """A cell of a table with a file of its own; `write_csv` writes the file into a folder beside the table.
+    """A cell of a table with a file of its own; `write_csv` writes the file into a folder beside the table."""
 
-    Args:
-        name: The file's name, such as ``cat.png``; a second file of this name in a table gets a number.
-        content: The file's bytes.
-    """
-
-    name: str
+    name: str  # of the file, such as cat.png; a second file of this name in a table gets a number
     content: bytes = field(repr=False)
 
 
@@ -74,11 +68,7 @@ def json_value(value: Any) -> Any:
 
 
 def csv_of_json(text: bytes, columns: Iterable[str]) -> bytes:
-    """Return the CSV file with the ``inputs`` of a JSON object: rows by the names of columns, or texts for one column.
-
-    Raises:
-        UserError: It is another object, or an input lacks a column, has another value, or is empty.
-    """
+    """Return the CSV file with the ``inputs`` of a JSON object: rows by names of columns, or texts for one column."""
     names = list(columns)
     try:
         inputs = json.loads(text)["inputs"]
@@ -107,49 +97,31 @@ def write_csv(file: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
     """Write a CSV file completely, or leave the earlier one. `escape_formula` is applied to every cell.
 
     The file of an `Attachment` goes into the folder ``NAME_files`` beside the table ``NAME.csv``, and the cell holds
-    its path. Files of the earlier table that the new one lacks are removed; other files in the folder stay.
-
-    Raises:
-        UserError: A file can't be written.
+    its path. Other files in the folder stay.
     """
     folder = file.with_name(f"{file.stem}_files")
-    earlier = _attached_names(file, folder)
     names: set[str] = set()
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(escape_formula(name) for name in header)
-    try:
-        for row in rows:
-            cells = [_attach(cell, folder, names) if isinstance(cell, Attachment) else cell for cell in row]
-            writer.writerow(escape_formula(cell) for cell in cells)
-        write_whole(file, stream.getvalue())
-        for name in earlier - names:
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{file} can't be written: {error.strerror}.") from error
+    for row in rows:
+        cells = [_attach(cell, folder, names) if isinstance(cell, Attachment) else cell for cell in row]
+        writer.writerow(escape_formula(cell) for cell in cells)
+    write_whole(file, stream.getvalue())
 
 
 def _attach(cell: Attachment, folder: Path, names: set[str]) -> str:
     """Write a cell's file under a name that is not in ``names``, add the name, and return the path for the table."""
     path = Path(cell.name)
-    numbered = (f"{path.stem}_{number}{path.suffix}" for number in count(1))
-    name = next(name for name in chain([path.as_posix()], numbered) if name not in names)
+    name = cell.name
+    number = len(names)
+    while name in names:
+        name = f"{path.stem}_{number}{path.suffix}"
+        number += 1
     names.add(name)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / name, cell.content)
     return f"{folder.name}/{name}"
-
-
-def _attached_names(file: Path, folder: Path) -> set[str]:
-    """Return the names of the files in a table's folder that its cells refer to."""
-    if not (file.is_file() and folder.is_dir()):
-        return set()
-    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
-        try:
-            cells = [Path(cell) for row in csv.reader(stream) for cell in row]
-        except csv.Error:  # the file is not a table
-            return set()
-    return {cell.name for cell in cells if cell.parent == Path(folder.name) and (folder / cell.name).is_file()}
 
 
 def escape_formula(cell: Any) -> Any:
