@@ -24,11 +24,7 @@ def run() -> Command:
 @pytest.fixture
 def interrupt() -> Callable[..., None]:
     """Begin a run, and press Ctrl-C while it trains the third batch of its second epoch."""
-
-    def interrupt(name: str, *options: str, **classes: type) -> None:
-        assert begin_and_interrupt(name, *options, **classes) == 130
-
-    return interrupt
+    return begin_and_interrupt
 
 
 @pytest.fixture
@@ -42,7 +38,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two runs, one finished and one interrupted."""
     with working_in(tmp_path_factory.mktemp("trained")) as folder:
         assert command("fit", "--run", "finished") == 0
-        assert begin_and_interrupt("interrupted") == 130
+        begin_and_interrupt("interrupted")
     return folder / "runs"
 
 

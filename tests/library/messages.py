@@ -11,12 +11,13 @@ import shlex
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import lightning_runs
 import pytorch_lightning as pl
 import torch
-from toy import Toy, ToyData
+from toy import Toy, ToyData, begin_and_interrupt, command, working_in
 
 FILE = Path(__file__).with_suffix(".txt")
 HEAD = "What the command line prints. Written by: make messages (python tests/library/messages.py)\n"
@@ -39,29 +40,13 @@ class TestedNot(Toy):
     test_step = pl.LightningModule.test_step  # pyright: ignore
 
 
-class NeedsCode(Toy):
-    def __init__(self, num_classes: int, lr: float = 0.02) -> None:
-        super().__init__(lr)
-
-
-class Classes(ToyData):
-    num_classes = 3
-
-
-class ByHand(Toy):
-    def __init__(self, lr: float = 0.02) -> None:
-        super().__init__(lr)
-        self.automatic_optimization = False
-
-
 class Mistake(NamedTuple):
-    """A command that can't be carried out: what it must name, its exit code, and the classes that it is run with."""
+    """A command that can't be carried out: what it must name, its exit code, and the module that it is run with."""
 
     args: str
     named: str
     code: int = 1
     module: type = Toy
-    data: type | None = ToyData
 
 
 CALLBACK = "fit --trainer.callbacks+=pytorch_lightning.callbacks."
@@ -82,9 +67,6 @@ MISTAKES = {
     "a value of several types": Mistake("fit --trainer.max_epochs=many", "--trainer.max_epochs many int null", 2),
     "a value that is no choice": Mistake("fit --logger paper", "--logger paper tensorboard csv", 2),
     "a class that does not exist": Mistake(f"{CALLBACK}Lost", "Lost pytorch_lightning.callbacks", 2),
-    "a value that follows": Mistake(
-        "fit --model.num_classes 7", "--model.num_classes num_classes", 2, NeedsCode, Classes
-    ),
     "a missing file": Mistake("fit -c missing.yaml", "missing.yaml configs/default.yaml", 2),
     "a folder as a file": Mistake("fit --config=configs", "configs configs/default.yaml", 2),
     "a file that is cut off": Mistake("fit -c cut.yaml", "cut.yaml YAML 2", 2),
@@ -136,7 +118,6 @@ MISTAKES = {
     "serve: not exported": Mistake("serve finished", "finished/export/model.onnx export"),
     "serve: no token": Mistake("serve --host 0.0.0.0", "--host 0.0.0.0 SERVE_TOKEN"),
     "lr_find: an option of a run": Mistake("lr_find --run a", "--run lr_find"),
-    "lr_find: other optimizers": Mistake("lr_find", "ByHand sweep", module=ByHand),
     "lr_find: no rate": Mistake("lr_find --model.lr 0", "Toy 0"),
 }
 
@@ -160,7 +141,7 @@ def printed(mistake: Mistake) -> tuple[int, str]:
     with redirect_stdout(output), redirect_stderr(output):
         try:
             args = shlex.split(mistake.args)
-            code = lightning_runs.run(mistake.module, mistake.data, args, package="toy_project")
+            code = lightning_runs.run(mistake.module, ToyData, args, package="toy_project")
         except SystemExit as stop:
             code = int(stop.code or 0)
     text = output.getvalue().replace(str(Path.cwd()), "FOLDER").replace(torch.__version__, "VERSION")
@@ -179,28 +160,15 @@ def entries() -> dict[str, str]:
     return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
 
 
-def write(runs: Path) -> None:
-    """Write messages.txt, in a folder with the toy's configuration.
-
-    Args:
-        runs: The folder with the runs ``finished`` and ``interrupted``.
-    """
-    os.environ["COLUMNS"] = "80"
-    prepare(Path.cwd())
-    parts = [HEAD]
-    for title, mistake in (HELP | MISTAKES).items():
-        shutil.copytree(runs, "runs", dirs_exist_ok=True)
-        parts.append(entry(title, mistake.args, *printed(mistake)))
-    FILE.write_text("\n".join(parts), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    import tempfile
-
-    from conftest import begin_and_interrupt, command, working_in
-
-    with tempfile.TemporaryDirectory() as folder, working_in(Path(folder)):
+    os.environ["COLUMNS"] = "80"
+    parts = [HEAD]
+    with TemporaryDirectory() as folder, working_in(Path(folder)):
         command("fit", "--run", "finished")
         begin_and_interrupt("interrupted")
         shutil.move("runs", "made")
-        write(Path("made"))
+        prepare(Path.cwd())
+        for title, mistake in (HELP | MISTAKES).items():
+            shutil.copytree("made", "runs", dirs_exist_ok=True)
+            parts.append(entry(title, mistake.args, *printed(mistake)))
+    FILE.write_text("\n".join(parts), encoding="utf-8")

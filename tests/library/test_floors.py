@@ -23,9 +23,8 @@ FLOORS = (
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
 MAY_IMPORT_BY_NAME = ("commands", "__init__")
 IMPORTERS = ("import_module", "__import__", "run_module", "run_path")
-LIBRARY = {
-    file.relative_to(ROOT).with_suffix("").parts: file.read_text(encoding="utf-8") for file in ROOT.rglob("*.py")
-}
+FILES = sorted(ROOT.rglob("*.py"))
+LIBRARY = {file.relative_to(ROOT).with_suffix("").parts: file.read_text(encoding="utf-8") for file in FILES}
 
 
 def imports(code: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -74,9 +73,8 @@ def plan() -> str:
     for package in reversed(FLOOR):
         modules = {module: code for module, code in LIBRARY.items() if module[0] == package}
         used = {target for module, code in modules.items() for _, target in imports(code, module)}
-        lines.append(
-            f"{FLOOR[package]}  {package:<10} {', '.join(sorted(used - {package, '?'}, key=FLOOR.get))}".rstrip()
-        )
+        others = sorted(used - {package, "?"}, key=FLOOR.__getitem__)
+        lines.append(f"{FLOOR[package]}  {package:<10} {', '.join(others)}".rstrip())
     return "\n".join(lines)
 
 

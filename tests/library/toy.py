@@ -100,7 +100,7 @@ def command(name: str, *options: str, module: type = Toy, data: type | None = To
     return lightning_runs.run(module, data, [name, *options], package="toy_project")
 
 
-def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type = ToyData) -> int:
+def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type = ToyData) -> None:
     whole_step = module.training_step
 
     def step(self: Toy, batch: Any, batch_idx: int) -> Any:
@@ -110,7 +110,7 @@ def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "training_step", step)
-        return command("fit", "--run", name, *options, module=module, data=data)
+        assert command("fit", "--run", name, *options, module=module, data=data) == 130
 
 
 def refused(text: str) -> Any:

@@ -21,6 +21,9 @@ def write_whole(file: Path, content: str | bytes | memoryview, previous: Path | 
         if previous is not None and file.exists():
             os.replace(file, previous)
         os.replace(temporary, file)
+    except OSError as error:
+        error.filename = error.filename or str(file)  # a full disk names none
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
