@@ -99,13 +99,7 @@ def test_a_run_uses_every_name_of_the_contract(run) -> None:
     assert known["baseline"] == {"always nought": {"test/loss": 3.5}}
     page = Path("runs/a/report.html").read_text(encoding="utf-8")
     loss = f"<b>{record('a', 'test.json')['test/loss']:.4g} m</b> test/loss"
-    for text in (
-        "There are 16 sums.",
-        "ZeroDivisionError: division by zero",
-        "always nought",
-        loss,
-        "items per second",
-    ):
+    for text in ("There are 16 sums.", "division by zero", "always nought", loss, "items per second"):
         assert text in page
     assert run("predict", module=Full, data=FullData) == 0
     assert {row["sign"] for row in rows("a", "predictions.csv")} == {"below", "above"}
@@ -134,28 +128,33 @@ def test_the_documentation_has_every_name_of_the_classes() -> None:
     assert {name for name in names if not re.search(rf"`{name}\b", page)} == {"num_workers"}  # as in every DataLoader
 
 
-WRONG = {
-    "a module that is none": (torch.nn.Linear, ToyData, "it must be a LightningModule"),
-    "data that are none": (Toy, Toy, "it must be a LightningDataModule"),
-    "a fold without folds": (
-        Toy,
-        type("Folds", (FullData,), {"__init__": lambda self, fold=0: None}),
-        "fold and num_folds",
-    ),
-}
-for name in contract.METHODS:
-    for wrong in ("a text", lambda self, a, b, c, d: None):
-        WRONG[f"the method {name}, {wrong}"] = (
-            type("Wrong", (Toy,), {name: wrong}),
-            ToyData,
-            f"Wrong.{name} must be a",
-        )
-for wrong in (("test/loss", "min", ""), ("loss", "lowest", ""), ("loss", "min"), (1, "min", "")):
-    WRONG[f"the headline {wrong}"] = (type("Wrong", (Toy,), {"headline": wrong}), ToyData, 'such as ("accuracy", "max"')
+@pytest.mark.parametrize("name", sorted(contract.METHODS))
+@pytest.mark.parametrize("wrong", ["a text", lambda self, a, b, c, d: None])
+def test_a_method_of_another_form_is_refused(name, wrong) -> None:
+    with refused(f"Wrong.{name} must be a method with "):
+        Contract(type("Wrong", (Toy,), {name: wrong}), ToyData)
 
 
-@pytest.mark.parametrize(("module", "data", "text"), WRONG.values(), ids=WRONG)
-def test_a_name_of_another_form_is_refused(module, data, text) -> None:
+@pytest.mark.parametrize("wrong", [("test/loss", "min", ""), ("loss", "lowest", ""), ("loss", "min"), (1, "min", "")])
+def test_a_headline_of_another_form_is_refused(wrong) -> None:
+    with refused('it must be such as ("accuracy", "max", "%")'):
+        Contract(type("Wrong", (Toy,), {"headline": wrong}), ToyData)
+
+
+class OneFold(ToyData):
+    def __init__(self, fold: int = 0) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "text"),
+    [
+        (torch.nn.Linear, ToyData, "it must be a LightningModule"),
+        (Toy, Toy, "it must be a LightningDataModule"),
+        (Toy, OneFold, "one of the arguments fold and num_folds"),
+    ],
+)
+def test_other_classes_and_half_of_the_folds_are_refused(module, data, text) -> None:
     with refused(text):
         Contract(module, data)
 
@@ -179,12 +178,3 @@ def test_a_link_is_a_plain_value_that_is_read_once() -> None:
     assert links == {"a": "(1, 'b')", "num_numbers": "4"}
     with refused("the data module's trainer_class is a type"):
         contract.linked_value("trainer_class", links, SimpleNamespace(trainer_class=pl.Trainer))
-
-
-def test_a_project_needs_no_data_module(run) -> None:
-    loaders = ("loader", "dataset", "train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
-    methods = {name: getattr(ToyData, name) for name in loaders} | {"batch_size": 8, "num_workers": 0}
-    module: type[pl.LightningModule] = type("Alone", (Toy,), methods)
-    assert run("fit", "--run", "a", module=module, data=None) == 0
-    assert run("predict", "--run", "a", module=module, data=None) == 0
-    assert len(rows("a", "predictions.csv")) == 16

@@ -125,11 +125,6 @@ def test_the_report_has_every_metric(asked) -> None:
     assert {metric for metric in metrics if metric not in page} == set()
 
 
-def test_test_repeats_what_fit_measured(asked) -> None:
-    file = asked.run / "test.json"
-    assert (json.loads(file.read_text()) if file.is_file() else None) == asked.answers.get("tested")
-
-
 def test_two_kills_leave_no_trace_in_a_run_s_end(asked, tmp_path_factory) -> None:
     folder = classes_folder(tmp_path_factory.mktemp("killed"), asked.form.metric if asked.form.monitored else "")
     module = f"own_classes.{asked.form.module}"

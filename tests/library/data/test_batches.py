@@ -1,6 +1,6 @@
 import pytest
 import torch
-from lightning_runs.data.batches import BatchSampler, Items, Levels, batch_loader
+from lightning_runs.data.batches import BatchSampler, Levels, batch_loader
 from pytorch_lightning import Trainer
 from torch.utils.data import TensorDataset
 
@@ -69,14 +69,6 @@ def test_items_of_like_length_make_a_batch(world_size) -> None:
     places = torch.arange(len(found)).float()
     assert abs(torch.corrcoef(torch.stack([found.float().mean(dim=1), places]))[0, 1]) < 0.4
     assert lengths[torch.cat(batches(0)) - 7].diff().min() >= 0
-
-
-def test_items_are_gathered_and_numbered() -> None:
-    items = Items(torch.arange(6).view(3, 2), torch.tensor([7, 8, 9]))
-    values, labels = items[torch.tensor([2, 0])]
-    assert (values.tolist(), labels.tolist()) == ([[4, 5], [0, 1]], [9, 7])
-    assert items.numbered().labels.tolist() == [0, 1, 2]
-    assert items.labels.tolist() == [7, 8, 9]
 
 
 def test_levels_are_normalised_and_come_back() -> None:

@@ -50,10 +50,3 @@ def test_linked_folders_are_followed_once(tmp_path) -> None:
         (tmp_path / "cat" / name).symlink_to(tmp_path / target)
     (tmp_path / "linked").symlink_to("cat")
     assert found(tmp_path / "cat") == found(tmp_path / "linked") == ["a.txt", "first/b.txt"]
-
-
-def test_copies_are_files_of_equal_content(tmp_path) -> None:
-    write(tmp_path, "a.txt", "b.txt", "c.txt")
-    (tmp_path / "copy.txt").write_text("a.txt")
-    files = [tmp_path / name for name in ("copy.txt", "c.txt")]
-    assert folders.copied_files(files, [tmp_path / "a.txt", tmp_path / "b.txt"]) == [tmp_path / "copy.txt"]

@@ -25,15 +25,12 @@ def test_values_that_are_not_finite_are_counted() -> None:
 
 
 @settings(max_examples=30)
-@given(
-    names=st.lists(st.text(min_size=1), min_size=2, max_size=8), values=st.lists(st.floats(), min_size=1, max_size=5)
-)
-def test_no_name_and_no_number_breaks_a_chart(names, values) -> None:
-    names = [f"<script>{name}\"'>" for name in names]
-    lines = [charts.Line(name, range(len(values)), values, i) for i, name in enumerate(names)]
-    for drawn in (charts.line_chart(names[0], lines, names[1]), charts.table(names, [names, values])):
-        Page(drawn)  # refuses the element
-        assert "nan" not in re.sub(r"aria-label=\"[^\"]*\"|>[^<]*<", "", drawn)
+@given(name=st.text(min_size=1), values=st.lists(st.floats(), min_size=1, max_size=5))
+def test_no_name_and_no_number_breaks_a_chart(name, values) -> None:
+    line = charts.Line(f"<script>{name}\"'>", range(len(values)), values, 0)
+    drawn = charts.line_chart(line.name, [line, line], line.name)
+    Page(drawn)  # refuses the element
+    assert "nan" not in re.sub(r"aria-label=\"[^\"]*\"|>[^<]*<", "", drawn)
 
 
 def test_a_confusion_matrix_names_what_each_class_was_taken_for() -> None:

@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 from lightning_runs.reports.charts import picture_html
-from lightning_runs.reports.classification import ClassificationReport, wilson_interval
+from lightning_runs.reports.classification import ClassificationReport
 from PIL import Image
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1])
@@ -44,11 +44,3 @@ def test_the_surest_mistake_is_the_first() -> None:
     assert page.index("is <b>dog</b>, taken for <b>&lt;cat&gt;</b><br>95.0%") < page.index("70.0%")
     right = report(labels=PROBABILITIES.argmax(dim=1)).mistakes()
     assert "all 6 test rows were predicted correctly" in right
-
-
-@pytest.mark.parametrize(
-    ("hits", "count", "low", "high"),
-    [(5, 10, 0.2366, 0.7634), (0, 10, 0, 0.2775), (10, 10, 0.7225, 1), (0, 0, 0, 1)],
-)
-def test_wilson_s_interval_holds_the_fraction(hits, count, low, high) -> None:
-    assert wilson_interval(hits, count) == pytest.approx((low, high), abs=1e-4)

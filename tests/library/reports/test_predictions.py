@@ -14,12 +14,6 @@ def test_rows_are_sorted_by_index() -> None:
     assert (columns["index"].tolist(), columns["name"]) == ([0, 1, 2, 3], ["a", "b", "c", "d"])
 
 
-def test_probabilities_of_classes_have_the_classes_names() -> None:
-    header, body = predictions.table({"probabilities": [[0.25, 0.75], [0.6, 0.4]]}, ["below", "above"])
-    assert header == ["label", "probability", "p(below)", "p(above)"]
-    assert body == [["above", 0.75, 0.25, 0.75], ["below", 0.6, 0.6, 0.4]]
-
-
 ONE = torch.arange(3.0)
 SEVERAL = torch.arange(6.0).reshape(3, 2)
 

@@ -19,8 +19,7 @@ POOL = 50  # batches that are sorted by length at a time
 class Items(Dataset):
     """Items in memory; ``items[indices]`` gathers a whole batch in one operation for each tensor.
 
-    Args:
-        tensors: One entry for each item in each, ``(N, …)``. The last tensor holds the labels, ``(N,)``.
+    Each tensor has one entry for each item, ``(N, …)``. The last one holds the labels, ``(N,)``.
     """
 
     draws_nothing = True  # no random numbers, so batches need no seed
@@ -165,9 +164,7 @@ def batch_loader(
 class Levels(nn.Module):
     """Map levels from 0 to 255, ``(B, C, H, W)`` uint8, to float with about mean 0 and standard deviation 1.
 
-    Args:
-        mean: Mean of each channel, 0 to 1.
-        std: Standard deviation of each channel, 0 to 1.
+    ``mean`` and ``std`` are the mean and the standard deviation of each channel, 0 to 1.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
