@@ -4,20 +4,17 @@ Run in a folder with the toy's configuration and two runs, ``finished`` and ``in
 exit code, the words that must be named, and that nothing is lost. Only messages.txt holds sentences.
 """
 
-import io
 import os
 import re
 import shlex
 import shutil
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import lightning_runs
 import pytorch_lightning as pl
 import torch
-from toy import Toy, ToyData, begin_and_interrupt, command, working_in
+from toy import Toy, ToyData, answer, begin_and_interrupt, command, working_in
 
 FILE = Path(__file__).with_suffix(".txt")
 HEAD = "What the command line prints. Written by: make messages (python tests/library/messages.py)\n"
@@ -57,17 +54,13 @@ HELP = {
 MISTAKES = {
     "no command": Mistake("", "usage", 2),
     "a misspelt command": Mistake("tset", "tset test", 2),
-    "an option before the command": Mistake("--trainer.max_epochs 3 fit", "--trainer.max_epochs", 2),
-    "a misspelt column": Mistake("runs --sort bset", "--sort bset best", 2),
     "a misspelt option": Mistake("fit --trainer.max_epoch=3", "--trainer.max_epoch --trainer.max_epochs", 2),
     "a misspelt option of the data": Mistake("fit --data.batchsize 3", "--data.batchsize --data.batch_size", 2),
     "a value that is no number": Mistake("fit --data.batch_size many", "--data.batch_size many int", 2),
     "a value that is no choice": Mistake("fit --logger paper", "--logger paper tensorboard csv", 2),
     "a class that does not exist": Mistake(f"{CALLBACK}Lost", "Lost pytorch_lightning.callbacks", 2),
     "a missing file": Mistake("fit -c missing.yaml", "missing.yaml configs/default.yaml", 2),
-    "a folder as a file": Mistake("fit --config=configs", "configs configs/default.yaml", 2),
     "a file that is cut off": Mistake("fit -c cut.yaml", "cut.yaml YAML 2", 2),
-    "an empty file": Mistake("fit -c empty.yaml", "empty.yaml configs/default.yaml", 2),
     "a group that is a number": Mistake("fit -c number.yaml", "trainer 3 number.yaml", 2),
     "a misspelt key": Mistake("fit -c misspelt.yaml", "trainer.max_epochz misspelt.yaml --trainer.max_epochs", 2),
     "a misspelt group": Mistake("fit -c group.yaml", "trainr.max_epochs group.yaml --trainer.max_epochs", 2),
@@ -94,7 +87,6 @@ MISTAKES = {
     "resume: no run": Mistake("fit --resume --trainer.default_root_dir=none", "none fit"),
     "resume: no such run": Mistake("fit --resume=nothing", "nothing interrupted"),
     "resume: two names": Mistake("fit --run a --resume b", "--run --resume --ckpt_path"),
-    "resume: of another command": Mistake("test --resume a", "--resume fit test --run"),
     "resume: changed options": Mistake("fit --resume interrupted --model.lr 1", "model.lr 1.0 0.02 --accept_changes"),
     "test: no run": Mistake("test --trainer.default_root_dir=none", "none fit --ckpt_path"),
     "test: no such run": Mistake("test --run=nothing", "nothing interrupted"),
@@ -109,14 +101,13 @@ MISTAKES = {
     "predict: no such file": Mistake("predict new.png", "ToyData predict_paths"),
     "serve: not exported": Mistake("serve finished", "finished/export/model.onnx export"),
     "serve: no token": Mistake("serve --host 0.0.0.0", "--host 0.0.0.0 SERVE_TOKEN"),
-    "lr_find: an option of a run": Mistake("lr_find --run a", "--run lr_find"),
     "lr_find: no rate": Mistake("lr_find --model.lr 0", "Toy 0"),
 }
 
 
 def prepare(folder: Path) -> None:
     """Write the files that the mistakes read."""
-    texts = {"cut": "trainer: [\n", "empty": "# none\n", "list": "- 1\n", "number": "trainer: 3\n"}
+    texts = {"cut": "trainer: [\n", "list": "- 1\n", "number": "trainer: 3\n"}
     texts |= {"misspelt": "trainer:\n  max_epochz: 3\n", "group": "trainr:\n  max_epochs: 3\n"}
     texts |= {"type": "trainer:\n  max_epochs: many\n"}
     for name, text in texts.items():
@@ -128,14 +119,8 @@ def prepare(folder: Path) -> None:
 
 def printed(mistake: Mistake) -> tuple[int, str]:
     """Make a mistake; return the exit code, and what was printed without what differs from machine to machine."""
-    output = io.StringIO()
-    with redirect_stdout(output), redirect_stderr(output):
-        try:
-            args = shlex.split(mistake.args)
-            code = lightning_runs.run(mistake.module, ToyData, args, package="toy_project")
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    text = output.getvalue().replace(str(Path.cwd()), "FOLDER").replace(torch.__version__, "VERSION")
+    code, text = answer(mistake.module, ToyData, shlex.split(mistake.args), "toy_project")
+    text = text.replace(str(Path.cwd()), "FOLDER").replace(torch.__version__, "VERSION")
     text = re.sub(r"(names are: |1 to |devices )(\d+|auto, [\w, ]+)( or fewer|\.)", r"\1…\3", text)
     return code, text
 

@@ -4,31 +4,27 @@ The classes are in `own_classes`, and nothing in them is made for this library.
 """
 
 import contextlib
-import io
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-import torch
 from comparison import differences
-from lightning_runs import run
 from own_classes import classes
-from processes import Command, as_ranks, classes_folder
+from processes import as_ranks, classes_folder
 from processes import run as run_process
+from toy import answer
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(NamedTuple):
     """A way to write the two classes."""
 
     module: str  # file with the LightningModule
     data: str  # file with the data module; - where the LightningModule has the loaders
     metric: str  # is logged in each epoch, the lower the better
-    missing: dict[str, str] = field(default_factory=dict)  # the method that a command has to name
+    missing: Mapping[str, str] = {}  # the method that a command has to name
     monitored: bool = True  # whether the metric is one of validation
 
 
@@ -53,45 +49,27 @@ COMMANDS = {
 }
 
 
-def answer(form: Form, arguments: list[str]) -> tuple[int, str]:
-    """Give a command in this process, and return its exit code and what it said."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            code = run(*classes(form.module, form.data), arguments, package="own_classes")
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    return code, said.getvalue()
-
-
 def ask(form: Form, folder: Path) -> None:
     """Give every command, and write ``answers.json``."""
-    classes_folder(folder, form.metric if form.monitored else "")
-    with contextlib.chdir(folder):
-        answers: dict[str, Any] = {}
-        for name, arguments in COMMANDS.items():
-            answers[name] = answer(form, arguments)
-            test = Path("runs/whole/test.json")
-            if name == "fit" and test.is_file():
-                answers["tested"] = json.loads(test.read_text())
+    with contextlib.chdir(classes_folder(folder, form.metric if form.monitored else "")):
+        owners = classes(form.module, form.data)
+        answers = {name: answer(*owners, arguments, "own_classes") for name, arguments in COMMANDS.items()}
     (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
 
 
-@dataclass
-class Asked:
+class Asked(NamedTuple):
     """What the commands answered for a form, and the folder of the run that was left alone."""
 
     form: Form
     run: Path
-    answers: dict[str, Any] = field(repr=False)
+    answers: dict[str, Any]
 
 
 @pytest.fixture(params=FORMS)
 def asked(request: pytest.FixtureRequest, once: Callable[..., Path]) -> Asked:
     form = FORMS[request.param]
     folder = once(f"own-{request.param}", lambda folder: ask(form, folder))
-    answers = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
-    return Asked(form, folder / "runs" / "whole", answers)
+    return Asked(form, folder / "runs" / "whole", json.loads((folder / "answers.json").read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,9 +83,9 @@ def test_a_command_works_or_names_what_to_add(asked, command) -> None:
 
 
 def test_the_run_has_a_folder_with_everything_in_it(asked) -> None:
-    files = {"config.yaml", "run.json", "checkpoints/last.ckpt", "metrics.csv", "report.html"}
-    files |= set() if "test" in asked.form.missing else {"test.json"}
-    assert {file for file in files if not (asked.run / file).is_file()} == set()
+    files = {"config.yaml", "run.json", "checkpoints/last.ckpt", "metrics.csv", "report.html", "test.json"}
+    missing = {"test.json"} if "test" in asked.form.missing else set()
+    assert {file for file in files if not (asked.run / file).is_file()} == missing
     assert json.loads((asked.run / "run.json").read_text())["status"] == "finished"
 
 
@@ -120,9 +98,8 @@ def test_the_report_has_every_metric(asked) -> None:
     page = (asked.run / "report.html").read_text(encoding="utf-8")
     with (asked.run / "metrics.csv").open() as file:
         columns = next(file).strip().split(",")
-    metrics = {*columns, *asked.answers.get("tested", ())} - {"epoch", "step", "checkpoint"}
-    assert asked.form.metric in metrics
-    assert {metric for metric in metrics if metric not in page} == set()
+    assert asked.form.metric in columns
+    assert [column for column in columns if column not in ("epoch", "step") and column not in page] == []
 
 
 def test_two_kills_leave_no_trace_in_a_run_s_end(asked, tmp_path_factory) -> None:
@@ -142,26 +119,13 @@ def test_a_stream_that_is_read_again_is_named_once(asked) -> None:
     assert len(named) == (asked.form.data == "stream_data"), named
 
 
-def fit_on_two_devices(folder: Path, data: str) -> list[Command]:
+def test_a_stream_that_devices_can_not_share_is_named(tmp_path) -> None:
     options = ("fit", "--run=two", "--trainer.devices=2", "--trainer.strategy=ddp")
-    ranks = as_ranks(classes_folder(folder, "val_loss"), "own_classes", "classifier", data, *options)
+    ranks = as_ranks(classes_folder(tmp_path / "two", "val_loss"), "own_classes", "classifier", "stream_data", *options)
     for rank in ranks:
         rank.wait()
-    return ranks
-
-
-def test_two_devices_share_the_batches_of_a_plain_loader(tmp_path) -> None:
-    ranks = fit_on_two_devices(tmp_path / "two", "plain_data")
-    assert [rank.exit_code() for rank in ranks] == [0, 0], ranks[0].output()
-    # 160 images in batches of 16 for each of 2 devices, 3 times
-    checkpoint = torch.load(tmp_path / "two" / "runs" / "two" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 15
-
-
-def test_a_stream_that_devices_can_not_share_is_named(tmp_path) -> None:
-    output = fit_on_two_devices(tmp_path / "two", "stream_data")[0].output()
-    assert "Traceback" not in output
-    assert re.search("IterableDataset|SensorStream", output)
+    assert "Traceback" not in ranks[0].output()
+    assert re.search("IterableDataset|SensorStream", ranks[0].output())
 
 
 FAULTS = {
@@ -175,25 +139,10 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-def faulty(tmp_path, monkeypatch) -> Form:
-    monkeypatch.chdir(classes_folder(tmp_path / "faulty", "val_loss"))
-    return Form("faulty", "faulty_data", "val_loss")
-
-
 @pytest.mark.parametrize("options", FAULTS)
-def test_a_fault_of_data_or_step_is_named_in_a_line(faulty, options) -> None:
-    code, said = answer(faulty, ["fit", *options.split()])
+def test_a_fault_of_data_or_step_is_named_in_a_line(options, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(classes_folder(tmp_path / "faulty", "val_loss"))
+    code, said = answer(*classes("faulty", "faulty_data"), ["fit", *options.split()], "own_classes")
     assert code == 1, said
     lines = re.findall(r"^(?:error|ValueError): .*", said, re.MULTILINE)
     assert FAULTS[options] in lines[-1]
-
-
-def test_paths_that_are_hyperparameters_alone_are_predicted(faulty) -> None:
-    Path("long.txt").write_text("long")
-    answer(faulty, ["fit", "--run=b"])
-    code, said = answer(faulty, ["predict", "long.txt", "--run=b"])
-    assert code == 0, said
-    assert re.search(r"^long.txt +\d", said, re.MULTILINE)
-    code, said = answer(faulty, ["predict", "none.txt", "--run=b"])
-    assert (code, "none.txt" in said.splitlines()[-1]) == (1, True)

@@ -1,9 +1,10 @@
 """A task of these tests' own, so that they hold whatever a project's classes learn, and how it is run."""
 
+import io
 import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
 from itertools import count
 from pathlib import Path
@@ -94,6 +95,17 @@ trainer:
 
 
 Command = Callable[..., int]
+
+
+def answer(module: type, data: type | None, arguments: list[str], package: str) -> tuple[int, str]:
+    """Run a command, and return its exit code and what it printed."""
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        try:
+            code = lightning_runs.run(module, data, arguments, package=package)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return code, output.getvalue()
 
 
 def command(name: str, *options: str, module: type = Toy, data: type | None = ToyData) -> int:

@@ -36,8 +36,7 @@ def test_ranks_validate_every_item_and_train_equally_many(world_size) -> None:
 @pytest.mark.parametrize(("overfit_batches", "shuffles"), [(0, True), (2, False)])
 def test_batches_that_are_overfitted_are_the_same_in_each_epoch(overfit_batches, shuffles) -> None:
     trainer = Trainer(accelerator="cpu", devices=1, overfit_batches=overfit_batches, logger=False)
-    dataset = TensorDataset(torch.arange(100))
-    batches = batch_loader(dataset, torch.arange(100), 8, train=True, trainer=trainer)
+    batches = batch_loader(TensorDataset(torch.arange(100)), torch.arange(100), 8, train=True, trainer=trainer)
     assert (next(iter(batches))[0].tolist() != list(range(8))) == shuffles
 
 

@@ -7,7 +7,6 @@ import torch
 from lightning_runs.data.batches import Items
 from lightning_runs.data.datamodule import SplitDataModule
 from lightning_runs.data.folders import print_note
-from torch.utils.data import DataLoader
 from toy import refused
 
 LABELS = np.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
@@ -53,45 +52,24 @@ def test_what_is_not_tested_is_held_out_in_one_fold() -> None:
     assert len(parts(LABELS, num_folds=4, fold=None)["val"]) == 0
 
 
-class Numbers(SplitDataModule):
-    """Has twelve numbers: eight of class 0, three of class 1, and one of class 2."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"batch_size": 2, "val_fraction": 0.25} | options)
-
-    def setup(self, stage: str) -> None:
-        if self.splits:
-            return
-        self.known = {"class_names": ["many", "few", "one"]}
-        items = Items(torch.arange(12.0), torch.tensor([0] * 8 + [1] * 3 + [2]))
-        parts = self.split_items(12, items.labels.numpy(), test_fraction=0.25)
-        self.splits = {part: (items, indices) for part, indices in parts.items()}
-
-    def loader(self, part: str) -> DataLoader:
-        return DataLoader([part])  # pyright: ignore[reportArgumentType]
+def data_of(items: Any) -> Any:
+    data: Any = SplitDataModule(2, 0.25)
+    data.loader = lambda part: part
+    indices = {"train": torch.arange(8), "val": torch.arange(8, 12), "test": torch.arange(0)}
+    data.splits = {part: (items, some) for part, some in indices.items()}
+    return data
 
 
-def test_classes_have_weights_by_their_training_items() -> None:
-    data = Numbers(balance="weights")
-    assert (data.num_classes, data.class_names) == (3, ["many", "few", "one"])
-    counts = data.class_counts("train")
-    weighed = torch.tensor(data.loss_weights) * counts
-    assert weighed.tolist() == pytest.approx([counts.sum().item() / 3] * 3)
-    assert Numbers(balance="sampling").loss_weights is None
-
-
-def test_the_fingerprint_follows_items_and_labels_and_no_option() -> None:
-    before = Numbers().fingerprint()
-    assert Numbers(split_seed=1, batch_size=5).fingerprint() == before
-    for tensor in (0, 1):
-        data = Numbers()
-        data.setup("fit")
-        data.splits["test"][0].tensors[tensor][3] += 1
-        assert data.fingerprint() != before
+def test_the_fingerprint_follows_items_and_labels() -> None:
+    values = torch.arange(12)
+    other = values + (values == 3)
+    found = [data_of(Items(*tensors)).fingerprint() for tensors in ((values, values), (other, values), (values, other))]
+    assert len(set(found)) == 3
+    assert data_of(Items(values, values.clone())).fingerprint() == found[0]
 
 
 def test_new_items_need_what_a_checkpoint_knows() -> None:
-    data = Numbers()
+    data = SplitDataModule(2, 0.25)
     with refused("data.predict_paths needs a trained run. Use: predict PATH --run NAME."):
         data.check_known()
     data.load_state_dict({"class_names": ["cat"]})
@@ -108,25 +86,22 @@ def test_the_first_process_alone_prints_a_note(capsys, monkeypatch) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("val_fraction", 1.0), ("num_folds", 1), ("fold", 3)])
 def test_values_out_of_bounds_are_refused(name, value) -> None:
+    options: Any = {"batch_size": 2, "val_fraction": 0.25, "num_folds": 3, name: value}
     with refused(f"data.{name} is {value}"):
-        Numbers(**{"num_folds": 3, name: value})
+        SplitDataModule(**options)
 
 
-def with_files(root: Path, images: torch.Tensor) -> Numbers:
+def with_files(root: Path, images: torch.Tensor) -> Any:
     items: Any = Items(images, torch.zeros(12))
     items.files = [root / f"{i}.png" for i in range(12)]
     for i, file in enumerate(items.files):
         file.write_text("same" if i in (0, 9) else f"number {i}")
-    data = Numbers()
-    data.splits = {part: (items, torch.arange(12)[start:][:8]) for part, start in (("train", 0), ("val", 8))}
-    data.splits["test"] = (items, torch.arange(0))
-    return data
+    return data_of(items)
 
 
 def test_copies_of_training_items_are_reported_once(tmp_path, capsys) -> None:
     data = with_files(tmp_path, torch.randint(0, 255, (12, 1, 2, 2), dtype=torch.uint8))
-    data.train_dataloader()
-    data.train_dataloader()
+    assert [data.train_dataloader(), data.train_dataloader()] == ["train", "train"]
     note = capsys.readouterr().err
     assert f"1 of 4 items of the part val are in training too, such as {tmp_path / '9.png'}." in note
     assert note.count("note: ") == 1

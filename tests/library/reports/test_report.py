@@ -19,8 +19,6 @@ HOSTILE = "<script>alert(1)</script>"
 
 @pytest.fixture
 def make_run(own_folder: Path) -> Callable[..., report.Files]:
-    """Return a function that writes the folder of a run, and returns its files."""
-
     def make(name: str, columns: dict[str, list[Any]], test: Any = None, config: Any = None, **values: Any) -> Any:
         folder = own_folder / "runs" / name
         folder.mkdir(parents=True)
@@ -135,8 +133,7 @@ def test_a_section_or_baseline_that_fails_leaves_the_others(make_run, monkeypatc
     monkeypatch.setattr(predictions, "compute", lambda cli: {"prediction": [1, 2]})
     cli: Any = SimpleNamespace(run=None, datamodule=None, trainer=SimpleNamespace(is_global_zero=True))
     cli.model = SimpleNamespace(sections=sections, baseline=lambda: {}["none"])
-    files = make_run("a", {"val/loss": [1.0]}, baseline=report.baseline_of(cli))
-    page = written(files, sections=report.sections_of(lambda: cli))
+    page = written(make_run("a", {}, baseline=report.baseline_of(cli)), sections=report.sections_of(lambda: cli))
     for text in ("{'prediction': [1, 2]}", f"'{HOSTILE}'", "the third", "ValueError: odd", "KeyError: 'none'"):
         assert text in page.text
     assert "more" not in page.text

@@ -3,11 +3,6 @@ from lightning_runs.reports import tables
 from lightning_runs.reports.tables import Attachment
 
 
-def test_a_text_table_has_numbers_on_the_right() -> None:
-    text = tables.as_text(["name", "n"], [["a", 0.5], ["long name", 12], ["b", None]])
-    assert text.splitlines() == ["name            n", "a          0.5000", "long name      12", "b               -"]
-
-
 @pytest.mark.parametrize("cell", ["=a", "+a", "-a", "@a"])
 def test_a_formula_is_escaped(cell, tmp_path) -> None:
     tables.write_csv(tmp_path / "out.csv", [cell], [[cell], ["a=b"], ["-1.5"], [-3.0]])

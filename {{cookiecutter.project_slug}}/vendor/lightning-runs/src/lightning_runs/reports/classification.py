@@ -112,8 +112,6 @@ def class_table(counts: Mapping[str, Tensor], class_names: Sequence[str]) -> str
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     """Return the 95 % interval of a fraction by Wilson's score, within 0 and 1 (https://doi.org/10.2307/2276774)."""
-    if count == 0:
-        return 0.0, 1.0
     fraction = hits / count
     square = Z * Z / count
     middle = (fraction + square / 2) / (1 + square)
