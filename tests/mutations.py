@@ -111,7 +111,7 @@ MUTANTS = (
     # sweep and repeat
     Mutant("commands/repeat.py", "(1 / (count - 1) if folds else 0)", "0", f"{TESTS}commands/test_repeat.py -k interval_of_folds"),
     Mutant("commands/repeat.py", '"trainer.limit_test_batches": 0}', '"trainer.limit_test_batches": 1.0}', f"{TESTS}commands/test_repeat.py -k folds_are"),
-    Mutant("commands/sweep.py", "while len(self._in_state(*ENDED)) < wanted:", "while len(self._in_state(*State)) < wanted:", f"{TESTS}commands/test_sweep.py -k killed"),
+    Mutant("commands/sweep.py", "MaxTrialsCallback(wanted, states=ENDED)", "MaxTrialsCallback(wanted, states=tuple(State))", f"{TESTS}commands/test_sweep.py -k killed"),
     Mutant("commands/sweep.py", "self.storage.set_trial_state_values(trial_id, State.WAITING)", "pass", f"{TESTS}commands/test_sweep.py -k killed"),
     Mutant("commands/trials.py", "if now.get(name) != before.get(name):", "if False:", f"{TESTS}commands/test_trials.py -k changed_option"),
     # images

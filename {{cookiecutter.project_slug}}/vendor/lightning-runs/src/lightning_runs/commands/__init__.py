@@ -3,6 +3,7 @@
 import difflib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ class Command(NamedTuple):
     packages: tuple[str, ...] = ()
 
 
+ONNX = ("onnx", "onnxscript", "onnxruntime")
 COMMANDS = {
     "fit": Command("Train, then test the best checkpoint.", "fit"),
     "validate": Command("Measure a run's best checkpoint on the validation data.", "fit"),
@@ -42,9 +44,9 @@ COMMANDS = {
     "runs": Command("Show a table of all runs.", "runs", needs_torch=False),
     "report": Command("Write an HTML page that shows a run, or compares several.", "report"),
     "lr_find": Command("Suggest a learning rate, from a few steps.", "lr_find"),
-    "sweep": Command("Search for better options.", "sweep"),
-    "repeat": Command("Train over several seeds or folds: mean and spread of metrics.", "repeat"),
-    "export": Command("Write a trained model as ONNX and torch.export files.", "export"),
+    "sweep": Command("Search for better options.", "sweep", packages=("optuna",)),
+    "repeat": Command("Train over several seeds or folds: mean and spread.", "repeat", packages=("scipy",)),
+    "export": Command("Write a trained model as ONNX and torch.export files.", "export", packages=ONNX),
     "serve": Command(
         "Answer requests by an exported model, over HTTP and on a page.",
         "serve",
@@ -98,7 +100,7 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     if code is not None:
         return code
     from ..cli.chatter import quiet
-    from ..runs.ranks import FOLDER_VARIABLE
+    from ..runs import ranks
 
     all_frames = ALL_FRAMES in args
     args = [argument for argument in args if argument != ALL_FRAMES]
@@ -108,8 +110,15 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     try:
         with quiet():
             return _exit_code(lambda: _module(command).main(given, module_class, data_class), all_frames) or 0
+    except signals.Stopped as stop:
+        if ranks.launched_by_rank_0():  # whose watch over this process would take another code for a crash
+            return 0
+        resuming = {"fit": ["fit", "--resume"], "sweep": args, "repeat": args}.get(args[0])
+        hint = f"; to resume: {program()} {shlex.join(resuming)}" if resuming else ""
+        print(f"stopped by {stop.name}{hint}", file=sys.stderr)
+        return int(stop.code or 1)
     finally:
-        os.environ.pop(FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
+        os.environ.pop(ranks.FOLDER_VARIABLE, None)  # it names the run of this command, not of the next in this process
 
 
 def early(args: list[str]) -> int | None:

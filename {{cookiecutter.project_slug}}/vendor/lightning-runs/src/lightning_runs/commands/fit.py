@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -260,14 +259,7 @@ class TrainerCLI(RunCLI):
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Run one of the four commands, whose name comes first, and return its exit code."""
-    try:
-        run_trainer_command(module_class, data_class, args)
-    except signals.Stopped as stop:
-        if ranks.launched_by_rank_0():  # whose watch over this process would take another code for a crash
-            return 0
-        hint = f"; to resume: {program()} fit --resume" if args[0] == "fit" else ""
-        print(f"stopped by {stop.name}{hint}", file=sys.stderr)
-        return int(stop.code or 1)
+    run_trainer_command(module_class, data_class, args)
     return 0
 
 

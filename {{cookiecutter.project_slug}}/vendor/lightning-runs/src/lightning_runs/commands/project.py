@@ -56,7 +56,7 @@ class Project:
         """
         from .fit import run_trainer_command
 
-        args = ["fit", *(f"--config={file}" for file in configs), *_arguments(options)]
+        args = ["fit", *(f"--config={file}" for file in configs), *arguments_of(options)]
         with _errors_for_python(self.package):
             return self._train_main(lambda module, data: run_trainer_command(module, data, args).run)
 
@@ -161,11 +161,11 @@ def _as_dicts(header: list[str], rows: list[list[Any]]) -> list[Row]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def _arguments(options: Mapping[str, Any], group: str = "") -> Iterator[str]:
-    """Yield options as those of the command line."""
+def arguments_of(options: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    """Yield options as those of the command line; a group of them is a dict."""
     for name, value in options.items():
         if isinstance(value, Mapping):
-            yield from _arguments(value, f"{group}{name}.")
+            yield from arguments_of(value, f"{group}{name}.")
         elif name == "resume" and value is True:
             yield "--resume"
         else:

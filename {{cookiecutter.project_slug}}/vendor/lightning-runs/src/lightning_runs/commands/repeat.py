@@ -6,42 +6,37 @@ Each is a run like any other, ``NAME-seed-42`` or ``NAME-fold-0``.
 import json
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from statistics import fmean, stdev
 from typing import Any
 
-from filelock import Timeout
-
 from ..cli.arguments import ONE_PROCESS, run_options
-from ..cli.messages import error_in_own_code, is_mistake, message
+from ..cli.messages import is_mistake
 from ..cli.run_cli import RunCLI
 from ..contract import Contract
-from ..errors import UserError, brief, require
+from ..errors import UserError, brief
 from ..files import relative_path
 from ..names import program
 from ..reports import charts, predictions, report, tables
 from ..reports.tables import as_text
 from ..runs import Run
-from .trials import Trials, argument_parser, words
+from .trials import Trials, argument_parser
 
 SUMMARY = ("mean", "standard deviation", "95 % from", "95 % to")
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Train all runs, or those that are missing, and summarize their metrics."""
-    require("repeat", "scipy")
-    parser = argument_parser("repeat", "(--seeds N | --folds K)", "Train over several seeds or folds.")
-    parser.add_argument("--seeds", type=int, metavar="N", help="train with seed_everything and the seeds after it")
-    parser.add_argument("--folds", type=int, metavar="K", help="cross-validation over K parts of the training data")
+    parser = argument_parser("repeat", "Train over several seeds or folds.")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--seeds", type=int, metavar="N", help="train with seed_everything and the seeds after it")
+    kind.add_argument("--folds", type=int, metavar="K", help="cross-validation over K parts of the training data")
     trials = Trials(parser, ["repeat", *args], (module_class, data_class))
     folds = trials.options.folds
     values = _values(trials, Contract(module_class, data_class))
-    trials.begin("fold-*" if folds else "seed-*", folds=folds)
-    for wait in (False, True):  # first the runs that no other process trains
-        for stem in values:
-            with suppress(Timeout), trials.lock_of(stem).acquire(blocking=wait):
-                _train(trials, stem, values[stem])
-    with trials.lock:  # of several processes, one after the other comes to the end
+    with trials.locked("fold-*" if folds else "seed-*", folds=folds):
+        for stem, options in values.items():
+            if trials.run(stem).record.get("status") != "finished":
+                trials.train(stem, options)
         runs = [trials.run(stem) for stem in values]
         table = _summary_table(runs, folds)
         if folds:
@@ -55,8 +50,6 @@ def _values(trials: Trials, contract: Contract) -> dict[str, dict[str, Any]]:
     """Return the options of each run, by the end of its name."""
     seeds = trials.options.seeds
     folds = trials.options.folds
-    if (seeds is None) == (folds is None):
-        raise UserError("repeat takes either --seeds N or --folds K, such as: repeat --seeds 5")
     for option, count in (("--seeds", seeds), ("--folds", folds)):
         if count is not None and count < 2:
             raise UserError(f"{option} is {count}; it must be at least 2, because one run has no spread.")
@@ -71,21 +64,6 @@ def _values(trials: Trials, contract: Contract) -> dict[str, dict[str, Any]]:
         raise UserError(f"{data} has no folds. {hint}")
     same = {"data.num_folds": folds, "trainer.limit_test_batches": 0}  # a fold must not read the test data
     return {f"fold-{fold}": {"data.fold": fold, **same} for fold in range(folds)}
-
-
-def _train(trials: Trials, stem: str, values: dict[str, Any]) -> None:
-    """Train or resume a run that is not finished, and print its metrics."""
-    run = trials.run(stem)
-    if run.record.get("status") == "finished":
-        return
-    print(f"{run.name} {'resumes' if run.config_file.is_file() else 'starts'}", flush=True)
-    try:
-        trials.train(stem, values)
-    except Exception as error:
-        if message(error) is None and error_in_own_code(error) is None:
-            raise
-        raise UserError(f"{run.name} failed: {brief(error)} The finished runs are kept.") from error
-    print(f"{run.name} finished: {words(_metrics(trials.run(stem)))}", flush=True)
 
 
 def _metrics(run: Run) -> dict[str, float]:
