@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant("reports/predictions.py", "output.shape[:1] == (count,)", "output.ndim", f"{PREDICTIONS} -k whatever"),
     Mutant("reports/predictions.py", "if len(set(lengths.values())) > 1:", "if False:", f"{PREDICTIONS} -k cannot_be_a_column"),
     Mutant("reports/predictions.py", 'columns["dataloader"] = ', "_ = ", f"{PREDICTIONS} -k several_loaders"),
-    Mutant("commands/exported.py", "example = None if make else model.example_input_array", "example = None", f"{TESTS}commands/test_export.py -k as_it_is"),
+    Mutant("commands/export.py", "example = None if make else model.example_input_array", "example = None", f"{TESTS}commands/test_export.py -k as_it_is"),
     # training
     Mutant("training/callbacks.py", 'trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")', "torch.tensor(self._items)", f"{FIT} -k items"),
     Mutant("training/callbacks.py", "self._seconds += time.perf_counter() - self._started", "pass", f"{FIT} -k items"),
@@ -109,11 +109,11 @@ MUTANTS = (
     Mutant("commands/export.py", "if difference > accepted:", "if False:", f"{TESTS}commands/test_export.py -k differs"),
     Mutant("commands/export.py", "tolerance * max(1.0, ", "tolerance * (", f"{TESTS}commands/test_export.py -k tolerance"),
     # sweep and repeat
-    Mutant("commands/repeat.py", "(1 / (count - 1) if folds else 0)", "0", f"{TESTS}commands/test_repeat.py -k interval_of_folds"),
+    Mutant("commands/repeat.py", "(1 / (count - 1) if folds else 0)", "0", f"{TESTS}commands/test_repeat.py -k interval"),
     Mutant("commands/repeat.py", '"trainer.limit_test_batches": 0}', '"trainer.limit_test_batches": 1.0}', f"{TESTS}commands/test_repeat.py -k folds_are"),
-    Mutant("commands/sweep.py", "MaxTrialsCallback(wanted, states=ENDED)", "MaxTrialsCallback(wanted, states=tuple(State))", f"{TESTS}commands/test_sweep.py -k killed"),
+    Mutant("commands/sweep.py", "MaxTrialsCallback(wanted, states=ENDED)", "MaxTrialsCallback(wanted, states=tuple(State))", f"{TESTS}commands/test_sweep.py -k failures"),
     Mutant("commands/sweep.py", "self.storage.set_trial_state_values(trial_id, State.WAITING)", "pass", f"{TESTS}commands/test_sweep.py -k killed"),
-    Mutant("commands/trials.py", "if now.get(name) != before.get(name):", "if False:", f"{TESTS}commands/test_trials.py -k changed_option"),
+    Mutant("commands/trials.py", "if now.get(name) != before.get(name):", "if False:", f"{TESTS}commands/test_sweep.py -k changed_option"),
     # images
     Mutant("images/datasets.py", "(0.4914, 0.4822, 0.4465)", "(0.4914, 0.4465, 0.4822)", f"{TESTS}images/test_datasets.py -k published"),
     Mutant("images/augmentation.py", "height // 8", "height // 2", f"{TESTS}images/test_augmentation.py -k offsets"),

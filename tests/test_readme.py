@@ -21,7 +21,7 @@ DOCUMENTS = [
 ]
 # what commands write into a project, and git and cruft beside it; what the recipes have the user write
 WRITTEN = {"config.yaml", "run.json", "best.yaml", ".cruft.json", "reference.json", "launch.json"}
-WRITTEN |= {f"{other}{name}.json" for other in ("", "other_") for name in ("test", "validate")}
+WRITTEN |= {"test.json", "validate.json"}
 WRITTEN |= {"app.py", "mine.py", "sign.py", "course.py", "exercise.py", "stripes.py", "NAME.yaml"}
 PROMPTS = {
     name: value

@@ -90,7 +90,7 @@ MISTAKES = {
     "resume: changed options": Mistake("fit --resume interrupted --model.lr 1", "model.lr 1.0 0.02 --accept_changes"),
     "test: no run": Mistake("test --trainer.default_root_dir=none", "none fit --ckpt_path"),
     "test: no such run": Mistake("test --run=nothing", "nothing interrupted"),
-    "test: no step": Mistake("test", "TestedNot test_step", module=TestedNot),
+    "test: no step": Mistake("test", "test_step", module=TestedNot),
     "test: no checkpoint": Mistake("test --ckpt_path=no.ckpt", "no.ckpt"),
     "test: an address": Mistake("test --ckpt_path=http://127.0.0.1/a.ckpt", "127.0.0.1/a.ckpt"),
     "test: a damaged checkpoint": Mistake("test --ckpt_path=damaged.ckpt", "damaged.ckpt"),

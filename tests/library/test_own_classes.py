@@ -28,7 +28,7 @@ class Form(NamedTuple):
     monitored: bool = True  # whether the metric is one of validation
 
 
-TRAINS_ONLY = {"predict": "predict_step", "test": "test_step", "validate": "validation_step"}
+TRAINS_ONLY = {"predict": "forward", "test": "test_step", "validate": "validation_step"}
 NO_PREDICT_DATA = {"predict": "predict_dataloader"}
 FORMS = {
     "loaders-in-module": Form("course_page", "-", "val_loss", NO_PREDICT_DATA),

@@ -1,6 +1,5 @@
 """Help, printed texts and warnings, and a terminal that can't show them all."""
 
-import io
 import os
 import re
 import warnings
@@ -57,12 +56,6 @@ def test_a_warning_is_a_sentence_and_what_was_set_is_restored(capsys) -> None:
     with quiet():
         assert warnings.formatwarning("a file is left out.", UserWarning, "f", 1) == "warning: a file is left out.\n"
     assert warnings.formatwarning is formatwarning
-
-
-def test_a_letter_that_the_terminal_lacks_ends_no_command(run, have, monkeypatch) -> None:
-    have("finished", "\u00fcn\u00ef")
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert run("runs") == 0
 
 
 def test_a_closed_pipe_ends_a_command_without_a_traceback(run, monkeypatch) -> None:

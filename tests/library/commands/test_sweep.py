@@ -1,15 +1,14 @@
-"""A sweep ends with exactly its trials, whatever was killed; its best one can be trained again; mistakes are named."""
+"""Sweeps end with exactly their trials, whatever was killed; `repeat` shares the work on many runs with them."""
 
+import os
 import shlex
-from collections import Counter
-from collections.abc import Callable
+import sys
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 import torch
-import yaml
+from filelock import FileLock
 from killed import kill
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -18,19 +17,17 @@ from written import record, rows
 
 METRIC = "metric: val/loss, direction: minimize"
 LR = f"{METRIC}, space: {{model.lr: {{log_uniform: [1e-4, 1e-2]}}}}"
-GRID = "class_path: optuna.samplers.GridSampler, init_args: {search_space: {model.lr: [0.01, 1.0e+30]}}"
 PRUNER = "class_path: optuna.pruners.ThresholdPruner, init_args: {upper: -1.0}"
 
 
+def write_space(text: str) -> None:
+    Path("configs/sweep.yaml").write_text(f"{{{text}}}", encoding="utf-8")
+
+
 @pytest.fixture(autouse=True)
-def space() -> Callable[[str], None]:
-    """Write a search space; at first, one of a learning rate and a batch size."""
-
-    def write(text: str) -> None:
-        Path("configs/sweep.yaml").write_text(f"{{{text}}}", encoding="utf-8")
-
-    write(f"{LR[:-1]}, data.batch_size: {{choices: [8, 16]}}}}")
-    return write
+def space(own_folder: Path) -> None:
+    """A search space of a learning rate and a batch size."""
+    write_space(f"{LR[:-1]}, data.batch_size: {{choices: [8, 16]}}}}")
 
 
 def states() -> list[str]:
@@ -38,57 +35,22 @@ def states() -> list[str]:
     return [trial.state.name for trial in optuna.load_study(study_name="sweep", storage=storage).get_trials()]
 
 
-def check_trials(count: int) -> list[str]:
-    """So many trials have ended, and each is a run that has trained each of its three epochs once."""
-    assert Counter(states()) == {"COMPLETE": count}
-    runs = [f"sweep-{number:03d}" for number in range(count)]
-    assert sorted(path.name for path in Path("runs").glob("sweep-*")) == runs
-    for run in runs:
-        assert record(run)["status"] == "finished"
-        assert [row["epoch"] for row in rows(run) if row["val/loss"]] == ["0", "1", "2"]
-    return runs
-
-
 def test_trials_are_added_and_the_best_one_can_be_repeated(run, capsys) -> None:
     for count in (1, 1, 3):
         assert run("sweep", f"--trials={count}") == 0
-        check_trials(count)
-    losses = {name: min(float(row["val/loss"] or "inf") for row in rows(name)) for name in check_trials(3)}
-    best = min(losses, key=lambda name: losses[name])
+        assert states() == ["COMPLETE"] * count
+    names = [f"sweep-{number:03d}" for number in range(3)]
+    losses = {min(float(row["val/loss"]) for row in rows(name) if row["val/loss"]): name for name in names}
     printed = capsys.readouterr().out
     assert printed.count(" starts: ") == 3
-    assert f"Best: {best}, val/loss {losses[best]:.4f}" in printed
+    assert f"Best: {losses[min(losses)]}, val/loss {min(losses):.4f}" in printed
     command = shlex.split(printed.splitlines()[-1].partition("Next: ")[2])
     assert run(*command[3:], "--run=again") == 0
-    assert rows("again") == rows(best)
+    assert rows("again") == rows(losses[min(losses)])
 
 
-def test_a_killed_trial_is_resumed_with_its_values(run) -> None:
-    kill("sweep", "--trials=2", "--save_every_n_steps=1", calls=8)
-    before = yaml.safe_load(Path("runs/sweep-000/config.yaml").read_text())["model"]["lr"]
-    assert run("sweep", "--trials=2") == 0
-    check_trials(2)
-    assert yaml.safe_load(Path("runs/sweep-000/config.yaml").read_text())["model"]["lr"] == before
-    assert "resumed" in record("sweep-000")
-
-
-MOMENTS = ("create_new_trial", "set_trial_param", "set_trial_intermediate_value", "set_trial_state_values")
-PLACES = [f"optuna.storages:JournalStorage.{name}" for name in MOMENTS]
-PLACES += ["optuna.study:Study.ask", "lightning_runs.commands.trials:Trials.train", "lightning_runs.runs:Run.end"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("calls", [1, 2])
-@pytest.mark.parametrize("place", PLACES)
-def test_a_kill_between_two_writes_loses_no_trial(run, place: str, when: str, calls: int) -> None:
-    kill("sweep", "--trials=2", place=place, calls=calls, when=when)
-    assert run("sweep", "--trials=2") == 0
-    check_trials(2)
-
-
-def test_a_trial_is_pruned_also_after_it_was_killed(run, space, capsys) -> None:
-    space(f"{LR}, pruner: {{{PRUNER}}}")
+def test_a_trial_is_pruned_also_after_it_was_killed(run, capsys) -> None:
+    write_space(f"{LR}, pruner: {{{PRUNER}}}")
     kill("sweep", "--trials=2", "--save_every_n_steps=1", calls=3)
     assert run("sweep", "--trials=2") == 1
     assert states() == ["PRUNED", "PRUNED"]
@@ -96,25 +58,18 @@ def test_a_trial_is_pruned_also_after_it_was_killed(run, space, capsys) -> None:
     assert "no trial is complete" in capsys.readouterr().err
 
 
-def test_a_diverged_trial_counts_as_pruned(run, space) -> None:
-    space(f"{METRIC}, sampler: {{{GRID}}}, space: {{model.lr: {{choices: [0.01, 1.0e+30]}}}}")
-    assert run("sweep", "--trials=2") == 0
-    assert sorted(states()) == ["COMPLETE", "PRUNED"]
+def test_a_diverged_trial_counts_as_pruned(run) -> None:
+    write_space(f"{METRIC}, space: {{model.lr: {{choices: [1.0e+30]}}}}")
+    assert run("sweep", "--trials=1") == 1
+    assert states() == ["PRUNED"]
 
 
-class Buggy(Toy):
-    """Fails in every training."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        """Add tensors that don't fit."""
-        return torch.zeros(3) + torch.zeros(4)
-
-
-def test_three_failures_in_a_row_end_a_sweep_with_the_traceback(run, capsys) -> None:
-    assert run("sweep", "--trials=2", module=Buggy) == 1
+def test_three_failures_in_a_row_end_a_sweep_with_the_traceback(run, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(Toy, "training_step", lambda self, batch, batch_idx: torch.zeros(3) + torch.zeros(4))
+    assert run("sweep", "--trials=2") == 1
     assert states() == ["FAIL"] * 3
     printed = capsys.readouterr().err
-    assert printed.count("torch.zeros(3) + torch.zeros(4)") == 3
+    assert printed.count("test_sweep.py") == 3
     assert "error: 3 trials in a row have failed" in printed
 
 
@@ -122,10 +77,8 @@ def test_three_failures_in_a_row_end_a_sweep_with_the_traceback(run, capsys) -> 
 MISTAKES = [
     ("[", ["line 1"]),
     (METRIC, ["space"]),
-    (f"{LR}, trials: 3", ["trials"]),
     (LR.replace("minimize", "up"), ["direction", "'up'", "minimize"]),
     (LR.replace("val/loss", "val/acc"), ["val/acc", "sweep-000"]),
-    (f"{LR}, pruner: {{class_path: optuna.pruners.Median}}", ["optuna.pruners", "Median"]),
     (f"{METRIC}, space: {{model.lr: {{range: [1, 2]}}}}", ["model.lr", "range", "log_uniform"]),
     (f"{METRIC}, space: {{model.lr: {{int: [16, 8]}}}}", ["model.lr", "[16, 8]"]),
     (f"{METRIC}, space: {{data.batch_size: {{choices: [8, many]}}}}", ["data.batch_size", "'many'"]),
@@ -134,8 +87,8 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "named"), MISTAKES)
-def test_a_mistake_in_the_space_is_named(run, space, capsys, text: str, named: list[str]) -> None:
-    space(text)
+def test_a_mistake_in_the_space_is_named(run, capsys, text: str, named: list[str]) -> None:
+    write_space(text)
     try:
         code = run("sweep", "--trials=1")
     except SystemExit as error:  # of the parser of fit
@@ -144,3 +97,86 @@ def test_a_mistake_in_the_space_is_named(run, space, capsys, text: str, named: l
     printed = capsys.readouterr().err
     assert [word for word in named if word not in printed] == []
     assert "Traceback" not in printed
+
+
+# Each command with its runs.
+COMMANDS = {
+    "sweep": (["sweep", "NAME", "--trials=2"], ["NAME-000", "NAME-001"]),
+    "repeat": (["repeat", "NAME", "--seeds=2"], ["NAME-seed-1", "NAME-seed-2"]),
+}
+
+
+def check_runs(names: list[str]) -> None:
+    """These runs and no others have finished, and each has trained each of its three epochs once."""
+    assert sorted(path.name for path in Path("runs").glob("NAME-*")) == names
+    for name in names:
+        assert record(name)["status"] == "finished"
+        assert [row["epoch"] for row in rows(name) if row["val/loss"]] == ["0", "1", "2"]
+
+
+class Spy(Toy):
+    seen: list[list[str]] = []  # the command lines by which Lightning would start the processes of other devices
+
+    def on_fit_start(self) -> None:
+        Spy.seen.append(sys.argv[1:])
+        os.environ["LEFT_BY_A_LAUNCHER"] = "1"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_killed_run_ends_like_one_that_was_left_alone(command, run, capsys) -> None:
+    args, names = COMMANDS[command]
+    args = [*args, "--save_every_n_steps=1"]
+    kill(*args, calls=8)
+    Spy.seen.clear()
+    before = list(sys.argv)
+    assert run(*args, module=Spy) == 0
+    assert (sys.argv, os.environ.get("LEFT_BY_A_LAUNCHER")) == (before, None)
+    check_runs(names)
+    assert f"{names[0]} resumes" in capsys.readouterr().out
+    recorded = shlex.split(record(names[0])["command"])
+    assert recorded == ["python", "-m", "toy_project", *Spy.seen[0]]
+    again = [argument for argument in recorded[3:] if not argument.startswith(("--run", "--resume"))]
+    assert run(*again, "--run=again") == 0
+    assert rows("again") == rows(names[0])
+
+
+PLACES = ["lightning_runs.commands.trials:Trials.train", *(f"lightning_runs.runs:Run.{n}" for n in ("begin", "end"))]
+MOMENTS = ("create_new_trial", "set_trial_param", "set_trial_intermediate_value", "set_trial_state_values")
+CASES = [(command, place) for command in COMMANDS for place in PLACES]
+CASES += [("sweep", f"optuna.storages:JournalStorage.{moment}") for moment in MOMENTS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize(("command", "place"), CASES)
+def test_a_kill_between_two_writes_loses_no_run(command, place, calls, when, run) -> None:
+    args, names = COMMANDS[command]
+    kill(*args, place=place, calls=calls, when=when)
+    assert run(*args) == 0
+    check_runs(names)
+
+
+@pytest.mark.parametrize("option", ["--run=a", "--resume", "--ckpt_path", "--trainer.fast_dev_run=1"])
+def test_an_option_of_single_runs_is_refused(option, run, capsys) -> None:
+    assert (run("repeat", "--seeds=2", option), Path("runs").exists()) == (1, False)
+    assert option in capsys.readouterr().err
+
+
+def test_a_changed_option_is_refused_with_both_values(run, capsys) -> None:
+    assert run("sweep", "--trials=1") == 0
+    assert run("sweep", "--trials=1", "--data.batch_size=4", "--save_every_n_steps=7") == 1
+    assert "data.batch_size is 4 and was 8" in capsys.readouterr().err
+    assert run("sweep", "--trials=1", "--trainer.max_epochs=4") == 1  # which a single run may change
+    assert "trainer.max_epochs is 4 and was 3" in capsys.readouterr().err
+    assert run("sweep", "--trials=1", "--save_every_n_steps=7") == 0
+
+
+def test_a_second_process_and_runs_of_others_are_refused(run, have, capsys) -> None:
+    have("finished", "repeat-seed-1")
+    Path("runs/repeat").mkdir()
+    with FileLock("runs/repeat/.lock"):
+        assert run("repeat", "--seeds=2") == 1
+    assert "repeat is in use" in capsys.readouterr().err
+    assert run("repeat", "--seeds=2") == 1
+    assert "repeat-seed-1 exists" in capsys.readouterr().err

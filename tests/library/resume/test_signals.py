@@ -29,7 +29,7 @@ class Signalled(Toy):
 def test_a_signal_in_a_step_ends_with_its_code_after_it(name, run, capsys) -> None:
     Signalled.signal_name = name
     assert run("fit", "--run", "a", module=Signalled) == CODES[name]
-    assert name in capsys.readouterr().err
+    assert f"stopped by {name}; to resume: python -m toy_project fit --resume" in capsys.readouterr().err
     assert record("a")["status"] == "interrupted"
     assert last_checkpoint("a")["global_step"] == 4
 

@@ -58,9 +58,8 @@ def test_the_report_has_what_the_averaged_weights_reach(averaged) -> None:
     assert "have changed since" not in page
 
 
-def test_an_average_that_came_to_no_end_is_not_taken(run, capsys) -> None:
+def test_an_average_that_came_to_no_end_is_not_taken(run) -> None:
     assert run("fit", "--run", "a", *SWA, "--trainer.max_steps", "10") == 0
-    assert "StochasticWeightAveraging averaged nothing" in capsys.readouterr().out
     assert record("a")["best_checkpoint"] != "last.ckpt"
 
 

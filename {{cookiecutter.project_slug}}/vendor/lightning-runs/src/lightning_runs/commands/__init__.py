@@ -1,12 +1,10 @@
 """The commands: a table of them, and the function that runs one."""
 
 import difflib
-import io
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -20,19 +18,12 @@ from . import version
 
 
 class Command(NamedTuple):
-    """A command.
-
-    Args:
-        text: A line about it.
-        module: The module whose `main` runs it.
-        needs_torch: Whether it needs torch and the two classes.
-        packages: The packages that the module imports, of the extra with the module's name.
-    """
+    """A command: a line about it, and the module whose `main` runs it."""
 
     text: str
     module: str
-    needs_torch: bool = True
-    packages: tuple[str, ...] = ()
+    needs_torch: bool = True  # and the two classes
+    packages: tuple[str, ...] = ()  # that the module imports, of the extra with the module's name
 
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -102,14 +93,14 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     from ..cli.chatter import quiet
     from ..runs import ranks
 
-    all_frames = ALL_FRAMES in args
-    args = [argument for argument in args if argument != ALL_FRAMES]
-    command = command_of(args)
-    # one module runs Lightning's four commands, and is given the name
-    given = args if command.module == "fit" else args[1:]
+    def run_command(given: list[str]) -> int:
+        command = command_of(given)
+        # one module runs Lightning's four commands, and is given the name
+        return _module(command).main(given if command.module == "fit" else given[1:], module_class, data_class)
+
     try:
         with quiet():
-            return _exit_code(lambda: _module(command).main(given, module_class, data_class), all_frames) or 0
+            return _exit_code(run_command, args) or 0
     except signals.Stopped as stop:
         if ranks.launched_by_rank_0():  # whose watch over this process would take another code for a crash
             return 0
@@ -128,12 +119,7 @@ def early(args: list[str]) -> int | None:
         The exit code, or None for a command that needs the project's classes.
     """
     signals.install()  # a signal may come in the seconds that the import of torch and Lightning takes
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # of a stream whose file was exchanged
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
-    given = [argument for argument in args if argument != ALL_FRAMES]
-    return _exit_code(lambda: _early(given), ALL_FRAMES in args)
+    return _exit_code(_early, args)
 
 
 def _early(args: list[str]) -> int | None:
@@ -141,7 +127,7 @@ def _early(args: list[str]) -> int | None:
         print(usage(), file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
     if args[0] == "--version":
-        print(version.text(names.package()))
+        print(f"lightning-runs {version.VERSION}")
         return 0
     if args[0] not in COMMANDS:
         print(f"error: there is no command {args[0]}.{guess(args[0], COMMANDS)}", file=sys.stderr)
@@ -161,11 +147,8 @@ def guess(word: str, words: Sequence[str] | dict[str, Any]) -> str:
 def usage() -> str:
     """Return what ``--help`` prints."""
     lines = "\n".join(f"  {name:<12}{command.text}" for name, command in COMMANDS.items())
-    return (
-        f"usage: {program()} COMMAND [options]\n\n{lines}\n\n"
-        f"Begin with: {program()} fit\nOptions of a command: {program()} COMMAND --help\n"
-        f"The whole traceback of an error: {program()} COMMAND {ALL_FRAMES} …"
-    )
+    more = f"Options of a command: COMMAND --help\nThe whole traceback of an error: COMMAND {ALL_FRAMES} …"
+    return f"usage: {program()} COMMAND [options]\n\n{lines}\n\n{more}"
 
 
 def _module(command: Command) -> Any:
@@ -173,18 +156,18 @@ def _module(command: Command) -> Any:
     return import_module(f"{__name__}.{command.module}")
 
 
-def _exit_code(command: Callable[[], int | None], all_frames: bool) -> int | None:
-    """Run a command, and print its error, or raise it with ``all_frames``."""
+def _exit_code(command: Callable[[list[str]], int | None], args: list[str]) -> int | None:
+    """Run a command, and print its error, or raise it with `ALL_FRAMES`."""
     try:
         try:
-            return command()
+            return command([argument for argument in args if argument != ALL_FRAMES])
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # of a reader that has seen enough, as in `runs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes in the end
         return 141  # as if SIGPIPE had ended the process
     except Exception as error:
-        if all_frames:
+        if ALL_FRAMES in args:
             raise
         print_error(error)
         return 1

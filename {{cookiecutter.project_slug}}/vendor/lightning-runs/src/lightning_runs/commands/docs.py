@@ -22,7 +22,7 @@ def main(args: list[str]) -> int:
     if not args or {"-h", "--help"} & set(args):
         print(f"usage: {program()} docs [PAGE]\n")
         for name, text in texts.items():
-            print(f"  {name:<16}{heading(text)}")
+            print(f"  {name:<16}{text.splitlines()[0].lstrip('# ')}")
         return 0
     unknown = [name for name in args if name not in texts]
     if unknown:
@@ -31,8 +31,3 @@ def main(args: list[str]) -> int:
         return 2
     print("\n".join(texts[name] for name in args), end="")
     return 0
-
-
-def heading(text: str) -> str:
-    """Return the first heading of a page."""
-    return next((line.lstrip("# ") for line in text.splitlines() if line.startswith("#")), "")

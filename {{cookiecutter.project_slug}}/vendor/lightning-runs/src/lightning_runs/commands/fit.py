@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from .. import contract, files, runs
 from ..cli.messages import is_mistake
 from ..cli.run_cli import RunCLI
-from ..errors import UserError, brief
+from ..errors import UserError
 from ..files import relative_path
 from ..names import program
 from ..reports import predictions, tables
@@ -26,8 +26,8 @@ from ..runs.options import config_text
 from ..training import hardware, loggers
 from . import report
 
-STEPS = {"validate": "validation_step", "test": "test_step", "predict": "predict_step"}
-SPLITS = {"validate": "val", "test": "test", "predict": "predict"}
+STEPS = {"validate": "validation_step", "test": "test_step"}
+SPLITS = {"validate": "val", "test": "test"}
 
 
 class TrainerCLI(RunCLI):
@@ -45,22 +45,14 @@ class TrainerCLI(RunCLI):
                 self.say(f"note: the ModelCheckpoint of {owner}.configure_callbacks replaced that of --checkpoint.")
             self.choose_checkpoint()
             for callback in self.trainer.callbacks:
-                if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-                    count = callback.wait_count
-                    self.say(f"Stopped early: {callback.monitor} did not improve for {count} validations.")
-                elif isinstance(callback, EarlyStopping) and callback.stopped_epoch:
-                    value = self.trainer.callback_metrics.get(callback.monitor)
-                    self.say(f"Stopped early: {callback.monitor} is {value}, which ends the training.")
+                if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+                    self.say(f"Stopped early: {callback.stopping_reason_message}")
             self.measure_best("test" if tested else "validate", kwargs | {"ckpt_path": self.ckpt_path})
         if self.run is None:
             return
-        self.say(
-            f"Run folder: {relative_path(self.run.folder)}\n"
-            f"Next: {program()} runs             a table of all runs\n"
-            f"      {program()} fit --help       the options"
-        )
+        self.say(f"Run folder: {relative_path(self.run.folder)}\nNext: {program()} runs       a table of all runs")
         if tested:
-            write_report(self)
+            report.after_fit(self)
 
     def validate(self, **kwargs: Any) -> None:
         """Measure the checkpoint on the validation data."""
@@ -72,7 +64,6 @@ class TrainerCLI(RunCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Predict the test data: ``predictions.csv`` has a row for each item."""
-        self.refuse_missing("predict")
         columns = predictions.compute(self)
         if not columns:
             self.say(f"{type(self.model).__name__}.predict_step returned nothing, so no table is written.")
@@ -84,31 +75,6 @@ class TrainerCLI(RunCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         # the checkpoint of a run that was found, which no option names; nothing in a checkpoint is ever executed
         return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path, "weights_only": True}
-
-    # ---- What a command needs
-
-    def missing(self, command: str) -> str:
-        """Return a sentence with what the user's classes lack for a command; "" if they lack nothing."""
-        module = type(self.model).__name__
-        data = type(self.datamodule).__name__ if self.datamodule else None
-        limit = f"limit_{SPLITS[command]}_batches"
-        loader = f"{SPLITS[command]}_dataloader"
-        if getattr(self.trainer, limit) == 0:  # as in a fold of a cross-validation
-            return f"trainer.{limit} is 0, so none of these data are read. Give --trainer.{limit} 1.0"
-        example = f"`{program()} docs own-classes` shows one."
-        step = STEPS[command]
-        steps = (step, "forward") if command == "predict" else (step,)  # Lightning's own predict_step calls forward
-        if not any(is_overridden(name, self.model) for name in steps):
-            return f"{module} has no {step}. Add it to {module}; {example}"
-        if not (is_overridden(loader, self.model) or (data and is_overridden(loader, self.datamodule))):
-            return f"there is no {loader}. Add it to {data or module}; {example}"
-        return ""
-
-    def refuse_missing(self, command: str) -> None:
-        """Refuse a command that the user's classes lack something for."""
-        missing = self.missing(command)
-        if missing:
-            raise UserError(missing)
 
     # ---- What is recorded
 
@@ -167,12 +133,9 @@ class TrainerCLI(RunCLI):
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         for callback in self.trainer.callbacks:
             if isinstance(callback, StochasticWeightAveraging):
-                averaged_for = callback.swa_end + callback.pl_module_contains_batch_norm(self.model)
-                if self.trainer.current_epoch > averaged_for:
+                last_epoch = callback.swa_end + callback.pl_module_contains_batch_norm(self.model)
+                if self.trainer.current_epoch > last_epoch:  # otherwise it has averaged nothing
                     best = ""  # the averaged weights are those of the end alone
-                else:
-                    name = type(callback).__name__
-                    self.say(f"{name} averaged nothing: the training stopped before trainer.max_epochs.")
         chosen = Path(best or self.run.checkpoints / "last.ckpt")
         self.ckpt_path = str(chosen)
         if self.trainer.is_global_zero:
@@ -183,9 +146,11 @@ class TrainerCLI(RunCLI):
 
     def measure_best(self, command: str, kwargs: dict[str, Any]) -> None:
         """Test or validate the checkpoint that a training has chosen, if the user's classes can."""
-        missing = self.missing(command)
+        parts = (STEPS[command], f"{SPLITS[command]}_dataloader")
+        owners = [owner for owner in (self.model, self.datamodule) if owner is not None]
+        missing = [part for part in parts if not any(is_overridden(part, owner) for owner in owners)]
         if missing:
-            self.say(f"There was no {command}: {missing}")
+            self.say(f"There was no {command}: {' and '.join(missing)} is missing. See: {program()} docs own-classes")
             return
         built = self.trainer.loggers
         if command == "validate":  # the epoch's own validation is logged already
@@ -197,13 +162,12 @@ class TrainerCLI(RunCLI):
 
     def measure(self, command: str, kwargs: dict[str, Any]) -> None:
         """Validate or test, print the metrics, and write them to a file in the run's folder."""
-        self.refuse_missing(command)
         # what is printed here replaces Lightning's table
         results = getattr(self.trainer, command)(**kwargs | {"verbose": False})
         metrics = self._over_all_ranks({name: value for loader in results for name, value in loader.items()})
         text = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         if not sum(getattr(self.trainer, f"num_{SPLITS[command]}_batches")):
-            text = f"nothing was measured: {SPLITS[command]}_dataloader yields no batch."
+            text = f"nothing was measured: no batch of {SPLITS[command]}_dataloader was read."
             if self.subcommand != "fit":
                 raise UserError(text)
         self.say(text + (f"  ({relative_path(Path(self.ckpt_path))})" if self.ckpt_path else ""))
@@ -211,16 +175,16 @@ class TrainerCLI(RunCLI):
             self._write_metrics(command, metrics)
 
     def _write_metrics(self, command: str, metrics: dict[str, float]) -> None:
-        """Write ``test.json`` or ``validate.json``; other options, data or checkpoints get a file of their own."""
-        checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
-        file = f"{command}.json"
+        """Write ``test.json`` or ``validate.json``; a run's has only what was measured by its own options and data."""
+        path = Path(self.trainer.default_root_dir) / f"{command}.json"
         if self.run is not None and self.subcommand != "fit":
-            fingerprint = contract.get("fingerprint", self.datamodule, self.model)
-            difference = differences.describe_differences(self.run, self.options(), checkpoint, fingerprint)
-            if difference:
-                self.say(f"note: {difference}. So {file} stays the run's own, and other_{file} has this.")
-                file = f"other_{file}"
-        path = Path(self.trainer.default_root_dir) / file
+            causes = [f"{arg} is given" for arg in self.args if arg.startswith("-") and not arg.startswith("--run")]
+            if differences.data_changed(self.run, contract.get("fingerprint", self.datamodule, self.model)):
+                causes.append("the data have changed")
+            if causes:
+                self.say(f"note: this is not written to the run's {path.name}: {', and '.join(causes)}.")
+                return
+        checkpoint = Path(self.ckpt_path).name if self.ckpt_path else None
         try:
             files.write_whole(path, json.dumps({"checkpoint": checkpoint, **metrics}, indent=2) + "\n")
         except OSError as error:
@@ -250,11 +214,9 @@ class TrainerCLI(RunCLI):
         """Return the model, its number of parameters, the device, number of processes and precision in words."""
         counts = [p.numel() for p in self.model.parameters() if not is_lazy(p)]
         size = f", {sum(counts):,} parameters," if counts else ""  # they may be made later
-        automatic = self.config[str(self.subcommand)].trainer.accelerator == "auto"
-        device = f"{self.device} (chosen automatically)" if automatic else self.device
         count = self.trainer.world_size
         processes = "1 process" if count == 1 else f"{count} processes"
-        return f"{type(self.model).__name__}{size} on {device}, {processes}, precision {self.trainer.precision}"
+        return f"{type(self.model).__name__}{size} on {self.device}, {processes}, precision {self.trainer.precision}"
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -274,11 +236,3 @@ def run_trainer_command(
         os.environ.pop(ranks.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def write_report(cli: RunCLI) -> None:
-    """Write the report of a run that has just finished; whatever happens, the run is finished."""
-    try:
-        report.after_fit(cli)
-    except Exception as error:  # whatever a chart may trip over
-        cli.say(f"No report was written: {brief(error)}")

@@ -1,14 +1,13 @@
 """``lr_find``: suggest a learning rate, by a short training in which it grows from step to step.
 
 Suggested is the rate at which the mean loss has fallen half of the way from its first value to its lowest. There it
-falls about fastest (https://arxiv.org/abs/1506.01186), and the noise of the batches counts less than in a slope.
-Lightning's Tuner averages over some 50 batches and shows a fall long after the rate that made it; its slope is over the
-rate and not its logarithm, so that noise at the smallest rates counts most; all parameter groups get one rate.
+falls about fastest (https://arxiv.org/abs/1506.01186), and noise counts less than in the slope of Lightning's Tuner.
 """
 
 import math
 import re
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from statistics import fmean, stdev
 from typing import Any
@@ -50,14 +49,10 @@ class DryRun(RunCLI):
 
 
 class RangeTest(Callback):
-    """Let the rate grow with each step, and keep the losses by their rates.
-
-    Raises:
-        UserError: There is no single optimizer with a rate, or the LightningModule sets the rate itself.
-    """
+    """Let the rate grow with each step, and keep the losses by their rates."""
 
     def __init__(self) -> None:
-        self.losses: dict[float, list[float]] = {}  # of all batches that a step accumulates
+        self.losses: list[tuple[float, float]] = []  # rate and loss of each batch
         self.configured: list[float] = []  # the rate of each group of parameters; their ratios are kept
         self.rate = 0.0
 
@@ -80,35 +75,36 @@ class RangeTest(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Keep the loss at this rate."""
-        if max(group["lr"] for group in trainer.optimizers[0].param_groups) != self.rate:
-            raise UserError(f"lr_find can't try a rate: {type(pl_module).__name__} sets it in each step.")
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor) and math.isfinite(loss.item()):  # there is none if the batch was skipped
-            self.losses.setdefault(self.rate, []).append(loss.item())
-            means = list(smoothed(self.losses).values())
+            self.losses.append((self.rate, loss.item()))
+            means = [mean for _, mean in smoothed(self.losses)]
             # larger rates are useless once the loss has grown by as much as it had fallen
             trainer.should_stop = means[-1] > means[0] + max(means[0] - min(means), abs(means[0]) / 2)
 
 
-def smoothed(losses: dict[float, list[float]]) -> dict[float, float]:
-    """Return for each rate the mean loss of its step and of the neighbours."""
-    steps = [fmean(batches) for batches in losses.values()]
-    near = [steps[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1] for i in range(len(steps))]
-    return {rate: fmean(group) for rate, group in zip(losses, near, strict=True)}
+def smoothed(losses: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the rate of each batch, and the mean loss of the batch and its neighbours."""
+    means = []
+    for i, (rate, _) in enumerate(losses):
+        near = losses[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1]
+        means.append((rate, fmean(loss for _, loss in near)))
+    return means
 
 
-def suggestion(losses: dict[float, list[float]]) -> float:
+def suggestion(losses: Sequence[tuple[float, float]]) -> float:
     """Return the rate at which the mean loss has fallen half of the way."""
+    first = [loss for _, loss in losses[: 2 * NEIGHBOURS]]
     means = smoothed(losses)
-    first = [loss for batches in [*losses.values()][: 2 * NEIGHBOURS] for loss in batches]
-    highest = next(iter(means.values()), 0.0)
-    lowest = min(means.values(), default=0.0)
-    if len(first) < 2 or highest - lowest <= stdev(first):
-        raise UserError(
-            f"the loss falls at no rate from {LOWEST:g} to {max(losses, default=HIGHEST):.2g}. Can the network overfit"
-            " one batch (fit -c configs/overfit.yaml)? Are the batches large enough?"
-        )
-    return next(rate for rate, loss in means.items() if loss <= (highest + lowest) / 2)
+    if len(first) > 1:
+        highest = means[0][1]
+        lowest = min(mean for _, mean in means)
+        if highest - lowest > stdev(first):
+            return next(rate for rate, mean in means if mean <= (highest + lowest) / 2)
+    raise UserError(
+        f"the loss falls at no rate from {LOWEST:g} to {HIGHEST:g}. Can the network overfit one batch"
+        " (fit -c configs/overfit.yaml)? Are the batches large enough?"
+    )
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -123,8 +119,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     with signals.handled():
         cli = DryRun(module_class, data_class, ["fit", *args, *OPTIONS], callbacks=[test])
     rate = suggestion(test.losses)
-    means = list(smoothed(test.losses).items())
-    shown = [(f"{tried:.1e}", mean) for tried, mean in means[:: STEPS // 16]]
+    shown = [(f"{tried:.1e}", mean) for tried, mean in smoothed(test.losses)[:: STEPS // 16]]
     print(as_text(("learning rate", "mean loss"), shown))
     print(f"Suggested learning rate: {rate:.2g}")
     options = flat(cli.options()).items()

@@ -17,11 +17,7 @@ PRINTED_COLUMNS = 6
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
-    """Predict new inputs by a run: its data module reads them, and the Trainer predicts.
-
-    Returns:
-        The exit code: 0, or 1 if some inputs have no prediction; the others are predicted all the same.
-    """
+    """Predict new inputs by a run; return 1 if some of them have no prediction, else 0."""
     options = parse_arguments(args)
     header, rows, missing = predict_paths(options.paths, options.run, module_class, data_class)
     for name in missing:
@@ -62,11 +58,7 @@ def predict_paths(
 
 def parse_arguments(args: list[str]) -> argparse.Namespace:
     """Parse the command line after ``predict``."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} predict",
-        description="Predict the contents of files or folders. (Without PATH, predict takes the test data.)",
-        allow_abbrev=False,
-    )
+    parser = argparse.ArgumentParser(f"{program()} predict", description="Predict new inputs.", allow_abbrev=False)
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder of files")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--run", metavar="RUN", help="name or folder of a run (default: the newest finished)")
@@ -83,8 +75,6 @@ def show(header: list[str], rows: list[list[Any]], csv_file: Path | None) -> Non
         write_csv(csv_file, header, rows)
         print(f"{len(rows)} predictions: {csv_file}")
         return
-    attached = [i for i, cell in enumerate(rows[0]) if isinstance(cell, Attachment)]
-    printed = [i for i, name in enumerate(header) if i not in attached and not name.startswith("p(")][:PRINTED_COLUMNS]
+    is_short = [not name.startswith("p(") and not isinstance(rows[0][i], Attachment) for i, name in enumerate(header)]
+    printed = [i for i, short in enumerate(is_short) if short][:PRINTED_COLUMNS]
     print(as_text([header[i] for i in printed], [[row[i] for i in printed] for row in rows]))
-    for i in attached:
-        print(f"To write each {header[i]} as a file too: --csv FILE")

@@ -22,21 +22,23 @@ Row = list[Any]
 
 
 class OnnxModel:
-    """An exported model, which reads and predicts the inputs in files.
-
-    Args:
-        file: The ONNX file that `export` wrote.
-
-    Attributes:
-        facts: The facts in the file.
-
-    Raises:
-        UserError: The file can't be used, or its facts have no known kind.
-    """
+    """A model that `export` wrote, which reads and predicts the inputs in files."""
 
     def __init__(self, file: Path) -> None:
+        require("export", "onnxruntime")
+        import onnxruntime
+
         self.file = file
-        self.session, self.facts = open_model(file)
+        if not file.is_file():
+            raise UserError(f"{file} does not exist. Write it with: {program()} export")
+        try:
+            options = onnxruntime.SessionOptions()
+            # else its idle threads spin, and take the cores from what reads inputs and answers requests
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["facts"])
+        except Exception as error:  # KeyError, if the file has no facts; onnxruntime has a dozen classes of its own
+            raise UserError(f"{file} can't be used ({brief(error)}). Write it with: {program()} export") from error
         kind = self.facts.get("kind")
         if kind not in READERS:
             raise UserError(
@@ -52,12 +54,7 @@ class OnnxModel:
     def rows(self, paths: Sequence[Path], run_options: Any = None) -> Iterator[tuple[str, list[str], Row | str]]:
         """Yield the name of each input, and header and row of its prediction, or the reason why it can't be read.
 
-        Args:
-            paths: Files, or folders of files.
-            run_options: onnxruntime's `RunOptions`. When ``terminate`` is set, the prediction ends.
-
-        Raises:
-            UserError: The inputs are not of the model's kind.
+        When ``terminate`` of onnxruntime's `RunOptions` is set, the prediction ends.
         """
         batch: list[Input] = []
         for name, inputs in self.reader.read(paths, self.facts):
@@ -103,21 +100,3 @@ def main(args: list[str]) -> int:
             rows.append(row)
     show(header, rows, options.csv)
     return 1 if unread else 0
-
-
-def open_model(file: Path) -> tuple[Any, dict[str, Any]]:
-    """Open an exported ONNX file; return onnxruntime's session, and the facts in the file."""
-    require("export", "onnxruntime")
-    import onnxruntime
-
-    if not file.is_file():
-        raise UserError(f"{file} does not exist. Write it with: {program()} export")
-    try:
-        options = onnxruntime.SessionOptions()
-        # else its idle threads spin, and take the cores from what reads inputs and answers requests
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        facts = json.loads(session.get_modelmeta().custom_metadata_map["facts"])
-    except Exception as error:  # KeyError, if the file has no facts; onnxruntime has a dozen classes of its own
-        raise UserError(f"{file} can't be used ({brief(error)}). Write it with: {program()} export") from error
-    return session, facts

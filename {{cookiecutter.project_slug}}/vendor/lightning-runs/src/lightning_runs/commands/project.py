@@ -96,24 +96,21 @@ class Model:
         """Predict, and return a dict for each item, with the columns that ``predict`` writes.
 
         Args:
-            inputs: A path, or a list of them; rows of a table as dicts; an array with a batch of what an exported model
-                takes; None for the data that the run is tested on.
+            inputs: A path, or a list of them; rows of a table as dicts; None for the data that the run is tested on.
 
         Raises:
             UserError: The inputs can't be read, or the project's classes can't predict them.
         """
+        from ..reports import predictions
+
         with _errors_for_python(self._package):
             if inputs is None:
-                return self._predict_test_data()
-            if hasattr(inputs, "__array__"):
-                return self._predict_array(inputs)
+                cli = self._cli(str(self.run.folder))
+                return _as_dicts(*predictions.rows(cli, predictions.compute(cli)))
             paths: Any = [inputs] if isinstance(inputs, str | Path) else inputs
             if isinstance(paths[0], Mapping):
                 return self._predict_rows(paths)
-            predicted, missing = self._predict_files([Path(path) for path in paths])
-            for name in missing:
-                warnings.warn(f"{name} has no prediction.", stacklevel=2)
-            return predicted
+            return self._predict_files([Path(path) for path in paths])
 
     def _cli(self, run: str) -> Any:
         from ..cli.arguments import ONE_PROCESS, run_options
@@ -121,28 +118,13 @@ class Model:
 
         return RunCLI(*self._classes, ["predict", *run_options(run), *ONE_PROCESS], execute=False)
 
-    def _predict_test_data(self) -> list[Row]:
-        from ..reports import predictions
-
-        cli = self._cli(str(self.run.folder))
-        return _as_dicts(*predictions.rows(cli, predictions.compute(cli)))
-
-    def _predict_array(self, array: Any) -> list[Row]:
-        import torch
-
-        from ..reports import predictions
-        from .exported import Network
-
-        network = Network(self.module, self.data)
-        outputs = network.outputs(network.inputs(torch.as_tensor(array)))
-        columns = {name: output.tolist() for name, output in outputs.items()}
-        return _as_dicts(*predictions.table(columns, network.class_names or None))
-
-    def _predict_files(self, files: list[Path]) -> tuple[list[Row], list[str]]:
+    def _predict_files(self, files: list[Path]) -> list[Row]:
         from .predict import predict_paths
 
         header, rows, missing = predict_paths(files, str(self.run.folder), *self._classes)
-        return _as_dicts(header, rows), missing
+        for name in missing:
+            warnings.warn(f"{name} has no prediction.", stacklevel=3)
+        return _as_dicts(header, rows)
 
     def _predict_rows(self, rows: list[Row]) -> list[Row]:
         with TemporaryDirectory() as folder:
@@ -151,9 +133,7 @@ class Model:
                 writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
                 writer.writeheader()
                 writer.writerows(rows)
-            predicted, missing = self._predict_files([file])
-        if missing:
-            raise UserError(f"{missing[0]} has no prediction.")
+            predicted = self._predict_files([file])
         return [{name: row[name] for name in row if name != "file"} for row in predicted]
 
 
@@ -189,10 +169,9 @@ def _errors_for_python(package: str) -> Iterator[None]:
             raise
         raise KeyboardInterrupt("the training was stopped; fit(resume=True) resumes it") from None
     except Exception as error:
-        text = message(error)
-        if not is_mistake(error) or (isinstance(error, UserError) and text == str(error)):
+        if isinstance(error, UserError) or not is_mistake(error):
             raise
-        raise UserError(text) from error
+        raise UserError(message(error)) from error
     finally:  # Lightning notes the seed there, for processes that it starts
         os.environ.clear()
         os.environ.update(environment)

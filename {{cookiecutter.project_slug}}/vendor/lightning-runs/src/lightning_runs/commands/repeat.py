@@ -97,10 +97,6 @@ def summary(values: Sequence[float], folds: bool) -> tuple[float, float, float, 
     Folds share most of their training data, so their values vary less than those of independent data would. Nadeau and
     Bengio (2003, https://doi.org/10.1023/A:1024068626366) correct the variance of the mean of k folds: 1/k becomes
     1/k + 1/(k - 1), where 1/(k - 1) is the size of the validation part divided by that of the training part.
-
-    Args:
-        values: A value for each run, at least two.
-        folds: Whether the runs are all folds of the same data. Otherwise they are independent, such as seeds.
     """
     from scipy.special import stdtrit  # the quantile; scipy.stats takes a second to import
 

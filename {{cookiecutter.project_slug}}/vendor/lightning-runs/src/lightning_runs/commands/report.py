@@ -3,22 +3,20 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .. import runs
 from ..cli.arguments import run_name
 from ..cli.run_cli import RunCLI
 from ..contract import Contract
+from ..errors import brief
 from ..names import program
 from ..reports.report import Files, baseline_of, sections_of, write
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Write the report of one run, or the comparison of several, print its path, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} report",
-        description="Write an HTML page that shows a run, or compares several.",
-        allow_abbrev=False,
-    )
+    parser = argparse.ArgumentParser(f"{program()} report", description="Show or compare runs.", allow_abbrev=False)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
     text = "the file (default: report.html in the run's folder, or compare.html beside the folders of several runs)"
     parser.add_argument("--output", type=Path, metavar="FILE", help=text)
@@ -33,16 +31,15 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     return 0
 
 
-def after_fit(cli: RunCLI) -> None:
-    """Write the report of the run that was just trained, and print its path.
-
-    Every rank must call this, because each predicts a part.
-    """
-    if cli.run is None:
-        return
-    cli.trainer.loggers = []  # they are closed, and W&B refuses what a prediction would log
-    sections = sections_of(lambda: cli) if cli.contract.has("sections") else None
-    if cli.trainer.is_global_zero:
+def after_fit(cli: Any) -> None:
+    """Write the report of the run that was just trained, and print its path. Every rank must call this."""
+    try:
+        cli.trainer.loggers = []  # they are closed, and W&B refuses what a prediction would log
+        sections = sections_of(lambda: cli) if cli.contract.has("sections") else None
+        if not cli.trainer.is_global_zero:
+            return
         if cli.contract.has("baseline"):
             cli.run.update(baseline=baseline_of(cli))
-        print(f"Report: {write([Files(cli.run)], sections)}", flush=True)
+        cli.say(f\"Report: {write([Files(cli.run)], sections)}\")
+    except Exception as error:  # whatever a chart may trip over, the run is finished
+        cli.say(f"No report was written: {brief(error)}")

@@ -4,7 +4,6 @@ import argparse
 import csv
 import math
 import sys
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -56,9 +55,6 @@ def row_of(run: runs.Run) -> dict[str, Any]:
     best = _best(run, metric)
     test_metric, test = _test(run, metric)
     seconds = _number(record.get("seconds"))
-    if seconds is not None and run.status == "running":
-        with suppress(OSError):  # the record is written once in an epoch
-            seconds += max(0.0, time.time() - (run.folder / "run.json").stat().st_mtime)
     debug = record.get("debug")
     return {
         "name": run.name,
@@ -96,8 +92,10 @@ def _test(run: runs.Run, metric: str | None) -> tuple[str | None, float | None]:
     values = {name: value for name, value in test_result(run).items() if _number(value) is not None}
     headline = run.record.get("headline")
     wanted = [f"test/{headline[0]}" if isinstance(headline, list) else "", str(metric).replace("val", "test", 1)]
-    names = [*wanted, *sorted(values, key=lambda name: "loss" in name)]
-    return next(((name, values[name]) for name in names if name in values), (None, None))
+    for name in [*wanted, *sorted(values, key=lambda name: "loss" in name)]:
+        if name in values:
+            return name, values[name]
+    return None, None
 
 
 def _number(value: Any) -> Any:

@@ -65,7 +65,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     space_parser.add_class_arguments(Space)
     try:
         space = Space(**space_parser.instantiate_classes(space_parser.parse_path(trials.options.space)))
-    except (ArgumentError, OSError, TypeError) as error:
+    except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
         text = parser_message(str(error), ()).removeprefix("--")  # a key of the file is not an option
         raise UserError(f"the search space {trials.options.space} can't be used: {text}") from error
     space.suggest(optuna.create_study().ask())  # refuses a wrong form, and the parser a wrong option

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,7 +14,6 @@ from ..runs.options import CALLBACK_GROUPS, flat
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
 # … and these change nothing in its result.
 CHANGEABLE = {*LIMITS, "save_every_n_steps", "speed.short_loop", "speed.keep_freed_memory"}
-NEUTRAL_DATA = ("data.batch_size", "data.num_workers", "data.predict_paths", "data.cache")  # change no measurement
 Fingerprint = Callable[[], Any] | None  # the method of the contract, if the classes have it
 
 
@@ -48,22 +46,6 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
         )
     accepted = [f"A change was accepted: {change}." for change in changes]
     run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *accepted]
-
-
-def describe_differences(run: Run, options: Mapping[str, Any], checkpoint: object, fingerprint: Fingerprint) -> str:
-    """Describe how a measurement's options, checkpoint or data differ from training; "" if they don't."""
-    before = options_of(run, None)
-    now = flat(options)
-    # an option that only one of them has is newer than the run, or older than the code
-    shared = sorted(name for name in before.keys() & now if name.startswith(("data.", "model.")))
-    relevant = [name for name in shared if not name.startswith(NEUTRAL_DATA)]
-    found = [f"{name} is {now[name]} and was {before[name]}" for name in relevant if before[name] != now[name]]
-    best = run.record.get("best_checkpoint")
-    if best and Path(str(checkpoint)).name != best:
-        found.append(f"the checkpoint is not {best}")
-    if data_changed(run, fingerprint):
-        found.append("the data have changed")
-    return ", and ".join(found)
 
 
 def data_changed(run: Run, fingerprint: Fingerprint) -> bool:

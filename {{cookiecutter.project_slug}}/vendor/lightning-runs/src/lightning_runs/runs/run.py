@@ -69,8 +69,7 @@ class Run:
             lock.acquire(timeout=LOCK_TIMEOUT)
         except filelock.Timeout as error:
             raise UserError(
-                f"the run {self.name} is in use: another process trains it. Wait until it ends, or choose"
-                " another name."
+                f"the run {self.name} is in use: another process trains it. Wait until it ends, or choose another name."
             ) from error
         except (OSError, NotImplementedError):
             root = self.folder.parent
