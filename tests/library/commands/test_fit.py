@@ -16,7 +16,6 @@ def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
     folder = Path("runs/a")
     files = {".lock", "checkpoints", "config.yaml", "metrics.csv", "report.html", "run.json", "test.json"}
     assert {path.name for path in folder.iterdir()} == files
-    assert len(list((folder / "checkpoints").glob("*.ckpt"))) == 3  # the best one, the last one, and the one before it
     known = record("a")
     assert (known["status"], known["epochs"], known["device"], known["processes"]) == ("finished", 3, "cpu", 1)
     assert (folder / "checkpoints" / known["best_checkpoint"]).is_file()

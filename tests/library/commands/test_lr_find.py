@@ -1,6 +1,4 @@
-import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +17,6 @@ def test_a_rate_is_suggested_with_the_command_that_uses_it(run, capsys) -> None:
     rate = suggested(output)
     assert 0.001 < rate < 1
     assert f"python -m toy_project fit --data.batch_size=16 --model.lr={rate:.2g}\n" in output
-    losses = [float(line.split()[1]) for line in output.splitlines() if re.match(r"\S+e[-+]\d+ ", line)]
-    assert losses[0] > 2 * min(losses)
-    assert not Path("runs").exists()
     assert run("lr_find", "--data.batch_size=16", "--model.lr=2") == 0
     assert suggested(capsys.readouterr().out) == rate  # whatever is configured
 

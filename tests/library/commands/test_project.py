@@ -35,7 +35,6 @@ def make_package(name: str) -> Project:
 
 @pytest.fixture
 def project(monkeypatch, own_folder):
-    """A package with the toy's classes."""
     monkeypatch.syspath_prepend(own_folder)
     names = {"first", "second"} & set(sys.modules)
     yield make_package("first")
