@@ -8,11 +8,23 @@ from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import lightning_runs
+import pytest
+import torch
 from jinja2 import Environment
+from lightning_runs.errors import UserError
 
 STARTS = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}" / ".starts"
 DIGITS = STARTS / "images" / "src" / "{{cookiecutter.__package}}" / "digits.npz"
+# the model and the network of each start, and what the model takes from the data
+MODELS = {
+    "images": ("ImageClassifier", "ConvNet", ("input_shape", "num_classes")),
+    "masks": ("SegmentationModel", "UNet", ("input_shape", "facts")),
+    "table": ("TableModel", "TableNet", ("facts",)),
+    "text": ("TextClassifier", "EmbeddingAverage", ("vocabulary_size", "num_classes")),
+}
 
 
 def start_module(start: str, name: str) -> ModuleType:
@@ -25,6 +37,34 @@ def start_module(start: str, name: str) -> ModuleType:
     return import_module(f"{package}.{name}")
 
 
+def model_class(start: str) -> Any:
+    return getattr(start_module(start, "module"), MODELS[start][0])
+
+
+def data_class(start: str) -> Any:
+    return start_module(start, "data").DataModule
+
+
+def prepared(start: str, **options: Any) -> Any:
+    """The data module of a start, which has read its data."""
+    data = data_class(start)(**options)
+    data.setup("fit")
+    return data
+
+
+def built(start: str, data: Any, **options: Any) -> Any:
+    """The model of a start for these data, of the same weights each time, outside of training."""
+    torch.manual_seed(0)
+    _, network, links = MODELS[start]
+    linked = [getattr(data, name) for name in links]
+    options = {"network": getattr(start_module(start, "network"), network), "optimizer": torch.optim.AdamW, **options}
+    return model_class(start)(*linked, **options).eval()
+
+
+def refused(text: str) -> Any:
+    return pytest.raises(UserError, match=re.escape(text))
+
+
 def add_options(start: str, dataset: str, config_file: Path) -> None:
     """Add the options of a start's two classes to a configuration."""
     text = (STARTS / start / "configs" / "default.part.yaml").read_text(encoding="utf-8")
@@ -32,6 +72,11 @@ def add_options(start: str, dataset: str, config_file: Path) -> None:
     options = Environment().from_string(text).render(cookiecutter=answers)
     with config_file.open("a", encoding="utf-8") as stream:
         stream.write(re.sub(r"^  dataset: .*", f"  dataset: {dataset}", options, count=1, flags=re.MULTILINE))
+
+
+def run_start(start: str, name: str, *options: str) -> int:
+    """Run a command of a start, whose configuration is in the working folder."""
+    return lightning_runs.run(model_class(start), data_class(start), [name, *options], package=f"start_{start}")
 
 
 def predict_without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,20 +2,15 @@ import os
 import pickle
 import re
 
-import numpy as np
 import pytest
 import torch
-from lightning_runs.errors import UserError
 from lightning_runs.images import reading
-from lightning_runs.images.files import ImageFiles, read_image_folder, read_new_images
+from lightning_runs.images.files import ImageFiles, read_image_folder
 from PIL import Image
-from written_images import write_image_folder
+from starts import refused
+from written_data import write_images
 
 SHAPE = (3, 16, 16)
-
-
-def refused(text: str):
-    return pytest.raises(UserError, match=re.escape(text))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "I;16"])
@@ -34,27 +29,8 @@ def test_an_image_is_scaled_to_cover_the_size_and_cut(tmp_path) -> None:
     assert (reading.read_image(tmp_path / "wide.png", (1, 10, 10))[:, :, 1:9] == 255).all()
 
 
-def test_an_image_is_turned_as_its_camera_says(tmp_path) -> None:
-    image = Image.new("L", (20, 20))
-    image.paste(255, (0, 0, 20, 10))  # white above
-    exif = Image.Exif()
-    exif[0x0112] = 3  # taken upside down
-    image.save(tmp_path / "turned.png", exif=exif)
-    pixels = reading.read_image(tmp_path / "turned.png", (1, 20, 20))[0]
-    assert (pixels[:10].max(), pixels[10:].min()) == (0, 255)
-
-
-def test_new_inputs_are_read_as_an_exported_model_takes_them(tmp_path) -> None:
-    Image.new("RGB", (40, 60), (200, 200, 200)).save(tmp_path / "a.png")
-    facts = {"inputs": [{"name": "images", "dtype": "uint8", "shape": ["batch", 1, 8, 8]}]}
-    [(name, arrays)] = reading.read([tmp_path], facts)
-    assert name == str(tmp_path / "a.png")
-    assert isinstance(arrays, dict)
-    assert np.array_equal(arrays["images"], np.full((1, 8, 8), 200, dtype=np.uint8))
-
-
-def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path, capsys) -> None:
-    write_image_folder(tmp_path, parts=("train", "val", "test"))
+def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path) -> None:
+    write_images(tmp_path, parts=("train", "val", "test"))
     parts = read_image_folder(tmp_path, ["cat", "dog"], SHAPE)
     assert list(parts) == ["train", "val", "test"]
     for part in parts.values():
@@ -88,7 +64,7 @@ def test_images_are_kept_for_the_next_epoch(tmp_path) -> None:
 
 
 def test_an_image_that_can_not_be_read_is_an_error_or_left_out(tmp_path) -> None:
-    write_image_folder(tmp_path)
+    write_images(tmp_path)
     broken = tmp_path / "train" / "cat" / "3.png"
     broken.write_bytes(b"no image")
     files = sorted((tmp_path / "train" / "cat").iterdir())
@@ -106,20 +82,6 @@ def test_an_image_that_can_not_be_read_is_an_error_or_left_out(tmp_path) -> None
     with refused(f"none of the 1 images of a batch can be read; the first is {broken}"):
         dataset[torch.tensor([number])]
     assert ImageFiles(files, every, SHAPE).readable(every).equal(every)
-
-
-def test_new_images_that_can_not_be_read_are_left_out(tmp_path) -> None:
-    Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no image")
-    with pytest.warns(UserWarning, match=r"b\.png can't be read as an image"):
-        images, readable = read_new_images([tmp_path], SHAPE)
-    assert ([file.name for file in images.files], readable.tolist()) == (["a.png", "b.png"], [0])
-    unreadable = pytest.warns(UserWarning, match="can't be read")
-    with unreadable, refused(f"none of 1 images can be read; the first is {tmp_path / 'b.png'}."):
-        read_new_images([tmp_path / "b.png"], SHAPE)
-    (tmp_path / "none").mkdir()
-    with refused(f"{tmp_path / 'none'} has no file that ends in one of .jpg"):
-        read_new_images([tmp_path / "none"], SHAPE)
 
 
 def test_the_content_follows_names_sizes_times_and_labels(tmp_path) -> None:

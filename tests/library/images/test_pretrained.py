@@ -1,13 +1,13 @@
 import importlib
 import importlib.util
-import re
 import urllib.request
 
 import pytest
 import torch
 from lightning_runs import errors
-from lightning_runs.errors import UserError
 from lightning_runs.images.pretrained import Pretrained
+from starts import add_options, refused, run_start
+from written import last_checkpoint
 
 SMALL = "torchvision/shufflenet_v2_x0_5"
 
@@ -66,22 +66,21 @@ def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text
     if content is not None:
         torch.save(content, file)
     any_network.weights = str(file)
-    with pytest.raises(UserError, match=re.escape(text)):
+    with refused(text):
         any_network.load_weights()
 
 
 def test_unknown_names_and_other_kinds_are_refused() -> None:
-    with pytest.raises(UserError, match="torchvision has no model 'resnet0' that classifies images"):
+    with refused("torchvision has no model 'resnet0' that classifies images"):
         pretrained(name="torchvision/resnet0")
-    with pytest.raises(UserError, match="torchvision/squeezenet1_0 has another kind of output layer"):
+    with refused("torchvision/squeezenet1_0 has another kind of output layer"):
         pretrained(name="torchvision/squeezenet1_0")
 
 
 def test_without_timm_the_command_that_installs_it_is_named(monkeypatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "timm" else find(name))
-    text = "timm is not installed. Install with: pip install -e '.[pretrained]'"
-    with pytest.raises(UserError, match=re.escape(text)):
+    with refused("timm is not installed. Install with: pip install -e '.[pretrained]'"):
         pretrained(name="resnet18")
 
 
@@ -97,7 +96,21 @@ def test_offline_the_weights_are_refused_within_seconds(monkeypatch, tmp_path, n
         pytest.importorskip("timm")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"can't be downloaded .* Name a file with --model.network.init_args.weights"):
+    with refused("can't be downloaded (") as error:
         pretrained(name=name, weights="default").load_weights()
+    assert "--model.network.init_args.weights FILE" in str(error.value)
     if name != SMALL:
         assert importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE is False
+
+
+def test_pretrained_weights_are_fine_tuned(own_folder) -> None:
+    add_options("images", "digits", own_folder / "configs" / "default.yaml")
+    network = "--model.network.init_args"
+    options = ("--model.network=lightning_runs.images.pretrained.Pretrained", f"{network}.name={SMALL}")
+    limits = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+    options += (f"{network}.image_size=32", "--model.layer_rate_decay=0.7", "--trainer.max_epochs=1", *limits)
+    assert run_start("images", "fit", "--run=first", *options, f"{network}.weights=null") == 0
+    file = own_folder / "runs" / "first" / "checkpoints" / "last.ckpt"
+    assert run_start("images", "fit", "--run=second", *options, f"{network}.weights={file}") == 0
+    rates = last_checkpoint("second")["optimizer_states"][0]["param_groups"]
+    assert len({group["initial_lr"] for group in rates}) > 3

@@ -1,4 +1,3 @@
-import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -6,13 +5,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning_runs.errors import UserError
 from lightning_runs.masks import datasets
-from lightning_runs.masks.datasets import DATASETS, read_digit_scenes, read_mask_folder, read_new_images
+from lightning_runs.masks.datasets import DATASETS, read_digit_scenes, read_mask_folder
+from lightning_runs.masks.metrics import IGNORED
 from PIL import Image
-from starts import DIGITS
+from starts import DIGITS, data_class, prepared, refused
 
 SHAPE = (3, 16, 16)
+
+
+def halves(left: int, right: int, height: int = 20, dtype: Any = np.uint8) -> np.ndarray:
+    """A mask whose right half has another number than the left one."""
+    mask = np.full((height, 30), left, dtype)
+    mask[:, 15:] = right
+    return mask
+
+
+def write(folder: Path, name: str, content: Any) -> None:
+    """Write an image, a text or bytes in the place of the files of this name; None leaves none."""
+    for file in folder.glob(f"{name.partition('.')[0]}.*"):
+        file.unlink()
+    file = folder / name
+    if isinstance(content, np.ndarray):
+        Image.fromarray(content).save(file)
+    elif content is not None:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_every_mask(folder: Path, left: int, right: int, dtype: Any = np.uint8) -> None:
+    for i in range(10):
+        write(folder, f"masks/{i}.png", halves(left, right, 20 + i, dtype))
 
 
 @pytest.fixture
@@ -21,8 +43,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     for i in range(10):
-        mask = np.zeros((20 + i, 30), np.uint8)
-        mask[:, 15:] = 1
+        mask = halves(0, 1, 20 + i)
         Image.fromarray(100 + 100 * mask).convert("RGB").save(tmp_path / "images" / f"{i}.{('png', 'jpg')[i % 2]}")
         palette = Image.fromarray(mask).convert("P")
         palette.putpalette([9, 9, 9, 200, 0, 0])
@@ -34,14 +55,6 @@ def folder(tmp_path: Path) -> Path:
 
 def read(folder: Path, known: dict[str, Any] | None = None, ignore_index: int | None = 255):
     return read_mask_folder(folder, SHAPE, known or {}, ignore_index)
-
-
-def write_mask(folder: Path, numbers: np.ndarray, name: str = "0") -> None:
-    Image.fromarray(numbers).save(folder / "masks" / f"{name}.png")
-
-
-def refused(text: str):
-    return pytest.raises(UserError, match=re.escape(text))
 
 
 def test_scenes_are_the_same_each_time_and_have_every_class() -> None:
@@ -82,63 +95,50 @@ def test_images_that_are_read_batch_by_batch_are_the_same(folder, monkeypatch) -
     kept, _, _ = read(folder)
     monkeypatch.setattr(datasets, "CACHE_BYTES", 0)
     images, _, _ = read(folder)
+    chosen = torch.tensor([3, 1])
     assert (kept.is_in_memory, images.is_in_memory) == (True, False)
-    assert all(map(torch.equal, images[torch.tensor([3, 1])], kept[torch.tensor([3, 1])]))
-    numbered = images.numbered()
-    assert numbered[torch.tensor([3, 1])][1].tolist() == [3, 1]
-    before = [bytes(content) for content in images.content()]
-    assert [bytes(content) for content in images.content()] == before
-    (folder / "images" / "0.png").touch()
-    assert [bytes(content) for content in images.content()] != before
+    assert all(map(torch.equal, images[chosen], kept[chosen]))
+    assert images.numbered()[chosen][1].tolist() == [3, 1]
 
 
 def test_labels_may_be_any_numbers_and_have_names(folder) -> None:
-    for i in range(10):
-        mask = np.full((20 + i, 30), 7, np.uint16)
-        mask[:, 15:] = 300
-        mask[0] = 255
-        write_mask(folder, mask, str(i))
+    write_every_mask(folder, 7, 300, np.uint16)
+    mask = halves(7, 300, dtype=np.uint16)
+    mask[:10] = 255
+    write(folder, "masks/0.png", mask)
     images, _, classes = read(folder)
     assert classes == {"labels": [7, 300], "class_names": ["label 7", "label 300"]}
-    assert images.labels[0].unique().tolist() == [0, 1, 255]
+    assert images.labels[0].unique().tolist() == [0, 1, IGNORED]
     assert images.classes(torch.tensor([0])).unique().tolist() == [0, 1]
-    (folder / "classes.txt").write_text("300 cell\n\n7 all the rest\n")
+    write(folder, "classes.txt", "300 cell\n\n7 all the rest\n")
     images, _, classes = read(folder)
     assert classes == {"labels": [300, 7], "class_names": ["cell", "all the rest"]}
-    assert (images.labels[0, 8, :8] == 1).all()
-    (folder / "classes.txt").write_text("7 rest\n255 edge\n300 cell\n")  # 255 is a class then
+    assert (images.labels[1, :, :8] == 1).all()
+    write(folder, "classes.txt", "7 rest\n255 edge\n300 cell\n")  # 255 is a class then
     assert read(folder)[0].labels[0].unique().tolist() == [0, 1, 2]
-    (folder / "classes.txt").write_text("sky blue\nsea\n")
-    assert datasets.read_classes(folder) == {"labels": [0, 1], "class_names": ["sky blue", "sea"]}
 
 
 @pytest.mark.parametrize("names", ["", "sky\nsea\n", "0 sky\n1 sea\n"])
 def test_black_and_white_masks_are_two_classes(folder, names) -> None:
-    for i in range(10):
-        mask = np.zeros((20 + i, 30), np.uint8)
-        mask[:, 15:] = 255
-        write_mask(folder, mask, str(i))
-    write_mask(folder, np.full((20, 30), 255, np.uint8))  # one without black
+    write_every_mask(folder, 0, 255)
+    write(folder, "masks/0.png", np.full((20, 30), 255, np.uint8))  # one without black
     if names:
-        (folder / "classes.txt").write_text(names)
+        write(folder, "classes.txt", names)
     images, _, classes = read(folder)
     assert classes == {"labels": [0, 255], "class_names": ["sky", "sea"] if names else ["label 0", "label 255"]}
     assert images.classes(torch.arange(10)).bincount().tolist() == [9 * 128, 9 * 128 + 256]
     assert read(folder, classes)[0].labels.equal(images.labels)
-    assert read(folder, ignore_index=None)[2]["labels"] == [0, 255] if not names else True
 
 
 def test_a_class_without_a_pixel_beside_ignored_ones_is_refused(folder) -> None:
-    (folder / "classes.txt").write_text("sky\nsea\nland\n")
-    assert read(folder)[2]["class_names"] == ["sky", "sea", "land"]
-    for i in range(10):
-        mask = np.zeros((20 + i, 30), np.uint8)
-        mask[:, 15:] = 1
-        mask[:, 25:] = 255
-        write_mask(folder, mask, str(i))
+    known = {"labels": [0, 1, 2], "class_names": ["sky", "sea", "land"]}
+    write(folder, "classes.txt", "sky\nsea\nland\n")
+    assert read(folder)[2] == known
+    mask = halves(0, 1)
+    mask[10:] = 255
+    write(folder, "masks/0.png", mask)
     with refused(f"no mask in {folder / 'masks'} has the label 2 of classes.txt, but masks have 255"):
         read(folder)
-    known = {"labels": [0, 1, 2], "class_names": ["sky", "sea", "land"]}
     assert read(folder, known)[2] == known  # the run's data had all of them
 
 
@@ -149,38 +149,113 @@ def test_palettes_that_differ_are_reported(folder, capsys) -> None:
     other.putpalette([9, 9, 9, 0, 200, 0])
     other.save(folder / "masks" / "5.png")
     read(folder)
-    note = capsys.readouterr().err
     files = [str(folder / "masks" / f"{i}.png") for i in (1, 5)]
-    assert f"1 is the colour [200, 0, 0] in {files[0]} and [0, 200, 0] in {files[1]}" in note
+    assert f"1 is the colour [200, 0, 0] in {files[0]} and [0, 200, 0] in {files[1]}" in capsys.readouterr().err
 
 
 def test_images_that_exif_turns_are_reported(folder, capsys) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
-    Image.open(folder / "images" / "4.png").save(folder / "images" / "4.png", exif=exif)
+    file = folder / "images" / "4.png"
+    Image.open(file).save(file, exif=exif)
     read(folder)
-    assert f"1 of 10 images are turned by their EXIF orientation, such as {folder / 'images' / '4.png'}" in (
-        capsys.readouterr().err
-    )
+    assert f"1 of 10 images are turned by their EXIF orientation, such as {file}" in capsys.readouterr().err
 
 
-def test_hidden_folders_are_left_out_and_other_files_counted(folder, capsys) -> None:
-    for name in ("images", "masks"):
-        (folder / name / ".ipynb_checkpoints").mkdir()
-        (folder / name / ".ipynb_checkpoints" / "0.png").write_bytes((folder / name / "0.png").read_bytes())
-        (folder / name / "notes.txt").touch()
-    assert len(read(folder)[0]) == 10
-    assert capsys.readouterr().err.startswith(f"note: 2 files in {folder} are skipped: .txt (2).")
+EMPTY = np.zeros((20, 30), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (
+            {"classes.txt": "sky\nsea\n", "masks/0.png": EMPTY + 4},
+            "0.png has the label 4; allowed are 0, 1, and --",
+        ),
+        ({"masks/0.png": EMPTY.T}, "0.png is 20 pixels wide and 30 high, and "),
+        ({"masks/2.png": None}, "images/2.png has no counterpart {folder}/masks/2.png (1 such files)."),
+        ({"masks/2.png": None, "masks/3.png": None}, "(2 such files)"),
+        ({"images/2.png": None}, "masks/2.png has no counterpart {folder}/images/2.png"),
+        ({"masks/0.png": np.zeros((20, 30, 3), np.uint8)}, "0.png has the mode RGB; a mask holds the number of each"),
+        ({"masks/0.jpg": EMPTY}, "0.jpg must be a PNG file: a mask needs the exact number of each pixel's class."),
+        ({"images/1.jpg": b"no picture"}, "1.jpg can't be read as an image: "),
+        ({"masks/1.png": b"no picture"}, "1.png can't be read as a mask: "),
+        ({"masks/0.png": EMPTY + 255}, "0.png has no class: all of it is 255, which is ignored. Remove it and its"),
+        ({"masks/0.png": np.arange(600, dtype=np.uint16).reshape(20, 30)}, "the labels 0, 1, 2, 3, 4 …, 599 in all"),
+        ({"classes.txt": "1 sky\n1 sea\n"}, "classes.txt has the label 1 more than once."),
+        ({"classes.txt": "name\n" * 256}, "classes.txt has 256 classes; at most 255 are possible."),
+        ({f"masks/{i}.png": None for i in range(10)}, "{folder}/masks has no file that ends in one of .jpg"),
+    ],
+)
+def test_a_folder_that_can_not_be_read_is_refused(folder, files, text) -> None:
+    for name, content in files.items():
+        write(folder, name, content)
+    with refused(text.format(folder=folder)):
+        read(folder)
+
+
+def test_a_missing_folder_and_two_of_one_name_are_refused(folder) -> None:
+    with refused(f"{folder / 'none' / 'images'} is missing: put your images into "):
+        read(folder / "none")
+    Image.new("RGB", (30, 20)).save(folder / "images" / "0.jpg")
+    with refused("0.png have the same name. Rename one of them, or remove it."):
+        read(folder)
+    (folder / "images" / "0.jpg").unlink()
+    with refused("0.png has the label 1; allowed are 0, 7,"):
+        read(folder, known={"labels": [0, 7], "class_names": ["sky", "sea"]})  # those of a run
+
+
+# ---- The start's own data module
 
 
 def test_test_images_may_be_chosen(folder) -> None:
+    data = prepared("masks", dataset="mask_folder", root=str(folder), image_size=16)
+    assert [len(data.splits[part][1]) for part in ("train", "val", "test")] == [7, 1, 2]
     for name in ("images", "masks"):
         (folder / "test" / name).mkdir(parents=True)
         for file in sorted((folder / name).iterdir())[:3]:
             file.rename(folder / "test" / name / file.name)
-    images, num_train, _ = read(folder)
-    assert [file.parts[-3] == "test" for file in images.files] == [False] * 7 + [True] * 3
-    assert num_train == 7
+    data = prepared("masks", dataset="mask_folder", root=str(folder), image_size=16)
+    images, test = data.splits["test"]
+    assert {images.files[i].parts[-3] for i in test.tolist()} == {"test"}
+    assert [len(data.splits[part][1]) for part in ("train", "val", "test")] == [6, 1, 3]
+    assert data.state_dict() == {"labels": [0, 1], "class_names": ["label 0", "label 1"], "trained": "mask_folder"}
+
+
+def test_a_run_is_not_asked_about_another_data_set(folder) -> None:
+    data = data_class("masks")("mask_folder", "nowhere", predict_paths=["images"])
+    data.load_state_dict({"labels": [0, 1], "class_names": ["0", "1"], "trained": "digit_scenes"})  # those of a run
+    with refused("data.dataset is mask_folder, but the run was trained with digit_scenes. Leave it out."):
+        data.setup("predict")
+
+
+def test_weights_of_classes_count_training_pixels_alone(folder) -> None:
+    for i in range(10):
+        mask = halves(1, 1, 20 + i)
+        mask[: 2 + i] = 0
+        mask[-4:] = 255
+        write(folder, f"masks/{i}.png", mask)
+    data = prepared("masks", dataset="mask_folder", root=str(folder), image_size=16, balance="weights")
+    images, train = data.splits["train"]
+    masks = images.labels[train]
+    sums = [weight * int((masks == label).sum()) for label, weight in enumerate(data.loss_weights)]
+    assert sums == [pytest.approx((masks != IGNORED).sum().item() / 2)] * 2
+    assert data.loss_weights[0] != data.loss_weights[1]
+
+
+def test_each_class_is_as_often_the_rarest_of_a_drawn_image() -> None:
+    data = prepared("masks", balance="sampling")
+    images, train = data.splits["train"]
+    classes = torch.full((1000,), -1)
+    classes[train] = datasets.rarest_classes(images.labels[train])
+    sampler: Any = data.train_dataloader().sampler
+    drawn = []
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        drawn += [*sampler]
+    counts = classes[torch.cat(drawn)].bincount(minlength=6)
+    existing = classes[train].unique()
+    assert counts[existing].tolist() == [pytest.approx(counts.sum().item() / len(existing), rel=0.1)] * len(existing)
 
 
 def test_images_are_weighed_by_the_rarest_of_their_classes() -> None:
@@ -188,107 +263,6 @@ def test_images_are_weighed_by_the_rarest_of_their_classes() -> None:
     masks[1:3, 0] = 1
     masks[3, 0, :2] = 2
     masks[3, 1:] = 1
-    masks[4] = 255
-    masks[2, 1] = 255
+    masks[4] = IGNORED
+    masks[2, 1] = IGNORED
     assert datasets.rarest_classes(masks).tolist() == [0, 1, 1, 2, 0]  # class 2 has two pixels in all
-
-
-def test_new_images_need_no_masks_and_broken_ones_go(folder) -> None:
-    (folder / "images" / "3.jpg").write_bytes(b"no picture")
-    images, readable = read_new_images([folder / "images"], SHAPE)
-    assert [images.files[i].stem for i in readable.tolist()] == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
-    assert images[readable][1].equal(readable)
-    with refused("none of 1 images can be read; the first is "):
-        read_new_images([folder / "images" / "3.jpg"], SHAPE)
-
-
-# ---- What is refused
-
-
-def test_an_unknown_label_is_refused(folder) -> None:
-    (folder / "classes.txt").write_text("sky\nsea\n")
-    write_mask(folder, np.full((20, 30), 4, np.uint8))
-    with refused("0.png has the label 4; allowed are 0, 1, and --data.ignore_index 255"):
-        read(folder)
-    (folder / "classes.txt").unlink()
-    with refused("0.png has the label 4; allowed are 0, 1,"):
-        read(folder, known={"labels": [0, 1], "class_names": ["sky", "sea"]})  # those of a run
-
-
-def test_a_mask_of_another_size_is_refused(folder) -> None:
-    write_mask(folder, np.zeros((30, 20), np.uint8))
-    with refused("0.png is 20 pixels wide and 30 high, and "):
-        read(folder)
-
-
-def test_an_image_or_a_mask_that_is_alone_is_refused(folder) -> None:
-    (folder / "masks" / "2.png").rename(folder / "masks" / "x.png")
-    with refused(f"2.png has no counterpart {folder / 'masks' / '2.png'} (1 such files)."):
-        read(folder)
-    (folder / "masks" / "3.png").unlink()
-    with refused("(2 such files)"):
-        read(folder)
-    for name in ("2.png", "3.jpg"):
-        (folder / "images" / name).unlink()
-    with refused(f"x.png has no counterpart {folder / 'images' / 'x.png'}"):
-        read(folder)
-
-
-def test_two_images_of_one_name_are_refused(folder) -> None:
-    Image.new("RGB", (30, 20)).save(folder / "images" / "0.jpg")
-    with refused("0.png have the same name. Rename one of them, or remove it."):
-        read(folder)
-
-
-def test_a_missing_or_empty_folder_is_refused(tmp_path, folder) -> None:
-    with refused(f"{tmp_path / 'none' / 'images'} is missing: put your images into "):
-        read(tmp_path / "none")
-    for file in (folder / "masks").iterdir():
-        file.unlink()
-    (folder / "masks" / "._0.png").write_bytes(b"of a Mac")
-    with refused(f"{folder / 'masks'} has no file that ends in one of .jpg"):
-        read(folder)
-    (folder / "masks" / "._0.png").unlink()
-    (folder / "masks").rmdir()
-    with refused(f"{folder / 'masks'} is missing"):
-        read(folder)
-
-
-def test_colours_and_jpeg_are_no_masks(folder) -> None:
-    Image.new("RGB", (30, 20)).save(folder / "masks" / "0.png")
-    with refused("0.png has the mode RGB; a mask holds the number of each pixel's class. Save it as a PNG"):
-        read(folder)
-    (folder / "masks" / "0.png").unlink()
-    Image.new("L", (30, 20)).save(folder / "masks" / "0.jpg")
-    with refused("0.jpg must be a PNG file: a mask needs the exact number of each pixel's class."):
-        read(folder)
-
-
-def test_a_damaged_file_is_named(folder) -> None:
-    (folder / "images" / "1.jpg").write_bytes(b"no picture")
-    with refused("1.jpg can't be read as an image: "):
-        read(folder)
-    (folder / "masks" / "1.png").write_bytes((folder / "masks" / "2.png").read_bytes()[:40])
-    with refused("1.png can't be read as a mask: "):
-        read(folder)
-
-
-def test_a_mask_without_a_class_is_refused(folder) -> None:
-    write_mask(folder, np.full((20, 30), 255, np.uint8))
-    with refused("0.png has no class: all of it is 255, which is ignored. Remove it and its image."):
-        read(folder)
-
-
-def test_grey_levels_are_no_classes(folder) -> None:
-    write_mask(folder, np.arange(600).reshape(20, 30).astype(np.uint16))
-    with refused("have the labels 0, 1, 2, 3, 4 …, 599 in all, beside 255, which is ignored"):
-        read(folder)
-
-
-def test_classes_are_named_once_and_not_too_many(folder) -> None:
-    (folder / "classes.txt").write_text("1 sky\n1 sea\n")
-    with refused("classes.txt has the label 1 more than once."):
-        read(folder)
-    (folder / "classes.txt").write_text("name\n" * 256)
-    with refused("classes.txt has 256 classes; at most 255 are possible."):
-        read(folder)

@@ -35,12 +35,3 @@ def test_colours_are_those_of_pascal_voc() -> None:
     first = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
     colours = reading.class_colours(256).tolist()
     assert (colours[:5], colours[20], colours[255]) == (first, [0, 64, 128], [224, 224, 192])
-
-
-def test_new_images_are_read_for_an_exported_model_of_masks(tmp_path) -> None:
-    Image.new("RGB", (40, 60), (200, 200, 200)).save(tmp_path / "a.png")
-    facts = {"inputs": [{"name": "images", "dtype": "uint8", "shape": ["batch", 1, 8, 8]}]}
-    [(name, arrays)] = reading.read([tmp_path], facts)
-    assert name == str(tmp_path / "a.png")
-    assert isinstance(arrays, dict)
-    assert np.array_equal(arrays["images"], np.full((1, 8, 8), 200, dtype=np.uint8))

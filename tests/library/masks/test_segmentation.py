@@ -3,24 +3,20 @@ import re
 import pytest
 import torch
 from lightning_runs.masks import segmentation
-from lightning_runs.masks.metrics import count_pixels
+from lightning_runs.masks.metrics import IGNORED, count_pixels, dice_loss
 from lightning_runs.masks.segmentation import (
-    ExportedSegmenter,
     MaskReports,
     each_class,
     overlaid,
-    predicted_masks,
 )
-from starts import start_module
-
-DataModule = start_module("masks", "data").DataModule
+from starts import built, prepared, refused
+from torch import nn
+from torch.nn import functional
 
 
 @pytest.fixture(scope="module")
 def data():
-    data = DataModule()
-    data.setup("test")
-    return data
+    return prepared("masks")
 
 
 def drawn(data, wrong: int) -> dict[str, str]:
@@ -93,8 +89,7 @@ def test_the_most_frequent_class_is_the_baseline(data) -> None:
     }
 
 
-def test_pictures_colour_the_classes_but_no_background() -> None:
-    data = DataModule()
+def test_pictures_colour_the_classes_but_no_background(data) -> None:
     image = torch.full((1, 1, 4, 6), 100, dtype=torch.uint8)
     mask = torch.zeros(1, 4, 6, dtype=torch.uint8)
     mask[0, 0, 0] = 1
@@ -107,25 +102,52 @@ def test_pictures_colour_the_classes_but_no_background() -> None:
     assert overlaid(image[0].repeat(3, 1, 1), mask[0], size=60).shape == (40, 60, 3)
 
 
-def test_a_table_names_the_file_or_the_number_of_each_image(data) -> None:
-    model = MaskReports()
-    model.facts = data.facts
-    logits = torch.zeros(1, 6, 32, 32)
-    logits[:, 2] = 5
-    predictions = {"index": torch.tensor([801]), **predicted_masks(logits)}
-    names, [row] = model.rows(predictions, data)
-    assert names[:3] == ["index", "mask", "confidence"]
-    assert (row[0], row[1].name, row[names.index("share(1)")]) == (801, "801.png", 1.0)
+# ---- The start's own model
 
 
-def test_an_exported_module_takes_pixels_and_names_its_reader(data) -> None:
-    network = torch.nn.Conv2d(1, 6, 1)
-    exported = ExportedSegmenter(network, data.facts)
-    pixels = torch.randint(0, 256, (3, 1, 12, 12), dtype=torch.uint8)
-    with torch.inference_mode():
-        expected = predicted_masks(network(data.levels(pixels)))
-        outputs = exported(pixels)
-    assert outputs["mask"].equal(expected["mask"])
-    torch.testing.assert_close(outputs["confidence"], expected["confidence"])
-    assert (outputs["confidence"] > 1 / 6).all()
-    assert exported.facts == {"kind": "masks", **data.facts}
+def test_the_loss_is_that_of_pixels_and_of_dice(data) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 6, 4, 4)
+    masks = torch.randint(0, 6, (2, 4, 4))
+    masks[0, :2] = IGNORED
+    weights = torch.arange(6) + 0.5
+    plain = built("masks", data, dice=0.0)
+    entropies = functional.cross_entropy(logits, masks, weights, ignore_index=IGNORED, reduction="none")
+    torch.testing.assert_close(plain.loss(logits, masks, weights), entropies[masks != IGNORED].mean())
+    dice = dice_loss(logits, masks)
+    both = built("masks", data, dice=2.0).loss(logits, masks, weights)
+    torch.testing.assert_close(both, entropies[masks != IGNORED].mean() + 2 * dice)
+    with refused("model.dice is -1.0; it must be 0 or more, such as 0.5."):
+        built("masks", data, dice=-1.0)
+
+
+def test_a_pixel_without_a_class_changes_nothing(data) -> None:
+    model = built("masks", data)
+    masks = torch.randint(0, 6, (2, 4, 4))
+    masks[:, 1] = IGNORED
+    logits = torch.randn(2, 6, 4, 4)
+    other = logits.clone()
+    other[:, :, 1] += 5 * torch.randn(2, 6, 4)
+    assert model.loss(logits, masks) == model.loss(other, masks)
+    assert bool(model.loss(logits, torch.full_like(masks, IGNORED)).isfinite())
+
+
+class Level(nn.Module):
+    """Predicts the class that is nearest to the level of a pixel."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([-20 * (images - label).abs() for label in range(6)], dim=1)
+
+
+def test_metrics_are_of_the_whole_split_and_start_again(data, monkeypatch) -> None:
+    model = built("masks", data, network=lambda input_shape, num_classes: Level())
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(model, "log_dict", lambda metrics, **_: logged.update(metrics))
+    for right, wrong in ((3, 1), (1, 3)):
+        for count, level in ((right, 0.0), (wrong, 1.0)):
+            model.test_step((torch.full((count, 1, 4, 4), level), torch.zeros(count, 4, 4, dtype=torch.int64)), 0)
+        model.on_test_epoch_end()
+        assert logged["test/accuracy"] == logged["test/iou_background"] == pytest.approx(right / 4)
+        assert logged["test/iou_0"] == 0
+        assert logged["test/mean_iou"] == pytest.approx(right / 8)
+        assert "test/iou_1" not in logged  # it has no pixels

@@ -1,34 +1,29 @@
-import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from lightning_runs.errors import UserError
-from written_tables import read, rows, rows_with, write
+from starts import prepared, refused
+from written_data import rows_with, table_rows, write_table
 
 
-def refused(text: str):
-    return pytest.raises(UserError, match=re.escape(text))
+def read(file: Path, target: str | None = "kind", **options: Any) -> Any:
+    return prepared("table", dataset="csv_file", root=str(file), target=target, **options)
 
 
-def test_columns_are_described_by_the_training_rows_alone(tmp_path) -> None:
-    lines = rows()
-    data = read(write(tmp_path / "a.csv", lines))
-    tested = data.splits["test"][1].tolist()
-    for i in tested:
-        lines[i + 1][0] = "1000"
-        lines[i + 1][1] = "violet"
-    other = read(write(tmp_path / "b.csv", lines))
-    assert other.splits["test"][1].tolist() == tested
-    assert other.facts["columns"] == data.facts["columns"]
-    train = np.array([float(line[0]) for line in lines[1:]])[data.splits["train"][1]]
-    assert data.facts["columns"]["size"]["mean"] == pytest.approx(train.mean(), rel=1e-6)
-    assert data.facts["columns"]["size"]["std"] == pytest.approx(train.std(), rel=1e-6)
+def test_columns_are_described_by_mean_deviation_and_words(tmp_path) -> None:
+    data = read(write_table(tmp_path / "a.csv", table_rows()))
+    train = np.array([float(row[0]) for row in table_rows()[1:]])[data.splits["train"][1]]
+    found = data.facts["columns"]
+    assert found["size"] == {"mean": pytest.approx(train.mean()), "std": pytest.approx(train.std()), "missing": False}
+    assert found["colour"] == {"words": ["blue", "green", "red"]}
+    assert found["weight"]["missing"] is True
 
 
 def test_columns_without_information_are_left_out_and_named(tmp_path, capsys) -> None:
-    lines = [[*line, f"name {i}", "same", "", "5"] for i, line in enumerate(rows())]
+    lines = [[*line, f"name {i}", "same", "", "5"] for i, line in enumerate(table_rows())]
     lines[0][4:] = ["who", "all", "none", "five"]
-    data = read(write(tmp_path / "a.csv", lines))
+    data = read(write_table(tmp_path / "a.csv", lines))
     assert list(data.facts["columns"]) == ["size", "colour", "weight"]
     note = capsys.readouterr().err
     for name in ("who (no word", "all (it has one value", "none (it has one value", "five (it has one value"):
@@ -36,18 +31,18 @@ def test_columns_without_information_are_left_out_and_named(tmp_path, capsys) ->
 
 
 def test_a_few_words_in_columns_of_numbers_are_missing_values(tmp_path, capsys) -> None:
-    lines = [[*line, *(map(str, (i % 5, i % 3, i % 2)) if i else "abc")] for i, line in enumerate(rows())]
+    lines = [[*line, *(map(str, (i % 5, i % 3, i % 2)) if i else "abc")] for i, line in enumerate(table_rows())]
     lines[9][0] = lines[9][4] = "k.A."
     lines[3][5] = lines[4][5] = "-"
     for line in lines[5:18]:
         line[6] = "many"
-    file = write(tmp_path / "a.csv", lines)
+    file = write_table(tmp_path / "a.csv", lines)
     columns = read(file).facts["columns"]
     assert [name for name, known in columns.items() if "words" in known] == ["colour", "c"]
     note = capsys.readouterr().err
     assert f"size (k.A.). {file}:10 has 'k.A.'" in note
     assert f"b (-). {file}:4 has '-'" in note
-    read(write(tmp_path / "b.csv", rows()))
+    read(write_table(tmp_path / "b.csv", table_rows()))
     assert capsys.readouterr().err == "note: b.csv: 60 rows and 4 columns are read.\n"
 
 
@@ -66,7 +61,7 @@ DATES = [
 def test_dates_are_refused(tmp_path, date) -> None:
     lines = rows_with(1, date)
     lines[5][1] = "unknown"
-    file = write(tmp_path / "a.tsv", lines, "\t")
+    file = write_table(tmp_path / "a.tsv", lines, "\t")
     with refused(f"the column colour has dates, such as {date}"):
         read(file)
     assert "colour" not in read(file, ignore=["colour"]).facts["columns"]
@@ -77,11 +72,11 @@ def test_dates_are_refused(tmp_path, date) -> None:
     [("Id", 5, True), ("customer_id", 5, True), ("probe", 1, True), ("paid", 5, False), ("probe", 5, False)],
 )
 def test_a_column_that_gives_the_class_away_is_reported(tmp_path, capsys, name, first, named) -> None:
-    lines = rows()
+    lines = table_rows()
     order = sorted(range(1, 61), key=lambda i: lines[i][3]) if first == 1 else range(1, 61)
     for number, i in enumerate(order):
         lines[i].append(str(1000 + 7 * number))
-    read(write(tmp_path / "a.csv", [[*lines[0], name], *lines[1:]]))
+    read(write_table(tmp_path / "a.csv", [[*lines[0], name], *lines[1:]]))
     assert (f"{name} may number the rows" in capsys.readouterr().err) is named
 
 
@@ -96,8 +91,8 @@ def test_a_column_that_gives_the_class_away_is_reported(tmp_path, capsys, name, 
     ],
 )
 def test_classes_of_one_value_are_one_and_alike_names_reported(tmp_path, capsys, words, names) -> None:
-    lines = [[*line, words.split()[i % 3] if i else "class"] for i, line in enumerate(rows())]
-    data = read(write(tmp_path / "a.csv", lines), "class")
+    lines = [[*line, words.split()[i % 3] if i else "class"] for i, line in enumerate(table_rows())]
+    data = read(write_table(tmp_path / "a.csv", lines), "class")
     assert len(data.class_names) == names
     assert (f"{' and '.join(sorted(words.split()[:2]))} as different classes" in capsys.readouterr().err) is (
         names == 3
@@ -118,21 +113,21 @@ def test_classes_of_one_value_are_one_and_alike_names_reported(tmp_path, capsys,
     ],
 )
 def test_a_target_that_can_not_be_learned_is_refused(tmp_path, column, value, options, problem) -> None:
-    file = write(tmp_path / "a.csv", rows_with(column, value))
+    file = write_table(tmp_path / "a.csv", rows_with(column, value))
     with refused(problem):
         read(file, **{"target": "kind", **options})
 
 
 @pytest.mark.parametrize("kind", [None, "number"])
 def test_a_word_among_numbers_to_learn_is_named(tmp_path, kind) -> None:
-    file = write(tmp_path / "a.csv", [*rows_with(0, "k.A.", slice(7, 8))])
+    file = write_table(tmp_path / "a.csv", [*rows_with(0, "k.A.", slice(7, 8))])
     with refused(f"{file}:8 has 'k.A.'"):
         read(file, "size", kind=kind)
 
 
 def test_the_kind_of_the_target_follows_its_values(tmp_path) -> None:
-    lines = [[*line, str(i % 5), str(i % 2)] if i else [*line, "five", "two"] for i, line in enumerate(rows())]
-    file = write(tmp_path / "a.csv", lines)
+    lines = [[*line, str(i % 5), str(i % 2)] if i else [*line, "five", "two"] for i, line in enumerate(table_rows())]
+    file = write_table(tmp_path / "a.csv", lines)
     assert read(file, "five").class_names == []
     assert read(file, "five", kind="class").class_names == ["0", "1", "2", "3", "4"]
     assert read(file, "two").class_names == ["0", "1"]

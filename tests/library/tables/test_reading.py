@@ -1,18 +1,13 @@
 import csv
-import re
 
 import numpy as np
 import pytest
-from lightning_runs.errors import UserError
 from lightning_runs.tables import reading
 from lightning_runs.tables.reading import column_numbers, encode_table, read_table
-from written_tables import read, rows, write
+from starts import prepared, refused
+from written_data import table_rows, write_table
 
 KNOWN = {"size": {"mean": 0.0, "std": 1.0, "missing": False}, "colour": {"words": ["red"]}}
-
-
-def refused(text: str):
-    return pytest.raises(UserError, match=re.escape(text))
 
 
 @pytest.mark.parametrize(
@@ -26,10 +21,10 @@ def refused(text: str):
     ],
 )
 def test_a_table_is_the_same_whatever_program_wrote_it(tmp_path, delimiter, end, encoding) -> None:
-    plain = [[*line, "größe" if i else "à la carte"] for i, line in enumerate(rows())]
+    plain = [[*line, "größe" if i else "à la carte"] for i, line in enumerate(table_rows())]
     other = [[cell.replace(".", ",") if delimiter == ";" else cell for cell in line] for line in plain]
-    expected = read_table(write(tmp_path / "a.csv", plain))
-    found = read_table(write(tmp_path / "b.csv", other, delimiter, end, encoding))
+    expected = read_table(write_table(tmp_path / "a.csv", plain))
+    found = read_table(write_table(tmp_path / "b.csv", other, delimiter, end, encoding))
     assert [*found.columns] == [*expected.columns]
     assert all((found.plain(name) == cells).all() for name, cells in expected.columns.items())
 
@@ -63,9 +58,6 @@ def test_a_file_that_is_not_a_table_is_refused(tmp_path, text, problem) -> None:
     file.write_text(text)
     with refused(problem):
         read_table(file)
-
-
-def test_a_folder_is_not_a_table(tmp_path) -> None:
     with refused(f"{tmp_path} is not a file"):
         read_table(tmp_path)
 
@@ -124,13 +116,16 @@ def test_numbers_whose_notation_is_not_clear_are_refused(tmp_path, cells) -> Non
 def test_new_rows_have_the_decimal_mark_of_the_training_rows(tmp_path) -> None:
     assert numbers_of(tmp_path, ["1,234"], "\t", decimal=",") == [1.234]
     assert numbers_of(tmp_path, ["1,234"], "\t", decimal=".") == [1234]
-    lines = [[f'"{line[0]}"'.replace(".", ","), line[1], line[3]] for line in rows()]
-    lines[1][0] = '"9,5"'
-    data = read(write(tmp_path / "a.csv", lines))
-    assert data.facts["decimal"] == ","
-    new = write(tmp_path / "new.csv", [["size", "colour"], ['"9,125"', "red"]])
-    [(_, row)] = reading.read([new], {**data.facts, "inputs": [{"name": "columns"}]})
+    lines = [[line[0].replace(".", ","), line[1], line[3]] for line in table_rows()]
+    lines[1][0] = "9,5"
+    root = write_table(tmp_path / "a.csv", lines)
+    facts = prepared("table", dataset="csv_file", root=str(root), target="kind").facts
+    new = write_table(tmp_path / "new.csv", [["colour", "size"], ["red", "9,125"]])
+    [(name, row)] = reading.read([new], {**facts, "inputs": [{"name": "columns"}]})
+    assert name == f"{new}:2"
     assert row["columns"].tolist() == [9.125, 3]  # pyright: ignore
+    with refused("they must be the rows of a table"):
+        next(reading.read([new], {"inputs": []}))
 
 
 def test_lines_end_at_line_ends_alone(tmp_path) -> None:
@@ -141,7 +136,7 @@ def test_lines_end_at_line_ends_alone(tmp_path) -> None:
 
 
 def test_unknown_words_are_named_and_missing_columns_refused(tmp_path, capsys) -> None:
-    file = write(tmp_path / "new.csv", [["size", "colour"], ["1", "red"], ["2", "pink"]])
+    file = write_table(tmp_path / "new.csv", [["size", "colour"], ["1", "red"], ["2", "pink"]])
     encoded = encode_table(read_table(file), KNOWN, print_unknown=True)
     assert encoded.tolist() == [[1, 1], [2, 0]]
     assert f"{file}: the model does not know colour pink" in capsys.readouterr().err
@@ -149,15 +144,3 @@ def test_unknown_words_are_named_and_missing_columns_refused(tmp_path, capsys) -
         encode_table(read_table(file), {**KNOWN, "weight": KNOWN["size"]})
     with refused(f"the column colour must have numbers alone. {file}:2 has 'red'"):
         encode_table(read_table(file), {"colour": KNOWN["size"]})
-
-
-def test_new_rows_are_read_for_an_exported_model(tmp_path) -> None:
-    data = read(write(tmp_path / "a.csv", rows()))
-    facts = {**data.facts, "inputs": [{"name": "columns", "dtype": "float32", "shape": ["batch", 3]}]}
-    new = write(tmp_path / "new.csv", [["size", "colour", "weight"], ["10", "red", ""], ["7", "blue", "100"]])
-    (name, first), (_, second) = reading.read([new], facts)
-    assert name == f"{new}:2"
-    assert np.array_equal(first["columns"], [10, 3, np.nan], equal_nan=True)  # pyright: ignore
-    assert second["columns"].tolist() == [7, 1, 100]  # pyright: ignore
-    with refused("they must be the rows of a table"):
-        next(reading.read([new], {"inputs": []}))

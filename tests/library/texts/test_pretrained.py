@@ -1,24 +1,31 @@
 import json
-import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
-from lightning_runs.errors import UserError
 from lightning_runs.texts import pretrained
 from lightning_runs.texts.pretrained import PretrainedEncoder
-from starts import start_module
+from starts import add_options, built, data_class, prepared, refused, run_start
 from torch.nn import functional
-from written_texts import DataModule, prepared, write_encoder
+from written import read_table
 
 transformers = pytest.importorskip("transformers")
-TextClassifier = start_module("text", "module").TextClassifier
 
 
-def refused(text: str):
-    return pytest.raises(UserError, match=re.escape(text))
+def write_encoder(folder: Path) -> Path:
+    """Write a pretrained model of BERT's form, whose padding is not 0."""
+    folder.mkdir(exist_ok=True)
+    words = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "aeinorst")]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    tokenizer = transformers.BertTokenizerFast(vocab={word: i for i, word in enumerate(words)})
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(7)
+    sizes: Any = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.BertConfig(vocab_size=len(words), pad_token_id=3, **sizes)
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +35,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tiny: Path):
-    return prepared(tokenizer=str(tiny), max_tokens=16)
+    return prepared("text", tokenizer=str(tiny), max_tokens=16)
 
 
-def built(data, **options: Any):
-    torch.manual_seed(0)
-
+def encoder_model(data: Any, **options: Any) -> Any:
     def network(vocabulary_size: int, num_classes: int) -> PretrainedEncoder:
         return PretrainedEncoder(vocabulary_size, num_classes, **options)
 
-    return TextClassifier(data.vocabulary_size, 10, network, torch.optim.AdamW, facts=data.facts).eval()
+    return built("text", data, network=network, facts=data.facts)
 
 
 def test_texts_have_the_tokens_of_the_pretrained_model(data) -> None:
@@ -48,7 +53,7 @@ def test_texts_have_the_tokens_of_the_pretrained_model(data) -> None:
 
 
 def test_more_padding_leaves_the_logits_as_they_are(data) -> None:
-    model = built(data)
+    model = encoder_model(data)
     tokens, _ = next(iter(data.val_dataloader()))
     assert torch.allclose(model(tokens), model(functional.pad(tokens, (0, 9), value=3)), atol=1e-5)
 
@@ -56,7 +61,7 @@ def test_more_padding_leaves_the_logits_as_they_are(data) -> None:
 def test_only_a_new_training_reads_the_weights(data, tiny) -> None:
     theirs = transformers.BertModel.from_pretrained(tiny).state_dict()
     for checkpoint, options, same in ((None, {}, True), ("last.ckpt", {}, False), (None, {"weights": False}, False)):
-        model = cast(Any, built(data, **options))
+        model = encoder_model(data, **options)
         model.trainer = SimpleNamespace(ckpt_path=checkpoint, datamodule=None, strategy=None)
         model.on_fit_start()
         ours = model.network.encoder.state_dict()
@@ -64,14 +69,14 @@ def test_only_a_new_training_reads_the_weights(data, tiny) -> None:
 
 
 def test_layers_are_grouped_from_the_input_to_the_output(data) -> None:
-    names = [type(group[0]).__name__ for group in built(data).layer_groups()]
+    names = [type(group[0]).__name__ for group in encoder_model(data).layer_groups()]
     assert names == ["BertEmbeddings", "BertLayer", "BertLayer", "BertPooler", "Linear"]
 
 
 def test_a_model_that_can_not_be_read_is_refused(data, tmp_path, monkeypatch) -> None:
     missing = tmp_path / "none"
     with refused(f"data.tokenizer is {missing}, which can't be read"):
-        DataModule(tokenizer=str(missing)).setup("fit")
+        data_class("text")(tokenizer=str(missing)).setup("fit")
     with refused("model.network is PretrainedEncoder, but data.tokenizer is null"):
         PretrainedEncoder(10, 2).build(None)
     network = PretrainedEncoder(10, 2)
@@ -81,3 +86,18 @@ def test_a_model_that_can_not_be_read_is_refused(data, tmp_path, monkeypatch) ->
     monkeypatch.setattr("lightning_runs.errors.find_spec", lambda name: None)
     with refused("transformers is not installed"):
         pretrained.read_pretrained("bert")
+
+
+def test_a_run_is_fine_tuned_and_then_needs_no_hub(own_folder, tmp_path) -> None:
+    add_options("text", "glosses", own_folder / "configs" / "default.yaml")
+    tiny = write_encoder(tmp_path / "model")
+    options = [f"--trainer.limit_{part}_batches=5" for part in ("train", "val", "test")]
+    options += [f"--data.tokenizer={tiny}", "--model.network=lightning_runs.texts.pretrained.PretrainedEncoder"]
+    options += ["--model.layer_rate_decay=0.8", "--trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing"]
+    assert run_start("text", "fit", "--run=tuned", *options, "--trainer.callbacks.epochs=[0,1]") == 0
+    tiny.rename(tmp_path / "gone")
+    new = tmp_path / "new.txt"
+    new.write_text("a small fish\n")
+    assert run_start("text", "predict", str(new), "--run=tuned", "--csv=new.csv") == 0
+    assert [row["file"] for row in read_table(Path("new.csv"))] == [f"{new}:1"]
+    assert run_start("text", "fit", "--resume=tuned", "--trainer.max_epochs=4") == 0

@@ -1,14 +1,17 @@
-import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from lightning_runs.errors import UserError
 from lightning_runs.texts import reading
-from written_texts import read_texts, text_rows, write_folder, write_texts
+from starts import prepared, refused
+from written_data import text_rows, write_table, write_texts
 
 
-def refused(text: str):
-    return pytest.raises(UserError, match=re.escape(text))
+def read_texts(file: Path, **options: Any) -> Any:
+    """The data module of a written table, or of a folder."""
+    dataset = "text_folder" if file.is_dir() else "csv_texts"
+    return prepared("text", dataset=dataset, root=str(file), **options)
 
 
 @pytest.mark.parametrize(
@@ -18,8 +21,8 @@ def refused(text: str):
 def test_a_table_is_the_same_whatever_program_wrote_it(tmp_path, delimiter, end, encoding) -> None:
     rows = [["text", "label"], *([f"{text}, größer\nzwei; 3", label] for text, label in text_rows()[1:])]
     columns = {"text": "text", "label": "label"}
-    expected = reading.read_csv_columns(write_texts(tmp_path / "a.csv", rows), columns)
-    found = reading.read_csv_columns(write_texts(tmp_path / "b.csv", rows, delimiter, end, encoding), columns)
+    expected = reading.read_csv_columns(write_table(tmp_path / "a.csv", rows), columns)
+    found = reading.read_csv_columns(write_table(tmp_path / "b.csv", rows, delimiter, end, encoding), columns)
     assert [row[1:] for row in found] == [row[1:] for row in expected] == [tuple(row) for row in rows[1:]]
 
 
@@ -41,7 +44,7 @@ def test_a_file_that_is_not_a_table_of_texts_is_refused(tmp_path, text, problem)
 
 @pytest.mark.parametrize("name", ["a.csv", "texts/sea/001.txt"])
 def test_a_file_that_is_not_utf_8_is_named(tmp_path, name) -> None:
-    write_folder(tmp_path / "texts", text_rows())
+    write_texts(tmp_path / "texts")
     (tmp_path / name).write_bytes("text,label\ngröße,sea\n".encode("latin-1"))
     with refused(f"{tmp_path / name} is not UTF-8, at byte 13."):
         read_texts(tmp_path / name if name == "a.csv" else tmp_path / "texts")
@@ -63,11 +66,13 @@ def test_new_texts_are_lines_or_whole_files_as_in_training(tmp_path) -> None:
         reading.read_new_texts([table], known)
     with refused("there are no texts"):
         reading.rows_with_text([("a.txt", "")])
+    with refused("they must be the tokens of a text"):
+        next(reading.read([new], {"inputs": []}))
 
 
 def test_a_tokenizer_is_loaded_once_for_many_requests(tmp_path) -> None:
-    first = {"tokenizer": read_texts(write_texts(tmp_path / "a.csv", text_rows(40))).known["tokenizer"]}
-    second = {"tokenizer": read_texts(write_texts(tmp_path / "a.csv", text_rows(10))).known["tokenizer"]}
+    first = {"tokenizer": read_texts(write_table(tmp_path / "a.csv", text_rows(40))).known["tokenizer"]}
+    second = {"tokenizer": read_texts(write_table(tmp_path / "a.csv", text_rows(10))).known["tokenizer"]}
     loaded = reading.load_tokenizer(first)
     assert reading.load_tokenizer(first) is loaded
     assert reading.load_tokenizer(second).get_vocab() != loaded.get_vocab()
@@ -75,23 +80,9 @@ def test_a_tokenizer_is_loaded_once_for_many_requests(tmp_path) -> None:
 
 
 def test_texts_become_tokens_with_padding_and_long_ones_are_cut(tmp_path) -> None:
-    tokenizer = reading.load_tokenizer(read_texts(write_texts(tmp_path / "a.csv", text_rows()), max_tokens=8).known)
+    tokenizer = reading.load_tokenizer(read_texts(write_table(tmp_path / "a.csv", text_rows()), max_tokens=8).known)
     tokens, lengths, num_cut = reading.encode_texts(["wave", "fish " * 1000, "w" * 100_000], tokenizer)
     assert (tokens.shape, tokens.dtype) == ((3, 8), np.int32)
     assert lengths[1:].tolist() == [8, 8]
     assert num_cut == 2
     assert (tokens[0] != 0).sum() == lengths[0] < 8
-
-
-def test_new_texts_are_read_for_an_exported_model(tmp_path) -> None:
-    data = read_texts(write_texts(tmp_path / "a.csv", text_rows()))
-    new = tmp_path / "new.txt"
-    new.write_text("a wave\nthe tree\n")
-    facts = {**data.known, "inputs": [{"name": "tokens"}]}
-    (first, array), (second, _) = reading.read([new], facts)
-    assert (first, second) == (f"{new}:1", f"{new}:2")
-    assert array["tokens"].dtype == np.int64  # pyright: ignore
-    expected, _, _ = reading.encode_texts(["a wave"], reading.load_tokenizer(data.known))
-    assert array["tokens"].tolist() == expected[0].tolist()  # pyright: ignore
-    with refused("they must be the tokens of a text"):
-        next(reading.read([new], {"inputs": []}))
