@@ -1,7 +1,6 @@
 import pytest
 import torch
-from lightning_runs.images import augmentation
-from lightning_runs.images.augmentation import mix_images, move_and_mirror, rand_augment
+from lightning_runs.images.augmentation import mix_images, move_and_mirror
 
 
 def test_images_move_by_exactly_their_offsets(monkeypatch) -> None:
@@ -22,29 +21,12 @@ def test_only_images_that_may_be_mirrored_are(mirror) -> None:
     assert bool(move_and_mirror(images, mirror)[..., -1].any()) is mirror
 
 
-def test_rand_augment_draws_for_each_group_of_a_batch(monkeypatch) -> None:
-    torch.manual_seed(0)
-    images = torch.full((64, 1, 8, 8), 100, dtype=torch.uint8)
-    changed = rand_augment(images)
-    assert (changed.dtype, changed.shape) == (images.dtype, images.shape)
-    assert len(changed[:, 0, 4, 4].unique()) > 1
-    groups: list[torch.Tensor] = []
-    monkeypatch.setattr(augmentation, "_transform", lambda name: lambda group: groups.append(group) or group)
-    rand_augment(images)
-    assert [len(group) for group in groups] == [8] * 8
-
-
 @pytest.mark.parametrize("method", ["mixup", "cutmix"])
 def test_labels_are_mixed_in_the_fractions_of_their_images(method) -> None:
+    torch.manual_seed(0)
     black_and_white = torch.tensor([0.0, 1.0] * 4)[:, None, None, None].expand(-1, 1, 8, 8)
-    seen = []
-    for seed in (0, 1, 1):
-        torch.manual_seed(seed)
-        images, labels = mix_images(black_and_white, torch.tensor([3, 5] * 4), method, 10)
-        white = images.mean(dim=(1, 2, 3))
-        assert labels.shape == (8, 10)
-        assert labels[:, 5].tolist() == pytest.approx(white.tolist(), abs=0.01)
-        assert labels[:, 3].tolist() == pytest.approx((1 - white).tolist(), abs=0.01)
-        seen.append(images)
-    assert not seen[0].equal(seen[1])
-    assert seen[1].equal(seen[2])
+    images, labels = mix_images(black_and_white, torch.tensor([3, 5] * 4), method, 10)
+    white = images.mean(dim=(1, 2, 3))
+    assert labels.shape == (8, 10)
+    assert labels[:, 5].tolist() == pytest.approx(white.tolist(), abs=0.01)
+    assert labels[:, 3].tolist() == pytest.approx((1 - white).tolist(), abs=0.01)

@@ -16,11 +16,6 @@ def pretrained(channels: int = 1, name: str = SMALL, weights: str | None = None)
     return Pretrained((channels, 8, 8), 7, name, weights, image_size=32).eval()
 
 
-@pytest.fixture(scope="module")
-def any_network() -> Pretrained:
-    return pretrained()
-
-
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_a_network_takes_images_of_any_size_and_channels(channels) -> None:
     assert pretrained(channels)(torch.rand(2, channels, 8, 8)).shape == (2, 7)
@@ -29,13 +24,11 @@ def test_a_network_takes_images_of_any_size_and_channels(channels) -> None:
 def test_weights_bring_their_size_and_normalisation() -> None:
     network = Pretrained((3, 8, 8), 7, SMALL, None)
     assert network.image_size == 224
-    mean, std = torch.tensor([0.1, 0.2, 0.3])[:, None, None], torch.tensor([0.4, 0.5, 0.6])[:, None, None]
-    network.set_pixels(mean.flatten().tolist(), std.flatten().tolist())
-    pixels = torch.rand(2, 3, 8, 8)
-    own_mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-    own_std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    seen = (pixels - mean) / std * network.scale + network.offset
-    torch.testing.assert_close(seen, (pixels - own_mean) / own_std)
+    network.set_pixels((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    white = (1 - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([0.4, 0.5, 0.6])
+    seen = white[:, None, None] * network.scale + network.offset
+    expected = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])  # of ImageNet
+    torch.testing.assert_close(seen.flatten(), expected)
 
 
 def test_a_file_of_weights_is_read_into_all_but_the_output_layer(tmp_path, capsys) -> None:
@@ -61,13 +54,12 @@ def test_a_file_of_weights_is_read_into_all_but_the_output_layer(tmp_path, capsy
         (None, "can't be read: No such file or directory."),
     ],
 )
-def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text, any_network) -> None:
+def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text) -> None:
     file = tmp_path / "weights.pth"
     if content is not None:
         torch.save(content, file)
-    any_network.weights = str(file)
     with refused(text):
-        any_network.load_weights()
+        pretrained(weights=str(file)).load_weights()
 
 
 def test_unknown_names_and_other_kinds_are_refused() -> None:

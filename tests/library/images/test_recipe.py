@@ -21,7 +21,6 @@ def test_images_in_other_files_need_an_entry_and_some_lines(own_folder) -> None:
     text = text.replace(
         '        if self.dataset != "image_folder":\n', f'{reader}        if self.dataset != "image_folder":\n'
     )
-    (own_folder / "digits.npz").touch()
     (own_folder / "striped.py").write_text(text, encoding="utf-8")
     spec = spec_from_file_location("striped", own_folder / "striped.py")
     assert spec is not None

@@ -229,35 +229,6 @@ def test_a_run_is_not_asked_about_another_data_set(folder) -> None:
         data.setup("predict")
 
 
-def test_weights_of_classes_count_training_pixels_alone(folder) -> None:
-    for i in range(10):
-        mask = halves(1, 1, 20 + i)
-        mask[: 2 + i] = 0
-        mask[-4:] = 255
-        write(folder, f"masks/{i}.png", mask)
-    data = prepared("masks", dataset="mask_folder", root=str(folder), image_size=16, balance="weights")
-    images, train = data.splits["train"]
-    masks = images.labels[train]
-    sums = [weight * int((masks == label).sum()) for label, weight in enumerate(data.loss_weights)]
-    assert sums == [pytest.approx((masks != IGNORED).sum().item() / 2)] * 2
-    assert data.loss_weights[0] != data.loss_weights[1]
-
-
-def test_each_class_is_as_often_the_rarest_of_a_drawn_image() -> None:
-    data = prepared("masks", balance="sampling")
-    images, train = data.splits["train"]
-    classes = torch.full((1000,), -1)
-    classes[train] = datasets.rarest_classes(images.labels[train])
-    sampler: Any = data.train_dataloader().sampler
-    drawn = []
-    for epoch in range(20):
-        sampler.set_epoch(epoch)
-        drawn += [*sampler]
-    counts = classes[torch.cat(drawn)].bincount(minlength=6)
-    existing = classes[train].unique()
-    assert counts[existing].tolist() == [pytest.approx(counts.sum().item() / len(existing), rel=0.1)] * len(existing)
-
-
 def test_images_are_weighed_by_the_rarest_of_their_classes() -> None:
     masks = torch.zeros(5, 4, 4, dtype=torch.uint8)
     masks[1:3, 0] = 1

@@ -10,23 +10,15 @@ MASK = np.repeat(np.array([[0, 9]], np.uint8), 16, axis=0).repeat(8, axis=1)  # 
 
 @pytest.mark.parametrize("labels", [[0, *range(51, 59), 200], [3, *range(51, 59), 300]])
 def test_a_predicted_mask_has_the_size_of_its_image(labels, tmp_path) -> None:
-    Image.new("RGB", (30, 24)).save(tmp_path / "4.png")
+    file = str(tmp_path / "4.png")
+    Image.new("RGB", (30, 24)).save(file)
     facts = {"class_names": list("abcdefghij"), "labels": labels}
-    columns = {"file": [str(tmp_path / "4.png")], "mask": [MASK], "confidence": [0.75]}
-    names, [row] = reading.rows(columns, facts)
+    names, [row] = reading.rows({"file": [file], "mask": [MASK], "confidence": [0.75]}, facts)
     assert names == ["file", "mask", "confidence", *(f"share({name})" for name in "abcdefghij")]
-    assert row[0::2] == [str(tmp_path / "4.png"), 0.75, *[0.0] * 4, 0.5]
-    assert row[1].name == "4.png"
+    assert row[0::2] == [file, 0.75, *[0.0] * 4, 0.5]
     picture = Image.open(io.BytesIO(row[1].content))
-    numbers = np.asarray(picture)
-    assert numbers.shape == (24, 30)
-    assert (numbers[:, :15] == labels[0]).all()
-    assert (numbers[:, 15:] == labels[9]).all()
+    assert np.array_equal(np.asarray(picture), np.full((24, 30), [labels[0]] * 15 + [labels[9]] * 15))
     assert (picture.mode == "P") == (labels[9] == 200)
-
-
-def test_a_mask_of_no_file_is_named_by_its_number() -> None:
-    facts = {"class_names": list("abcdefghij"), "labels": list(range(10))}
     names, [row] = reading.rows({"index": [5], "mask": [MASK], "confidence": [1.0]}, facts)
     assert (names[0], row[1].name) == ("index", "5.png")
 
