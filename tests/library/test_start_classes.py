@@ -1,6 +1,5 @@
 """What the own data modules and models of all starts promise alike."""
 
-import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,21 +43,6 @@ def test_balance_draws_and_weighs_classes_alike(start) -> None:
         data.balance = "sampling"
         drawn = torch.cat([batch[-1] for _ in range(10) for batch in data.train_dataloader()]).bincount()
         assert (drawn / drawn.sum()).tolist() == pytest.approx([1 / count] * count, abs=0.08)
-
-
-@pytest.mark.parametrize(
-    ("start", "option", "value", "text"),
-    [
-        ("images", "batch_size", 0, "it must be at least 1"),
-        ("images", "image_size", 3, "it must be at least 4"),
-        ("masks", "num_workers", -1, "it must be at least 0"),
-        ("masks", "test_fraction", 0.0, "it must lie between 0 and 1"),
-        ("text", "max_vocabulary", 256, "it must be at least 257"),
-    ],
-)
-def test_values_out_of_bounds_are_refused(start, option, value, text) -> None:
-    with refused(f"data.{option} is {value}; {text}"):
-        data_class(start)(**{option: value})
 
 
 # ---- Files
@@ -162,21 +146,6 @@ def test_the_training_rows_alone_describe_the_data(start, tmp_path) -> None:
     for i in data.splits["test"][1].tolist():
         rows[i + 1][0] = "1000"
     assert read_rows(start, tmp_path / "b.csv", rows).state_dict() == data.state_dict()
-
-
-@pytest.mark.parametrize("start", ROWS)
-def test_new_rows_are_read_like_those_for_training(start, tmp_path) -> None:
-    file = tmp_path / "a.csv"
-    data = read_rows(start, file, ROWS[start]())
-    other = data_class(start)(predict_paths=[str(file)])
-    with refused("data.predict_paths needs a trained run"):
-        other.setup("predict")
-    other.load_state_dict(json.loads(json.dumps(data.state_dict())))
-    other.setup("predict")
-    trained = data.splits["predict"][0][torch.arange(16)]
-    for found, expected in zip(next(iter(other.predict_dataloader())), trained, strict=True):
-        torch.testing.assert_close(found[:16], expected, equal_nan=True)
-    assert other.predict_paths[:2] == [f"{file}:2", f"{file}:3"]
 
 
 @pytest.mark.parametrize("start", ROWS)

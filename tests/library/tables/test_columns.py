@@ -1,7 +1,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from starts import prepared, refused
 from written_data import rows_with, table_rows, write_table
@@ -9,15 +8,6 @@ from written_data import rows_with, table_rows, write_table
 
 def read(file: Path, target: str | None = "kind", **options: Any) -> Any:
     return prepared("table", dataset="csv_file", root=str(file), target=target, **options)
-
-
-def test_columns_are_described_by_mean_deviation_and_words(tmp_path) -> None:
-    data = read(write_table(tmp_path / "a.csv", table_rows()))
-    train = np.array([float(row[0]) for row in table_rows()[1:]])[data.splits["train"][1]]
-    found = data.facts["columns"]
-    assert found["size"] == {"mean": pytest.approx(train.mean()), "std": pytest.approx(train.std()), "missing": False}
-    assert found["colour"] == {"words": ["blue", "green", "red"]}
-    assert found["weight"]["missing"] is True
 
 
 def test_columns_without_information_are_left_out_and_named(tmp_path, capsys) -> None:
@@ -46,18 +36,10 @@ def test_a_few_words_in_columns_of_numbers_are_missing_values(tmp_path, capsys) 
     assert capsys.readouterr().err == "note: b.csv: 60 rows and 4 columns are read.\n"
 
 
-DATES = [
-    "2024-01-31",
-    "31.1.2024",
-    "1/31/24 12:00",
-    "2024-01-31T12:00:05Z",
-    "Jan 1 2000",
-    "15-Mar-2024",
-    "1. März 2024",
-]
+DATES = "2024-01-31, 31.1.2024, 1/31/24 12:00, 2024-01-31T12:00:05Z, Jan 1 2000, 15-Mar-2024, 1. März 2024, 10:30:05 PM"
 
 
-@pytest.mark.parametrize("date", [*DATES, "March 15th, 2024", "10:30:05 PM", "2024-01"])
+@pytest.mark.parametrize("date", [*DATES.split(", "), "March 15th, 2024", "2024-01"])
 def test_dates_are_refused(tmp_path, date) -> None:
     lines = rows_with(1, date)
     lines[5][1] = "unknown"
@@ -80,23 +62,11 @@ def test_a_column_that_gives_the_class_away_is_reported(tmp_path, capsys, name, 
     assert (f"{name} may number the rows" in capsys.readouterr().err) is named
 
 
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        ("True TRUE False", 3),
-        ("1 1.0 0", 2),
-        ("spam Spam ham", 3),
-        ("not_spam not-spam spam", 3),
-        ("größe gro\u0308ße a", 3),
-    ],
-)
-def test_classes_of_one_value_are_one_and_alike_names_reported(tmp_path, capsys, words, names) -> None:
-    lines = [[*line, words.split()[i % 3] if i else "class"] for i, line in enumerate(table_rows())]
-    data = read(write_table(tmp_path / "a.csv", lines), "class")
-    assert len(data.class_names) == names
-    assert (f"{' and '.join(sorted(words.split()[:2]))} as different classes" in capsys.readouterr().err) is (
-        names == 3
-    )
+@pytest.mark.parametrize("words", ["True TRUE", "spam Spam", "not-spam not_spam", "größe gro\u0308ße"])
+def test_class_names_that_are_alike_are_reported(tmp_path, capsys, words) -> None:
+    lines = [[*line, [*words.split(), "other"][i % 3] if i else "class"] for i, line in enumerate(table_rows())]
+    assert len(read(write_table(tmp_path / "a.csv", lines), "class").class_names) == 3
+    assert f"{' and '.join(sorted(words.split()))} as different classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -126,9 +96,10 @@ def test_a_word_among_numbers_to_learn_is_named(tmp_path, kind) -> None:
 
 
 def test_the_kind_of_the_target_follows_its_values(tmp_path) -> None:
-    lines = [[*line, str(i % 5), str(i % 2)] if i else [*line, "five", "two"] for i, line in enumerate(table_rows())]
+    lines = [[*line, str(i % 5), ("1", "0", "1.0")[i % 3]] for i, line in enumerate(table_rows())]
+    lines[0][4:] = ["five", "two"]
     file = write_table(tmp_path / "a.csv", lines)
     assert read(file, "five").class_names == []
     assert read(file, "five", kind="class").class_names == ["0", "1", "2", "3", "4"]
-    assert read(file, "two").class_names == ["0", "1"]
+    assert read(file, "two").class_names == ["0", "1"]  # 1 and 1.0 are one class
     assert read(file, "two", kind="number").class_names == []

@@ -96,17 +96,10 @@ def test_numbers_are_read_in_the_notation_of_any_country(tmp_path, cells, delimi
     assert numbers_of(tmp_path, cells, delimiter) == (expected and pytest.approx(expected, nan_ok=True))
 
 
-@pytest.mark.parametrize(
-    "cells",
-    [
-        ["1,234", "2,500"],
-        ["$5", "5 €", "£7"],
-        ["40%", "0.4"],
-        ["12,34,567", "1,23,456"],
-        ["1,5", "1.5"],
-        ["$1.2M", "$3k"],
-    ],
-)
+UNCLEAR = ("1,234|2,500", "$5|5 €|£7", "40%|0.4", "12,34,567|1,23,456", "1,5|1.5", "$1.2M|$3k")
+
+
+@pytest.mark.parametrize("cells", [text.split("|") for text in UNCLEAR])
 def test_numbers_whose_notation_is_not_clear_are_refused(tmp_path, cells) -> None:
     with refused("the column n of") as error:
         numbers_of(tmp_path, cells, "\t")

@@ -1,65 +1,48 @@
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lightning_runs.tables import datamodule, reports
-from starts import built, data_class, prepared, refused, start_module
-from torch.nn import functional
+from starts import built, prepared, refused
 from written_data import COLOURS, table_rows, write_table
 
 
-def drawn(dataset: str, wrong: int) -> dict[str, str]:
-    """Sections of a model that is right, but for the first test rows."""
-    data = prepared("table", dataset=dataset)
-    model = built("table", data)
-    index = data.splits["test"][1]
-    targets = data.splits["test"][0].labels[index]
-    if dataset == "penguins":
-        labels = targets.clone()
-        labels[:wrong] = (labels[:wrong] + 1) % 3
-        predictions = {"index": index, "probabilities": functional.one_hot(labels, 3) * 0.89 + 0.0367}
-    else:
-        numbers = targets * data.facts["std"] + data.facts["mean"]
-        numbers[:wrong] += 1000
-        predictions = {"index": index, "prediction": numbers}
-    return {title: draw() for title, draw in model.sections(predictions, data)}
+@pytest.fixture(scope="module")
+def mass() -> Any:
+    return prepared("table", dataset="penguin_mass")
 
 
-def test_sections_show_which_classes_were_predicted() -> None:
-    sections = drawn("penguins", wrong=7)
-    assert [*sections] == ["Confusion matrix", "Surest mistakes", "Which columns matter", "Data"]
-    assert sections["Surest mistakes"].count("penguins.csv:") == 7
-    assert sections["Confusion matrix"].count("<tr>") == 4
-    for text in ("CC0", "Biscoe, Dream, Torgersen", "species", "220 rows to train, 55 to validate, 69 to test"):
-        assert text in sections["Data"]
-
-
-def test_sections_show_which_numbers_were_predicted() -> None:
-    sections = drawn("penguin_mass", wrong=3)
-    assert [*sections] == ["Predicted and true", "Largest errors", "Which columns matter", "Data"]
-    assert sections["Predicted and true"].count("<circle") == 68 + 1  # that of the legend
-    first = re.findall(r"<tr><th scope=\"row\">\S+:\d+</th>(.*?)</tr>", sections["Largest errors"])[:4]
+def test_the_largest_errors_come_first(mass) -> None:
+    index = mass.splits["test"][1]
+    numbers = mass.splits["test"][0].labels[index] * mass.facts["std"] + mass.facts["mean"]
+    numbers[:3] += 1000
+    sections = built("table", mass).sections({"index": index, "prediction": numbers}, mass)
+    drawn = {title: draw() for title, draw in sections}
+    assert drawn["Predicted and true"].count("<circle") == 68 + 1  # that of the legend
+    first = re.findall(r"<tr><th scope=\"row\">\S+:\d+</th>(.*?)</tr>", drawn["Largest errors"])[:4]
     assert [row.endswith("<td>1000</td>") for row in first] == [True, True, True, False]
+    for text in ("CC0", "Biscoe, Dream, Torgersen", "body_mass_g", "to validate, 68 to test"):
+        assert text in drawn["Data"]
 
 
-def test_the_column_that_a_model_looks_at_matters_most() -> None:
-    data = prepared("table", dataset="penguin_mass")
-    model = built("table", data)
+def test_the_column_that_a_model_looks_at_matters_most(mass) -> None:
+    model = built("table", mass)
     for parameter in model.network.parameters():
         parameter.data.zero_()
     model.network.linear.weight.data[0, 2] = 1.0  # flipper_length_mm is the third number
-    index = data.splits["test"][1]
-    true = data.splits["test"][0].labels[index].double() * data.facts["std"] + data.facts["mean"]
-    table = reports.importance(data.splits["predict"][0].tensors[0][index], true, model.exported())
+    index = mass.splits["test"][1]
+    true = mass.splits["test"][0].labels[index].double() * mass.facts["std"] + mass.facts["mean"]
+    table = reports.importance(mass.splits["predict"][0].tensors[0][index], true, model.exported())
     changes = re.findall(r'<th scope="row">(\w+)</th><td>(\S+)</td>', table)
     assert changes[0][0] == "flipper_length_mm"
     assert float(changes[0][1]) > 50
     assert [float(change) for _, change in changes[1:]] == [0] * (len(changes) - 1)
 
 
-def test_simple_models_are_trained_on_the_same_rows(monkeypatch) -> None:
-    data = data_class("table")("penguins")
+def test_simple_models_are_trained_on_the_same_rows(mass, monkeypatch) -> None:
+    data = prepared("table")
     monkeypatch.setattr(datamodule, "find_spec", lambda name: None)
     expected = {"test/accuracy": pytest.approx(30 / 69), "test/f1": pytest.approx(60 / 99 / 3)}
     assert data.baseline() == {"most frequent class": expected}
@@ -68,7 +51,7 @@ def test_simple_models_are_trained_on_the_same_rows(monkeypatch) -> None:
     found = data.baseline()
     assert [*found] == ["most frequent class", "linear model", "gradient boosting"]
     assert min(found["linear model"]["test/accuracy"], found["gradient boosting"]["test/accuracy"]) > 0.9
-    found = data_class("table")("penguin_mass").baseline()
+    found = mass.baseline()
     assert found["mean of the training rows"]["test/r2"] == pytest.approx(0, abs=0.05)
     assert found["linear model"]["test/r2"] > 0.8
     assert 200 < found["gradient boosting"]["test/rmse"] < 400  # grams
@@ -84,14 +67,12 @@ def test_metrics_are_those_of_their_definitions() -> None:
 # ---- The start's own classes
 
 
-def test_a_number_is_predicted_and_measured_in_its_own_unit() -> None:
-    data = prepared("table", dataset="penguin_mass")
-    model = built("table", data)
-    batch = next(iter(data.val_dataloader()))
+def test_a_number_is_predicted_and_measured_in_its_own_unit(mass) -> None:
+    model = built("table", mass)
+    batch = next(iter(mass.val_dataloader()))
     model.validation_step(batch, 0)
-    grams = batch[2] * data.facts["std"] + data.facts["mean"]
-    with torch.inference_mode():
-        predicted = model.predict_step((None, *batch[:2], torch.arange(16)), 0)["prediction"]
+    grams = batch[2] * mass.facts["std"] + mass.facts["mean"]
+    predicted = model.predict_step((None, *batch[:2], torch.arange(16)), 0)["prediction"]
     assert 2500 < grams.mean() < 6500
     rmse = (predicted - grams).square().mean().sqrt().item()
     assert model.val_metrics["rmse"].compute().item() == pytest.approx(rmse, rel=1e-4)
@@ -121,13 +102,3 @@ def test_numbers_are_standardised_and_a_missing_one_is_marked(tmp_path) -> None:
     assert numbers[:, 2].bool().equal(missing)
     assert bool((numbers[missing, 1] == 0).all())
     assert [sorted(COLOURS)[i - 1] for i in words[:, 0].tolist()] == [COLOURS[i % 3] for i in indices.tolist()]
-
-
-def test_members_of_an_ensemble_learn_apart() -> None:
-    torch.manual_seed(0)
-    network = start_module("table", "network").TableNet(3, [4, 2], 4, dropout=0.0)
-    numbers = torch.randn(16, 3)
-    words = torch.randint(0, 2, (16, 2))
-    members = network(numbers, words).view(16, 8, 4)
-    assert members.std(dim=1).min() > 0
-    torch.testing.assert_close(network.eval()(numbers, words), members.mean(dim=1))

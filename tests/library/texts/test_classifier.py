@@ -2,7 +2,6 @@ import json
 from typing import Any
 
 import pytest
-import torch
 from lightning_runs.texts import datamodule
 from lightning_runs.texts.reports import TextReports
 from markupsafe import escape
@@ -11,8 +10,6 @@ from torch.nn import functional
 from written_data import text_rows, write_table, write_texts
 
 network = start_module("text", "network")
-NETWORKS = (network.EmbeddingAverage, network.TransformerEncoder)
-TOKENS = torch.tensor([[5, 6, 7, 8], [9, 3, network.PAD, network.PAD], [4, *[network.PAD] * 3]])
 
 
 @pytest.fixture(scope="module")
@@ -119,26 +116,3 @@ def test_folders_that_can_not_be_learned_from_are_refused(tmp_path) -> None:
         prepared("text", dataset="text_folder", root=str(tmp_path))
     with refused(f"{tmp_path} is not a file"):
         prepared("text", dataset="csv_texts", root=str(tmp_path))
-
-
-# ---- The start's own networks
-
-
-@pytest.mark.parametrize("mode", [torch.inference_mode, torch.enable_grad])  # attention takes another path without
-@pytest.mark.parametrize("make", NETWORKS)
-def test_more_padding_leaves_the_logits_as_they_are(make, mode) -> None:
-    torch.manual_seed(0)
-    model = make(20, 3).eval()
-    with mode():
-        narrow = model(TOKENS)
-        wide = model(functional.pad(TOKENS, (0, 60), value=network.PAD))
-        alone = model(TOKENS[1:2, :2])
-    assert torch.allclose(narrow, wide, atol=1e-6)
-    assert torch.allclose(narrow[1:2], alone, atol=1e-6)
-
-
-def test_the_order_of_tokens_counts_in_the_transformer_alone() -> None:
-    for make, same in zip(NETWORKS, (True, False), strict=True):
-        torch.manual_seed(0)
-        model = make(20, 3).eval()
-        assert torch.allclose(model(TOKENS[:1]), model(TOKENS[:1].flip(1)), atol=1e-6) is same

@@ -70,15 +70,6 @@ def test_new_texts_are_lines_or_whole_files_as_in_training(tmp_path) -> None:
         next(reading.read([new], {"inputs": []}))
 
 
-def test_a_tokenizer_is_loaded_once_for_many_requests(tmp_path) -> None:
-    first = {"tokenizer": read_texts(write_table(tmp_path / "a.csv", text_rows(40))).known["tokenizer"]}
-    second = {"tokenizer": read_texts(write_table(tmp_path / "a.csv", text_rows(10))).known["tokenizer"]}
-    loaded = reading.load_tokenizer(first)
-    assert reading.load_tokenizer(first) is loaded
-    assert reading.load_tokenizer(second).get_vocab() != loaded.get_vocab()
-    assert reading.load_tokenizer(first).get_vocab() == loaded.get_vocab()
-
-
 def test_texts_become_tokens_with_padding_and_long_ones_are_cut(tmp_path) -> None:
     tokenizer = reading.load_tokenizer(read_texts(write_table(tmp_path / "a.csv", text_rows()), max_tokens=8).known)
     tokens, lengths, num_cut = reading.encode_texts(["wave", "fish " * 1000, "w" * 100_000], tokenizer)
