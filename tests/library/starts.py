@@ -75,7 +75,6 @@ def add_options(start: str, dataset: str, config_file: Path) -> None:
 
 
 def run_start(start: str, name: str, *options: str) -> int:
-    """Run a command of a start, whose configuration is in the working folder."""
     return lightning_runs.run(model_class(start), data_class(start), [name, *options], package=f"start_{start}")
 
 

@@ -1,17 +1,15 @@
 """What the own data modules and models of all starts promise alike."""
 
-import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from lightning_runs.images.files import read_new_images as read_new_files
-from lightning_runs.masks.datasets import read_new_images
 from PIL import Image
 from pytorch_lightning import Trainer
-from starts import DIGITS, MODELS, STARTS, built, data_class, prepared, refused, start_module
+from starts import DIGITS, MODELS, STARTS, built, data_class, prepared, refused
 from torch import nn
 from written_data import table_rows, text_rows, write_images, write_masks, write_table, write_texts
 
@@ -45,19 +43,33 @@ def test_balance_draws_and_weighs_classes_alike(start) -> None:
         assert (drawn / drawn.sum()).tolist() == pytest.approx([1 / count] * count, abs=0.08)
 
 
-# ---- Files
+@pytest.mark.parametrize(
+    ("start", "dataset", "metric", "expected"),
+    [
+        ("images", "digits", "accuracy", [0.1]),  # of the most frequent class
+        ("masks", "digit_scenes", "mean_iou", [0.15]),
+        ("table", "penguins", "f1", [0.2, 1, 1]),  # and of two models of scikit-learn
+        ("table", "penguin_mass", "r2", [0, 0.85, 0.9]),
+        ("text", "glosses", "accuracy", [0.1, 0.7]),
+    ],
+)
+def test_simple_models_are_measured_on_the_test_items(start, dataset, metric, expected) -> None:
+    found = [metrics[f"test/{metric}"] for metrics in prepared(start, dataset=dataset).baseline().values()]
+    assert found == pytest.approx(expected if find_spec("sklearn") else expected[:1], abs=0.06)
+
+
+WRITERS = {
+    "images": (write_images, {"dataset": "image_folder"}),
+    "masks": (write_masks, {"dataset": "mask_folder"}),
+    "table": (lambda root: write_table(root / "a.csv", table_rows()), {"dataset": "csv_file", "target": "kind"}),
+    "text": (write_texts, {"dataset": "text_folder"}),
+}
 
 
 def write_own(start: str, root: Path) -> dict[str, Any]:
     """Write data of the user's own; return the options that read them."""
-    if start == "table":
-        return {"dataset": "csv_file", "root": str(write_table(root / "a.csv", table_rows())), "target": "kind"}
-    write, dataset = {
-        "images": (write_images, "image_folder"),
-        "masks": (write_masks, "mask_folder"),
-        "text": (write_texts, "text_folder"),
-    }[start]
-    return {"dataset": dataset, "root": str(write(root))}
+    write, options = WRITERS[start]
+    return {"root": str(write(root)), **options}
 
 
 @pytest.mark.parametrize("start", MODELS)
@@ -93,24 +105,6 @@ def test_hidden_folders_are_left_out_and_copies_reported(start, folder, tmp_path
     assert "items of the part test are in training too, such as" in capsys.readouterr().err
 
 
-# ---- Images, with or without masks
-
-
-@pytest.mark.parametrize(("start", "reader"), [("images", read_new_files), ("masks", read_new_images)])
-def test_new_images_that_can_not_be_read_are_left_out(start, reader, tmp_path) -> None:
-    Image.new("L", (30, 20), 200).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no image")
-    data = data_class(start)(predict_paths=[str(tmp_path)], num_workers=0)
-    with warnings.catch_warnings(action="ignore"):
-        data.setup("predict")  # without the data set
-        with refused(f"none of 1 images can be read; the first is {tmp_path / 'b.png'}."):
-            reader([tmp_path / "b.png"], (1, 8, 8))
-    [(pixels, index)] = data.predict_dataloader()
-    assert data.predict_paths == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
-    assert pixels.equal(torch.full((1, *data.input_shape), 200))
-    assert index.tolist() == [0]
-
-
 @pytest.mark.parametrize("start", ["images", "masks"])
 @pytest.mark.parametrize("augment", ["none", "light", "strong"])
 def test_training_batches_alone_are_augmented(start, augment, bundled) -> None:
@@ -131,12 +125,28 @@ def test_training_batches_alone_are_augmented(start, augment, bundled) -> None:
 ROWS = {"table": table_rows, "text": text_rows}  # functions, because the tests change the rows
 
 
-def read_rows(start: str, file: Path, rows: list[list[str]], **options: Any) -> Any:
-    """The data module of a table that is written, whose last column is learned."""
-    dataset = "csv_file" if start == "table" else "csv_texts"
-    if start == "table":
-        options["target"] = "kind"
-    return prepared(start, dataset=dataset, root=str(write_table(file, rows)), **options)
+def read_rows(start: str, file: Path, rows: list[list[str]], *form: str) -> Any:
+    """The data module of a table that is written in a form, whose last column is learned."""
+    options = {"dataset": "csv_file", "target": "kind"} if start == "table" else {"dataset": "csv_texts"}
+    return prepared(start, root=str(write_table(file, rows, *form)), **options)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "end", "encoding"),
+    [(",", "\n", "utf-8-sig"), (";", "\r\n", "utf-8"), ("\t", "\n", "latin-1"), ("|", "\r", "utf-16")],
+)
+@pytest.mark.parametrize("start", ROWS)
+def test_a_table_is_the_same_whatever_program_wrote_it(start, delimiter, end, encoding, tmp_path) -> None:
+    rows = ROWS[start]()
+    for row in rows[1:]:
+        row[1 if start == "table" else 0] += ", größer\nzwei; 3"
+    expected = read_rows(start, tmp_path / "a.csv", rows).state_dict()
+    if delimiter == ";" and start == "table":
+        rows = [[cell.replace(".", ",") for cell in row] for row in rows]
+    if start == "text":
+        encoding = "utf-8-sig"  # others are refused
+    found = read_rows(start, tmp_path / "b.csv", rows, delimiter, end, encoding).state_dict()
+    assert {**found, "decimal": ""} == {**expected, "decimal": ""}
 
 
 @pytest.mark.parametrize("start", ROWS)
@@ -173,9 +183,6 @@ def test_too_few_rows_and_unknown_classes_are_refused(start, tmp_path) -> None:
     data.splits = {}
     with refused(f"{file} has the class another, but the model was trained with"):
         data.setup("test")
-
-
-# ---- Models
 
 
 @pytest.mark.parametrize("start", MODELS)
@@ -216,15 +223,3 @@ def test_an_output_that_does_not_fit_is_refused(start, network, text, bundled) -
 def test_files_that_starts_share_are_the_same() -> None:
     assert len({file.read_bytes() for file in DIGITS.parents[3].glob("*/src/*/digits.npz")}) == 1
     assert len({file.read_text() for file in STARTS.glob("*/src/*/callbacks.py")}) == 1
-
-
-def test_the_callback_counts_batches_after_the_first(capsys, monkeypatch) -> None:
-    callbacks = start_module("table", "callbacks")
-    seconds = iter((0.0, 0.5))
-    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(seconds))
-    callback = callbacks.BatchSpeed(skip_batches=1)
-    trainer = SimpleNamespace(is_global_zero=True)
-    for number in range(4):
-        callback.on_test_batch_start(trainer, None, None, number)
-    callback.on_test_epoch_end(trainer, None)
-    assert "6 batches per second" in capsys.readouterr().out

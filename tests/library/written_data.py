@@ -36,11 +36,11 @@ def write_masks(root: Path) -> Path:
     return root
 
 
-def table_rows(count: int = 60) -> list[list[str]]:
+def table_rows() -> list[list[str]]:
     """Lines of a table: a number, a word, a number with missing values, and a class that follows from the first."""
     random = np.random.default_rng(0)
     lines = [["size", "colour", "weight", "kind"]]
-    for i in range(count):
+    for i in range(60):
         size = random.normal(10, 3)
         weight = "" if i % 7 == 0 else f"{random.normal(100, 20):.2f}"
         lines.append([f"{size:.3f}", COLOURS[i % 3], weight, "large" if size > 10 else "small"])
@@ -55,11 +55,11 @@ def rows_with(column: int, value: str, where: slice = slice(1, None)) -> list[li
     return lines
 
 
-def text_rows(count: int = 40) -> list[list[str]]:
+def text_rows() -> list[list[str]]:
     """Lines of a table of texts and their classes."""
     random = np.random.default_rng(0)
     rows = [["text", "label"]]
-    for i in range(count):
+    for i in range(40):
         label = ("sea", "wood")[i % 2]
         rows.append([" ".join(random.choice(WORDS[label].split(), 1 + i % 9)), label])
     return rows

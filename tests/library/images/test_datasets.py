@@ -62,13 +62,11 @@ def test_missing_files_are_named(tmp_path) -> None:
         read_dataset("digits", tmp_path / "digits.npz")
 
 
-def test_corrupt_mnist_is_mnist_rotated(tmp_path, downloaded) -> None:
+def test_corrupt_mnist_without_rotation_is_mnist(tmp_path, downloaded) -> None:
     images, labels = read_dataset("mnist", tmp_path)["train"].tensors
-    straight = read_dataset("corrupt_mnist", make_corrupt_mnist(tmp_path / "a", "--max_degrees", "0"))["train"]
+    straight = read_dataset("corrupt_mnist", make_corrupt_mnist(tmp_path, "--max_degrees", "0"))["train"]
     assert straight.tensors[0].equal(images)
     assert straight.labels.equal(labels)
-    rotated = read_dataset("corrupt_mnist", make_corrupt_mnist(tmp_path / "b"))["train"]
-    assert not rotated.tensors[0].equal(images)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +74,6 @@ def test_corrupt_mnist_is_mnist_rotated(tmp_path, downloaded) -> None:
     [
         ("images", None, "test_images.pt is missing: data.root must be the folder with the corrupt MNIST files"),
         ("images", [1, 2], "test_images.pt must hold a plain tensor; it holds a value of type list."),
-        ("images", torch.zeros(1).expand(20, 28, 28), "test_images.pt declares 62,720 bytes and holds 4."),
         ("images", torch.zeros(20, 14, 14), "has images of shape (20, 14, 14); they must be (N, 1, 28, 28)"),
         ("images", torch.zeros(3, 28, 28), "test_target.pt has labels of shape (20,) for 3 images; each needs one"),
         ("images", torch.full((20, 28, 28), 7.5), "has pixels of type torch.float32 from 7.5 to 7.5; they must be"),

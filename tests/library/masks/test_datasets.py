@@ -43,17 +43,17 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
     for i in range(10):
         mask = halves(0, 1, 20 + i)
-        Image.fromarray(100 + 100 * mask).convert("RGB").save(tmp_path / "images" / f"{i}.{('png', 'jpg')[i % 2]}")
-        palette = Image.fromarray(mask).convert("P")
-        palette.putpalette([9, 9, 9, 200, 0, 0])
-        forms = [Image.fromarray(mask), palette, Image.fromarray(mask.astype(np.uint16))]
-        forms.append(Image.fromarray(mask.astype(bool)))
-        forms[i % 4].save(tmp_path / "masks" / f"{i}.png")
+        write(tmp_path, f"images/{i}.{('png', 'jpg')[i % 2]}", 100 + 100 * np.stack([mask] * 3, axis=2))
+        write(tmp_path, f"masks/{i}.png", mask.astype((np.uint8, np.uint16, bool)[i % 3]))
+        if i % 4 == 1:
+            palette = Image.fromarray(mask).convert("P")
+            palette.putpalette([9, 9, 9, 200, 0, 0])
+            palette.save(tmp_path / "masks" / f"{i}.png")
     return tmp_path
 
 
-def read(folder: Path, known: dict[str, Any] | None = None, ignore_index: int | None = 255):
-    return read_mask_folder(folder, SHAPE, known or {}, ignore_index)
+def read(folder: Path, known: dict[str, Any] | None = None):
+    return read_mask_folder(folder, SHAPE, known or {}, ignore_index=255)
 
 
 def test_scenes_are_the_same_each_time_and_have_every_class() -> None:
@@ -152,13 +152,9 @@ EMPTY = np.zeros((20, 30), np.uint8)
 @pytest.mark.parametrize(
     ("files", "text"),
     [
-        (
-            {"classes.txt": "sky\nsea\n", "masks/0.png": EMPTY + 4},
-            "0.png has the label 4; allowed are 0, 1, and --",
-        ),
+        ({"classes.txt": "sky\nsea\n", "masks/0.png": EMPTY + 4}, "0.png has the label 4; allowed are 0, 1, and"),
         ({"masks/0.png": EMPTY.T}, "0.png is 20 pixels wide and 30 high, and "),
         ({"masks/2.png": None}, "images/2.png has no counterpart {folder}/masks/2.png (1 such files)."),
-        ({"masks/2.png": None, "masks/3.png": None}, "(2 such files)"),
         ({"images/2.png": None}, "masks/2.png has no counterpart {folder}/images/2.png"),
         ({"masks/0.png": np.zeros((20, 30, 3), np.uint8)}, "0.png has the mode RGB; a mask holds the number of each"),
         ({"masks/0.jpg": EMPTY}, "0.jpg must be a PNG file: a mask needs the exact number of each pixel's class."),
@@ -178,14 +174,9 @@ def test_a_folder_that_can_not_be_read_is_refused(folder, files, text) -> None:
         read(folder)
 
 
-def test_a_missing_folder_and_a_label_of_no_run_are_refused(folder) -> None:
-    with refused(f"{folder / 'none' / 'images'} is missing: put your images into "):
-        read(folder / "none")
-    with refused("0.png has the label 1; allowed are 0, 7,"):
-        read(folder, known={"labels": [0, 7], "class_names": ["sky", "sea"]})  # those of a run
-
-
 def test_test_images_may_be_chosen(folder) -> None:
+    with refused(f"{folder / 'test' / 'images'} is missing: put your images into "):
+        read(folder / "test")
     for name in ("images", "masks"):
         (folder / "test" / name).mkdir(parents=True)
         for file in sorted((folder / name).iterdir())[:3]:

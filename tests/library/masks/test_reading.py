@@ -21,9 +21,3 @@ def test_a_predicted_mask_has_the_size_of_its_image(labels, tmp_path) -> None:
     assert (picture.mode == "P") == (labels[9] == 200)
     names, [row] = reading.rows({"index": [5], "mask": [MASK], "confidence": [1.0]}, facts)
     assert (names[0], row[1].name) == ("index", "5.png")
-
-
-def test_colours_are_those_of_pascal_voc() -> None:
-    first = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
-    colours = reading.class_colours(256).tolist()
-    assert (colours[:5], colours[20], colours[255]) == (first, [0, 64, 128], [224, 224, 192])

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning_runs.tables import datamodule, reports
-from starts import built, prepared, refused
+from lightning_runs.tables import reports
+from starts import built, prepared
 from written_data import COLOURS, table_rows, write_table
 
 
@@ -39,46 +39,6 @@ def test_the_column_that_a_model_looks_at_matters_most(mass) -> None:
     assert changes[0][0] == "flipper_length_mm"
     assert float(changes[0][1]) > 50
     assert [float(change) for _, change in changes[1:]] == [0] * (len(changes) - 1)
-
-
-def test_simple_models_are_trained_on_the_same_rows(mass, monkeypatch) -> None:
-    data = prepared("table")
-    monkeypatch.setattr(datamodule, "find_spec", lambda name: None)
-    expected = {"test/accuracy": pytest.approx(30 / 69), "test/f1": pytest.approx(60 / 99 / 3)}
-    assert data.baseline() == {"most frequent class": expected}
-    monkeypatch.undo()
-    pytest.importorskip("sklearn")
-    found = data.baseline()
-    assert [*found] == ["most frequent class", "linear model", "gradient boosting"]
-    assert min(found["linear model"]["test/accuracy"], found["gradient boosting"]["test/accuracy"]) > 0.9
-    found = mass.baseline()
-    assert found["mean of the training rows"]["test/r2"] == pytest.approx(0, abs=0.05)
-    assert found["linear model"]["test/r2"] > 0.8
-    assert 200 < found["gradient boosting"]["test/rmse"] < 400  # grams
-
-
-def test_metrics_are_those_of_their_definitions() -> None:
-    found = datamodule.table_metrics(torch.tensor([1, 0, 2]), torch.tensor([1, 1, 2]), 3)
-    assert found == {"accuracy": pytest.approx(2 / 3), "f1": pytest.approx((0 + 2 / 3 + 1) / 3)}
-    found = datamodule.table_metrics(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]), 0)
-    assert found == {"rmse": pytest.approx(3**-0.5), "r2": pytest.approx(0.5)}
-
-
-# ---- The start's own classes
-
-
-def test_a_number_is_predicted_and_measured_in_its_own_unit(mass) -> None:
-    model = built("table", mass)
-    batch = next(iter(mass.val_dataloader()))
-    model.validation_step(batch, 0)
-    grams = batch[2] * mass.facts["std"] + mass.facts["mean"]
-    predicted = model.predict_step((None, *batch[:2], torch.arange(16)), 0)["prediction"]
-    assert 2500 < grams.mean() < 6500
-    rmse = (predicted - grams).square().mean().sqrt().item()
-    assert model.val_metrics["rmse"].compute().item() == pytest.approx(rmse, rel=1e-4)
-    assert model.headline == ("rmse", "min", "")
-    with refused("data.balance is weights, but body_mass_g is a number"):
-        prepared("table", dataset="penguin_mass", balance="weights")
 
 
 def test_rows_of_a_group_stay_in_one_part(tmp_path) -> None:

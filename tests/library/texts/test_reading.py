@@ -15,18 +15,6 @@ def read_texts(file: Path, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("delimiter", "end", "encoding"),
-    [(",", "\n", "utf-8-sig"), (";", "\r\n", "utf-8"), ("\t", "\r\n", "utf-8-sig"), ("|", "\r", "utf-8")],
-)
-def test_a_table_is_the_same_whatever_program_wrote_it(tmp_path, delimiter, end, encoding) -> None:
-    rows = [["text", "label"], *([f"{text}, größer\nzwei; 3", label] for text, label in text_rows()[1:])]
-    columns = {"text": "text", "label": "label"}
-    expected = reading.read_csv_columns(write_table(tmp_path / "a.csv", rows), columns)
-    found = reading.read_csv_columns(write_table(tmp_path / "b.csv", rows, delimiter, end, encoding), columns)
-    assert [row[1:] for row in found] == [row[1:] for row in expected] == [tuple(row) for row in rows[1:]]
-
-
-@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("text,kind\na,b\n", "a.csv has no column label, but text, kind. Choose one with --data.label"),
