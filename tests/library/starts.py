@@ -7,7 +7,6 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import lightning_runs
@@ -27,7 +26,7 @@ MODELS = {
 }
 
 
-def start_module(start: str, name: str) -> ModuleType:
+def start_module(start: str, name: str) -> Any:
     """Import a module of a start, such as ``data`` of ``images``; its package is called ``start_images``."""
     package = f"start_{start}"
     if package not in sys.modules:

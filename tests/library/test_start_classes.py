@@ -186,20 +186,18 @@ def test_too_few_rows_and_unknown_classes_are_refused(start, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("start", MODELS)
-def test_weights_of_classes_are_in_the_loss_of_training_alone(start, bundled, monkeypatch) -> None:
+def test_weights_of_classes_are_in_the_loss_of_training_alone(start, bundled) -> None:
     data = bundled[start]
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     losses = []
     for weights in (None, [0.1, *[1.0] * (data.num_classes - 2), 3.0]):
         model = built(start, data, loss_weights=weights)
         assert "loss_weights" not in model.state_dict()
-        model.trainer = SimpleNamespace(is_last_batch=False, log_every_n_steps=1000, global_step=0)
-        with monkeypatch.context() as patch:
-            patch.setattr(model, "log", lambda *_, **__: None)
-            loss = model.training_step(batch, 0).item()
         trainer = Trainer(accelerator="cpu", logger=False, limit_val_batches=2, enable_progress_bar=False)
         [metrics] = trainer.validate(model, datamodule=data, verbose=False)
-        losses.append((loss, metrics["val/loss"]))
+        model.trainer = SimpleNamespace(is_last_batch=False, log_every_n_steps=1000, global_step=0)
+        model.log = lambda *_, **__: None
+        losses.append((model.training_step(batch, 0).item(), metrics["val/loss"]))
     data.trainer = None
     assert losses[0][0] != pytest.approx(losses[1][0])
     assert losses[0][1] == losses[1][1]

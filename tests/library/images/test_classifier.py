@@ -1,11 +1,11 @@
 import torch
-from lightning_runs.images.classifier import ImageReports, build_network, draw_examples
+from lightning_runs.images.classifier import ImageReports, build_network
 from starts import prepared, refused
 from torch import nn
 from torch.nn import functional
 
 
-def test_sections_show_images_and_their_mistakes() -> None:
+def test_sections_and_a_picture_show_images() -> None:
     data = prepared("images")
     predicted = data.splits["test"][0].labels.clone()
     predicted[:36] = (predicted[:36] + 1) % 10
@@ -15,19 +15,9 @@ def test_sections_show_images_and_their_mistakes() -> None:
     assert drawn["Surest mistakes"].count("<img") == 24
     assert "CC BY 4.0" in drawn["Data"]
     assert drawn["Data"].count("<img") == 10
-    names, [row, *_] = ImageReports().rows(predictions, data)
-    assert (names[0], row[0]) == ("index", 0)
-
-
-def test_examples_are_drawn_with_their_captions() -> None:
-    data = prepared("images")
-    images, labels = data.splits["test"][0][torch.arange(5)]
-    logits = functional.one_hot(labels, 10)
-    [picture] = ImageReports().show([logits], (data.levels(images), labels), data).values()
-    assert picture.size == (4 * 128, 2 * 144)
-    other = draw_examples(images, labels, (labels + 1) % 10, data.class_names)
-    for part, is_same in (((0, 0, 512, 124), True), ((0, 128, 512, 144), False)):  # images, and captions
-        assert (picture.crop(part).tobytes() == other.crop(part).tobytes()) is is_same
+    batch = (data.levels(data.splits["test"][0].tensors[0]), data.splits["test"][0].labels)
+    [picture] = ImageReports().show([predictions["probabilities"]], batch, data).values()
+    assert picture.size == (4 * 128, 4 * 144)
 
 
 def test_a_network_that_does_not_take_the_arguments_is_named() -> None:

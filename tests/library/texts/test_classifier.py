@@ -46,21 +46,6 @@ def test_empty_texts_are_left_out_and_long_ones_cut(tmp_path, capsys) -> None:
     assert int(data.splits["train"][0].lengths.max()) == 64
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("text,label\n", "there are no texts"),
-        ("text,label\n" + "a,sea\n" * 9, "all texts of {root} have the class sea"),
-        ("text,label\na,b\nc,d\ne,f\n", "{root} has 3 classes for 3 texts"),
-    ],
-)
-def test_texts_that_can_not_be_learned_from_are_refused(tmp_path, text, problem) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text(text)
-    with refused(problem.format(root=file)):
-        prepared("text", dataset="csv_texts", root=str(file))
-
-
 def test_folders_that_can_not_be_learned_from_are_refused(tmp_path) -> None:
     with refused(f"{tmp_path / 'none'} is not a folder"):
         prepared("text", dataset="text_folder", root=str(tmp_path / "none"))

@@ -17,17 +17,19 @@ def read_texts(file: Path, **options: Any) -> Any:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("text,kind\na,b\n", "a.csv has no column label, but text, kind. Choose one with --data.label"),
-        ("", "a.csv has no column text, but none"),
-        ("text,label\na,b,c\n", "a.csv, line 2 has more values than columns"),
-        ("text,label\na\nb,c\n", "a.csv, line 2 has fewer values than columns"),
-        ('text,label\n"a,b\n', "a.csv can't be read after line 1"),
+        ("text,kind\na,b\n", " has no column label, but text, kind. Choose one with --data.label"),
+        ("", " has no column text, but none"),
+        ("text,label\na,b,c\n", ", line 2 has more values than columns"),
+        ("text,label\na\nb,c\n", ", line 2 has fewer values than columns"),
+        ('text,label\n"a,b\n', " can't be read after line 1"),
+        ("text,label\n" + "a,sea\n" * 9, " have the class sea, so there is nothing to learn."),
+        ("text,label\na,b\nc,d\ne,f\n", " has 3 classes for 3 texts"),
     ],
 )
-def test_a_file_that_is_not_a_table_of_texts_is_refused(tmp_path, text, problem) -> None:
+def test_a_table_that_can_not_be_learned_from_is_refused(tmp_path, text, problem) -> None:
     (tmp_path / "a.csv").write_text(text)
-    with refused(problem):
-        reading.read_csv_columns(tmp_path / "a.csv", {"text": "text", "label": "label"})
+    with refused(f"{tmp_path / 'a.csv'}{problem}"):
+        read_texts(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "texts/sea/001.txt"])
