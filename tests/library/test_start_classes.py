@@ -89,9 +89,9 @@ def test_the_fingerprint_follows_the_data_and_no_option(start, tmp_path) -> None
 def test_hidden_folders_are_left_out_and_copies_reported(start, folder, tmp_path, capsys) -> None:
     options = write_own(start, tmp_path)
     count = len(prepared(start, **options).splits["train"][0])
-    for parent in {file.parent for file in tmp_path.rglob("*") if file.is_file()}:
+    for first in [*tmp_path.rglob("0.png"), *tmp_path.rglob("00[01].txt")]:
+        parent = first.parent
         (parent / ".ipynb_checkpoints").mkdir()
-        first = min(file for file in parent.iterdir() if file.is_file())
         for name in (f".ipynb_checkpoints/{first.name}", *(f"copy {i}{first.suffix}" for i in range(10))):
             (parent / name).write_bytes(first.read_bytes())
     for name in ("notes.md", "photo.jfif"):
@@ -120,9 +120,7 @@ def test_training_batches_alone_are_augmented(start, augment, bundled) -> None:
     assert data.on_after_batch_transfer(batch, 0)[0].equal(plain[0])
 
 
-# ---- Tables of rows or texts
-
-ROWS = {"table": table_rows, "text": text_rows}  # functions, because the tests change the rows
+ROWS = {"table": table_rows, "text": text_rows}  # of each table a new copy, which a test may change
 
 
 def read_rows(start: str, file: Path, rows: list[list[str]], *form: str) -> Any:
@@ -143,8 +141,7 @@ def test_a_table_is_the_same_whatever_program_wrote_it(start, delimiter, end, en
     expected = read_rows(start, tmp_path / "a.csv", rows).state_dict()
     if delimiter == ";" and start == "table":
         rows = [[cell.replace(".", ",") for cell in row] for row in rows]
-    if start == "text":
-        encoding = "utf-8-sig"  # others are refused
+    encoding = encoding if start == "table" else "utf-8-sig"  # texts of another encoding are refused
     found = read_rows(start, tmp_path / "b.csv", rows, delimiter, end, encoding).state_dict()
     assert {**found, "decimal": ""} == {**expected, "decimal": ""}
 

@@ -9,6 +9,7 @@ from lightning_runs.texts.pretrained import PretrainedEncoder
 from starts import add_options, built, data_class, prepared, refused, run_start
 from torch.nn import functional
 from written import read_table
+from written_data import write_texts
 
 transformers = pytest.importorskip("transformers")
 
@@ -67,15 +68,17 @@ def test_a_model_that_can_not_be_read_is_refused(tmp_path, monkeypatch) -> None:
 
 
 def test_a_run_is_fine_tuned_and_then_needs_no_hub(own_folder, tmp_path) -> None:
-    add_options("text", "glosses", own_folder / "configs" / "default.yaml")
+    add_options("text", "text_folder", own_folder / "configs" / "default.yaml")
+    texts = write_texts(tmp_path / "texts")
     tiny = write_encoder(tmp_path / "model")
-    options = [f"--trainer.limit_{part}_batches=5" for part in ("train", "val", "test")]
-    options += [f"--data.tokenizer={tiny}", "--model.network=lightning_runs.texts.pretrained.PretrainedEncoder"]
-    options += ["--model.layer_rate_decay=0.8", "--trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing"]
-    assert run_start("text", "fit", "--run=tuned", *options, "--trainer.callbacks.epochs=[0,1]") == 0
+    options = [f"--data.root={texts}", "--data.batch_size=8", f"--data.tokenizer={tiny}"]
+    options += ["--model.network=lightning_runs.texts.pretrained.PretrainedEncoder", "--model.layer_rate_decay=0.8"]
+    options += [
+        "--trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing",
+        "--trainer.callbacks.epochs=[0,1]",
+    ]
+    assert run_start("text", "fit", "--run=tuned", *options) == 0
     tiny.rename(tmp_path / "gone")
-    new = tmp_path / "new.txt"
-    new.write_text("a small fish\n")
-    assert run_start("text", "predict", str(new), "--run=tuned", "--csv=new.csv") == 0
-    assert [row["file"] for row in read_table(Path("new.csv"))] == [f"{new}:1"]
+    assert run_start("text", "predict", str(texts / "sea"), "--run=tuned", "--csv=new.csv") == 0
+    assert len(read_table(Path("new.csv"))) == 20
     assert run_start("text", "fit", "--resume=tuned", "--trainer.max_epochs=4") == 0
