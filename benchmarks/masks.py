@@ -19,7 +19,8 @@ def write_tensors(file: str) -> None:
     parts = {}
     for part in ("train", "test"):
         pairs, indices = data.splits[part]
-        parts[part] = [pairs.images[indices], pairs.targets[indices].long()]
+        images, masks = pairs[indices]
+        parts[part] = [images, masks.long()]
     torch.save({**parts, "sizes": [data.input_shape, len(data.class_names)]}, file)
 
 
