@@ -33,11 +33,11 @@ NO_PREDICT_DATA = {"predict": "predict_dataloader"}
 FORMS = {
     "loaders-in-module": Form("course_page", "-", "val_loss", NO_PREDICT_DATA),
     "plain-loaders": Form("classifier", "plain_data", "val_loss"),
-    "augmentation": Form("mixup", "augmented_data", "val_loss", NO_PREDICT_DATA),
+    "augmentation": Form("mixup", "augmented_data", "val_loss"),
     "two-optimizers": Form("gan", "plain_data", "val_d_loss", {"predict": "predict_step"}),
-    "dict-batches": Form("dict_module", "dict_data", "val/loss", NO_PREDICT_DATA),
+    "dict-batches": Form("dict_batches", "dict_batches", "val_loss"),
     "stream": Form("classifier", "stream_data", "val_loss", NO_PREDICT_DATA),
-    "no-validation": Form("no_validation", "train_only_data", "train_loss", TRAINS_ONLY, monitored=False),
+    "no-validation": Form("no_validation", "no_validation", "train_loss", TRAINS_ONLY, monitored=False),
 }
 FIT = ("--save_every_n_steps=3", "--trainer.callbacks+=lightning_runs.training.progress.ProgressBar")
 COMMANDS = {
@@ -142,7 +142,7 @@ FAULTS = {
 @pytest.mark.parametrize("options", FAULTS)
 def test_a_fault_of_data_or_step_is_named_in_a_line(options, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(classes_folder(tmp_path / "faulty", "val_loss"))
-    code, said = answer(*classes("faulty", "faulty_data"), ["fit", *options.split()], "own_classes")
+    code, said = answer(*classes("faulty", "faulty"), ["fit", *options.split()], "own_classes")
     assert code == 1, said
     lines = re.findall(r"^(?:error|ValueError): .*", said, re.MULTILINE)
     assert FAULTS[options] in lines[-1]

@@ -1,43 +1,26 @@
 import random
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
+
+from .plain_data import DigitsDataModule, RandomDigits
 
 
-class AugmentedDigits(Dataset):
-    def __init__(self, count, seed, train):
-        generator = torch.Generator().manual_seed(seed)
-        self.labels = torch.randint(10, (count,), generator=generator)
-        self.images = torch.randn(count, 1, 8, 8, generator=generator) + self.labels.view(-1, 1, 1, 1)
-        self.train = train
-
-    def __len__(self):
-        return len(self.images)
-
+class AugmentedDigits(RandomDigits):
     def __getitem__(self, index):
-        image = self.images[index]
-        if self.train:
-            image = image + 0.1 * torch.randn(image.shape)
-            image = torch.roll(image, int(np.random.randint(-1, 2)), dims=2)
-            if random.random() < 0.5:
-                image = image.flip(2)
-        return image, self.labels[index]
+        image, label = super().__getitem__(index)
+        image = image + 0.1 * torch.randn(image.shape)
+        image = torch.roll(image, int(np.random.randint(-1, 2)), dims=2)
+        if random.random() < 0.5:
+            image = image.flip(2)
+        return image, label
 
 
-class AugmentedDataModule(pl.LightningDataModule):
+class AugmentedDataModule(DigitsDataModule):
     def __init__(self, batch_size: int = 16, num_workers: int = 2):
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(batch_size, num_workers)
 
-    def train_dataloader(self):
-        dataset = AugmentedDigits(160, seed=0, train=True)
-        return DataLoader(dataset, self.hparams.batch_size, shuffle=True, num_workers=self.hparams.num_workers)
-
-    def val_dataloader(self):
-        dataset = AugmentedDigits(40, seed=1, train=True)
-        return DataLoader(dataset, self.hparams.batch_size, num_workers=self.hparams.num_workers)
-
-    def test_dataloader(self):
-        return DataLoader(AugmentedDigits(40, seed=2, train=False), self.hparams.batch_size)
+    def setup(self, stage):
+        self.digits_train = AugmentedDigits(160, seed=0)
+        self.digits_val = AugmentedDigits(40, seed=1)
+        self.digits_test = RandomDigits(40, seed=2)

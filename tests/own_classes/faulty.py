@@ -1,30 +1,38 @@
 import pytorch_lightning as pl
 import torch
-from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from .classifier import LitClassifier
 
 
-class FaultyModule(pl.LightningModule):
+class FaultyModule(LitClassifier):
     def __init__(self, has_loss: bool = True):
         super().__init__()
         self.has_loss = has_loss
-        self.layer = torch.nn.Linear(1, 1)
 
     def training_step(self, batch, batch_idx):
-        x, y = batch
-        loss = F.mse_loss(self.layer(x), y)
-        self.log("train_loss", loss)
+        loss = super().training_step(batch, batch_idx)
         return loss if self.has_loss else None
 
-    def validation_step(self, batch, batch_idx):
-        x, y = batch
-        self.log("val_loss", F.mse_loss(self.layer(x), y))
 
-    def test_step(self, batch, batch_idx):
-        x, y = batch
-        self.log("test_loss", F.mse_loss(self.layer(x), y))
+class FaultyData(pl.LightningDataModule):
+    def __init__(self, empty="", missing=False, batch_size=16, shuffle=False):
+        super().__init__()
+        self.save_hyperparameters()  # and no attribute of its own
 
-    def predict_step(self, batch, batch_idx):
-        return self.layer(batch[0])
+    def loader(self, split, **options):
+        numbers = torch.linspace(0, 1, 64)
+        if self.hparams.missing:
+            numbers = numbers * float("nan")
+        count = 0 if self.hparams.empty == split else len(numbers)
+        dataset = TensorDataset(numbers[:count, None].expand(count, 64), torch.arange(count) % 10)
+        return DataLoader(dataset, self.hparams.batch_size, **options)
 
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
+    def train_dataloader(self):
+        return self.loader("train", drop_last=True, shuffle=self.hparams.shuffle)
+
+    def val_dataloader(self):
+        return self.loader("val")
+
+    def test_dataloader(self):
+        return self.loader("test")

@@ -1,6 +1,7 @@
 import os
+import select
 import signal
-import time
+import socket
 from pathlib import Path
 
 from pytorch_lightning import Callback
@@ -11,22 +12,12 @@ class Hold(Callback):
 
     def on_train_batch_start(self, trainer, *_):
         marker = Path(f"held-{trainer.global_rank}-{trainer.global_step}")
-        if str(trainer.global_step) not in os.environ.get("HOLD_AT", "").split(",") or marker.exists():
+        if str(trainer.global_step) not in os.environ["HOLD_AT"].split(",") or marker.exists():
             return
-        arrived = []
-        handlers = {sent: signal.getsignal(sent) for sent in (signal.SIGUSR1, signal.SIGTERM)}
-
-        def note(sent, frame):
-            arrived.append(sent)
-            handlers[sent](sent, frame)
-
-        for sent, handler in handlers.items():
-            if callable(handler):
-                signal.signal(sent, note)
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno())
         marker.with_suffix(".new").write_text(str(os.getpid()))
         marker.with_suffix(".new").rename(marker)
-        end = time.monotonic() + 150
-        while not arrived and time.monotonic() < end:
-            time.sleep(0.05)
-        for sent, handler in handlers.items():
-            signal.signal(sent, handler)
+        select.select([reader], [], [], 150)
+        signal.set_wakeup_fd(before)

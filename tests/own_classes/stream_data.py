@@ -12,25 +12,16 @@ class SensorStream(IterableDataset):
 
     def __iter__(self):
         generator = torch.Generator().manual_seed(self.seed)
-        buffer = []
-        for _ in range(self.count):
-            label = int(torch.randint(10, (), generator=generator))
-            buffer.append((torch.randn(64, generator=generator) + label, label))
-            if len(buffer) > 8:
-                yield buffer.pop(random.randrange(len(buffer)))
-        yield from buffer
+        for label in torch.randint(10, (self.count,), generator=generator):
+            yield torch.randn(64, generator=generator) + label + random.random(), label
 
 
 class StreamDataModule(pl.LightningDataModule):
-    def __init__(self, batch_size: int = 16):
-        super().__init__()
-        self.batch_size = batch_size
-
     def train_dataloader(self):
-        return DataLoader(SensorStream(160, seed=0), batch_size=self.batch_size)
+        return DataLoader(SensorStream(160, seed=0), batch_size=16)
 
     def val_dataloader(self):
-        return DataLoader(SensorStream(40, seed=1), batch_size=self.batch_size)
+        return DataLoader(SensorStream(40, seed=1), batch_size=16)
 
     def test_dataloader(self):
-        return DataLoader(SensorStream(40, seed=2), batch_size=self.batch_size)
+        return DataLoader(SensorStream(40, seed=2), batch_size=16)
