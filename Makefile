@@ -1,13 +1,13 @@
 # make demo: bake the default project and train it.   make test: the tests that a change needs, in minutes.
-# make test-all: every test; what is slow trains every data set and logger, kills trainings, and installs packages.
+# make test-all: every test; what is slow types what the READMEs say, kills trainings, and installs packages.
 # make messages: write the sentences of the library into tests/library/messages.txt, whose difference a review reads.
-# make stress: 300 kills of trainings, or make stress KILLS=3000.   make mutants: small mistakes that tests must notice.
+# make stress: some 300 kills of trainings; RUNS=80 makes ten times as many.   make mutants: small mistakes that tests must notice.
 # make benchmark: speed, start-up, bake, accuracy and memory against hand-written loops and other frameworks.
 # They install what they need into .venv, once, by uv where it is there. The first time PyTorch is downloaded (3 GB with CUDA).
 # Another Python: make demo PYTHON=python3.13
 PYTHON ?= python3
 VENV ?= .venv
-KILLS ?= 300
+RUNS ?= 8
 BIN = $(VENV)/bin
 PROJECT = demo/my-lightning-project
 UV := $(shell command -v uv 2>/dev/null)
@@ -43,7 +43,7 @@ messages: $(VENV)/test.installed
 
 # kills trainings at random moments and compares their end with that of one that was left alone
 stress: $(VENV)/test.installed
-	$(BIN)/python tests/stress.py --kills $(KILLS)
+	RUNS=$(RUNS) $(PYTEST) tests/test_stress.py
 
 # makes small mistakes in the code, one at a time, and runs the test that must notice each
 mutants: $(VENV)/test.installed

@@ -16,45 +16,50 @@ TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
 LIBRARY = TEMPLATE / "vendor" / "lightning-runs" / "src"
 WHEEL = "vendor/lightning_runs-1.0.0-py3-none-any.whl"
 PACKAGE = "my_lightning_project"
+GITHUB = "https://github.com/org/lightning-template"
 STARTS = ("images", "table", "text", "masks", "blank")
-# Small, quick and the same on every machine, whatever the answers were.
-SMALL = (
-    *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"),
-    *("--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2"),
-    *("--trainer.log_every_n_steps=1", "--trainer.limit_test_batches=2", "--data.batch_size=16"),
-)
 
 
-def start_files(start: str) -> set[str]:
-    """Return the files of a project of a start, as they lie in the template; ``PACKAGE`` names the package's folder."""
-    folders = {TEMPLATE: (".starts", ".licenses", "vendor"), TEMPLATE / ".starts" / start: ()}
-    found = {
-        path.relative_to(folder).as_posix().replace("{{cookiecutter.__package}}", PACKAGE)
-        for folder, others in folders.items()
-        for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in others and "__pycache__" not in path.parts
-    }
-    return {name for name in found if ".part." not in name} | {WHEEL, "LICENSE"}
+def files_below(folder: Path) -> dict[str, Path]:
+    """Return the files below a folder, but those of git and Python's caches, by their paths in it."""
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {name.as_posix(): file for name, file in files.items() if not {".git", "__pycache__"} & {*name.parts}}
 
 
-def bake(output: Path, answers: Mapping[str, str] | None = None, template: Path = ROOT, **options: Any) -> Path:
+def start_files(start: str) -> dict[str, Path]:
+    """Return the files that a start's project has besides licence and wheel, as they lie in the template."""
+    elsewhere = (".starts/", ".licenses/", "vendor/")
+    files = {name: file for name, file in files_below(TEMPLATE).items() if not name.startswith(elsewhere)}
+    files |= files_below(TEMPLATE / ".starts" / start)
+    package = "{{cookiecutter.__package}}"
+    return {name.replace(package, PACKAGE): file for name, file in files.items() if ".part." not in name}
+
+
+def assert_same(project: Path, expected: Path) -> None:
+    """Two projects have the same files, byte for byte."""
+    found, wanted = files_below(project), files_below(expected)
+    assert set(found) == set(wanted)
+    assert [name for name in wanted if found[name].read_bytes() != wanted[name].read_bytes()] == []
+
+
+def bake(output: Path, answers: Mapping[str, str] | None = None, **options: Any) -> Path:
     """Bake a project, and return its folder.
 
     Args:
         output: The folder to bake in.
         answers: Answers word for word, as if typed at a prompt; cookiecutter alone would render them as Jinja.
-        template: The template.
         options: Further arguments of `cookiecutter.main.cookiecutter`.
     """
-    prompts = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))
+    prompts = read_json(ROOT / "cookiecutter.json")
     literal = {
         name: text if isinstance(prompts[name], list) else "{% raw %}" + text + "{% endraw %}"
         for name, text in (answers or {}).items()
     }
-    if "config_file" not in options:  # else it writes into the home folder
-        options["default_config"] = {name: str(output / f".{name}") for name in ("cookiecutters_dir", "replay_dir")}
-    options = {"output_dir": str(output), **options}
-    return Path(cookiecutter(str(template), no_input=True, extra_context=literal, **options))
+    if "replay" not in options:  # which takes no other answers
+        options |= {"no_input": True, "extra_context": literal}
+    # not in the home folder
+    options["default_config"] = {name: f"{output}.settings/{name}" for name in ("cookiecutters_dir", "replay_dir")}
+    return Path(cookiecutter(str(ROOT), output_dir=str(output), **options))
 
 
 def bake_start(start: str, output: Path) -> Path:
@@ -79,23 +84,57 @@ def clean_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def command(
-    folder: Path,
-    module: str,
-    *arguments: str,
-    environment: Mapping[str, str] | None = None,
-    timeout: float = 300,
-) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m MODULE ARGUMENTS`` in a project's folder; stdout of the result has stderr too."""
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
-        env=clean_environment(folder) | dict(environment or {}),
+        env=clean_environment(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=timeout,
     )
+
+
+def person(home: Path) -> dict[str, str]:
+    """Return the environment of someone new to cookiecutter, whose git goes to ``home / "github"`` for GitHub."""
+    home.mkdir(exist_ok=True)
+    (home / "ignored").write_text("*.whl\n")  # as in many a list of that kind
+    (home / ".gitconfig").write_text(
+        f"[user]\n\tname = A Person\n\temail = person@example.com\n[core]\n\texcludesFile = {home / 'ignored'}\n"
+        f'[url "{(home / "github").as_uri()}/"]\n\tinsteadOf = https://github.com/\n',
+        encoding="utf-8",
+    )
+    # git sets its own for hooks, and the tests may run in one
+    dropped = ("GIT_", "COOKIECUTTER", "XDG_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(dropped)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    # nobody is asked for a password
+    return kept | {"HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "PATH": path}
+
+
+def shell(command: str | list[str], folder: Path, environment: dict[str, str], typed: str = "", status: int = 0) -> str:
+    """Run a command, or lines for bash, and return what it said on stdout and stderr."""
+    done = subprocess.run(
+        ["bash", "-ec", command] if isinstance(command, str) else command,
+        cwd=folder,
+        env=environment,
+        input=typed,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def repository(folder: Path, environment: dict[str, str]) -> Path:
+    """Make a git repository of what git takes of the template, as it stands now, and return its folder."""
+    folder.mkdir(parents=True)
+    shell(["git", "init", "--quiet", "."], folder, environment)
+    shell(["git", f"--git-dir={folder / '.git'}", f"--work-tree={ROOT}", "add", "--all"], ROOT, environment)
+    shell("git commit --quiet -m A; git reset --quiet --hard", folder, environment)
+    return folder
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:

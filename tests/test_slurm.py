@@ -1,129 +1,71 @@
-"""A job of a real SLURM that is signalled and requeued, by the script that a project comes with."""
+"""The script for SLURM that a project comes with; two small scripts stand in for ``srun`` and ``scontrol``."""
 
+import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import slurm
 from comparison import differences
+from processes import free_port, held_processes
 from project import PACKAGE, ROOT, clean_environment, command
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(slurm.MISSING),
-        reason=f"SLURM is not installed: no {', '.join(slurm.MISSING)} (apt-get install slurm-wlm munge)",
-    ),
-]
-# Three epochs of twelve steps for two processes, which wait where they are told to.
+pytestmark = pytest.mark.slow
+# Two tasks on one node. It ends with the highest exit code, as SLURM's does.
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" & first=$!
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & second=$!
+wait $first; one=$?
+wait $second; two=$?
+exit $((one > two ? one : two))
+"""
+SCONTROL = '#!/bin/bash\necho "$@" >> scontrol.txt\n'
+JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "localhost", "SLURM_NNODES": "1"}
+JOB |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_CPUS_PER_TASK": "1"}
 OPTIONS = (
     *("--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.max_epochs=3", "--data.batch_size=16"),
     *("--trainer.limit_train_batches=12", "--trainer.limit_val_batches=2", "--trainer.limit_test_batches=2"),
-    *("--trainer.log_every_n_steps=1", "--trainer.callbacks+=hold.Hold"),
 )
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[slurm.Slurm]:
-    with slurm.started() as cluster:
-        yield cluster
-
-
-def prepared(project: Path) -> Path:
-    """Fill in the script as a user does: the partition, and what is asked for."""
+@pytest.fixture
+def project(bake_project: Callable[..., Path]) -> Path:
+    """A project, and SLURM's commands in its folder."""
+    project = bake_project({"logger": "csv"})
     shutil.copy(ROOT / "tests" / "own_classes" / "hold.py", project)
-    script = project / "scripts" / "train.sbatch"
-    text = script.read_text()
-    for old, new in (
-        ("--partition=PARTITION", "--partition=low"),
-        ("--ntasks-per-node=1", "--ntasks-per-node=2"),
-        ("--cpus-per-task=4", "--cpus-per-task=1"),
-    ):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    script.write_text(text)
+    python = f'#!/bin/bash\nexec {sys.executable} "$@"\n'
+    for name, text in {"srun": SRUN, "scontrol": SCONTROL, "python": python}.items():
+        (project / name).write_text(text)
+        (project / name).chmod(0o755)
     return project
 
 
-def submit(cluster: slurm.Slurm, project: Path, *options: str, **environment: str) -> str:
-    command = ("sbatch", "--parsable", "scripts/train.sbatch", *options)
-    return cluster.run(*command, cwd=project, environment=clean_environment(project) | environment)
+def start(project: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Run the script as SLURM does with a job."""
+    environment = clean_environment(project) | JOB | {"MASTER_PORT": str(free_port()), "HOLD_AT": "17"}
+    environment["PATH"] = f"{project}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(["bash", "scripts/train.sbatch", *options], cwd=project, env=environment)
 
 
-def wait(condition: Callable[[], bool], said: Callable[[], str], timeout: float = 240) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, said()
-        time.sleep(0.1)
+def test_a_job_that_is_requeued_ends_like_a_whole_one(project):
+    hold = "--trainer.callbacks+=hold.Hold"
+    job = start(project, *OPTIONS, hold)
+    for process in held_processes(project, 17, [job]):
+        os.kill(process, signal.SIGUSR1)
+    assert job.wait() == 75
+    assert (project / "scontrol.txt").read_text() == "requeue 7\n"
 
-
-def ranks_that_import(job: str) -> int:
-    """The number of a job's processes that have begun to import torch."""
-    count = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = set((process / "environ").read_bytes().split(b"\0"))
-            is_rank = {f"SLURM_JOB_ID={job}".encode(), b"SLURM_STEP_ID=0"} <= environment
-            count += is_rank and "libtorch" in (process / "maps").read_text()
-        except OSError:  # it has ended
-            continue
-    return count
-
-
-def test_a_job_that_is_requeued_thrice_ends_like_a_whole_one(bake_project, cluster):
-    project = prepared(bake_project({"logger": "csv"}))
-    job = submit(cluster, project, *OPTIONS, HOLD_AT="17,29")
-
-    def said() -> str:
-        return f"{cluster.job(job)}\n{(project / f'slurm-{job}.out').read_text()}"
-
-    def held(step: int) -> bool:
-        return all((project / f"held-{rank}-{step}").exists() for rank in range(2))
-
-    # in the imports
-    wait(lambda: ranks_that_import(job) == 2, said)
-    cluster.run("scancel", "--signal=USR1", job)
-    wait(lambda: cluster.job(job)["Restarts"] == "1", said)
-    assert not (project / "runs").exists()
-
-    # in mid-epoch by another job, which SLURM prefers
-    wait(lambda: held(17), said)
-    other = cluster.run("sbatch", "--parsable", "--partition=high", "--exclusive", "--wrap=true", cwd=project)
-    wait(lambda: cluster.job(job)["Restarts"] == "2", said)
-    assert cluster.job(other)["JobState"] == "COMPLETED" or cluster.wait(other, "COMPLETED")
-
-    # in mid-epoch by the time limit
-    wait(lambda: held(29), said)
-    cluster.run("scontrol", "update", f"jobid={job}", "timelimit=2")
-    wait(lambda: cluster.job(job)["Restarts"] == "3", said)
-    cluster.run("scontrol", "update", f"jobid={job}", "timelimit=60")
-
+    assert start(project, *OPTIONS, hold).wait() == 0
     whole = command(project, PACKAGE, "fit", "--run=whole", *OPTIONS, "--trainer.devices=2")
     assert whole.returncode == 0, whole.stdout
-    ended = cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-    assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), said()
-    assert sorted(folder.name for folder in (project / "runs").iterdir()) == [f"job-{job}", "whole"]
-    assert differences(project / "runs" / "whole", project / "runs" / f"job-{job}") == []
-    assert "Traceback" not in said()
-    assert "srun` command" not in said()
+    assert sorted(folder.name for folder in (project / "runs").iterdir()) == ["job-7", "whole"]
+    assert differences(project / "runs" / "whole", project / "runs" / "job-7") == []
 
 
-def test_a_job_that_fails_is_not_requeued(bake_project, cluster):
-    project = prepared(bake_project({"logger": "csv"}))
-    job = submit(cluster, project, "-c", "configs/none.yaml")  # the quickest way to fail
-
-    ended = cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "2:0", "0")
-    assert "configs/none.yaml" in (project / f"slurm-{job}.out").read_text()
-
-
-def test_a_job_that_is_cancelled_is_not_requeued(bake_project, cluster):
-    project = prepared(bake_project({"logger": "csv"}))
-    job = submit(cluster, project, *OPTIONS)
-    wait(lambda: ranks_that_import(job) == 2, lambda: str(cluster.job(job)))
-    cluster.run("scancel", job)
-
-    ended = cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-    assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0")
+def test_a_job_that_fails_is_not_requeued(project):
+    assert start(project, "-c", "configs/none.yaml").wait() == 2
+    assert not (project / "scontrol.txt").exists()

@@ -1,45 +1,94 @@
-"""Trainings that are killed end as those that are not: a few kills of what `make stress` does by hundreds."""
+"""Trainings that are killed end as those that are not, after a few kills, or after hundreds: ``make stress``."""
 
-import re
+import os
+import random
+import signal
+import time
+from pathlib import Path
 
 import pytest
-import pytorch_lightning.callbacks
+from comparison import differences
 from mutations import MUTANTS
-from project import ROOT
-from stress import NOT_STRESSED, VARIANTS, Tally, stress
+from processes import Command, as_ranks, classes_folder
+from project import ROOT, bake_start
 
-# Those that a kill of test_starts.py, of test_own_classes.py or of another variant asks too.
-ELSEWHERE = {"plain", "mnist", "corrupt_mnist", "cutmix", "blank", "own loaders", "own augmentation", "own optimizers"}
-QUICK = ("own loaders, two processes", "in the test")
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "variant",
-    [
-        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
-        for name in VARIANTS
-        if name not in ELSEWHERE
-    ],
+RUNS = int(os.environ.get("RUNS", "1"))  # of each variant, each killed up to two times
+DDP = "--trainer.devices=2 --trainer.strategy=ddp"
+CALLBACK = "--trainer.callbacks+=pytorch_lightning.callbacks"
+AVERAGED = f"{CALLBACK}.EMAWeightAveraging --trainer.callbacks.decay=0.9"
+UNFREEZING = "--trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing --trainer.callbacks.epochs=[0,1]"
+MIXUP = "--data.mix=mixup --model.label_smoothing=0.1"
+BEST = "--trainer.callbacks.monitor=val/accuracy --trainer.callbacks.mode=max"
+PLATEAU = "--model.scheduler=pytorch_lightning.cli.ReduceLROnPlateau --model.scheduler.init_args.monitor=val/loss"
+# What a resumed run may get wrong: a start, or two files of `own_classes`, and options.
+VARIANTS = {
+    "own loaders, two processes": f"classifier plain_data {DDP}",
+    "own augmentation, workers": "mixup augmented_data",
+    "own augmentation, two processes": f"mixup augmented_data {DDP}",
+    "workers": "images --data.num_workers=2",
+    "accumulated gradients": "images --trainer.accumulate_grad_batches=3",
+    "plateau": f"images {PLATEAU} --model.scheduler.init_args.patience=0",
+    "validation inside an epoch": "images --trainer.val_check_interval=0.3",
+    "validation every second epoch": "images --trainer.check_val_every_n_epoch=2",
+    "two best": f"images {CALLBACK}.ModelCheckpoint {BEST} --trainer.callbacks.save_top_k=2",
+    "early stopping": f"images {CALLBACK}.EarlyStopping {BEST} --trainer.callbacks.patience=1",
+    "stochastic averaging": f"images {CALLBACK}.StochasticWeightAveraging --trainer.callbacks.swa_lrs=0.01",
+    "strong augmentation": "images --data.augment=strong --data.mix=cutmix",
+    "two processes, all at once": f"images {DDP} --data.num_workers=2 --trainer.val_check_interval=0.5",
+    "half precision": "images --trainer.precision=bf16-mixed",
+    "averaged weights and mixup": f"images {AVERAGED} {MIXUP}",
+    "averaged weights and fine-tuning": f"images {AVERAGED} {UNFREEZING} --model.layer_rate_decay=0.5",
+    "a fold": f"images {MIXUP} --data.fold=1 --data.num_folds=3 --trainer.limit_test_batches=0",
+    "classes drawn as often": "table --data.balance=sampling",
+    "text, two processes": f"text {DDP} --data.max_vocabulary=500 --data.balance=sampling",
+    "masks": "masks --data.balance=sampling --data.augment=strong",
+}
+QUICK = "own loaders, two processes"
+ALWAYS = (
+    *("--save_every_n_steps=4", "--trainer.max_epochs=4", "--trainer.limit_train_batches=20"),
+    *("--trainer.limit_val_batches=4", "--trainer.limit_test_batches=4", "--trainer.log_every_n_steps=3"),
 )
-def test_a_killed_run_ends_like_one_that_was_left_alone(variant, tmp_path, record_property):
-    tally = Tally()
-    stress(variant, tmp_path, kills=2, seed=len(variant), tally=tally)
-
-    assert tally.identical == tally.runs >= 1
-    record_property("kills of trainings whose end was compared", tally.kills)
 
 
-def test_every_callback_of_lightning_is_killed_or_has_a_reason():
-    text = (ROOT / "tests" / "library" / "resume" / "test_lightning_callbacks.py").read_text(encoding="utf-8")
-    used = set(re.findall(r'callback\(\s*"(\w+)"', text))
-    used |= {
-        option.rpartition(".")[2] for _, options in VARIANTS.values() for option in options if "callbacks+=" in option
-    }
-    expected = set(pytorch_lightning.callbacks.__all__)
+def fit(folder: Path, words: list[str], two: bool, seconds: float) -> bool:
+    """Train in one process or two, killed after so many seconds; return whether it has ended before."""
+    commands = as_ranks(folder, *words) if two else [Command(folder, *words)]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(command.exit_code() is None for command in commands):
+        time.sleep(0.01)
+    for command in commands:
+        command.kill()
+    codes = {command.exit_code() for command in commands}
+    assert codes <= {0, -signal.SIGKILL}, commands[0].output()
+    return codes == {0}
 
-    assert not used & NOT_STRESSED.keys()
-    assert expected - used - NOT_STRESSED.keys() == set()
+
+@pytest.mark.timeout(900 * RUNS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow]) for name in VARIANTS]
+)
+def test_a_killed_run_ends_like_one_that_was_left_alone(variant, tmp_path):
+    task, _, options = VARIANTS[variant].partition(" --")
+    options = [*ALWAYS, *(f"--{options}".split() if options else [])]
+    if " " in task:
+        folder = classes_folder(tmp_path / "own", "val_loss")
+        program = ["own_classes", *task.split(), "fit"]
+    else:
+        folder = bake_start(task, tmp_path)
+        program = [f"{task}_project", "fit"]
+    two = DDP in VARIANTS[variant]
+    begun = time.monotonic()
+    assert fit(folder, [*program, "--run=whole", *options], two, 600)
+    longest = time.monotonic() - begun
+    for name in (f"killed{number}" for number in range(RUNS)):
+        words = [*program, f"--run={name}", *options]
+        # some die while they start, some in their first steps and some later
+        for seconds in (random.uniform(0, longest), random.uniform(0, longest), 600):
+            if fit(folder, words, two, seconds):
+                break
+            if (folder / "runs" / name / "config.yaml").is_file():
+                words = [*program, f"--resume={name}"]
+        assert differences(folder / "runs" / "whole", folder / "runs" / name) == []
 
 
 @pytest.mark.parametrize("row", range(len(MUTANTS)))

@@ -1,21 +1,15 @@
-"""Every way to hand the template and the answers to cookiecutter ends in the same project."""
+"""Every way from the template to a project ends in the same files, and `cruft` brings what has changed since."""
 
 import json
-import os
-import subprocess
-import sys
+import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
-from project import ROOT
+from combinations import PRE
+from project import GITHUB, LIBRARY, PACKAGE, ROOT, TEMPLATE, WHEEL, assert_same, change, read_json, shell
 
-PROMPTS = {
-    name: value
-    for name, value in json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8")).items()
-    if not name.startswith("_")
-}
 # None of them is the default, and the texts hold what means something to YAML, shells or `name=value`.
 ANSWERS = {
     "project_name": "Cat Finder: 100 %",
@@ -34,105 +28,21 @@ ANSWERS = {
 AS_ARGUMENTS = [f"{name}={text}" for name, text in ANSWERS.items()]
 # In answer to prompts a choice is typed as its number.
 AS_TYPED = "".join(
-    f"{PROMPTS[name].index(text) + 1 if isinstance(PROMPTS[name], list) else text}\n" for name, text in ANSWERS.items()
+    f"{PRE.CHOICES[name].index(text) + 1 if name in PRE.CHOICES else text}\n" for name, text in ANSWERS.items()
 )
-GITHUB = "https://github.com/org/lightning-template"
-Cook = Callable[..., Path]
-
-
-def person(home: Path) -> dict[str, str]:
-    """Return the environment of someone new to cookiecutter, whose git goes to ``home / "github"`` for GitHub."""
-    home.mkdir(exist_ok=True)
-    (home / "ignored").write_text("*.whl\n")  # as in many a list of that kind
-    (home / ".gitconfig").write_text(
-        f"[user]\n\tname = A Person\n\temail = person@example.com\n[core]\n\texcludesFile = {home / 'ignored'}\n"
-        f'[url "{(home / "github").as_uri()}/"]\n\tinsteadOf = https://github.com/\n',
-        encoding="utf-8",
-    )
-    # git sets its own for hooks, and the tests may run in one
-    dropped = ("GIT_", "COOKIECUTTER", "XDG_")
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(dropped)}
-    return kept | {
-        "HOME": str(home),
-        "USERPROFILE": str(home),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-    }
-
-
-def shell(command: str | list[str], folder: Path, environment: dict[str, str], typed: str = "", status: int = 0) -> str:
-    """Run a command, or lines for bash, and return what it said on stdout and stderr."""
-    done = subprocess.run(
-        ["bash", "-ec", command] if isinstance(command, str) else command,
-        cwd=folder,
-        env=environment,
-        input=typed,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    assert done.returncode == status, done.stdout
-    return done.stdout
-
-
-def repository(folder: Path, environment: dict[str, str]) -> Path:
-    """Make a git repository of what git takes of the template, as it stands now, and return its folder."""
-    folder.mkdir(parents=True)
-    shell(["git", "init", "--quiet", "."], folder, environment)
-    shell(["git", f"--git-dir={folder / '.git'}", f"--work-tree={ROOT}", "add", "--all"], ROOT, environment)
-    shell("git commit --quiet -m A; git reset --quiet --hard", folder, environment)
-    return folder
-
-
-def zipped(origin: Path, folder: Path, environment: dict[str, str]) -> Path:
-    """Pack a repository into a file with one folder in it, as GitHub makes them, and return the file."""
-    archive = folder / "main.zip"
-    command = ["git", "archive", "--prefix=lightning-template-main/", f"--output={archive}", "HEAD"]
-    shell(command, origin, environment)
-    return archive
-
-
-def change(file: Path, old: str, new: str) -> None:
-    """Replace a text that stands in a file once."""
-    text = file.read_text(encoding="utf-8")
-    assert text.count(old) == 1, (file, old, text.count(old))
-    file.write_text(text.replace(old, new), encoding="utf-8")
-
-
-def tree(project: Path) -> dict[str, bytes | None]:
-    """Return the files below a folder with their contents, and the folders with None."""
-    return {
-        path.relative_to(project).as_posix(): None if path.is_dir() else path.read_bytes()
-        for path in project.rglob("*")
-        if not {".git", "__pycache__"} & set(path.relative_to(project).parts)
-    }
-
-
-def assert_same(project: Path, expected: Path) -> None:
-    found, wanted = tree(project), tree(expected)
-    assert set(found) == set(wanted)
-    assert [name for name in wanted if found[name] != wanted[name]] == []
+UP_TO_DATE = "SUCCESS: Good work! Project's cruft is up to date"
+UPDATED = "Good work! Project's cruft has been updated"
+COMMIT = "git add --all; git commit --quiet -m Change"
+CONFLICTS = "git diff --name-only --diff-filter=U; find . -name '*.rej'"
+NEW = WHEEL.replace("1.0.0", "1.0.99")
+# the commands of the library's page: to update, and to connect a project before
+PAGE = (LIBRARY / "lightning_runs" / "docs" / "update.md").read_text(encoding="utf-8")
+UPDATE, LINK, _ = re.findall(r"^```\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+UPDATE = UPDATE.splitlines()[0]  # without the installation
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return person(tmp_path / "home")
-
-
-@pytest.fixture
-def origin(tmp_path: Path, environment: dict[str, str]) -> Path:
-    """Return a repository that is on GitHub for this test's git."""
-    return repository(tmp_path / "home" / "github" / "org" / "lightning-template.git", environment)
-
-
-@pytest.fixture
-def expected(bake_project: Callable[..., Path]) -> Path:
-    """Return the project that cookiecutter's function bakes of the answers."""
-    return bake_project(ANSWERS)
-
-
-@pytest.fixture
-def cook(tmp_path: Path, environment: dict[str, str]) -> Cook:
+def cook(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Path]:
     """Return a function that runs cookiecutter's command and returns the project's folder."""
 
     def run(template: Path | str, *arguments: Path | str, output: str = "cooked", typed: str = "") -> Path:
@@ -145,41 +55,113 @@ def cook(tmp_path: Path, environment: dict[str, str]) -> Cook:
     return run
 
 
-def test_answers_as_arguments_give_the_same_project(cook: Cook, expected):
-    assert_same(cook(ROOT, "--no-input", *AS_ARGUMENTS), expected)
-    # an argument is the default at its prompt
-    assert_same(cook(ROOT, *AS_ARGUMENTS, output="again", typed="\n" * len(PROMPTS)), expected)
-
-
-def test_answers_in_a_settings_file_give_the_same_project(cook: Cook, expected, tmp_path):
-    answers = {**ANSWERS, "devices": 2}  # nobody puts a number between quotes
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"default_context": answers}, allow_unicode=True), "utf-8")
-    assert_same(cook(ROOT, "--no-input", "--config-file", tmp_path / "mine.yaml"), expected)
-    (tmp_path / "mine.yaml").rename(tmp_path / "home" / ".cookiecutterrc")
-    assert_same(cook(ROOT, "--no-input", output="again"), expected)
-
-
-def test_typed_and_replayed_answers_give_the_same_project(cook: Cook, origin, expected, tmp_path):
+def test_typed_and_replayed_answers_give_the_same_project(cook, origin, bake_project, tmp_path):
+    expected = bake_project(ANSWERS)
     assert_same(cook(ROOT, typed=AS_TYPED), expected)
-    assert_same(cook(ROOT, "--replay", output="again"), expected)
     # of a template that lies elsewhere: the file names the folder of the first one
     (saved,) = (tmp_path / "home" / ".cookiecutter_replay").iterdir()
     saved.rename(tmp_path / "answers.json")
-    assert_same(cook(origin, "--replay-file", tmp_path / "answers.json", output="third"), expected)
+    assert_same(cook(origin, "--replay-file", tmp_path / "answers.json", output="again"), expected)
 
 
-@pytest.mark.parametrize("address", ["gh:org/lightning-template", GITHUB, f"git+{GITHUB}.git"])
-def test_a_template_by_its_git_address_gives_the_same_project(cook: Cook, origin, expected, address):
-    assert_same(cook(address, "--no-input", *AS_ARGUMENTS), expected)
+def test_cruft_gives_the_same_project(create, bake_project):
+    project = create(ANSWERS)
+    (project / ".cruft.json").unlink()
+    assert_same(project, bake_project(ANSWERS))
 
 
-def test_a_template_in_a_bare_repository_gives_the_same_project(cook: Cook, origin, expected, environment, tmp_path):
-    bare = tmp_path / "bare" / "lightning-template.git"
-    shell(["git", "clone", "--quiet", "--bare", str(origin), str(bare)], tmp_path, environment)
-    for prefix in ("", "git+"):
-        project = cook(prefix + bare.as_uri(), "--no-input", *AS_ARGUMENTS, output=f"{prefix}cooked")
-        assert_same(project, expected)
+@pytest.mark.parametrize("way", ["path", "gh", "git", "zip"])
+def test_each_address_of_the_template_gives_the_same_project(cook, origin, bake_project, environment, tmp_path, way):
+    archive = tmp_path / "main.zip"  # with one folder in it, as GitHub makes them
+    shell(f"git archive --prefix=lightning-template-main/ --output={archive} HEAD", origin, environment)
+    templates = {"path": ROOT, "gh": "gh:org/lightning-template", "git": f"git+{GITHUB}.git", "zip": archive}
+    assert_same(cook(templates[way], "--no-input", *AS_ARGUMENTS), bake_project(ANSWERS))
 
 
-def test_a_template_in_a_zip_file_gives_the_same_project(cook: Cook, origin, expected, environment, tmp_path):
-    assert_same(cook(zipped(origin, tmp_path, environment), "--no-input", *AS_ARGUMENTS), expected)
+@pytest.fixture
+def create(origin: Path, tmp_path: Path, environment: dict[str, str]) -> Callable[..., Path]:
+    """Return a function that has `cruft create` make a project, and commits it."""
+
+    def run(answers: dict[str, str]) -> Path:
+        command = ["cruft", "create", GITHUB, "--no-input", "--extra-context", json.dumps(answers)]
+        shell(command, tmp_path, environment)
+        (made,) = tmp_path.glob("*/.cruft.json")
+        shell(f"git init --quiet; {COMMIT}", made.parent, environment)
+        return made.parent
+
+    return run
+
+
+def improve(template: Path, environment: dict[str, str]) -> None:
+    """Commit what an author does in a year: a new version of the library, changed files, one gone, a new prompt."""
+    project = template / TEMPLATE.name
+    library = project / "vendor" / "lightning-runs"
+    change(library / "pyproject.toml", 'version = "1.0.0"', 'version = "1.0.99"')
+    change(library / "src" / "lightning_runs" / "__init__.py", '"1.0.0"', '"1.0.99"')
+    change(template / "cookiecutter.json", "lightning_runs-1.0.0-", "lightning_runs-1.0.99-")
+    start = project / ".starts" / "images"
+    change(start / "configs" / "default.part.yaml", "dropout: 0.1", "dropout: 0.2")
+    network = start / "src" / "{{cookiecutter.__package}}" / "network.py"
+    network.write_text("# Better by one line.\n" + network.read_text(encoding="utf-8"), encoding="utf-8")
+    (project / "configs" / "new.yaml").write_text('trainer:\n  max_epochs: {{ cookiecutter.epochs }} # "new"\n')
+    (project / "configs" / "quick.yaml").unlink()
+    change(template / "cookiecutter.json", '  "torch_build": [', '  "epochs": "30",\n  "torch_build": [')
+    shell(COMMIT, template, environment)
+
+
+def test_an_update_keeps_what_the_owner_changed(create, origin, environment):
+    texts = {"description": "<!-- ``` x>", "author_name": "$HOME `id` %PATH% ~ # - : * ! | > ?"}
+    project = create(texts)
+    own = project / "src" / PACKAGE
+    for file in (own / "network.py", own / "module.py"):
+        file.write_text(file.read_text(encoding="utf-8") + "\n\nMINE = 1\n", encoding="utf-8")
+    (own / "mine.py").write_text("MINE = 2\n")
+    change(project / "configs" / "default.yaml", "max_epochs: 20", "max_epochs: 7")
+    (project / "vendor" / "mine.whl").write_text("mine")
+    (project / "configs" / "overfit.yaml").unlink()
+    shell(COMMIT, project, environment)
+    assert WHEEL in shell("git ls-files vendor", project, environment)
+    assert UP_TO_DATE in shell("cruft check", project, environment)
+    improve(origin, environment)
+    assert UP_TO_DATE not in shell("cruft check", project, environment, status=1)
+
+    assert UPDATED in shell(UPDATE, project, environment)
+
+    assert UP_TO_DATE in shell("cruft check", project, environment)
+    assert shell(CONFLICTS, project, environment) == ""
+    network = (own / "network.py").read_text(encoding="utf-8")
+    assert network.startswith("# Better by one line.\n")
+    assert network.endswith("\n\nMINE = 1\n")
+    assert (own / "module.py").read_text(encoding="utf-8").endswith("\n\nMINE = 1\n")
+    assert (own / "mine.py").read_text() == "MINE = 2\n"
+    default = (project / "configs" / "default.yaml").read_text(encoding="utf-8")
+    assert "max_epochs: 7\n" in default
+    assert "dropout: 0.2" in default
+    # a prompt that was not there has its default; what was removed on either side stays away
+    assert (project / "configs" / "new.yaml").read_text() == 'trainer:\n  max_epochs: 30 # "new"\n'
+    assert not {"quick.yaml", "overfit.yaml"} & {file.name for file in project.glob("configs/*")}
+    assert texts.items() <= read_json(project / ".cruft.json")["context"]["cookiecutter"].items()
+    # the new library alone, and what names it
+    assert {path.name for path in project.glob("vendor/*")} == {"mine.whl", Path(NEW).name}
+    test = runpy.run_path(str(project / "tests" / "test_vendor.py"))["test_vendor_has_the_wheel_that_pyproject_names"]
+    test()
+    (project / NEW).unlink()  # as if cruft's patch had not fitted
+    with pytest.raises(AssertionError):
+        test()
+
+
+@pytest.mark.slow
+def test_the_documented_lines_update_a_cookiecutter_project(origin, environment, tmp_path):
+    shell(["cookiecutter", "gh:org/lightning-template"], tmp_path, environment, typed=AS_TYPED)
+    project = tmp_path / ANSWERS["project_slug"]
+    shell(f"git init --quiet; {COMMIT}", project, environment)
+    then = shell("git rev-parse HEAD", origin, environment)
+    improve(origin, environment)
+    answers = AS_TYPED.splitlines(keepends=True)  # it asks for the new answer too, before that to torch_build
+    typed = "".join([*answers[:-1], "\n", answers[-1], then])
+
+    shell(LINK.replace("TEMPLATE", GITHUB), project, environment, typed=typed)
+    assert UPDATED in shell(UPDATE, project, environment)
+
+    assert (project / "configs" / "new.yaml").exists()
+    assert UP_TO_DATE in shell("cruft check", project, environment)

@@ -4,7 +4,6 @@ Run this file to record the bytes of a version in tests/wheels.json.
 """
 
 import email
-import email.message
 import hashlib
 import io
 import json
@@ -16,25 +15,18 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from combinations import load_hook
 from packaging.requirements import Requirement
-from project import ROOT, TEMPLATE
-from test_ways_in import person, repository
+from project import ROOT, TEMPLATE, files_below, read_json
 
 POST = load_hook("post_gen_project")
 LIBRARY = TEMPLATE / "vendor" / "lightning-runs"
 VERSION = tomllib.loads((LIBRARY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 WHEEL = f"lightning_runs-{VERSION}-py3-none-any.whl"
 RECORDED = ROOT / "tests" / "wheels.json"
-NEXT_VERSION = """The library's code has changed, but its version has not: pip would keep the old code.
-If {0} was released, raise the version in {1}/pyproject.toml,
-in its __init__.py and in `__wheel` of cookiecutter.json, and add a line to its CHANGELOG.md.
-Then run: python tests/test_wheel.py"""
-Bake = Callable[..., Path]
 
 
 @pytest.fixture
@@ -44,51 +36,33 @@ def library(tmp_path: Path) -> Path:
 
 
 def packed(library: Path) -> bytes:
-    """Return the wheel's bytes."""
-    target = library.parent / "packed"
-    target.mkdir(exist_ok=True)
-    return (target / POST.pack_library(str(library), str(target))).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(folder, POST.pack_library(str(library), folder)).read_bytes()
 
 
-def wheels(project: Path) -> list[str]:
-    return [file.name for file in project.glob("vendor/*.whl")]
-
-
-def test_bytes_do_not_depend_on_the_order_of_folders(library, monkeypatch):
-    expected, walk = packed(library), os.walk
-    monkeypatch.setattr(os, "walk", lambda top: ((a, b, c[::-1]) for a, b, c in reversed(list(walk(top)))))
-    assert packed(library) == expected
-
-
-def test_bytes_do_not_depend_on_the_system(library, monkeypatch):
-    expected, relpath = packed(library), os.path.relpath
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(os, "sep", "\\")
-    monkeypatch.setattr(os.path, "relpath", lambda *paths: relpath(*paths).replace("/", "\\"))
-    assert packed(library) == expected
-
-
-def test_bytes_do_not_depend_on_zlib_times_and_modes(library, monkeypatch):
-    expected = packed(library)
-    monkeypatch.setattr(zipfile, "zlib", None)
-    for file in library.rglob("*.py"):
-        file.chmod(0o700)
-        os.utime(file, (0, 0))
-    assert packed(library) == expected
-
-
-def test_crlf_in_texts_changes_no_byte_of_the_wheel(library):
+def test_a_project_has_the_bytes_that_every_system_packs(library, bake_project, monkeypatch):
     binary = library / "src" / "lightning_runs" / "data" / "some.npz"
     binary.write_bytes(b"a\r\nb")
     expected = packed(library)
-    for file in library.rglob("*"):
-        if file.is_file() and file != binary:
-            file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    assert packed(library) == expected
-    assert zipfile.ZipFile(io.BytesIO(expected)).read("lightning_runs/data/some.npz") == b"a\r\nb"
-
-
-def test_a_project_has_these_bytes(library, bake_project: Bake):
+    archive = zipfile.ZipFile(io.BytesIO(expected))
+    assert archive.read("lightning_runs/data/some.npz") == b"a\r\nb"
+    facts = {(m.compress_type, m.create_system, m.external_attr >> 16, m.date_time) for m in archive.infolist()}
+    assert facts == {(zipfile.ZIP_STORED, 3, 0o644, (2020, 1, 1, 0, 0, 0))}
+    walk, relpath = os.walk, os.path.relpath
+    with monkeypatch.context() as patch:
+        # as on Windows, with folders in another order, without zlib, and other modes, times and line ends
+        patch.setattr(sys, "platform", "win32")
+        patch.setattr(os.path, "relpath", lambda *paths: relpath(*paths).replace("/", "\\"))
+        patch.setattr(os, "sep", "\\")
+        patch.setattr(os, "walk", lambda top: ((a, b, c[::-1]) for a, b, c in reversed(list(walk(top)))))
+        patch.setattr(zipfile, "zlib", None)
+        for file in files_below(library).values():
+            if file != binary:
+                file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+            file.chmod(0o700)
+            os.utime(file, (0, 0))
+        assert packed(library) == expected
+    binary.unlink()
     assert (bake_project() / "vendor" / WHEEL).read_bytes() == packed(library)
 
 
@@ -110,27 +84,23 @@ def test_every_file_of_the_library_is_packed(library):
     assert there == {name for name in POST.wheel_members(str(library)) if ".dist-info/" not in name}
 
 
-def test_members_are_stored_and_sorted_as_on_unix(library):
-    members = zipfile.ZipFile(io.BytesIO(packed(library))).infolist()
-    assert [member.filename for member in members] == sorted(member.filename for member in members)
-    facts = {(m.compress_type, m.create_system, m.external_attr >> 16, m.date_time) for m in members}
-    assert facts == {(zipfile.ZIP_STORED, 3, 0o644, (2020, 1, 1, 0, 0, 0))}
+def install(requirement: str | Path, site: Path) -> None:
+    """Have pip install a package, without those that it needs, into a folder."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, requirement]
+    subprocess.run(pip, check=True)
 
 
 def test_pip_installs_the_wheel_and_python_imports_it(library, tmp_path):
-    packed(library)
-    (wheel,) = (tmp_path / "packed").iterdir()
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel]
-    subprocess.run(pip, check=True)
+    install(tmp_path / POST.pack_library(str(library), str(tmp_path)), tmp_path / "site")
     command = [sys.executable, "-c", "import lightning_runs as library; print(library.__file__, library.__version__)"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.split() == [str(tmp_path / "site/lightning_runs/__init__.py"), VERSION]
 
 
 def fields(text: bytes) -> dict[str, list[str]]:
     """Return what METADATA says, with requirements in a normal form."""
-    message: email.message.Message = email.message_from_bytes(text)
+    message = email.message_from_bytes(text)
     found = {name: sorted(message.get_all(name, [])) for name in message if name != "Metadata-Version"}
     found["Requires-Dist"] = sorted(str(Requirement(one)) for one in found["Requires-Dist"])
     return found | {"description": [str(message.get_payload()).strip()]}
@@ -150,77 +120,42 @@ def test_content_is_that_of_hatchlings_own_build(library, tmp_path):
 
 
 @pytest.mark.slow  # downloads hatchling
-@pytest.mark.parametrize("tool", [["pip"], ["uv", "pip"]], ids=" ".join)
-def test_the_readmes_line_installs_the_library_from_git(tool, tmp_path):
-    origin = repository(tmp_path / "origin", person(tmp_path / "home"))
+def test_the_readmes_line_installs_the_library_from_git(origin, tmp_path):
     (line,) = re.findall(r'^pip install "(.*)"$', (LIBRARY / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    requirement = line.replace("https://github.com/org/lightning-template", origin.as_uri())
-    command = [
-        sys.executable,
-        "-m",
-        *tool,
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--target",
-        tmp_path / "site",
-        requirement,
-    ]
-    subprocess.run(command, check=True)
+    install(line.replace("https://github.com/org/lightning-template", origin.as_uri()), tmp_path / "site")
     assert (tmp_path / "site" / f"lightning_runs-{VERSION}.dist-info").is_dir()
 
 
-def test_one_version_stands_in_all_places():
-    prompts = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
-    assert prompts["__wheel"] == WHEEL
+def test_new_code_has_a_new_version_which_stands_in_all_places(library):
+    assert read_json(ROOT / "cookiecutter.json")["__wheel"] == WHEEL
     assert f'\n__version__ = "{VERSION}"\n' in (LIBRARY / "src/lightning_runs/__init__.py").read_text(encoding="utf-8")
     assert f"\n## {VERSION}\n" in (LIBRARY / "CHANGELOG.md").read_text(encoding="utf-8")
-
-
-def test_new_code_has_a_new_version(library):
-    advice = NEXT_VERSION.format(VERSION, LIBRARY.relative_to(ROOT).as_posix())
-    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
-    assert recorded.get(VERSION) == hashlib.sha256(packed(library)).hexdigest(), advice
-
-
-@pytest.fixture
-def older(bake_project: Bake) -> Path:
-    """Return a project that names and has an older wheel."""
-    project = bake_project()
-    old = "lightning_runs-0.9.0-py3-none-any.whl"
-    pyproject = project / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text(encoding="utf-8").replace(WHEEL, old), encoding="utf-8")
-    (project / "vendor" / WHEEL).rename(project / "vendor" / old)
-    return project
-
-
-def test_a_second_bake_leaves_the_wheel_that_pyproject_names(bake_project: Bake, older):
-    before = wheels(older)
-    bake_project(overwrite_if_exists=True, skip_if_file_exists=True)
-    assert wheels(older) == before
-    assert before[0] in (older / "pyproject.toml").read_text(encoding="utf-8")
-    bake_project(overwrite_if_exists=True)
-    assert wheels(older) == [WHEEL]
-    assert WHEEL in (older / "pyproject.toml").read_text(encoding="utf-8")
+    # else pip would keep the old code: if this version was released, raise it in pyproject.toml, __init__.py and
+    # `__wheel` of cookiecutter.json, and add a line to CHANGELOG.md; then run this file
+    assert read_json(RECORDED).get(VERSION) == hashlib.sha256(packed(library)).hexdigest()
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_second_bake_leaves_the_users_files_in_vendor(bake_project: Bake, older, keep):
+def test_a_second_bake_leaves_one_wheel_and_the_users_files(bake_project, keep):
+    vendor = bake_project() / "vendor"
+    old = "lightning_runs-0.9.0-py3-none-any.whl"
+    text = (vendor.parent / "pyproject.toml").read_text(encoding="utf-8")
+    (vendor.parent / "pyproject.toml").write_text(text.replace(WHEEL, old), encoding="utf-8")
+    (vendor / WHEEL).rename(vendor / old)
     mine = ["other-1.0-py3-none-any.whl", "lightning-runs/pyproject.toml", "lightning-runs/src/lightning_runs/mine.py"]
     for name in mine:
-        (older / "vendor" / name).parent.mkdir(parents=True, exist_ok=True)
-        (older / "vendor" / name).write_text("mine")
+        (vendor / name).parent.mkdir(parents=True, exist_ok=True)
+        (vendor / name).write_text("mine")
+
     bake_project(overwrite_if_exists=True, skip_if_file_exists=keep)
-    (wheel,) = older.glob("vendor/lightning_runs-*.whl")
-    assert b"mine.py" not in wheel.read_bytes()
-    found = {path.relative_to(older / "vendor").as_posix() for path in older.rglob("vendor/**/*") if path.is_file()}
-    assert found == {*mine, wheel.name}
-    assert {(older / "vendor" / name).read_text() for name in mine} == {"mine"}
+
+    wheel = old if keep else WHEEL
+    assert wheel in (vendor.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert set(files_below(vendor)) == {*mine, wheel}
+    assert {(vendor / name).read_text() for name in mine} == {"mine"}
+    assert b"mine.py" not in (vendor / wheel).read_bytes()
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = Path(folder, POST.pack_library(str(LIBRARY), folder)).read_bytes()
-    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
-    recorded[VERSION] = hashlib.sha256(wheel).hexdigest()
+    recorded = read_json(RECORDED) | {VERSION: hashlib.sha256(packed(LIBRARY)).hexdigest()}
     RECORDED.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
