@@ -18,9 +18,9 @@ from ..contract import Contract
 from ..errors import UserError
 from ..names import package, program
 from ..resume import checkpoint_files, differences
-from ..resume.attributes import owners_of, restore
 from ..resume.callback import ExactResume
 from ..resume.checkpoint_files import Position
+from ..resume.checkpoint_state import restore_attributes
 from ..runs import ranks
 from ..runs.options import config_text, flat
 from ..training import callbacks, hardware, loggers, speed
@@ -221,7 +221,7 @@ class RunCLI(LightningCLI):
             return run if run.config_file.is_file() else None
 
         self._choose_run("resumed", find)
-        found = checkpoint_files.newest_readable(self.run.checkpoints, print) if self.run is not None else None
+        found = checkpoint_files.newest_readable(self.run.checkpoints) if self.run is not None else None
         if found is not None:
             self.ckpt_path, self._checkpoint = found
 
@@ -309,5 +309,5 @@ class RunCLI(LightningCLI):
         """Load the checkpoint's weights into the model, for use without a Trainer, and return the model."""
         checkpoint = checkpoint_files.read(str(self.ckpt_path))
         self.model.load_state_dict(checkpoint["state_dict"], strict=self.model.strict_loading)
-        restore(checkpoint.get("attributes", [{}])[0], owners_of(None, self.model), self.model.device)
+        restore_attributes(checkpoint.get("attributes", [{}])[0], None, self.model)
         return self.model.eval()

@@ -10,8 +10,8 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from .. import files
 from ..errors import UserError
 from ..resume import checkpoint_files
-from ..resume.attributes import AttributeState
 from ..resume.callback import ExactResume
+from ..resume.checkpoint_state import AttributeState
 from ..resume.loaders import ExactLoaders
 from ..runs import ranks
 from ..runs.options import config_text

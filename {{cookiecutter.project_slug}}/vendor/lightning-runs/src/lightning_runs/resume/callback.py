@@ -1,28 +1,18 @@
 """Exact resume: a run that was killed, however often, ends in the state of one that never was.
 
-The state of Lightning's checkpoints (weights, optimizer, schedule, loops, callbacks) is saved between two batches,
-where all of it belongs together. `ExactResume` adds what Lightning leaves out. Order and randomness are not saved: they
-are functions of the seed, the epoch and the batch (`loaders.ExactLoaders`).
+Lightning's state is saved between two batches, where all of it belongs together, and with what Lightning leaves out.
+Order and randomness are functions of the seed, the epoch and the batch (`loaders.ExactLoaders`), so they need no state.
 """
 
 import json
-import math
-import shutil
-import time
+import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import (
-    Callback,
-    GradientAccumulationScheduler,
-    ModelCheckpoint,
-    StochasticWeightAveraging,
-    Timer,
-)
+from pytorch_lightning import callbacks
 from torch import Tensor
 
 from .. import contract
@@ -31,13 +21,12 @@ from ..runs import Run
 from ..runs.options import flat
 from ..training import loggers
 from . import checkpoint_files, checkpoint_state, differences, signals
-from .fingerprint import items_fingerprint
 
 # Callbacks of Lightning that prepare an epoch when it begins, but not when a run is resumed within one.
-EPOCH_CALLBACKS = (GradientAccumulationScheduler, StochasticWeightAveraging)
+EPOCH_CALLBACKS = (callbacks.GradientAccumulationScheduler, callbacks.StochasticWeightAveraging)
 
 
-class ExactResume(Callback):
+class ExactResume(callbacks.Callback):
     """Save the state every so many steps, and when a signal asks to stop; end a training that has diverged.
 
     Args:
@@ -48,8 +37,7 @@ class ExactResume(Callback):
         accept: Resume even with other data.
 
     Raises:
-        UserError: A run is resumed with another number of processes, the saved state could not be loaded again, or the
-            loss is not finite.
+        UserError: Processes or data are not those of the run, its state can't be loaded, or the loss is not finite.
     """
 
     def __init__(
@@ -62,28 +50,26 @@ class ExactResume(Callback):
         self.options = options
         self.new = new
         self.accept = accept
-        self.folder = run.checkpoints if run is not None else None
+        self.folder = Path() if run is None else run.checkpoints
         self.saved_at: int | None = None  # step of this process's latest save; None if it had nothing left to train
         self._state: dict[str, Any] = {}  # the state that Lightning leaves out, during a save
         self._restored: dict[str, Any] = {}
         self._results: dict[str, dict[str, Tensor]] = {}  # of the epoch's first part, to be added to its second
         self._fingerprint: str | None = None  # of the data
         self._signal_group: Any = None  # the processes, which agree on a signal
-        self._bad_step: Tensor | None = None
+        self._loss_check: Tensor | float = 0.0  # NaN once a loss was not finite
         self._has_loss: bool | None = None  # whether any batch has given a loss; None before the first batch
 
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
         """Have each ModelCheckpoint write into the run, also those of the module's ``configure_callbacks``."""
-        for callback in [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]:
-            if callback.dirpath is None:
-                callback.dirpath = None if self.folder is None else str(self.folder)
+        for callback in [callback for callback in trainer.callbacks if isinstance(callback, callbacks.ModelCheckpoint)]:
+            if callback.dirpath is None and self.run is not None:
+                callback.dirpath = str(self.folder)
                 callback.save_last = False  # `last.ckpt` there belongs to the resume
             # a resumed run writes again what it had written after its last save, and leaves no second version
             callback._enable_version_counter = False
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Save the state each ``every_n_steps`` steps, and stop if a signal asks for it."""
         loop = trainer.fit_loop.epoch_loop
         if "step" in self._restored:
@@ -104,15 +90,14 @@ class ExactResume(Callback):
 
     def save(self, trainer: Any, pl_module: pl.LightningModule, **progress: Any) -> None:
         """Save the state, with progress that Lightning would lose; every process has to call this."""
-        if self.folder is None:
+        if self.run is None:
             return
         is_first = self.saved_at is None
         self.saved_at = trainer.global_step
         for logger in trainer.loggers:
             getattr(logger, "flush", logger.save)()  # else a kill would lose rows of steps that are not repeated
-        # a resumed run may raise max_time
-        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
-        time_is_up = any((timer.time_remaining() or 1) <= 0 for timer in timers)
+        timers = [callback for callback in trainer.callbacks if isinstance(callback, callbacks.Timer)]
+        time_is_up = any((timer.time_remaining() or 1) <= 0 for timer in timers)  # a resumed run may raise max_time
         self._state = {
             "world_size": trainer.world_size,
             "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
@@ -138,25 +123,16 @@ class ExactResume(Callback):
         """Return the state that Lightning's checkpoint lacks."""
         return self._state
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write paths relative to the run's folder, which may be moved, renamed or copied."""
         folder = self.folder
-        if folder is not None:
+        _change_paths(
+            checkpoint, lambda path: os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
+        )
 
-            def relative(path: str) -> str:
-                return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
-
-            _change_paths(checkpoint, relative)
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Make paths of the run's folder absolute again."""
-        folder = self.folder
-        if folder is not None:
-            _change_paths(checkpoint, lambda path: str(folder / path) if path else path)
+        _change_paths(checkpoint, lambda path: str(self.folder / path) if path else path)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state until the training starts."""
@@ -166,7 +142,8 @@ class ExactResume(Callback):
         """Restore the state, and refuse another number of processes or other data."""
         signals.defer()
         if self.run is not None and trainer.is_global_zero:
-            _remove_temporary_files(self.run)
+            for file in self.folder.glob(".*.tmp"):  # of processes that were killed while they saved
+                file.unlink(missing_ok=True)
         if trainer.world_size > 1:
             # messages between CPUs: each step would have to wait for a GPU
             self._signal_group = torch.distributed.new_group(backend="gloo")
@@ -193,7 +170,7 @@ class ExactResume(Callback):
             if own is not None:
                 self._fingerprint = str(own())
             elif not trainer.reload_dataloaders_every_n_epochs:  # else the loaders are those of this epoch
-                self._fingerprint = items_fingerprint(trainer.fit_loop._combined_loader.flattened)
+                self._fingerprint = _number_of_items(trainer.fit_loop._combined_loader.flattened)
         self._fingerprint = trainer.strategy.broadcast(self._fingerprint)
         before = self._restored.get("data")
         if before and self._fingerprint and not self.new:
@@ -201,8 +178,8 @@ class ExactResume(Callback):
             differences.refuse(self.run, {name: before}, {name: self._fingerprint}, self.accept)
         if trainer.is_global_zero:
             monitor = trainer.checkpoint_callback
-            chosen_by = {"metric": getattr(monitor, "monitor", None), "mode": getattr(monitor, "mode", None)}
-            self.run.update(fingerprint=self._fingerprint, **chosen_by)
+            metric = getattr(monitor, "monitor", None)
+            self.run.update(fingerprint=self._fingerprint, metric=metric, mode=getattr(monitor, "mode", None))
             if self.new:
                 loggers.log_options(trainer.loggers, flat(self.options) | {"fingerprint": self._fingerprint})
 
@@ -224,18 +201,16 @@ class ExactResume(Callback):
                     group["lr"] = lr
         fit_loop._restarting = False  # else the end of this epoch would skip schedules that follow a metric
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the results from before the stop, and watch for divergence."""
         if self._results:
             checkpoint_state.add_results(trainer, self._results)
         self._watch(trainer, pl_module, outputs)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse to validate a training that has diverged."""
+        """Refuse divergence before a checkpoint is written by what is measured now."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._refuse_divergence(trainer, pl_module)  # before a checkpoint is written by what is measured now
+            self._refuse_divergence(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the results from before the stop, and refuse divergence and an epoch without a loss."""
@@ -254,10 +229,6 @@ class ExactResume(Callback):
             self.save(trainer, pl_module)
             raise signals.Stopped(signum)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Let signals act at once again."""
-        signals.immediate()
-
     def _requested(self) -> int | None:
         """Return the signal that any of the processes has received; all of them stop at the same batch."""
         signum = signals.requested()
@@ -268,45 +239,36 @@ class ExactResume(Callback):
         return int(received.item()) or None
 
     def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
-        """Note the first step whose loss is not finite."""
+        """Look at the loss of a step without waiting for the device, or for another process."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         self._has_loss = bool(self._has_loss) or loss is not None
         if not isinstance(loss, Tensor) or trainer.precision == "16-mixed":  # its scaler skips such steps
             return
         if loss.device.type == "cpu" and self._signal_group is None:
-            if not math.isfinite(loss.item()):
-                self._bad_step = torch.tensor(trainer.global_step)
+            self._loss_check += 0 * loss.item()
+            if self._loss_check != 0:
                 self._refuse_divergence(trainer, pl_module)
-            return
-        # Without waiting for the device: all processes look at it before the next save and the next validation, where
-        # the average of the gradients has made the weights of each of them infinite.
-        now = torch.where(loss.isfinite(), -1, trainer.global_step)
-        self._bad_step = now if self._bad_step is None else torch.where(self._bad_step < 0, now, self._bad_step)
+        else:  # all processes notice it before the next save or validation, because they average the gradients
+            self._loss_check = self._loss_check + 0 * loss.detach()
 
     def _refuse_divergence(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         names = [name for name, parameter in pl_module.named_parameters() if not parameter.isfinite().all()]
-        step = -1 if self._bad_step is None else int(self._bad_step.item())
-        if step < 0 and not names:
+        if self._loss_check == 0 and not names:
             return
-        what = f"the loss is not finite at step {step}" if step >= 0 else "a weight is not finite"
+        what = names[0] if self._loss_check == 0 else "the loss"
         place = f"(epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx})"
-        if 0 <= step <= 1:
-            raise DivergedError(f"{what} {place}, before anything was learned: look for NaN in its inputs and targets.")
-        hint = f"{names[0]} is the first" if names else "all parameters are finite: look at the batch"
         raise DivergedError(
-            f"{what} {place}: the training has diverged; {hint}. The last finite checkpoint is kept. Try a lower"
-            " learning rate."
+            f"{what} is not finite after step {trainer.global_step} {place}. The last finite checkpoint is kept. Look"
+            " for NaN in the inputs and targets, or try a lower learning rate."
         )
 
 
-def _remove_temporary_files(run: Run) -> None:
-    """Remove files that killed processes left while they wrote, and folders of runs that they left unfinished."""
-    for file in (*run.checkpoints.glob(".*.tmp"), *run.folder.glob(".run.json.*.tmp")):
-        file.unlink(missing_ok=True)
-    for folder in run.folder.parent.glob(".*.tmp"):
-        with suppress(FileNotFoundError):
-            if time.time() - folder.stat().st_mtime > 3600:  # a younger one may be a run that begins now
-                shutil.rmtree(folder, ignore_errors=True)
+def _number_of_items(loaders: list[Any]) -> str | None:
+    """Return the number of items of all training loaders; None if one is a stream."""
+    try:
+        return f"{sum(len(loader.dataset) for loader in loaders)} items"
+    except (AttributeError, NotImplementedError, TypeError):
+        return None
 
 
 def _change_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> None:

@@ -1,10 +1,8 @@
 """Checkpoint files: written whole or not at all, and read without executing their content."""
 
-import errno
 import io
-import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,16 +21,10 @@ HYPERPARAMETERS = (LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, LightningDataMod
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint beside its final name, and rename it when all of it is on the disk.
-
-    Lightning writes to TMPDIR and moves the file, which on another file system is a copy that can be cut short.
-
-    Classes and functions among the hyperparameters are left out, because a checkpoint with them can't be read without
-    executing code. ``load_from_checkpoint`` takes them as arguments again.
-    """
+    """Write a checkpoint whole or not at all: Lightning writes to TMPDIR, from where it may be copied in part."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Save a checkpoint."""
+        """Save a checkpoint, without classes and functions among hyperparameters: to read these would execute code."""
         path = Path(path)
         content = io.BytesIO()
         for name in HYPERPARAMETERS:
@@ -43,20 +35,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_whole(path, content.getbuffer(), path.with_name(PREVIOUS) if path.name == LAST else None)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"the checkpoint {path} can't be written: {error.strerror or error}.") from error
             size = content.getbuffer().nbytes / 1e6
             raise UserError(
-                f"the disk is full: {path} needs {size:.1f} MB. The last checkpoint before it is kept. Make room, then"
-                " resume with: fit --resume"
+                f"the checkpoint {path} of {size:.1f} MB can't be written: {error.strerror or error}. The one before it"
+                " is kept. If the disk is full, make room, then resume with: fit --resume"
             ) from error
 
 
 def read(file: str | Path) -> dict[str, Any]:
     """Read a checkpoint without executing its content."""
     file = Path(file)
-    if "://" in str(file) or re.match(r"\w+:/\w", str(file)):
-        raise UserError(f"the checkpoint {file} is an address. Download it, and give the file's path.")
     if not file.is_file():
         raise UserError(f"the checkpoint {file} does not exist.")
     try:
@@ -70,11 +58,8 @@ def read(file: str | Path) -> dict[str, Any]:
         raise UserError(f"the checkpoint {file} can't be read: {reason(error)}.") from error
 
 
-def newest_readable(folder: Path, report: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
-    """Return the last checkpoint of a folder, or the next newest if that is damaged, and its content; None without any.
-
-    ``report`` is called with a sentence about each file that is skipped.
-    """
+def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the last checkpoint of a folder, or the next newest if it is damaged, and its content."""
     first = [folder / LAST, folder / PREVIOUS]
     rest = [file for file in folder.glob("*.ckpt") if file not in first]
     rest.sort(key=lambda file: file.stat().st_mtime, reverse=True)
@@ -84,7 +69,7 @@ def newest_readable(folder: Path, report: Callable[[str], object]) -> tuple[Path
             checkpoint = read(file)
             position(file, checkpoint)
         except UserError as error:
-            report(f"{error} It is skipped.")
+            print(f"{error} It is skipped.")
         else:
             return file, checkpoint
     if found:
@@ -93,17 +78,11 @@ def newest_readable(folder: Path, report: Callable[[str], object]) -> tuple[Path
 
 
 class Position(NamedTuple):
-    """How far a training was when it was saved.
+    """How far a training was when it was saved."""
 
-    Args:
-        epoch: Number of finished epochs.
-        batch: Number of finished batches of the next epoch.
-        step: The number that loggers give to the next step.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
+    epoch: int = 0  # number of finished epochs
+    batch: int = 0  # number of finished batches of the next epoch
+    step: int = 0  # the number that loggers give to the next step
 
 
 def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
@@ -114,9 +93,8 @@ def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
         batches = loop["epoch_loop.batch_progress"]["current"]
         in_epoch = epochs["started"] > epochs["processed"]
         step = loop["epoch_loop.state_dict"].get("_batches_that_stepped", checkpoint["global_step"])
-        for part, kind in {"callbacks": dict, "optimizer_states": list, "lr_schedulers": list}.items():
-            if not isinstance(checkpoint[part], kind):
-                raise TypeError(part)
+        if not isinstance(checkpoint["callbacks"], dict):
+            raise TypeError("callbacks")
         return Position(epochs["processed"], batches["processed"] if in_epoch else 0, step)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the checkpoint {file} lacks a part that a resumed training needs ({error}).") from error
@@ -126,31 +104,26 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
     """Refuse the content of a checkpoint file that was not saved by such a model."""
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"no training has written the checkpoint {file}. Give one of runs/NAME/checkpoints.")
-    saved_shapes = _shapes(checkpoint["state_dict"])
-    shapes = _shapes(model.state_dict())
-    if saved_shapes == shapes or not model.strict_loading or is_overridden("configure_model", model):
+    if is_overridden("configure_model", model):
         return
-    names = [name for name in saved_shapes.keys() | shapes.keys() if saved_shapes.get(name) != shapes.get(name)]
-    names.sort(key=lambda name: (name.count("."), name))
-    pairs = [f"{name} is {saved_shapes.get(name)} there and {shapes.get(name)} here" for name in names[:3]]
-    raise UserError(
-        f"the checkpoint {file} is of another model: {', '.join(pairs)}. Give the options that it was trained with, as"
-        " its run's config.yaml has them, and the same network."
-    )
+    try:
+        model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise UserError(
+            f"the checkpoint {file} is of another model: {text[:300]} Give the options that it was trained with, as its"
+            " run's config.yaml has them, and the same network."
+        ) from error
 
 
 def best_checkpoint(run: Run) -> Path:
     """Return the checkpoint with the best value of the monitored metric; of an unfinished run, the best so far."""
     best = run.record.get("best_checkpoint")
-    newest = None if best else newest_readable(run.checkpoints, print)
+    newest = None if best else newest_readable(run.checkpoints)
     if newest is not None:
         paths = [state.get("best_model_path") for state in newest[1]["callbacks"].values()]
         best = next((path for path in paths if path), newest[0])
-    file = run.checkpoints / re.split(r"[\\/]", str(best))[-1] if best else None
+    file = run.checkpoints / Path(best).name if best else None
     if file is None or not file.is_file():
         raise UserError(f"the run {run.name} has no checkpoint in {run.checkpoints}. Train it first, or --resume it.")
     return file
-
-
-def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(weight.shape) for name, weight in weights.items()}

@@ -1,9 +1,15 @@
-"""The state of each process that checkpoints of Lightning lack: metrics under way, and which layers are trained."""
+"""The state of each process that Lightning's checkpoints lack: metrics, trained layers, and the user's attributes."""
 
+import io
+from collections import deque
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities import move_data_to_device
+from pytorch_lightning.callbacks import Callback
 from torchmetrics import Metric
 
 from ..runs import ranks
@@ -12,6 +18,10 @@ from ..runs import ranks
 _LATEST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
 # What ModelCheckpoint and EarlyStopping compare with; without sync_dist each process has values of its own.
 _SCORES = ("best_model_score", "kth_value", "best_k_models", "best_score", "wait_count")
+# Modules and callbacks of these packages have no attributes of the user's.
+_LIBRARIES = ("pytorch_lightning", "lightning_fabric", "lightning_runs", "torch", "torchmetrics")
+_OF_LIGHTNING = vars(pl.LightningModule()).keys()
+Attributes = dict[str, dict[str, Any]]  # of each owner, by its name
 
 
 def state_of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dict[str, Any]) -> list[dict[str, Any]]:
@@ -87,3 +97,119 @@ def add_results(trainer: pl.Trainer, saved: dict[str, dict[str, Any]]) -> None:
             result.value = result.meta.reduce_fx(before["value"], result.value)
         if result.meta.is_mean_reduction:
             result.cumulated_batch_size = before["cumulated_batch_size"] + result.cumulated_batch_size
+
+
+class AttributeState(Callback):
+    """Save the attributes that have changed since `setup` in every checkpoint, and restore them with the weights.
+
+    Owners are the LightningModule, the user's modules in it, and the user's callbacks without a ``state_dict``. Saved
+    are numbers, texts, tensors, and lists, tuples and dicts of them, and attributes that are arrays, sets or deques.
+    """
+
+    def __init__(self) -> None:
+        self._initial: Attributes = {}
+        self._restored: Attributes = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Note the attributes before the training."""
+        if stage == "fit":
+            self._initial = _attributes(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the changed attributes of each process."""
+        changed: Attributes = {}
+        for owner, now in _attributes(trainer, pl_module).items():
+            before = self._initial.get(owner, {})
+            changed[owner] = {name: value for name, value in now.items() if _bytes(value) != _bytes(before.get(name))}
+        checkpoint["attributes"] = ranks.gather(move_data_to_device(changed, "cpu"), trainer.world_size)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Restore them for a test; a training waits for the hooks that begin it."""
+        parts = checkpoint.get("attributes") or [{}]
+        self._restored = parts[min(trainer.global_rank, len(parts) - 1)]
+        if trainer.state.fn != "fit":
+            restore_attributes(self._restored, trainer, pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore them for the module's hooks …"""
+        restore_attributes(self._restored, trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """… and once more, because such hooks may set them."""
+        if self._restored:
+            restore_attributes(self._restored, trainer, pl_module)
+            self._restored = {}
+
+
+def _owners(trainer: Any, pl_module: pl.LightningModule) -> dict[str, Any]:
+    """Return the user's modules and callbacks by their names; without a Trainer there are no callbacks."""
+    owners: dict[str, Any] = {f"module {name}".strip(): module for name, module in pl_module.named_modules()}
+    for callback in trainer.callbacks if trainer is not None else ():
+        if type(callback).state_dict is Callback.state_dict:
+            owners[f"callback {callback.state_key}"] = callback
+    return {name: one for name, one in owners.items() if type(one).__module__.partition(".")[0] not in _LIBRARIES}
+
+
+def _attributes(trainer: Any, pl_module: pl.LightningModule) -> Attributes:
+    """Return plain copies of the plain attributes of each owner."""
+    found: Attributes = {}
+    for key, owner in _owners(trainer, pl_module).items():
+        found[key] = {}
+        for name in vars(owner).keys() - _OF_LIGHTNING:
+            with suppress(TypeError):
+                found[key][name] = _encoded(vars(owner)[name])
+    return found
+
+
+def restore_attributes(saved: Attributes, trainer: Any, pl_module: pl.LightningModule) -> None:
+    """Set attributes, each in the type that it has now."""
+    owners = _owners(trainer, pl_module)
+    saved = move_data_to_device(saved, pl_module.device)
+    for key in saved.keys() & owners:
+        for name, value in saved[key].items():
+            setattr(owners[key], name, _decoded(value, getattr(owners[key], name, None)))
+
+
+def _encoded(value: Any) -> Any:
+    """Return a copy in plain types; raise TypeError if there is none."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, set | frozenset | deque):
+        return _plain(list(value))
+    return _plain(dict(value) if isinstance(value, dict) else value)
+
+
+def _decoded(value: Any, current: Any) -> Any:
+    """Return a plain value in the type of the current one."""
+    if isinstance(current, np.ndarray):
+        return value.cpu().numpy()
+    if isinstance(current, np.generic | set | frozenset):
+        return type(current)(value)
+    if isinstance(current, deque):
+        return deque(value, current.maxlen)
+    if isinstance(current, dict):  # perhaps a Counter
+        changed = current.copy()
+        changed.clear()
+        changed.update(value)
+        return changed
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    if type(value) is dict:
+        return {_plain(key): _plain(entry) for key, entry in value.items()}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError
+
+
+def _bytes(value: Any) -> bytes:
+    content = io.BytesIO()
+    torch.save(value, content)
+    return content.getvalue()

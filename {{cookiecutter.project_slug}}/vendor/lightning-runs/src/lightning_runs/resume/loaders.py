@@ -6,8 +6,6 @@ the loader, the rank and the batch. So nothing has to be stored: a resumed run s
 reading their items.
 """
 
-import copy
-from collections import deque
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -26,22 +24,13 @@ STAGES = {"train": 0, "validate": 1, "sanity_check": 1, "test": 2, "predict": 3,
 
 
 class ExactLoaders(Callback):
-    """Wrap each loader of a Trainer, when the Trainer has prepared it.
-
-    Args:
-        seed: The run's seed.
-        start: The first epoch, and how many of its batches are finished.
-        run: The run that is trained and records the notes; None records nothing.
-
-    Attributes:
-        notes: A sentence about each training loader that is not always resumed exactly, or not shared.
-    """
+    """Wrap each loader of a Trainer, when the Trainer has prepared it."""
 
     def __init__(self, seed: int, start: tuple[int, int] = (0, 0), run: Run | None = None) -> None:
         self.seed = seed
-        self.start = start
-        self.run = run
-        self.notes: list[str] = []
+        self.start = start  # the first epoch, and how many of its batches are finished
+        self.run = run  # records the notes
+        self.notes: list[str] = []  # a sentence about each training loader that is not always resumed exactly
 
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
         """Wrap each loader that Lightning prepares."""
@@ -53,9 +42,9 @@ class ExactLoaders(Callback):
         prepare = type(strategy).process_dataloader.__get__(strategy)
         strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Print and record the notes on the loaders."""
-        between = trainer.reload_dataloaders_every_n_epochs  # pyright: ignore[reportAttributeAccessIssue]
+        between = trainer.reload_dataloaders_every_n_epochs
         if between > 1:
             self.notes.append(
                 f"The loaders are built again every {between} epochs. A resumed run builds those of the epoch in which"
@@ -70,26 +59,14 @@ class ExactLoaders(Callback):
     def wrap(self, loader: Any) -> Any:
         """Return a loader that yields the same batches, exactly resumable where that is possible."""
         train = self.trainer.training
-        stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
-        indexed = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
-        if train and not stateful and not indexed:
-            self._note(type(getattr(loader, "dataset", loader)).__name__, getattr(loader, "num_workers", 0))
-        if isinstance(loader, DataLoader) and not stateful:
-            return _exact_copy(loader, self, train)
-        return Iterated(loader, self, train, stateful)
-
-    def _note(self, name: str, num_workers: int) -> None:
-        self.notes.append(
-            f"{name} has neither indices nor a state: a resumed run reads the finished part of its epoch again, which"
-            " takes the time of reading. That is exact if it yields the same items each time. Add state_dict and"
-            " load_state_dict to the loader to avoid it."
-        )
-        for kind, number in {"processes": self.trainer.world_size, "worker processes": num_workers}.items():
-            if number > 1:
-                self.notes.append(
-                    f"{name} is not shared among the {number} {kind}: each reads all of it, unless it takes a part of"
-                    " its own."
-                )
+        iterates_itself = not isinstance(loader, DataLoader) or hasattr(loader, "state_dict")
+        if train and (iterates_itself or isinstance(loader.dataset, IterableDataset)):
+            name = type(getattr(loader, "dataset", loader)).__name__
+            self.notes.append(
+                f"{name} has no indices: a resumed run reads the finished part of its epoch again, which takes the time"
+                " of reading. That is exact if it yields the same items each time."
+            )
+        return Iterated(loader, self, train) if iterates_itself else _exact_copy(loader, self, train)
 
 
 class _Pass:
@@ -102,7 +79,7 @@ class _Pass:
     cycle = 0
     ended = False
 
-    def _begin(self, length: int | None) -> int:
+    def _begin(self) -> int:
         """Set the key of the next pass, and return how many of its batches are finished."""
         exact = self.exact
         trainer = exact.trainer
@@ -115,6 +92,7 @@ class _Pass:
         # the loader may be asked for its batches before Lightning has restored its own counter of epochs
         epoch = max(trainer.fit_loop.epoch_progress.current.processed, exact.start[0])
         done = exact.start[1] if epoch == exact.start[0] else 0
+        length = sized_len(self)
         if self.ended and epoch == self.epoch:  # a loader beside a longer one starts again within an epoch
             self.cycle += 1
             done = 0
@@ -133,7 +111,7 @@ class _Pass:
         return hash((*self.key, self.exact.trainer.global_rank))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: Lightning's own counters give the position. Lightning only requires this method."""
+        """Return nothing: Lightning's own counters give the position, but it warns of loaders without a state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -174,7 +152,7 @@ class _ExactDataLoader(_Pass):
     def __iter__(self) -> Iterator[Any]:
         loader: Any = self
         streams = isinstance(loader.dataset, IterableDataset)
-        done = self._begin(None if streams else sized_len(loader))
+        done = self._begin()
         self.order.done = 0 if streams else done
         batches = super().__iter__()  # pyright: ignore[reportAttributeAccessIssue] of the loader's own class
         for _ in range(done if streams else 0):
@@ -183,18 +161,12 @@ class _ExactDataLoader(_Pass):
 
 
 class Iterated(_Pass):
-    """Any other iterable. One with a state is resumed from it; another one is read up to its position again.
+    """Any other iterable, which is read up to its position again."""
 
-    Lightning asks for the state when a batch, and without a length one more, is fetched already. A resumed run would
-    skip these, so the state before each of the latest batches is kept.
-    """
-
-    def __init__(self, loader: Any, exact: ExactLoaders, train: bool, stateful: bool) -> None:
+    def __init__(self, loader: Any, exact: ExactLoaders, train: bool) -> None:
         self.loader = loader
         self.exact = exact
         self.train = train
-        self._replays = not stateful
-        self._states: deque[tuple[int, Any]] = deque(maxlen=4)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "loader":
@@ -205,34 +177,19 @@ class Iterated(_Pass):
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        done = self._begin(sized_len(self.loader) if self._replays else None)
-        batches = self._batches(0 if self._replays else done)
-        for _ in range(done if self._replays else 0):
+        done = self._begin()
+        batches = self._batches()
+        for _ in range(done):
             next(batches, None)
         return self._steps(batches, done)
 
-    def _batches(self, first: int) -> Iterator[Any]:
+    def _batches(self) -> Iterator[Any]:
         key = self.rank_key
-        seed_streams(seed_of(key, first))
+        seed_streams(seed_of(key, 0))
         batches = iter(self.loader)
-        for number in count(first):
-            if not self._replays:
-                self._states.append((number, copy.deepcopy(self.loader.state_dict())))
+        for number in count():
             seed_streams(seed_of(key, number))
             batch = next(batches, END)
             if batch is END:
                 return
             yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """The loader's state before the batch that is trained next."""
-        if self._replays:
-            return {}
-        trained = self.exact.trainer.fit_loop.epoch_loop.batch_progress.current.processed
-        states = [state for number, state in self._states if number == trained]
-        return {"loader": states[-1] if states else self.loader.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state."""
-        if not self._replays:
-            self.loader.load_state_dict(state["loader"])

@@ -35,11 +35,7 @@ _request = _Request()
 
 
 def install() -> dict[int, Any]:
-    """Handle the signals of `EXIT_CODES`, except those that this process was started to ignore (``nohup``).
-
-    Returns:
-        The handler of each signal before.
-    """
+    """Handle all signals except those that this process was started to ignore (``nohup``); return earlier handlers."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     _request.process = os.getpid()

@@ -1,8 +1,6 @@
 """Several processes that train together: the choices of rank 0 reach the others."""
 
 import os
-import socket
-import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,10 +13,7 @@ _REFUSED = "refused:"
 
 
 def choice_of_rank_0(question: str, choose: Callable[[], str]) -> str:
-    """Let rank 0 choose a text, such as a run's folder, and return its choice in every process.
-
-    ``question`` is a word for the choice, different in each call.
-    """
+    """Let rank 0 answer a question, different in each call, such as for a run's folder; return its text everywhere."""
     if _world() is not None:
         return _choice_by_store(f"{__package__}/{question}", choose)
     if launched_by_rank_0():
@@ -37,9 +32,7 @@ def _choice_by_store(key: str, choose: Callable[[], str]) -> str:
         except UserError as error:
             store.set(key, f"{_REFUSED}{error}")
             raise
-    while not store.check([key]):  # `store.wait` would handle no signal
-        time.sleep(0.05)
-    text = store.get(key).decode()
+    text = store.get(key).decode()  # waits for rank 0
     if text.startswith(_REFUSED):
         raise UserError(text.removeprefix(_REFUSED))
     return text
@@ -95,11 +88,6 @@ def _world() -> Any:
         return None
     from torch.distributed import TCPStore
 
-    if rank == 0 and not has_server:  # torch makes its own store at this address later, and then shares the server
-        return rank, TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
-    while True:  # TCPStore would wait too, but handle no signal
-        try:
-            socket.create_connection((host, port), timeout=1).close()
-            return rank, TCPStore(host, port, is_master=False)
-        except OSError:
-            time.sleep(0.1)
+    # torch makes its own store at this address later, and then shares the server
+    is_server = rank == 0 and not has_server
+    return rank, TCPStore(host, port, is_master=is_server, wait_for_workers=False, multi_tenant=is_server)

@@ -1,4 +1,4 @@
-"""A run's folder: created, recorded and locked. Imports neither torch nor Lightning."""
+"""Folders of runs: created, recorded, locked and found. Imports neither torch nor Lightning."""
 
 import contextlib
 import json
@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import time
 from importlib import metadata
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import filelock
 
 from ..errors import UserError
 from ..files import write_whole
+from ..names import program
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy")  # whose versions are recorded
 LOCK_TIMEOUT = 2.0  # seconds: a question holds the lock for an instant, and workers outlive a killed process briefly
@@ -25,9 +25,6 @@ LOCK_TIMEOUT = 2.0  # seconds: a question holds the lock for an instant, and wor
 
 class Run:
     """One run's folder: ``config.yaml``, ``run.json``, ``checkpoints/``, ``metrics.csv``, logger files and results.
-
-    Args:
-        folder: The folder.
 
     Attributes:
         record: The content of ``run.json``: ``status`` (running, finished, failed or interrupted), times, command, git
@@ -47,13 +44,10 @@ class Run:
         self._lock: filelock.BaseFileLock | None = None
         file = folder / "run.json"
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(record, dict):
-                raise ValueError("it holds no record of a run")
-            self.record = record
+            self.record = dict(json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             self.damaged = f"{file} can't be read: {error}."
 
     @property
@@ -67,15 +61,13 @@ class Run:
         lock = filelock.FileLock(self._lock_file)
         try:
             lock.acquire(timeout=LOCK_TIMEOUT)
+            self._lock = lock
         except filelock.Timeout as error:
             raise UserError(
                 f"the run {self.name} is in use: another process trains it. Wait until it ends, or choose another name."
             ) from error
         except (OSError, NotImplementedError):
-            root = self.folder.parent
-            print(f"{root} is on a file system without locks: start no second process on this run.", flush=True)
-        else:
-            self._lock = lock
+            print(f"{self._lock_file} can't be locked: start no second process on this run.", flush=True)
 
     def unlock(self) -> None:
         """Release the lock, if this process holds it."""
@@ -107,12 +99,7 @@ class Run:
         write_whole(self.folder / "run.json", json.dumps(self.record, indent=2, default=str, ensure_ascii=False) + "\n")
 
     def begin(self, command: str, **values: Any) -> None:
-        """Record that the run is under way, with everything that is needed to repeat it.
-
-        Args:
-            command: The command that trains it, as a user would type it.
-            values: Further values of the record.
-        """
+        """Record that the run is under way by a command, with everything that is needed to repeat it."""
         self._updated = time.time()
         self.update(
             **{"resumed" if "command" in self.record else "started": _now()},
@@ -121,7 +108,7 @@ class Run:
             git=_git_state(),
             python=platform.python_version(),
             machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            versions=_installed_versions(),
+            versions={name: found.version for name in PACKAGES for found in metadata.distributions(name=name)},
             **values,
         )
 
@@ -146,16 +133,19 @@ def make_folder(root: Path, name: str | None, config: str) -> Path:
     """Make the folder of a new run with the text of its ``config.yaml``; without a name it is the date and time."""
     check_name("--run", name)
     root = root.absolute()
-    folder = root / (name or time.strftime("%Y-%m-%d_%H-%M-%S"))
+    if name and (root / name).exists():
+        raise UserError(f"{root / name} exists already. Choose another --run name, or resume that run: --resume {name}")
     # filled under another name first, so that any folder of a run can be resumed, whenever this process is killed
     temporary = root / f".{secrets.token_hex(6)}.tmp"
     try:
         temporary.mkdir(parents=True)
         write_whole(temporary / "config.yaml", config)
         Run(temporary).update(status="running", started=_now())
-        if name and folder.exists():
-            _rename_failed_run(folder)
-        return temporary.rename(_unused_path(folder))
+        folder = root / (name or time.strftime("%Y-%m-%d_%H-%M-%S"))
+        while not name and folder.exists():  # another run has begun in this second
+            time.sleep(0.1)
+            folder = root / time.strftime("%Y-%m-%d_%H-%M-%S")
+        return temporary.rename(folder)
     except OSError as error:
         raise UserError(f"a run's folder can't be made in {root}: {error.strerror or error}.") from error
     finally:
@@ -169,32 +159,58 @@ def test_result(run: Run) -> dict[str, Any]:
     return {}
 
 
-def _rename_failed_run(folder: Path) -> None:
-    run = Run(folder)
-    if run.record.get("status") != "failed" or run.in_use():
-        raise UserError(f"{folder} exists already. Choose another --run name, or resume that run: --resume {run.name}")
-    kept = folder.rename(_unused_path(folder.with_name(f"{run.name}_failed")))
-    print(f"The failed run {run.name} is kept as {kept.name}.", flush=True)
+def default_root() -> Path:
+    """Return the folder of all runs that ``configs/default.yaml`` names, or else ``runs``."""
+    import yaml
+
+    with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError):
+        options = yaml.safe_load(Path("configs/default.yaml").read_text(encoding="utf-8"))
+        return Path(options["trainer"].get("default_root_dir") or "runs")
+    return Path("runs")
 
 
-def _unused_path(path: Path) -> Path:
-    """Return the path, with a number behind it if it exists."""
-    if not path.exists():
-        return path
-    numbered = (path.with_name(f"{path.name}_{number}") for number in count(2))
-    return next(other for other in numbered if not other.exists())
+def every(root: Path) -> list[Run]:
+    """Return all runs of a folder, the newest first."""
+    files = root.absolute().glob("*/config.yaml")
+    runs = [Run(file.parent) for file in files if not file.parent.name.startswith(".")]
+    return sorted(runs, key=lambda run: (str(run.record.get("started", "")), run.name), reverse=True)
+
+
+def find(root: Path, name: str | None, finished: bool) -> Run:
+    """Find a run of a folder by its name.
+
+    Without a name, find the newest run that is finished and not for debugging, or one to resume.
+    """
+    if not name:
+        return _newest(root, finished)
+    run = Run(root.absolute() / name)
+    if not run.config_file.is_file():
+        known = ", ".join(run.name for run in every(root)[:5]) or "none"
+        raise UserError(f"there is no run {name} in {root} (newest: {known}).")
+    if run.damaged:
+        raise UserError(f"{run.damaged} Remove the file; the run then counts as interrupted.")
+    return run
+
+
+def _newest(root: Path, finished: bool) -> Run:
+    runs = [run for run in every(root) if not run.damaged]
+    if finished:
+        found = [run for run in runs if run.record.get("status") == "finished" and not run.record.get("debug")]
+        if not found:
+            raise UserError(
+                f"there is no finished run in {root}, except for debugging. Train one with: {program()} fit. Or name a"
+                " run or a checkpoint: --run NAME, --ckpt_path FILE"
+            )
+    else:
+        found = [run for run in runs if run.record.get("status") != "finished" and not run.in_use()]
+        if not found:
+            raise UserError(f"there is no unfinished run in {root} to resume. Start one with: {program()} fit")
+        found.sort(key=lambda run: run.record.get("status") == "failed")  # what failed may fail again
+    return next((run for run in found if any(run.checkpoints.glob("*.ckpt"))), found[0])
 
 
 def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _installed_versions() -> dict[str, str]:
-    versions = {}
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
 
 
 def _git_state() -> dict[str, Any]:
@@ -204,6 +220,5 @@ def _git_state() -> dict[str, Any]:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
-    commits = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
-    has_commit = commits and commits[0] != "(initial)"
-    return {"commit": commits[0] if has_commit else None, "dirty": any(not line.startswith("#") for line in lines)}
+    commit = lines[0].removeprefix("# branch.oid ").replace("(initial)", "") or None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
