@@ -7,7 +7,7 @@ TESTS = "tests/library/"
 RESUME = TESTS + "resume/test_resume.py"
 SAVING = TESTS + "resume/test_saving.py"
 SIGNALS = TESTS + "resume/test_signals.py"
-CALLBACKS = TESTS + "resume/test_lightning_callbacks.py"
+EXACT = TESTS + "resume/test_exact.py"
 AVERAGES = TESTS + "training/test_averages.py"
 SAFETY = TESTS + "runs/test_safety.py"
 RUNS = TESTS + "runs/test_runs.py"
@@ -30,33 +30,32 @@ MUTANTS = (
     Mutant("files.py", "            os.replace(file, previous)", "            pass", f"{TESTS}test_files.py"),
     # exact resume
     Mutant("resume/callback.py", "before != trainer.world_size", "False", f"{RESUME} -k number_of_processes"),
-    Mutant("resume/callback.py", "fit_loop._restarting = False", "pass", f"{RESUME} -k schedule"),
+    Mutant("resume/callback.py", "fit_loop._restarting = False", "pass", f"{EXACT} -k schedule"),
     Mutant("resume/callback.py", "steps - self.saved_at >= self.every_n_steps", "steps - self.saved_at > self.every_n_steps", f"{RESUME} -k state_is_saved"),
-    Mutant("resume/callback.py", "if batch_idx % trainer.accumulate_grad_batches or ", "if ", f"{RESUME} -k gradients"),
-    Mutant("resume/callback.py", "not math.isfinite(loss.item())", "False", f"{SAVING} -k finite"),
-    Mutant("resume/callback.py", "            trainer.should_stop = True", "            pass", f"{CALLBACKS} -k early_stopping"),
+    Mutant("resume/callback.py", "if batch_idx % trainer.accumulate_grad_batches or ", "if ", f"{EXACT} -k gradients"),
+    Mutant("resume/callback.py", "self._loss_check += 0 * loss.item()", "pass", f"{SAVING} -k finite"),
+    Mutant("resume/callback.py", "            trainer.should_stop = True", "            pass", f"{EXACT} -k early_stopping"),
     Mutant("resume/callback.py", 'getattr(logger, "flush", logger.save)()', "pass", f"{OWN} -k two_kills and plain"),
-    Mutant("resume/checkpoint_state.py", 'result.cumulated_batch_size = before["cumulated_batch_size"] + result.cumulated_batch_size', "pass", f"{RESUME} -k without_a_step"),
-    Mutant("resume/differences.py", 'not name.endswith("num_workers")', "True", f"{RESUME} -k random_numbers"),
+    Mutant("resume/checkpoint_state.py", 'result.cumulated_batch_size = before["cumulated_batch_size"] + result.cumulated_batch_size', "pass", f"{EXACT} -k without_a_step"),
+    Mutant("resume/differences.py", 'not name.endswith("num_workers")', "True", f"{EXACT} -k fewer_workers"),
     Mutant("resume/differences.py", "if changes and not accept:", "if False:", f"{RESUME} -k keeps_its_options"),
     Mutant("resume/signals.py", '"SIGTERM": 143', '"SIGTERM": 0', f"{SIGNALS} -k SIGTERM"),
     Mutant("resume/signals.py", '"SIGUSR1": 75', '"SIGUSR1": 1', f"{SIGNALS} -k SIGUSR1"),
     Mutant("resume/signals.py", "(signum == signal.SIGINT and not is_first)", "False", f"{SIGNALS} -k second_ctrl"),
     # loaders and random numbers
-    Mutant("resume/randomness.py", "np.random.seed(value & 0xFFFFFFFF)", "pass", f"{RESUME} -k random_numbers"),
-    Mutant("resume/randomness.py", "    random.seed(value)", "    pass", f"{RESUME} -k random_numbers"),
+    Mutant("resume/randomness.py", "np.random.seed(value & 0xFFFFFFFF)", "pass", f"{EXACT} -k random"),
+    Mutant("resume/randomness.py", "    random.seed(value)", "    pass", f"{EXACT} -k random"),
     Mutant("resume/randomness.py", "return hash((key, number)) & (2**63 - 1)", "return hash(key) & (2**63 - 1)", f"{RESUME} -k each_item_once"),
-    Mutant("resume/loaders.py", "return hash((*self.key, self.exact.trainer.global_rank))", "return hash(self.key)", f"{TESTS}resume/test_loaders.py -k process"),
-    Mutant("resume/loaders.py", "if number == trained]", "]", f"{TESTS}resume/test_loaders.py -k position"),
-    Mutant("resume/loaders.py", "done = exact.start[1] if epoch == exact.start[0] else 0", "done = 0", f"{RESUME} -k interrupted"),
-    Mutant("training/speed.py", "if self.restarting or not self._ordinary or self.trainer.accumulate_grad_batches > 1:", "if self.restarting or not self._ordinary:", f"{CALLBACKS} -k second_epoch"),
+    Mutant("resume/loaders.py", "return hash((*self.key, self.exact.trainer.global_rank))", "return hash(self.key)", f"{RESUME} -k random_numbers_of_its_own"),
+    Mutant("resume/loaders.py", "done = exact.start[1] if epoch == exact.start[0] else 0", "done = 0", f"{EXACT} -k plain"),
+    Mutant("training/speed.py", "if self.restarting or not self._ordinary or self.trainer.accumulate_grad_batches > 1:", "if self.restarting or not self._ordinary:", f"{EXACT} -k second_epoch"),
     # runs
     Mutant("runs/run.py", "if status == \"running\" and not self.in_use() else status", "if False else status", f"{RUNS} -k interrupted"),
     Mutant("runs/run.py", "except filelock.Timeout:\n            return True", "except filelock.Timeout:\n            return False", f"{RESUME} -k unfinished"),
-    Mutant("runs/run.py", 'or name.strip(".") == ""', "", f"{RUNS} -k name"),
+    Mutant("runs/run.py", 'or name.strip(".") == ""', "", f"{RUNS} -k bad_name"),
     Mutant("runs/run.py", '"dirty": any(not line', '"dirty": not any(not line', f"{RUNS} -k commit"),
-    Mutant("runs/find.py", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name), reverse=True", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name)", f"{RUNS} -k newest"),
-    Mutant("runs/find.py", "[run for run in done if not run.record.get(\"debug\")]", "done", f"{TESTS}runs/test_debugging_runs.py"),
+    Mutant("runs/run.py", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name), reverse=True", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name)", f"{RUNS} -k newest"),
+    Mutant("runs/run.py", " and not run.record.get(\"debug\")]", "]", f"{RUNS} -k debugging"),
     # the contract
     Mutant("contract.py", 'if self.has("fold") != self.has("num_folds"):', "if False:", f"{CONTRACT} -k folds"),
     Mutant("contract.py", "inspect.signature(method).bind(*[None] * count)", "pass", f"{CONTRACT} -k method"),
@@ -78,7 +77,7 @@ MUTANTS = (
     Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
     Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k smoke"),
     Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
-    Mutant("resume/attributes.py", "            setattr(owners[key], name, _decoded(value, getattr(owners[key], name, None)))", "            pass", f"{TESTS}resume/test_attributes.py"),
+    Mutant("resume/checkpoint_state.py", "            setattr(owners[key], name, _decoded(value, getattr(owners[key], name, None)))", "            pass", f"{EXACT} -k attributes"),
     Mutant("cli/trainer_setup.py", "trainer.logger = bool(trainer.fast_dev_run)", "trainer.logger = False", f"{BEST} -k smoke"),
     # predictions and exports
     Mutant("reports/predictions.py", "output.shape[:1] == (count,)", "output.ndim", f"{PREDICTIONS} -k whatever"),

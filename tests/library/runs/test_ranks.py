@@ -3,74 +3,45 @@
 import multiprocessing
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 from lightning_runs.errors import UserError
 from lightning_runs.runs import ranks
 
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "MASTER_ADDR": "127.0.0.1"}
+SLURM = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "localhost"}
 
 
-def torchrun(port: int, rank: int) -> dict[str, str]:
-    return {"TORCHELASTIC_RUN_ID": "a", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-
-
-def slurm(port: int, rank: int) -> dict[str, str]:
-    names = {
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_PROCID": str(rank),
-        "SLURM_NODELIST": "localhost",
-    }
-    return names | {"MASTER_PORT": str(port)}
-
-
-def ask(environment: dict[str, str], answers: Any, end: Any) -> None:
-    """In a process of its own: choose twice, and refuse the third time, if this is rank 0."""
-    os.environ.update(environment)
+def ask(environment: dict[str, str], rank: int, answers: Any, end: Any) -> None:
+    """In a process of its own: choose, differ, and refuse the last time, if this is rank 0."""
+    os.environ.update(environment | {"RANK": str(rank), "SLURM_PROCID": str(rank)})
     ranks._world.cache_clear()  # of the process that was forked
-    rank = environment.get("RANK", environment.get("SLURM_PROCID"))
 
     def refuse() -> str:
         raise UserError(f"refused by {rank}")
 
-    try:
-        found = [
-            ranks.choice_of_rank_0(question, lambda name=question: f"{name} of {rank}")
-            for question in ("first", "second")
-        ]
-        ranks.choice_of_rank_0("third", refuse)
-    except UserError as error:
-        answers.put((*found, str(error)))  # pyright: ignore
+    found = [ranks.choice_of_rank_0("first", lambda: f"chosen by {rank}")]
+    for act in (lambda: ranks.compare_positions(f"step {rank}", None), lambda: ranks.choice_of_rank_0("last", refuse)):
+        try:
+            act()
+        except UserError as error:
+            found.append(str(error))
+    answers.put((rank, found))
     end.wait(60)  # rank 0 serves the store
 
 
-@pytest.mark.parametrize("launcher", [torchrun, slurm])
+@pytest.mark.parametrize("launcher", [TORCHRUN, SLURM])
 def test_processes_of_a_launcher_have_the_choice_of_rank_0(launcher) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        environment = launcher | {"MASTER_PORT": str(free.getsockname()[1])}
     context = multiprocessing.get_context("fork")
-    port = free_port()
     answers = context.Queue()
     end = context.Barrier(2)
-    processes = [context.Process(target=ask, args=(launcher(port, rank), answers, end), daemon=True) for rank in (1, 0)]
-    for process in processes:
-        process.start()
-    found = [answers.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join(60)
-    assert found == [("first of 0", "second of 0", "refused by 0")] * 2
-
-
-def test_processes_of_lightning_have_the_folder_of_rank_0(monkeypatch) -> None:
-    monkeypatch.delenv(ranks.FOLDER_VARIABLE, raising=False)
-    assert not ranks.launched_by_rank_0()
-    assert ranks.choice_of_rank_0("new", lambda: str(Path("a"))) == "a"
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert ranks.launched_by_rank_0()
-    assert ranks.choice_of_rank_0("new", lambda: "b") == "a"
-    assert ranks.gather(3, 1) == [3]
+    for rank in (1, 0):
+        context.Process(target=ask, args=(environment, rank, answers, end), daemon=True).start()
+    found = dict(answers.get(timeout=60) for _ in range(2))
+    assert found[0] == ["chosen by 0", "refused by 0"]
+    assert (found[1][0], found[1][2]) == ("chosen by 0", "refused by 0")
+    assert "would resume from step 1" in found[1][1]

@@ -1,6 +1,6 @@
 """Run folders: made, named, recorded, locked and found; the run that a command takes."""
 
-import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -21,49 +21,28 @@ def test_each_run_has_a_folder_of_its_own(run, have, capsys) -> None:
     assert len(list(Path("runs").iterdir())) == 2
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "a b"])
-def test_a_bad_name_is_refused(name, run, capsys) -> None:
-    assert run("fit", "--run", name) == 1
-    assert f"--run is {name!r}" in capsys.readouterr().err
-    assert not Path("runs").exists()
-
-
-def test_a_failed_run_makes_room_for_the_same_command(tmp_path, capsys) -> None:
-    runs.Run(runs.make_folder(tmp_path, "a", "")).update(status="failed")
-    assert runs.make_folder(tmp_path, "a", "") == tmp_path / "a"
-    assert "a_failed" in capsys.readouterr().out
-    assert runs.Run(tmp_path / "a_failed").record["status"] == "failed"
-    runs.Run(tmp_path / "a").update(status="failed")
-    runs.make_folder(tmp_path, "a", "")
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a", "a_failed", "a_failed_2"]
-
-
 def test_a_run_begins_resumes_and_ends_in_its_record(tmp_path) -> None:
     run = runs.Run(runs.make_folder(tmp_path, "a", ""))
     run.begin("python -m toy fit", device="cpu")
     first = dict(run.record)
     assert (first["status"], first["command"], first["device"]) == ("running", "python -m toy fit", "cpu")
     assert torch.__version__.startswith(first["versions"]["torch"])
-    assert "resumed" not in first
     run.begin("python -m toy fit --resume")
     run.end("finished", best_score=1.0)
     again = runs.Run(run.folder).record
     assert (again["status"], again["started"], again["best_score"]) == ("finished", first["started"], 1.0)
-    assert again["command"] == "python -m toy fit --resume"
-    assert again["seconds"] >= 0
-    assert {"resumed", "ended"} <= again.keys()
+    assert again.keys() - first.keys() == {"resumed", "ended", "best_score"}
 
 
 def test_the_commit_is_recorded_and_whether_code_was_changed(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert runs.run._git_state() == {"commit": None, "dirty": None}
-    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
-    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run(["git", "init", "-q"], check=True)
     assert runs.run._git_state() == {"commit": None, "dirty": False}
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    first = ("commit", "-q", "--allow-empty", "-m", "first")
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *first], check=True)
     state = runs.run._git_state()
-    assert len(state["commit"] or "") == 40
-    assert state["dirty"] is False
+    assert (len(state["commit"] or ""), state["dirty"]) == (40, False)
     Path("changed.py").touch()
     assert runs.run._git_state() == {**state, "dirty": True}
 
@@ -71,38 +50,26 @@ def test_the_commit_is_recorded_and_whether_code_was_changed(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("command", "text"),
     [
-        (("validate",), "no finished run in runs"),
+        (("fit", "--run", "a/b"), "--run is 'a/b'"),
+        (("fit", "--run", ".."), "--run is '..'"),
         (("test",), "no finished run in runs"),
-        (("predict",), "no finished run in runs"),
         (("test", "--run", "lost"), "there is no run lost in runs"),
         (("fit", "--resume"), "no unfinished run in runs"),
         (("test", "--ckpt_path", "lost.ckpt"), "lost.ckpt does not exist"),
     ],
 )
-def test_a_command_without_its_run_is_refused(command, text, run, capsys) -> None:
+def test_a_bad_name_and_a_missing_run_are_refused(command, text, run, capsys) -> None:
     assert run(*command) == 1
     assert text in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
-def test_the_best_checkpoint_of_the_newest_run_is_measured(run, have) -> None:
-    have("finished", "a")
-    have("finished", "b")
-    runs.Run(Path("runs/b")).update(debug="trial")  # a run that only --run selects
-    assert run("validate") == 0
-    assert record("a", "validate.json")["val/loss"] == pytest.approx(record("a")["best_score"])
-    assert not Path("runs/b/validate.json").exists()
-    assert run("validate", "--run", "b") == 0
-    assert Path("runs/b/validate.json").is_file()
-
-
-def test_values_of_single_processes_are_averaged(run, have, monkeypatch, capsys) -> None:
+def test_values_of_single_processes_are_averaged(run, have, monkeypatch) -> None:
     have("finished", "a")
     measured = record("a", "test.json")["test/loss"]
     monkeypatch.setattr(ranks, "gather", lambda of, world_size: [of, {name: of[name] + 1 for name in of}])
     assert run("test") == 0
     assert record("a", "test.json")["test/loss"] == pytest.approx(measured + 0.5)
-    assert "test/loss" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -131,37 +98,37 @@ def test_the_checkpoint_of_another_model_is_refused(run, have, capsys) -> None:
     content["state_dict"]["layer.weight"] = torch.zeros(1, 5)
     torch.save(content, "other.ckpt")
     assert run("test", "--ckpt_path", "other.ckpt") == 1
-    error = capsys.readouterr().err
-    assert "other.ckpt is of another model: layer.weight is (1, 5) there and (1, 4) here" in error
+    assert re.search(r"other\.ckpt is of another model: .*layer\.weight", capsys.readouterr().err)
 
 
 def test_the_newest_run_is_found_by_when_it_began(tmp_path) -> None:
-    for name, started in (("a", "2024-01-02 00:00:00"), ("b", "2024-01-01 00:00:00"), ("c", "2024-01-03 00:00:00")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").touch()
-        status = "interrupted" if name == "c" else "finished"
-        (tmp_path / name / "run.json").write_text(json.dumps({"started": started, "status": status}))
+    for name, day, status in (("a", 2, "finished"), ("b", 1, "finished"), ("c", 3, "interrupted")):
+        runs.Run(runs.make_folder(tmp_path, name, "")).update(started=f"2024-01-0{day} 00:00:00", status=status)
     assert [run.name for run in runs.every(tmp_path)] == ["c", "a", "b"]
     assert runs.find(tmp_path, None, finished=True).name == "a"
     assert runs.find(tmp_path, None, finished=False).name == "c"
-    assert runs.find(tmp_path, "b", finished=False).name == "b"
     (tmp_path / "b" / "checkpoints").mkdir()
     (tmp_path / "b" / "checkpoints" / "last.ckpt").touch()  # a run with a checkpoint comes first
     assert runs.find(tmp_path, None, finished=True).name == "b"
-
-
-def test_a_damaged_record_is_named(tmp_path) -> None:
-    folder = runs.make_folder(tmp_path, "a", "")
-    (folder / "run.json").write_text("{")
+    (tmp_path / "b" / "run.json").write_text("{")
+    assert runs.find(tmp_path, None, finished=True).name == "a"
     with pytest.raises(UserError, match=r"run\.json can't be read"):
-        runs.find(tmp_path, "a", finished=False)
+        runs.find(tmp_path, "b", finished=True)
 
 
 def test_a_run_that_no_process_trains_is_interrupted(tmp_path) -> None:
     run = runs.Run(runs.make_folder(tmp_path, "a", ""))
-    assert run.record["status"] == "running"
-    assert run.status == "interrupted"
+    assert (run.record["status"], run.status) == ("running", "interrupted")
     run.lock()
     assert runs.Run(run.folder).status == "running"
     run.unlock()
     assert runs.Run(run.folder).status == "interrupted"
+
+
+def test_a_debugging_run_is_taken_by_its_name_alone(run, capsys) -> None:
+    assert run("fit", "--run", "a", "--debug", "quick") == 0
+    assert run("test") == 1
+    assert "except for debugging" in capsys.readouterr().err
+    assert run("test", "--run", "a") == 0
+    assert run("runs") == 0
+    assert "quick" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 from lightning_runs.training.callbacks import Pictures
-from resume.test_loaders import StreamData
+from resume.test_exact import StreamData
 from toy import Toy, ToyData
 from written import assert_same, last_checkpoint, record
 

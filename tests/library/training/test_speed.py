@@ -9,7 +9,7 @@ import torch
 from lightning_runs.training import speed
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
-from resume.test_resume import Plateau, RandomSteps
+from resume.test_exact import Plateau, RandomSteps
 from toy import Toy
 from written import assert_same
 
