@@ -16,9 +16,7 @@ from processes import run
 from project import GITHUB, PACKAGE, ROOT, STARTS, WHEEL, bake, clean_environment, person, repository, shell
 from test_recipes import blocks, recipe
 from uv import find_uv_bin
-from written_images import write_image_folder
-from written_tables import rows, write
-from written_texts import text_rows, write_folder, write_texts
+from written_data import table_rows, text_rows, write_images, write_table, write_texts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 # What is not typed here, and why.
@@ -54,17 +52,18 @@ def commands(text: str) -> list[str]:
 
 def prepare(project: Path, start: str) -> None:
     """Write what the README asks for: data of one's own, a network, and files to predict."""
-    write_image_folder(project / "data" / "images")
+    write_images(project / "data" / "images")
     for name in ("new", "data/masks/images", "data/masks/masks"):
         (project / name).mkdir(parents=True)
         for i in range(40):
             mask = np.zeros((20 + i, 30), np.uint8)
             mask[:, 15:] = 1  # the brighter half of the image
             Image.fromarray(mask if name.endswith("masks") else 60 + 120 * mask).save(project / name / f"{i}.png")
-    write(project / "table.csv", rows())
-    write_folder(project / "texts", text_rows())
-    write_texts(project / "texts.csv", text_rows())
-    write(project / "new.csv", [row[:1] for row in text_rows(3)] if start == "text" else [row[:-1] for row in rows(3)])
+    write_table(project / "table.csv", table_rows())
+    write_texts(project / "texts")
+    write_table(project / "texts.csv", text_rows())
+    rows = text_rows() if start == "text" else table_rows()
+    write_table(project / "new.csv", [row[:1] if start == "text" else row[:-1] for row in rows[:4]])
     if start != "blank":
         network = project / "src" / PACKAGE / "network.py"
         (block,) = blocks(recipe(project, "README.md", "Your own network"), "python")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_runs.images import reading
-from lightning_runs.images.files import ImageFiles
+from lightning_runs.images.files import ImageFiles, read_image_folder
 from PIL import Image
 from starts import prepared, refused
 from written_data import write_images
@@ -29,7 +29,7 @@ def test_an_image_is_scaled_to_cover_the_size_and_cut(tmp_path) -> None:
     assert (reading.read_image(tmp_path / "wide.png", (1, 10, 10))[:, :, 1:9] == 255).all()
 
 
-def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path) -> None:
+def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path, capsys) -> None:
     write_images(tmp_path, parts=("train", "val", "test"))
     parts = read_image_folder(tmp_path, ["cat", "dog"], SHAPE)
     assert list(parts) == ["train", "val", "test"]

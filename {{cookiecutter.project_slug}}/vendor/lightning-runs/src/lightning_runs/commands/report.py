@@ -40,6 +40,6 @@ def after_fit(cli: Any) -> None:
             return
         if cli.contract.has("baseline"):
             cli.run.update(baseline=baseline_of(cli))
-        cli.say(f\"Report: {write([Files(cli.run)], sections)}\")
+        cli.say(f"Report: {write([Files(cli.run)], sections)}")
     except Exception as error:  # whatever a chart may trip over, the run is finished
         cli.say(f"No report was written: {brief(error)}")

@@ -102,7 +102,7 @@ class Service:
     def predict(self, kind: str, files: list[tuple[str, bytes]], run: RunOptions) -> list[dict[str, Any]]:
         """Write files as `predict` would be given them, and return the answers to the inputs in them."""
         answers: list[dict[str, Any]] = []
-        with limited_pixels(self.options.max_pixels), TemporaryDirectory(prefix="serve-") as folder:
+        with TemporaryDirectory(prefix="serve-") as folder:
             paths = []
             try:
                 for name, content in files:
