@@ -14,7 +14,6 @@ def test_images_in_other_files_need_an_entry_and_some_lines(own_folder) -> None:
     exec(writer, {})
     text = (STARTS / "images" / "src" / "{{cookiecutter.__package}}" / "data.py").read_text(encoding="utf-8")
     imports = re.findall(r"`((?:import|from) [^`]*)`", section)
-    assert len(imports) == 2
     text = text.replace("import torch\n", "\n".join([*imports, "import torch\n"]), 1)
     text = text.replace('"image_folder"] =', '"image_folder", "stripes"] =')
     text = re.sub(r"(^SOURCES = .*\n)", rf"\1{entry}", text, flags=re.MULTILINE)

@@ -19,5 +19,3 @@ def test_a_predicted_mask_has_the_size_of_its_image(labels, tmp_path) -> None:
     picture = Image.open(io.BytesIO(row[1].content))
     assert np.array_equal(np.asarray(picture), np.full((24, 30), [labels[0]] * 15 + [labels[9]] * 15))
     assert (picture.mode == "P") == (labels[9] == 200)
-    names, [row] = reading.rows({"index": [5], "mask": [MASK], "confidence": [1.0]}, facts)
-    assert (names[0], row[1].name) == ("index", "5.png")

@@ -1,19 +1,14 @@
 import json
 from typing import Any
 
-import pytest
 from lightning_runs.texts.reports import TextReports
 from starts import prepared, refused
 from torch.nn import functional
 from written_data import text_rows, write_table, write_texts
 
 
-@pytest.fixture(scope="module")
-def data() -> Any:
-    return prepared("text", max_vocabulary=2000)
-
-
-def test_sections_show_the_surest_mistakes_as_text(data, monkeypatch) -> None:
+def test_sections_show_the_surest_mistakes_as_text(monkeypatch) -> None:
+    data = prepared("text", max_vocabulary=2000)
     model: Any = TextReports()
     model.facts = json.loads(data.facts)
     index = data.splits["test"][1]
