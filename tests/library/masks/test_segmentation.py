@@ -8,7 +8,7 @@ from lightning_runs.masks.segmentation import MaskReports, each_class
 from starts import prepared
 
 
-def test_sections_show_what_was_predicted() -> None:
+def test_sections_and_a_picture_show_what_was_predicted() -> None:
     data = prepared("masks")
     index = data.splits["test"][1]
     masks = data.splits["test"][0].labels[index].clone()
@@ -20,6 +20,9 @@ def test_sections_show_what_was_predicted() -> None:
     assert "1 taken for background: " in sections["Confusion matrix"]
     assert "720 images to train, 80 to validate, 200 to test" in sections["Data"]
     assert sections["Data"].count("<img") == sections["Worst images"].count("<img") == 12
+    batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
+    [picture] = MaskReports().show([batch[1]], batch, data).values()
+    assert picture.size == (8 * 128, 3 * 128)
 
 
 def test_the_interval_is_that_of_the_choice_of_images() -> None:

@@ -79,6 +79,7 @@ def test_class_names_that_are_alike_are_reported(tmp_path, capsys, words) -> Non
         (3, "same", {"group": "hue"}, "data.group is hue; choose a column of"),
         (0, "1", {"kind": "number"}, "data.kind is number, but kind has words"),
         (3, "large", {"target": "size", "kind": "class"}, "data.target is size, which has 59 different values"),
+        (1, "red", {"target": "size", "balance": "weights"}, "data.balance is weights, but size is a number"),
         (0, "1", {"ignore": ["colour", "weight"]}, "a.csv has no column to learn from: size"),
     ],
 )
