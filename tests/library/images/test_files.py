@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_runs.images import reading
-from lightning_runs.images.files import ImageFiles, read_image_folder
+from lightning_runs.images.files import ImageFiles
 from PIL import Image
 from starts import prepared, refused
 from written_data import write_images
@@ -27,24 +27,6 @@ def test_an_image_is_scaled_to_cover_the_size_and_cut(tmp_path) -> None:
     image.paste(255, (20, 0, 40, 20))
     image.save(tmp_path / "wide.png")
     assert (reading.read_image(tmp_path / "wide.png", (1, 10, 10))[:, :, 1:9] == 255).all()
-
-
-def test_a_folder_s_parts_have_the_labels_of_their_folders(tmp_path, capsys) -> None:
-    write_images(tmp_path, parts=("train", "val", "test"))
-    parts = read_image_folder(tmp_path, ["cat", "dog"], SHAPE)
-    assert list(parts) == ["train", "val", "test"]
-    for part in parts.values():
-        images, labels = part[torch.tensor([0, 11])]
-        assert images.shape == (2, *SHAPE)
-        assert labels.tolist() == [0, 1]
-    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
-    (tmp_path / "train" / "cat" / "notes.txt").touch()
-    (tmp_path / "val" / "dog" / "photo.jfif").touch()
-    capsys.readouterr()
-    assert len(read_image_folder(tmp_path, ["cat", "dog"], SHAPE)["train"]) == 20
-    assert capsys.readouterr().err.startswith(f"note: 2 files in {tmp_path} are skipped: .jfif (1), .txt (1).")
-    with refused("must have the same class folders; they differ in cow"):
-        read_image_folder(tmp_path, ["cat", "cow", "dog"], SHAPE)
 
 
 def test_a_folder_may_have_its_own_validation_images(tmp_path) -> None:
