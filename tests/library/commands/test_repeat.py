@@ -49,7 +49,7 @@ def check_summary(printed: str, values: list[float], folds: bool) -> None:
 
 
 @pytest.mark.parametrize(("folds", "correction"), [(False, 1), (True, 1 + 5 / 4)])
-def test_the_interval_is_student_s_and_that_of_folds_is_corrected(folds, correction) -> None:
+def test_the_interval_is_student_s_corrected_for_folds(folds, correction) -> None:
     values = [0.81, 0.85, 0.84, 0.9, 0.79]
     expected = stats.t.interval(0.95, 4, fmean(values), stdev(values) * (correction / 5) ** 0.5)
     assert repeat.summary(values, folds) == pytest.approx((fmean(values), stdev(values), *expected), abs=1e-9)
