@@ -178,7 +178,7 @@ EXACT = {
     "own loader": (),
     "64 bit": ("--trainer.precision", "64-true"),
     "SWA": SWA,
-    "SWA's pass for batch statistics": SWA,
+    "statistics": SWA,  # a pass for those of batches
     "EMA": callback("EMAWeightAveraging", "decay=0.9"),
     "late EMA": callback("EMAWeightAveraging", "update_starting_at_step=8"),
     "accumulation": callback("GradientAccumulationScheduler", 'scheduling={"0": 1, "1": 2, "2": 3}'),
@@ -196,21 +196,20 @@ CLASSES: dict[str, dict[str, Any]] = {
     "attributes": {"module": Attributes},
     "stream": {"data": StreamData},
     "own loader": {"data": OwnLoaderData},
-    "SWA's pass for batch statistics": {"module": Normalized},
+    "statistics": {"module": Normalized},
     "backbone": {"module": Backbone},
 }
-ENDS = {
-    "SWA's pass for batch statistics": ("training_step", 20),
-    "early_stopping": ("test_step", 1),
-    "checkpoints": ("training_step", 14),
-}
+ENDS = {"statistics": ("training_step", 20), "early_stopping": ("test_step", 1), "checkpoints": ("training_step", 14)}
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_run_that_dies_and_is_moved_ends_like_a_whole_one(name, run, die) -> None:
+def test_a_run_that_dies_and_is_moved_ends_like_a_whole_one(name, run, die, interrupt) -> None:
     options = ("--save_every_n_steps", "1", *EXACT[name])
     classes = CLASSES.get(name, {})
-    die("dead", *options, at=ENDS.get(name, ("training_step", 10)), **classes)
+    if name == "gradients":
+        interrupt("dead", *options)  # between two batches whose gradients are summed
+    else:
+        die("dead", *options, at=ENDS.get(name, ("training_step", 10)), **classes)
     Path("runs/dead").rename("runs/moved")
     assert run("fit", "--resume", "moved", **classes) == 0
     assert run("fit", "--run", "whole", *options, **classes) == 0
