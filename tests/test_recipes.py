@@ -31,7 +31,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 def swap_classes(project: Path, classes: str, train: str, options: str) -> None:
     """Write the classes and ``train.py``, and replace the options of the classes that were there."""
-    (name,) = re.findall(r"from \.(\w+) import", train)
+    name = re.findall(r"from \.(\w+) import", train)[0]
     (project / "src" / PACKAGE / f"{name}.py").write_text(classes)
     (project / "src" / PACKAGE / "train.py").write_text(train)
     default = project / "configs" / "default.yaml"

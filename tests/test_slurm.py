@@ -24,8 +24,9 @@ wait $second; two=$?
 exit $((one > two ? one : two))
 """
 SCONTROL = '#!/bin/bash\necho "$@" >> scontrol.txt\n'
-JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "localhost", "SLURM_NNODES": "1"}
-JOB |= {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_CPUS_PER_TASK": "1"}
+JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "localhost", "SLURM_NODEID": "0"}
+JOB |= {"SLURM_NNODES": "1", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2"}
+JOB["SLURM_CPUS_PER_TASK"] = "1"
 OPTIONS = (
     *("--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.max_epochs=3", "--data.batch_size=16"),
     *("--trainer.limit_train_batches=12", "--trainer.limit_val_batches=2", "--trainer.limit_test_batches=2"),

@@ -6,8 +6,8 @@ from .classifier import LitClassifier
 
 
 class FaultyModule(LitClassifier):
-    def __init__(self, has_loss: bool = True):
-        super().__init__()
+    def __init__(self, has_loss: bool = True, lr: float = 1e-2):
+        super().__init__(lr=lr)
         self.has_loss = has_loss
 
     def training_step(self, batch, batch_idx):
