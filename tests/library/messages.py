@@ -49,7 +49,7 @@ class Mistake(NamedTuple):
 CALLBACK = "fit --trainer.callbacks+=pytorch_lightning.callbacks."
 HELP = {
     args: Mistake(args, "usage", 0)
-    for args in ("--help", "fit --help", "predict --help", "runs --help", "serve --help", "docs")
+    for args in ("--help", "fit --help", "predict --help", "runs --help", "report --help", "serve --help", "docs")
 }
 MISTAKES = {
     "no command": Mistake("", "usage", 2),
@@ -59,12 +59,14 @@ MISTAKES = {
     "a value that is no number": Mistake("fit --data.batch_size many", "--data.batch_size many int", 2),
     "a value that is no choice": Mistake("fit --logger paper", "--logger paper tensorboard csv", 2),
     "a class that does not exist": Mistake(f"{CALLBACK}Lost", "Lost pytorch_lightning.callbacks", 2),
-    "a missing file": Mistake("fit -c missing.yaml", "missing.yaml configs/default.yaml", 2),
+    "a missing file": Mistake("fit -c missing.yaml", "missing.yaml", 2),
     "a file that is cut off": Mistake("fit -c cut.yaml", "cut.yaml YAML 2", 2),
-    "a group that is a number": Mistake("fit -c number.yaml", "trainer 3 number.yaml", 2),
-    "a misspelt key": Mistake("fit -c misspelt.yaml", "trainer.max_epochz misspelt.yaml --trainer.max_epochs", 2),
-    "a misspelt group": Mistake("fit -c group.yaml", "trainr.max_epochs group.yaml --trainer.max_epochs", 2),
+    "a group that is a number": Mistake("fit -c number.yaml", "trainer number.yaml", 2),
+    "a misspelt key": Mistake("fit -c misspelt.yaml", "trainer.max_epochz --trainer.max_epochs", 2),
+    "a misspelt group": Mistake("fit -c group.yaml", "trainr.max_epochs --trainer.max_epochs", 2),
     "a wrong value in a file": Mistake("fit -c type.yaml", "--trainer.max_epochs many int", 2),
+    "a folder of checkpoints": Mistake("fit --checkpoint.dirpath=x", "--checkpoint.dirpath", 2),
+    "a bare Trainer": Mistake("fit --trainer.barebones=true", "trainer.barebones"),
     "a GPU that is not there": Mistake("fit --trainer.accelerator=gpu", "trainer.accelerator gpu cpu"),
     "too many processes": Mistake("fit --trainer.devices=100000", "trainer.devices 100000 cpu"),
     "an unknown strategy": Mistake("fit --trainer.strategy=dpp", "strategy dpp"),
@@ -78,11 +80,19 @@ MISTAKES = {
     "a callback twice": Mistake(
         "fit --early_stopping.monitor val/loss --trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping"
         " --trainer.callbacks.monitor val/loss",
-        "EarlyStopping --early_stopping.monitor trainer.callbacks",
+        "EarlyStopping",
     ),
     "a finder of rates": Mistake(f"{CALLBACK}LearningRateFinder", "LearningRateFinder lr_find"),
+    "a finder of sizes": Mistake(f"{CALLBACK}BatchSizeFinder", "BatchSizeFinder --data.batch_size"),
     "a callback that prunes": Mistake(
         f"{CALLBACK}ModelPruning --trainer.callbacks.pruning_fn l1_unstructured", "ModelPruning torch.nn.utils.prune"
+    ),
+    "layers that wait from the start": Mistake(
+        "fit --trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing --trainer.callbacks.epochs=[1,3]",
+        "Unfreezing [1, 3]",
+    ),
+    "layers frozen in two processes": Mistake(
+        f"{CALLBACK}BackboneFinetuning --trainer.devices=2 --trainer.strategy=ddp", "--trainer.devices Unfreezing"
     ),
     "resume: no run": Mistake("fit --resume --trainer.default_root_dir=none", "none fit"),
     "resume: no such run": Mistake("fit --resume=nothing", "nothing interrupted"),

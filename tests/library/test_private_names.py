@@ -14,7 +14,6 @@ from sizes import ROOT
 # A name may go, or change its meaning, in any release. The module is where it is defined.
 PRIVATE = {
     "pytorch_lightning.cli": "_run_subcommand _parse_ckpt_path _prepare_subcommand_kwargs",
-    "pytorch_lightning.callbacks.batch_size_finder": "_batch_arg_name",
     "pytorch_lightning.callbacks.weight_averaging": "_average_model",
     "pytorch_lightning.callbacks.model_checkpoint": "_enable_version_counter _every_n_train_steps _train_time_interval"
     " _save_on_train_epoch_end _last_global_step_saved",

@@ -183,8 +183,6 @@ EXACT = {
     "late EMA": callback("EMAWeightAveraging", "update_starting_at_step=8"),
     "accumulation": callback("GradientAccumulationScheduler", 'scheduling={"0": 1, "1": 2, "2": 3}'),
     "second_epoch": callback("GradientAccumulationScheduler", 'scheduling={"1": 2}'),
-    "batch size": callback("BatchSizeFinder", "max_trials=2", "init_val=4"),
-    "spikes": callback("SpikeDetection", "rtol=100"),
     "timer": callback("Timer", "duration=00:01:00:00"),
     "early_stopping": callback("EarlyStopping", "monitor=val/loss", "patience=1", "min_delta=100"),
     "checkpoints": ("--save_every_n_steps", "4", *CHECKPOINTS),

@@ -1,20 +1,17 @@
 """What a run's Trainer gets beside the options that the user gives: folder, loggers, callbacks, plugins."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import callbacks
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from .. import files
 from ..errors import UserError
 from ..resume import checkpoint_files
 from ..resume.callback import ExactResume
 from ..resume.checkpoint_state import AttributeState
 from ..resume.loaders import ExactLoaders
 from ..runs import ranks
-from ..runs.options import config_text
 from ..training import loggers
 from ..training.callbacks import AverageCorrection, MonitorCheck, ScheduleLength, Throughput, configured_callbacks
 
@@ -23,10 +20,13 @@ if TYPE_CHECKING:
 
 # Callbacks by which a run could not be resumed or repeated.
 REFUSED = {
-    callbacks.ModelPruning: "ModelPruning writes pruned weights into checkpoints and leaves out what is pruned, so that"
-    " the run could not be resumed. Train without it, and prune the trained model with torch.nn.utils.prune.",
+    callbacks.ModelPruning: "ModelPruning leaves out of checkpoints what is pruned, so that the run could not be"
+    " resumed. Train without it, and prune the trained model with torch.nn.utils.prune.",
     callbacks.LearningRateFinder: "LearningRateFinder changes the rate after config.yaml is written, so that the run"
     " could not be repeated. Train without it, with the rate that the command lr_find suggests.",
+    callbacks.BatchSizeFinder: "BatchSizeFinder changes the size after config.yaml is written, so that the run could"
+    " not be repeated. Train without it, with a --data.batch_size of your own.",
+    callbacks.SpikeDetection: "SpikeDetection can't load its own state, so that the run could not be resumed.",
 }
 
 
@@ -41,12 +41,11 @@ def refuse_callbacks(trainer: Any) -> None:
 
 
 def refuse_unshared_layers(trainer: Any) -> None:
-    """Refuse layers that are frozen before several processes agree on the gradients that they average."""
+    """Refuse layers that are frozen before several processes agree on which gradients they average."""
     if trainer.world_size > 1 and any(isinstance(one, callbacks.BaseFinetuning) for one in trainer.callbacks):
         raise UserError(
-            "BackboneFinetuning freezes layers before the processes start, so they would never average the gradients of"
-            " these layers. Give --trainer.devices 1, or the callback lightning_runs.training.finetuning.Unfreezing"
-            " with --trainer.strategy ddp_find_unused_parameters_true."
+            "BackboneFinetuning needs --trainer.devices 1. On several, lightning_runs.training.finetuning.Unfreezing"
+            " works, with --trainer.strategy ddp_find_unused_parameters_true."
         )
 
 
@@ -57,10 +56,6 @@ def set_outputs(cli: "RunCLI", options: Any, kept: bool) -> None:
         trainer.default_root_dir = str(cli.run.folder)
     elif cli.ckpt_path is not None:
         trainer.default_root_dir = str(Path(cli.ckpt_path).absolute().parent)
-    if trainer.fast_dev_run:
-        trainer.profiler = None  # it would write a report
-    if trainer.profiler is not None and getattr(trainer.profiler, "dirpath", "") is None:
-        trainer.profiler.dirpath = trainer.default_root_dir
     if not kept:
         trainer.logger = bool(trainer.fast_dev_run)  # Lightning replaces it by one that writes nothing
     elif cli.config[str(cli.subcommand)].trainer.logger is None and cli.run is not None:
@@ -74,13 +69,9 @@ def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:
         # without a logger or a run's folder these would fail, or write beside the runs
         *(() if options.trainer.logger else (callbacks.LearningRateMonitor,)),
         *(() if cli.run else (callbacks.ModelCheckpoint,)),
-        # config.yaml has the size that it found
-        *(() if fit and cli.run and cli.ckpt_path is None else (callbacks.BatchSizeFinder,)),
     )
     chosen = [*configured_callbacks(options, given), *cli.extra_callbacks]
     chosen = [callback for callback in chosen if not isinstance(callback, idle)]
-    for callback in list(chosen):
-        _prepare(cli, callback, chosen)
     loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), cli.run if fit else None)
     chosen = [AttributeState(), loaders, *chosen, AverageCorrection(), ScheduleLength(), MonitorCheck()]
     if fit:
@@ -90,26 +81,6 @@ def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:
     if fit and cli.run is not None:
         chosen.append(Throughput(cli.run))
     options.trainer.callbacks = chosen
-
-
-def _prepare(cli: "RunCLI", callback: Any, chosen: list[Any]) -> None:
-    """Set what a callback needs to work in a run that may be resumed."""
-    if isinstance(callback, callbacks.SpikeDetection):
-        callback.state_dict = lambda: {}  # Lightning fails to load it: a resumed run averages the loss again
-    if isinstance(callback, callbacks.BatchSizeFinder):
-        chosen.append(callbacks.LambdaCallback(on_fit_start=partial(_keep_batch_size, cli, callback)))
-
-
-def _keep_batch_size(cli: "RunCLI", finder: Any, trainer: Any, module: Any) -> None:
-    """Write the batch size that was found to config.yaml, so that neither a resume nor a test searches again."""
-    assert cli.run is not None
-    for group in ("data", "model"):
-        options = cli.options().get(group) or {}
-        if finder._batch_arg_name in options:
-            options[finder._batch_arg_name] = finder.optimal_batch_size
-    files.write_whole(cli.run.config_file, config_text(cli.options()))
-    trainer.callbacks = [callback for callback in trainer.callbacks if callback is not finder]
-    trainer.strategy.setup_optimizers(trainer)  # schedules count the steps, and their number has changed
 
 
 def set_plugins(trainer: Any, fit: bool) -> None:
