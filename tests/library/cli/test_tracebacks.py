@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_runs.cli.messages import message
 from lightning_runs.errors import UserError
 from toy import Toy, ToyData
 from written import record
@@ -25,11 +26,6 @@ class NegativeRate(Toy):
         return torch.optim.SGD(self.parameters(), lr=-1)
 
 
-class Asserts(Toy):
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        assert batch is None
-
-
 class Items(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return 8
@@ -39,6 +35,9 @@ class Items(torch.utils.data.Dataset):
 
 
 class BadItems(ToyData):
+    def __init__(self) -> None:
+        super().__init__(num_workers=1)
+
     def dataset(self, count: int, seed: int) -> Any:
         return Items()
 
@@ -49,7 +48,6 @@ class BadItems(ToyData):
         (LogsText, ToyData, 'self.log("x", "0.5")'),
         (Opens, ToyData, 'open("vocab.txt")'),
         (NegativeRate, ToyData, "lr=-1"),
-        (Asserts, ToyData, "assert batch is None"),
         (Toy, BadItems, 'raise KeyError("no such item")'),
     ],
 )
@@ -62,11 +60,6 @@ def test_an_error_in_own_code_keeps_traceback_and_run(module, data, line, run, c
     assert record("a")["status"] == "failed"
 
 
-def test_of_several_workers_the_line_is_shown(run, capsys) -> None:
-    assert run("fit", "--run", "a", "--data.num_workers=1", data=BadItems) == 1
-    assert 'raise KeyError("no such item")' in capsys.readouterr().err
-
-
 class Refuses(Toy):
     def on_train_start(self) -> None:
         raise UserError("data.root is nowhere.")
@@ -75,6 +68,10 @@ class Refuses(Toy):
 def test_what_the_library_refuses_is_one_line(run, capsys) -> None:
     assert run("fit", "--run", "a", module=Refuses) == 1
     assert capsys.readouterr().err == "error: data.root is nowhere.\n"
+
+
+def test_of_an_error_of_another_process_the_cause_is_printed() -> None:
+    assert message(UserError("Caught UserError in a worker\nerrors.UserError: the cause.")) == "the cause."
 
 
 def test_traceback_prints_every_frame(run) -> None:

@@ -77,7 +77,7 @@ def test_python_does_what_the_commands_do(project, run) -> None:
     model = project.load(trained)
     predicted = model.predict()
     assert state() == before
-    assert run("fit", "--run", "b", "--trainer.max_epochs=2", "--early_stopping=null") == 0
+    assert run("fit", "--run", "b", "--trainer.max_epochs=2", "--early_stopping.monitor=null") == 0
     assert_same("a", "b")
     assert model.metrics == {"test/loss": record("b", "test.json")["test/loss"]}
     assert run("predict", "--run", "b") == 0

@@ -20,17 +20,6 @@ def option_values(args: Sequence[str], *options: str) -> list[str]:
     return values
 
 
-def replace_option(args: Sequence[str], option: str, value: str, replacement: str) -> list[str]:
-    """Return a command line with one argument instead of ``--option value`` and ``--option=value``."""
-    replaced = list(args)
-    for i in reversed(range(len(replaced))):
-        if replaced[i : i + 2] == [option, value]:
-            replaced[i : i + 2] = [replacement]
-        elif replaced[i] == f"{option}={value}":
-            replaced[i] = replacement
-    return replaced
-
-
 def positionals(args: Sequence[str]) -> list[str]:
     """Return the arguments that are neither options nor values of options."""
     pairs = pairwise(["", *args])

@@ -1,18 +1,12 @@
 """A filter for what Lightning prints in every run."""
 
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Their news is which accelerators exist, how things are loaded, and advertisements.
 LOGS = ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed")
-# Beginnings of their messages: which accelerators exist, how things are loaded, advertisements.
-CHATTER = (
-    *("GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "`Trainer", "`weights_only`"),
-    *("Seed set to", "Trainer already configured with model summary", "Loading `", "Restoring ", "Restored "),
-    "Loaded model weights",
-)
 WARNINGS = (
     ".*does not have many workers",  # data in memory needs no worker processes
     "Checkpoint directory .* exists and is not empty",  # a resumed run continues in its folder
@@ -27,13 +21,9 @@ WARNINGS = (
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hide what Lightning tells every user in every run. Its warnings of mistakes stay, each a sentence alone."""
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return not re.sub(r"^\[rank: \d+\] ", "", record.getMessage()).startswith(CHATTER)
-
     logs = [logging.getLogger(name) for name in LOGS]
     for log in logs:
-        log.addFilter(is_news)
+        log.setLevel(logging.WARNING)
     formatwarning = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
@@ -44,4 +34,4 @@ def quiet() -> Iterator[None]:
     finally:
         warnings.formatwarning = formatwarning
         for log in logs:
-            log.removeFilter(is_news)
+            log.setLevel(logging.NOTSET)

@@ -6,51 +6,35 @@ import textwrap
 from argparse import SUPPRESS
 from typing import Any
 
-# Lightning's options that are shown, in words that fit in a line or two. ``--help all`` has every one.
+# Lightning's options that are shown; ``--help all`` has every one.
 LIGHTNING = {
+    *("config", "print_config", "seed_everything", "ckpt_path"),
+    *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"),
+    *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.limit_train_batches"),
+    *("trainer.check_val_every_n_epoch", "trainer.fast_dev_run", "trainer.callbacks", "trainer.default_root_dir"),
+    *("checkpoint.monitor", "checkpoint.mode", "checkpoint.save_top_k", "checkpoint.every_n_epochs"),
+    *("early_stopping.monitor", "early_stopping.mode", "early_stopping.patience", "early_stopping.min_delta"),
+}
+# What Lightning's own texts leave out.
+TEXTS = {
     "config": "Config file; later arguments override earlier ones.",
-    "print_config": "Print the resolved config and exit.",
     "seed_everything": "Seed of weights, order and augmentation; true chooses one.",
-    "trainer.max_epochs": "Epochs to train; -1 trains until something else ends it.",
-    "trainer.accelerator": "cpu, gpu, mps, tpu, or auto.",
-    "trainer.devices": "Number of devices, a list of them, or auto.",
-    "trainer.strategy": "How devices share the work: auto, ddp, fsdp.",
-    "trainer.precision": "Number format: 32-true, bf16-mixed, 16-mixed, 64-true …",
-    "trainer.accumulate_grad_batches": "Batches whose gradients are added up for one step.",
-    "trainer.gradient_clip_val": "Largest norm of the gradient; null does not clip.",
-    "trainer.limit_train_batches": "Batches per epoch: a number, or a fraction such as 0.1.",
-    "trainer.check_val_every_n_epoch": "Epochs between two validations.",
+    "ckpt_path": "Checkpoint file to resume from, or to evaluate.",
     "trainer.fast_dev_run": "Smoke test: run N batches of train, val and test; save nothing.",
+    "trainer.limit_train_batches": "Batches per epoch: a number, or a fraction such as 0.1.",
     "trainer.callbacks": "Add a callback: --trainer.callbacks+=CLASS.",
     "trainer.default_root_dir": "Folder of the runs; null is runs/.",
-    "checkpoint.monitor": "Metric that chooses the best checkpoint.",
-    "checkpoint.mode": "Whether its min or its max is best.",
-    "checkpoint.save_top_k": "Number of best checkpoints to keep.",
-    "checkpoint.every_n_epochs": "Epochs between two checkpoints; null is 1.",
-    "early_stopping.monitor": "Metric that must improve; null turns it off.",
-    "early_stopping.mode": "Whether it improves to its min or its max.",
-    "early_stopping.patience": "Validations without improvement that end the training.",
-    "early_stopping.min_delta": "Smallest change that counts.",
-    "ckpt_path": "Checkpoint file to resume from, or to evaluate.",
 }
 TITLES = {"trainer": "Training", "checkpoint": "The best checkpoint", "early_stopping": "Early stopping"}
 OF_FIT = ("checkpoint", "early_stopping", "save_every_n_steps", "debug", "resume", "accept_changes", "speed")
 SILENT = ("weights_only", "verbose", "return_predictions")  # the commands set them themselves
 COLUMN = 29  # where the texts begin
-FILES = """PATH … [--run RUN | --onnx FILE] [--csv FILE]
-
-PATH is a file or folder to predict instead of the test data; FILE gets all columns of the table."""
 
 
 def short(parser: Any, program: str) -> str:
-    """Return the help of a command: a line or two for each option, with its default in brackets.
-
-    Args:
-        parser: The command's parser.
-        program: How the command is called.
-    """
+    """Return the help of a command: a line or two for each option, with its default in brackets."""
     width = max(80, min(120, shutil.get_terminal_size().columns))
-    files = f"\n       {program} {FILES}" if program.endswith(" predict") else ""
+    files = f"\n       {program} PATH … [--run RUN | --onnx FILE] [--csv FILE]" if program.endswith(" predict") else ""
     head = f"usage: {program} [options]{files}\n\nEvery option, with Lightning's, in full: --help all"
     options = [action.option_strings[0] for action in parser._actions if action.dest.endswith(".help")]
     classes = [option for option in options if not option.startswith("--trainer")]
@@ -81,7 +65,7 @@ def _groups(parser: Any, fit: bool) -> dict[str, list[Any]]:
 
 def _option(action: Any, default: Any, width: int) -> list[str]:
     """Return the lines of an option, which begin with its name."""
-    text = LIGHTNING.get(action.dest)
+    text = TEXTS.get(action.dest)
     if text is None:
         sentence = " ".join((action.help or "").split()).replace("``", "").partition(". ")[0].rstrip(".")
         text = f"{sentence}." if sentence else ""  # of an argument without a docstring

@@ -5,25 +5,16 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import UserError, reason
+from ..errors import UserError
 from ..names import package
 
-# A pattern in a message of torch or Lightning, and what is printed instead.
-SENTENCES = {
-    "out of memory|not enough memory|can't allocate memory": "memory ran out. Make the batches smaller, such as by"
-    " --data.batch_size. With --trainer.accumulate_grad_batches, a step keeps its number of items.",
-    "num_samples=0": "a data set has no items, so its loader can't shuffle them.",
-    "parameters that were not used in producing the loss": "a step does not use all parameters of the model, and"
-    " several processes then wait for one another. Add --trainer.strategy ddp_find_unused_parameters_true",
-}
 # What Lightning, a loader or an optimizer refuses by an error of its own is about an option's value or a missing part.
 REFUSING = re.compile(
     r"[\\/](pytorch_lightning|lightning_fabric|torch[\\/](optim|utils[\\/]data[\\/](dataloader|sampler)))([\\/]|\.py$)"
 )
-
 
 LIBRARY = Path(__file__).parents[1]
 ALL_FRAMES = "--traceback"  # the option of every command that prints the whole traceback of an error
@@ -33,10 +24,8 @@ def print_error(error: Exception) -> None:
     """Print a mistake in a line, and an error in the user's code with its traceback."""
     own = error_in_own_code(error)
     text = message(error)
-    if own is not None:
-        print(folded_traceback(own), end="", file=sys.stderr)
-    elif text is None:
-        print(folded_traceback(error), end="", file=sys.stderr)
+    if own is not None or text is None:
+        print(folded_traceback(own or error), end="", file=sys.stderr)
     if text is not None and (own is None or text not in str(own)):  # the traceback ends with the error's own text
         print(f"error: {text}", file=sys.stderr)
 
@@ -56,11 +45,10 @@ def error_in_own_code(error: BaseException | None) -> BaseException | None:
 
 
 def _is_own(file: str) -> bool:
-    """Return whether a file belongs neither to this library nor to Python or an installed package."""
+    """Return whether a file belongs to the project, or else neither to this library nor to Python or a package."""
     path = Path(file)
-    folders = [Path(folder) for folder in getattr(sys.modules.get(package()), "__path__", ())]
-    if any(path.is_relative_to(folder) for folder in folders):
-        return True  # the project itself, which may be installed
+    if any(path.is_relative_to(folder) for folder in getattr(sys.modules.get(package()), "__path__", ())):
+        return True  # the project may be installed
     is_foreign = path.is_relative_to(LIBRARY) or path.is_relative_to(sysconfig.get_path("stdlib"))
     # a path that is not absolute is one of compiled code
     return path.is_absolute() and not is_foreign and not {"site-packages", "dist-packages"} & set(path.parts)
@@ -87,26 +75,11 @@ def message(error: Exception) -> str | None:
     text = str(error).strip()
     if isinstance(error, UserError):
         # raised in a process that loads batches, it comes with the traceback of that process
-        text = re.split(r"^[\w.]+\.UserError: ", text, flags=re.MULTILINE)[-1]
-        if any(file.endswith("batch_size_scaling.py") for file in _files(error)):
-            text += " BatchSizeFinder chose this size: limit it by its max_trials."
-        return text
+        return re.split(r"^[\w.]+\.UserError: ", text, flags=re.MULTILINE)[-1]
     if isinstance(error, OSError) and error.filename:
-        file = re.sub(r"\.([^/\\]+)\.[0-9a-f]{8}\.tmp$", r"\1", str(error.filename))  # of `files.write_whole`
-        return f"{file} can't be used: {error.strerror}."
-    if text.startswith("DataLoader worker (pid"):
-        return (
-            f"a process that loads batches has died: {text.rstrip('. ')}. Most often memory ran out: give the loaders"
-            " fewer such processes (num_workers), or none. To resume: fit --resume"
-        )
-    for pattern, sentence in SENTENCES.items():
-        if re.search(pattern, text):
-            return sentence
-    if type(error).__module__.startswith("mlflow"):
-        return (
-            f"MLflow can't be used: {reason(error)}. Start its server, name another one with"
-            " --logger_options.tracking_uri, or choose --logger csv. To resume a run that has begun: fit --resume"
-        )
+        return f"{error.filename} can't be used: {error.strerror}."
+    if re.search("out of memory|not enough memory|can't allocate memory", text):
+        return "memory ran out. Lower --data.batch_size; --trainer.accumulate_grad_batches keeps the items of a step."
     return _refusal(error, text)
 
 
@@ -114,9 +87,6 @@ def _refusal(error: Exception, text: str) -> str | None:
     """Return the text of what Lightning, a loader or an optimizer itself refuses, or None."""
     files = _files(error)
     if files and REFUSING.search(files[-1]):
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            if "self" in frame.f_locals and re.search(r"pytorch_lightning[\\/]callbacks", frame.f_code.co_filename):
-                return f"{type(frame.f_locals['self']).__name__}: {text}"
         of_options = re.search(r"connectors|plugins|accelerators", files[-1])
         if isinstance(error, ValueError | ImportError) or (of_options and isinstance(error, TypeError | RuntimeError)):
             return text
@@ -128,14 +98,8 @@ def _files(error: BaseException) -> list[str]:
     return [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
 
 
-def parser_message(message: str, options: Iterable[str], origins: Mapping[str, object] | None = None) -> str:
-    """Shorten an error of the command-line parser to at most four lines.
-
-    Args:
-        message: The parser's text, which may have dozens of lines, one for each type that was tried.
-        options: All options, such as ``--trainer.max_epochs``, for a guess at a misspelt one.
-        origins: The configuration file of each option, by the option's name.
-    """
+def parser_message(message: str, options: Iterable[str]) -> str:
+    """Shorten an error of the command-line parser to at most four lines, with a guess at a misspelt one of options."""
     linked = re.search(r'Linked "([\w.]+)" must be given', message)
     if linked:
         name = linked[1]
@@ -143,7 +107,7 @@ def parser_message(message: str, options: Iterable[str], origins: Mapping[str, o
         return f"--{name} can't be set: it follows {source}."
     unknown = re.search(r"(?:[Uu]nrecognized arguments: |does not accept option '|^Option ')([^\s']+)", message)
     if unknown:
-        return _unknown_option(unknown[1].split("=")[0], options, origins or {})
+        return _unknown_option(unknown[1].split("=")[0], options)
     missing = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if missing:
         return f"there is no {missing[2]} in {missing[1]}; give the class as package.module.Class."
@@ -160,14 +124,13 @@ def parser_message(message: str, options: Iterable[str], origins: Mapping[str, o
     return "\n".join(line if len(line) <= 300 else f"{line[:297]}..." for line in kept)
 
 
-def _unknown_option(name: str, options: Iterable[str], origins: Mapping[str, object]) -> str:
+def _unknown_option(name: str, options: Iterable[str]) -> str:
     known = {option.lstrip("-"): option for option in options}
     plain = name.lstrip("-").removesuffix("+")
     near = [option for option in known if option.rpartition(".")[2] == plain][:2]
     near = near or difflib.get_close_matches(plain, list(known), n=2, cutoff=0.6)
     guess = f" Did you mean {' or '.join(known[option] for option in near)}?" if near else ""
-    files = [f" ({file} has it)" for option, file in origins.items() if f"{option}.".startswith(f"{name}.")]
-    return f"there is no option {name}{''.join(files[:1])}.{guess}"
+    return f"there is no option {name}.{guess}"
 
 
 def _type_in_words(expected: str) -> str:

@@ -1,10 +1,9 @@
 """The parser of the command line: Lightning's, with checked configuration files, short help and short messages."""
 
 import enum
-import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,12 +13,10 @@ from jsonargparse import Namespace
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
-from ..errors import Mistake, UserError, reason, require
+from ..errors import Mistake, reason, require
 from ..names import program
-from ..runs.options import CALLBACK_GROUPS, flat
+from ..runs.options import CALLBACK_GROUPS
 from . import help_text
-from .arguments import replace_option
-from .interpolation import absolute_names
 from .messages import parser_message
 
 # StochasticWeightAveraging has a device among its options. jsonargparse can't forget a type, and nothing else needs to.
@@ -31,6 +28,15 @@ def installed_names(text: str) -> str:
     return re.sub(r"(?<![\w.])lightning\.pytorch\.", "pytorch_lightning.", text)
 
 
+def with_references(options: Any, unresolved: Any) -> Any:
+    """Return plain options with the references of the same options before they were filled in, so no secret is kept."""
+    if isinstance(options, dict) and isinstance(unresolved, dict):
+        return {name: with_references(value, unresolved.get(name)) for name, value in options.items()}
+    if isinstance(options, list) and isinstance(unresolved, list):
+        return [with_references(value, text) for value, text in zip(options, unresolved, strict=True)]
+    return unresolved if isinstance(unresolved, str) and "${" in unresolved else options
+
+
 class Parser(LightningArgumentParser):
     """Lightning's parser, which takes no abbreviated option, and whose help and messages are short.
 
@@ -38,8 +44,7 @@ class Parser(LightningArgumentParser):
         command: The parser of the command that is given.
         lists_all_options: Whether the help is Lightning's own.
         lacks_options: Whether options that are required may be missing.
-        origins: The configuration file of each option, by the option's name.
-        unresolved: The options before their references were filled in; empty if there are none.
+        unresolved: The options before OmegaConf filled in their references; empty if there are none.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -48,27 +53,14 @@ class Parser(LightningArgumentParser):
         self.command = self
         self.lists_all_options = False
         self.lacks_options = False
-        self.origins: dict[str, Path] = {}
         self.unresolved: dict[str, Any] = {}
 
-    def check_files(self, files: Iterable[Path]) -> None:
-        """Check configuration files, and have OmegaConf fill in their references."""
-        for file in files:
-            options = self._read(file)
-            self.origins.update(dict.fromkeys(flat(options), file))
-            if "${" in str(options):
-                try:
-                    require("interpolate", "omegaconf")
-                except UserError as error:
-                    self.error(f"{file} has a reference, as ${{data.batch_size}}: {error}")
-                self.parser_mode = "omegaconf+"
-
-    def _read(self, file: Path) -> dict[str, Any]:
+    def check_file(self, file: Path) -> None:
+        """Check a configuration file, and have OmegaConf fill in its references."""
         try:
             options = yaml.safe_load(file.read_text(encoding="utf-8"))
         except OSError as error:
-            found = sorted(path.as_posix() for path in Path("configs").glob("*.yaml") if path.stem != "sweep")
-            self.error(f"{file} can't be read: {error.strerror}. Config files: {', '.join(found) or 'none'}")
+            self.error(f"{file} can't be read: {error.strerror}.")
         except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f" in line {mark.line + 1}" if mark else ""
@@ -77,32 +69,31 @@ class Parser(LightningArgumentParser):
             self.error(f"{file} has no options. Write them as in configs/default.yaml.")
         for name, value in options.items():
             is_group = any(option.startswith(f"--{name}.") for option in self.command.option_names())
-            is_empty = value is None and name in ("model", "trainer")  # `data` is null where there is no data module
-            if is_empty or (is_group and not isinstance(value, dict | str | None)):  # a text names another file
-                value = json.dumps(value, default=str)
-                self.error(f"{name} is {value} in {file}; it must have options, as in configs/default.yaml.")
-        return options
+            is_off = value is None and name in ("data", *CALLBACK_GROUPS)
+            if is_group and not is_off and not isinstance(value, dict | str):  # a text names another file
+                self.error(f"{name} has no options in {file}. Write them as in configs/default.yaml.")
+        if "${" in str(options):
+            require("interpolate", "omegaconf")
+            self.parser_mode = "omegaconf+"
 
     def parse(self, args: Sequence[str]) -> Namespace:
         """Return the options of a command line; ``null`` turns a named callback off."""
         self.unresolved = {}
-        for name in CALLBACK_GROUPS:  # jsonargparse would take `null` for the path of a file
-            args = replace_option(args, f"--{name}", "null", f"--{name}.monitor=null")
+        off = {f"--{name}=null": f"--{name}.monitor=null" for name in CALLBACK_GROUPS}
         try:
-            with absolute_names():
-                config = self.parse_args([installed_names(argument) for argument in args])
+            config = self.parse_args([off.get(argument, installed_names(argument)) for argument in args])
         except Exception as error:
             if not type(error).__module__.startswith("omegaconf"):
                 raise
             self.error(f"a value of a configuration file can't be filled in: {reason(error)}.")
         options = config[config.subcommand]
         for name in CALLBACK_GROUPS:
-            if options[name] is None:  # `early_stopping: null` in a file
+            if options[name] is None:
                 options[name] = Namespace(monitor=None)
         return config
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
-        """Return options as YAML."""
+        """Return options as YAML, with values instead of references."""
         # YAML knows no Enum, and a callback may have one among its defaults, such as Lightning's Timer
         representers = yaml.SafeDumper.yaml_multi_representers
         represent = {enum.Enum: lambda dumper, value: dumper.represent_data(value.value)}
@@ -111,9 +102,14 @@ class Parser(LightningArgumentParser):
             text = super().dump(*args, **kwargs)
         finally:
             yaml.SafeDumper.yaml_multi_representers = representers
-        if "${" in text:  # jsonargparse calls this before it has OmegaConf fill in the references
-            self.unresolved = yaml.safe_load(text)
-        return text
+        if "${" not in text or self.command is self:
+            return text
+        from omegaconf import OmegaConf
+
+        # jsonargparse calls this to fill them in, and would look for their names beside that of the command
+        self.unresolved = yaml.safe_load(text)
+        nodes = {command: OmegaConf.create(options) for command, options in self.unresolved.items()}
+        return yaml.safe_dump({command: OmegaConf.to_container(node, resolve=True) for command, node in nodes.items()})
 
     def validate(self, *args: Any, **kwargs: Any) -> None:
         """Check options, and unless ``lacks_options`` that none is missing."""
@@ -146,11 +142,8 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong with the command, and end it by `Mistake`."""
-        options = self.command.option_names()
-        called_as = self.command.called_as
-        if not called_as.startswith(program()):  # the parser of an option's class
-            options = [option.lstrip("-") for option in options]
-            called_as = f"{program()} fit"
-        text = parser_message(message, options, self.origins)
+        text = parser_message(message, self.command.option_names())
+        is_of_class = not self.command.called_as.startswith(program())
+        called_as = f"{program()} fit" if is_of_class else self.command.called_as
         print(f"error: {text}\nAll options: {called_as} --help all", file=sys.stderr)
         raise Mistake(text)

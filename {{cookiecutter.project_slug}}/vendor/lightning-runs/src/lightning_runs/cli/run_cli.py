@@ -1,6 +1,5 @@
 """LightningCLI with run folders: it finds or makes the run of a command, and builds model, data and Trainer for it."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,7 +15,7 @@ from pytorch_lightning.plugins import DoublePrecision
 from .. import contract, runs
 from ..contract import Contract
 from ..errors import UserError
-from ..names import package, program
+from ..names import program
 from ..resume import checkpoint_files, differences
 from ..resume.callback import ExactResume
 from ..resume.checkpoint_files import Position
@@ -26,8 +25,8 @@ from ..runs.options import config_text, flat
 from ..training import callbacks, hardware, loggers, speed
 from . import trainer_setup
 from .arguments import option_values
-from .interpolation import with_references
-from .parser import Parser
+from .help_text import SILENT
+from .parser import Parser, with_references
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 # Type, default and help of each option that a run has beside those of Lightning.
@@ -39,24 +38,17 @@ OPTIONS = {
     "accept_changes": (bool, False, "Resume a run although its options or its data have changed (fit)."),
 }
 # Options of a single call, which config.yaml leaves out.
-CALL_OPTIONS = {"config", "run", "resume", "accept_changes", "ckpt_path"}
-CALL_OPTIONS |= {"weights_only", "verbose", "return_predictions"}
+CALL_OPTIONS = {"config", "run", "resume", "accept_changes", "ckpt_path", *SILENT}
 
 
 class RunCLI(LightningCLI):
     """Lightning's command line with a folder for each run, loggers by name, and evaluation of a run's best checkpoint.
 
-    Args:
-        module_class: The LightningModule.
-        data_class: The LightningDataModule, or None.
-        args: The command line, the command first.
-        execute: Run the command; otherwise only find its run, and build model, data module and Trainer.
-        callbacks: Callbacks that do not belong to the run's configuration.
+    Without ``execute`` it only finds the run of a command, and builds model, data module and Trainer. The argument
+    ``callbacks`` has those that do not belong to the run's configuration.
 
     Attributes:
-        args: The command line.
         run: The run that is trained or evaluated; None for a checkpoint outside of a run, and under fast_dev_run.
-        created: Whether this command has made the run.
         ckpt_path: The checkpoint to resume from or to evaluate.
         links: Values of the model's arguments that come from the data module, as text.
     """
@@ -66,7 +58,7 @@ class RunCLI(LightningCLI):
     exact_resume: ExactResume
     run: runs.Run | None = None
     ckpt_path: str | Path | None = None
-    created = False
+    created = False  # whether this command has made the run
     is_kept = True  # whether a training has a run's folder
 
     def __init__(
@@ -143,7 +135,8 @@ class RunCLI(LightningCLI):
         parser.command = self._command_parser
         parser.command.default_config_files = [str(DEFAULT_CONFIG)]
         parser.command.lists_all_options = args[-1] == "all"
-        parser.check_files(files)
+        for file in files:
+            parser.check_file(file)
         parser.lacks_options = True  # a run's configuration may have what is required
         self.config = parser.parse(args)
         parser.lacks_options = False
@@ -157,7 +150,7 @@ class RunCLI(LightningCLI):
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
         """Parse the options on top of a run's configuration; a resumed run refuses changed ones."""
         fit = self._command == "fit"
-        parser.check_files([run.config_file])
+        parser.check_file(run.config_file)
         trained = differences.options_of(run, self._checkpoint if fit else None)
         self.config = parser.parse([self._command, "-c", str(run.config_file), *args])
         options = self.config[self._command]
@@ -172,7 +165,7 @@ class RunCLI(LightningCLI):
         return with_references(options, self.parser.unresolved.get(self._command))
 
     def options(self) -> dict[str, Any]:
-        """Return all options as plain values, as they were given; a batch size that was searched, as it was found."""
+        """Return all options as plain values, as they were given."""
         if self._options is None:
             self._options = self._plain_options()  # takes 30 ms
         return self._options
@@ -201,12 +194,6 @@ class RunCLI(LightningCLI):
             self._checkpoint = checkpoint_files.read(self.ckpt_path)
 
     def _find_run_to_resume(self, options: Any, root: Path) -> None:
-        restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
-        if options.resume is None and restarts != "0":
-            raise UserError(
-                f"torchrun was given --max-restarts {restarts}. Name the run, so that a restart resumes it: torchrun …"
-                f" -m -- {package() or 'PACKAGE'} fit --run NAME --resume"
-            )
         if options.resume is None:
             return
         if options.ckpt_path or (options.run and options.resume):
@@ -253,11 +240,10 @@ class RunCLI(LightningCLI):
         if not self.execute and self._command == "fit":
             return
         super().instantiate_classes()
-        if self.run is not None and not self.created and self.datamodule is not None:
-            names = self.run.record.get("class_names")
-            if names:
-                with suppress(AttributeError):  # a property of the user's without a setter
-                    self.datamodule.class_names = names
+        names = None if self.run is None or self.created else self.run.record.get("class_names")
+        if names:
+            with suppress(AttributeError):  # no data module, or a property of the user's without a setter
+                self.datamodule.class_names = names
         speed.apply(self.config_init[self._command].speed, self.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
