@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant("training/callbacks.py", "elif callback._save_on_train_epoch_end and trainer", "elif False and trainer", f"{BEST} -k between"),
     Mutant("training/callbacks.py", "config.frequency = between * math.ceil(config.frequency / between)", "pass", f"{CHOICES} -k plateau"),
     Mutant("training/callbacks.py", "if scheduler.total_steps < steps // config.frequency:", "if False:", f"{CHOICES} -k cycle"),
-    Mutant("training/callbacks.py", "self._items += sum(map(count_items, parts))", "self._items += count_items(parts[0])", f"{CHOICES} -k all_loaders"),
+    Mutant("training/callbacks.py", "self._items += sum(map(count_items, parts))", "self._items += count_items(parts[0])", f"{FIT} -k items"),
     Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
     Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k smoke"),
     Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant("training/callbacks.py", "trainer.current_epoch % self.every_n_epochs == 0", "True", CONTRACT),
     Mutant("training/schedules.py", "warmup = min(self.warmup_steps, total / 5)", "warmup = self.warmup_steps", f"{TESTS}training/test_schedules.py"),
     Mutant("training/schedules.py", "0.5 * (1 + math.cos(math.pi * progress))", "(1 - progress)", f"{TESTS}training/test_schedules.py"),
-    Mutant("training/hardware.py", '{"cpu": 4 * (os.cpu_count() or 1)', '{"cpu": 10**9', f"{TESTS}training/test_hardware.py"),
+    Mutant("training/hardware.py", "4 * (os.cpu_count() or 1)", "10**9", f"{TESTS}training/test_hardware.py"),
     Mutant("commands/fit.py", 'status = "interrupted" if isinstance(error, signals.Stopped) else "failed"', 'status = "failed"', f"{SIGNALS} -k in_a_step"),
     # files, pictures and tables
     Mutant("data/folders.py", 'return name.startswith((".", "~$")) or name.lower() in SYSTEM_NAMES', "return False", f"{TESTS}data/test_folders.py -k systems"),

@@ -14,7 +14,6 @@ import pytest
 from comparison import differences
 from processes import Command, as_ranks, classes_folder, free_port, held_processes
 from project import LIBRARY, clean_environment
-from torch.distributed import TCPStore
 
 PROGRAM = ("own_classes", "classifier", "plain_data")
 FIT = ("--trainer.strategy=ddp", "--save_every_n_steps=2")
@@ -68,14 +67,9 @@ def test_a_worker_that_is_killed_is_replaced_without_a_trace(folder):
 
 NODES = ["--trainer.num_nodes=2", "--trainer.devices=1"]
 SLURM = {"SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "1", "SLURM_NTASKS_PER_NODE": "1"}
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_MAX_RESTARTS": "3"}
-TORCHRUN |= {"RANK": "0", "WORLD_SIZE": "2"}
 REFUSED = {
     "no launcher": (NODES, {}, "trainer.num_nodes is 2"),
     "one of two tasks": ([], SLURM | {"SLURM_NTASKS": "2"}, "SLURM has 2 tasks"),
-    "restarts without a name": ([], TORCHRUN, "--max-restarts 3"),
-    # whose restarted processes would meet dead ones
-    "a shared store": (["--run=a", "--resume", *NODES], TORCHRUN, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"),
 }
 
 

@@ -1,6 +1,9 @@
 """What the command line does when it can't do what it is asked to, and that nothing is lost."""
 
+import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +42,23 @@ def test_a_folder_without_a_configuration_is_named(run, capsys) -> None:
     Path("configs/default.yaml").unlink()
     assert run("fit") == 1
     assert "configs/default.yaml" in capsys.readouterr().err
+
+
+# Starts a command where torch can't be imported.
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from lightning_runs import Project
+for args in (["runs"], ["docs"], ["docs", "none"], ["--help"], ["--version"], ["predict", "--onnx", "a.onnx", "b.png"]):
+    print(Project("toy_project").main(args))
+"""
+
+
+def test_short_answers_import_no_torch(monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True)
+    codes = [line for line in done.stdout.splitlines() if line.isdigit()]
+    assert codes == ["0", "0", "2", "0", "0", "1"], done.stderr
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ..reports import predictions, tables
 from ..resume import differences, signals
 from ..runs import ranks
 from ..runs.options import config_text
-from ..training import hardware, loggers
+from ..training import loggers
 from . import report
 
 STEPS = {"validate": "validation_step", "test": "test_step"}
@@ -230,7 +230,7 @@ def run_trainer_command(
 ) -> TrainerCLI:
     """Run one of the four commands in this process, with callbacks that do not belong to the run's configuration."""
     try:
-        with signals.handled(), hardware.limited_threads():
+        with signals.handled():
             return TrainerCLI(module_class, data_class, args, callbacks=callbacks)
     finally:
         os.environ.pop(ranks.FOLDER_VARIABLE, None)  # a later training in this process has a folder of its own
