@@ -26,13 +26,13 @@ def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
 
 
 def test_items_of_all_processes_are_counted(tmp_path, monkeypatch) -> None:
-    clock = iter([0.0, 10.0, 40.0, 45.0])
+    clock = iter([0.0, 10.0, 40.0, 45.0, 50.0])
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
     two = SimpleNamespace(reduce=lambda items, reduce_op: {"sum": 2 * items}[reduce_op])
     loaders = SimpleNamespace(_combined_loader=SimpleNamespace(flattened=[None, None]))
     trainer: Any = SimpleNamespace(strategy=two, is_global_zero=True, current_epoch=0, fit_loop=loaders)
     throughput = callbacks.Throughput(runs.Run(tmp_path))
-    throughput.on_train_epoch_start(trainer, Toy())
+    throughput.on_train_start(trainer, Toy())
     throughput.on_train_batch_end(trainer, Toy(), None, [[torch.zeros(8, 4)], torch.zeros(3)], 0)
     throughput.on_validation_start(trainer, Toy())
     throughput.on_validation_end(trainer, Toy())

@@ -19,15 +19,10 @@ class Wavers(Toy):
         loss = super().training_step(batch, batch_idx)
         return loss * (3 if self.global_step % 7 == 0 else -0.02)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        loss = (self.layer(batch[0])[:, 0] - batch[1]).square().mean()
-        self.log("val/loss", loss, on_epoch=True)
-
 
 SCHEDULES = {
     "each epoch": "",
     "within an epoch": "--trainer.val_check_interval 0.3",
-    "at batches": "--trainer.val_check_interval 4",
     "over epochs": "--trainer.val_check_interval 10 --trainer.check_val_every_n_epoch null",
     "each third epoch": "--trainer.check_val_every_n_epoch 3",
     "each second, three kept": "--trainer.check_val_every_n_epoch 2 --checkpoint.save_top_k 3",

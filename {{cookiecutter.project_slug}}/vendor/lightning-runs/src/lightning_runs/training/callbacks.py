@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -48,19 +46,13 @@ def configured_callbacks(options: Any, others: list[Any]) -> list[Any]:
 
     Without a monitor, early stopping is off, and a ModelCheckpoint of the list replaces the one with options.
     """
-    found = {}
+    found = []
     replaced = not options.checkpoint.monitor and any(isinstance(callback, ModelCheckpoint) for callback in others)
     if options.trainer.enable_checkpointing is not False and not replaced:
-        found["checkpoint"] = options.checkpoint
+        found.append(options.checkpoint)
     if options.early_stopping.monitor:
-        found["early_stopping"] = options.early_stopping
-    for option, callback in found.items():
-        if callback.state_key in [other.state_key for other in others]:
-            raise UserError(
-                f"{type(callback).__name__} on {callback.monitor} is given twice: by --{option}.monitor, and in the"
-                f" list trainer.callbacks. Remove it from the list, or turn the option off: --{option}.monitor null"
-            )
-    return [*found.values(), *others]
+        found.append(options.early_stopping)
+    return [*found, *others]
 
 
 class ScheduleLength(Callback):
@@ -93,9 +85,7 @@ class AverageCorrection(Callback):
         """Leave out weight averaging where nothing is trained."""
         if stage != "fit":
             # checkpoints hold averaged weights; after a training the callback would replace them by the latest ones
-            trainer.callbacks = [
-                callback for callback in trainer.callbacks if not isinstance(callback, WeightAveraging)
-            ]
+            trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]
 
     def on_validation_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Let an average that has not begun be the current weights."""
@@ -109,15 +99,9 @@ class AverageCorrection(Callback):
 
 
 class MonitorCheck(Callback):
-    """Check that callbacks and schedules monitor metrics that are logged, and that a checkpoint has its own metric.
+    """Check that callbacks and schedules monitor metrics that are logged, and that a checkpoint has its own metric."""
 
-    Raises:
-        UserError: A validation metric that is monitored is not logged in the first validation, or checkpoints would be
-            saved with the metric of an earlier validation.
-    """
-
-    def __init__(self) -> None:
-        self._validated_at: int | None = None  # the step of the latest validation
+    _validated_at: int | None = None  # the step of the latest validation
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Refuse checkpoints that are saved before or between the validations that choose them, and no validation."""
@@ -134,19 +118,11 @@ class MonitorCheck(Callback):
                 raise UserError(
                     f"checkpoint.{option} saves at other steps than the validations, so a checkpoint would have the"
                     f" {callback.monitor} of other weights. Leave it null: each validation then saves."
-                    " --save_every_n_steps keeps the state for a resume."
                 )
-
-    def on_sanity_check_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Print a note of a monitor that is not logged: a module may log it later."""
-        for owner, metric in missing_monitors(trainer) if trainer.callback_metrics else ():
-            logged = ", ".join(trainer.callback_metrics)
-            text = f"note: {owner} monitors {metric}, which the sanity check did not log. It logged {logged}."
-            rank_zero_only(print)(text, flush=True)
 
     def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Refuse a monitor that the first validation did not log."""
-        if trainer.sanity_checking or trainer.state.fn != "fit":
+        if trainer.sanity_checking or trainer.state.fn != "fit":  # a module may log less in the sanity check
             return
         for owner, metric in missing_monitors(trainer) if self._validated_at is None else ():
             logged = [name for name in trainer.callback_metrics if not name.startswith(("train", "lr-"))]
@@ -159,18 +135,9 @@ class MonitorCheck(Callback):
         for callback in validation_checkpoints(trainer):
             if self._validated_at != trainer.global_step:
                 callback._last_global_step_saved = trainer.global_step  # as if it were saved
-        if self._validated_at is not None:
-            return
-        stopping = [callback for callback in trainer.callbacks if isinstance(callback, callbacks.EarlyStopping)]
-        for callback in stopping:
-            if callback.strict and callback.monitor not in trainer.callback_metrics:
-                callback.strict = False
-                text = f"there was no validation, so early stopping has no {callback.monitor} to compare."
-                if math.isinf(trainer.val_check_batch):
-                    text += (
-                        " It waits for the end of the data. Add --trainer.val_check_interval N, a number of batches."
-                    )
-                warnings.warn(text, stacklevel=1)
+        for callback in trainer.callbacks if self._validated_at is None else ():
+            if isinstance(callback, callbacks.EarlyStopping) and str(callback.monitor).startswith("val"):
+                callback.strict = False  # it then warns that it has no metric to compare, instead of failing
 
 
 def validation_checkpoints(trainer: Any) -> list[Any]:
@@ -201,9 +168,6 @@ class Throughput(Callback):
     """Record in ``run.json``, after each epoch, how many there were, and the items and seconds of training alone.
 
     Items are those of all processes and loaders. They are counted where a batch is a tensor, or begins with one.
-
-    Args:
-        run: The run. What an earlier process has recorded of it is added to.
     """
 
     def __init__(self, run: Run) -> None:
@@ -213,21 +177,13 @@ class Throughput(Callback):
         self._started = 0.0  # by the clock, which stands still during validation
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to count, for a run that is resumed within an epoch."""
-        self.on_train_epoch_start(trainer, pl_module)
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to count."""
-        self._items = 0
-        self._seconds = 0.0
+        """Start the clock."""
         self._started = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the items of the batch, or of the batch of each of several loaders."""
         parts = [batch]
-        if len(trainer.fit_loop._combined_loader.flattened) > 1:  # pyright: ignore[reportOptionalMemberAccess]
+        if len(trainer.fit_loop._combined_loader.flattened) > 1:
             parts = list(batch.values() if isinstance(batch, dict) else batch)
         self._items += sum(map(count_items, parts))
 
@@ -240,9 +196,12 @@ class Throughput(Callback):
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the items and seconds of the epoch."""
+        """Record the items and seconds of the epoch, and start again."""
         seconds = self._seconds + time.perf_counter() - self._started
         items = trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")
+        self._items = 0
+        self._seconds = 0.0
+        self._started = time.perf_counter()
         if not trainer.is_global_zero:
             return
         before = self.run.record
@@ -268,16 +227,12 @@ class Pictures(Callback):
         self._outputs: list[Any] = []
         self._batch: Any = None  # the first one
 
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
         """Keep the outputs of each n-th epoch."""
         if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
             self.on_test_batch_end(trainer, pl_module, outputs, batch)
 
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
-    ) -> None:
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
         """Keep the outputs, and the first batch."""
         if contract.get("show", pl_module) is not None:
             self._outputs.append(outputs)  # stays on the device: moving it would make every batch wait
@@ -298,11 +253,7 @@ class Pictures(Callback):
         self._batch = None
         if not outputs or not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        try:
-            pictures = contract.get("show", pl_module)(outputs, batch, getattr(trainer, "datamodule", None))
-        except Exception as error:  # a picture that can't be drawn is no reason to lose a training
-            warnings.warn(f"show() failed, and no picture is logged: {type(error).__name__}: {error}", stacklevel=1)
-            return
+        pictures = contract.get("show", pl_module)(outputs, batch, getattr(trainer, "datamodule", None))
         for name, picture in pictures.items():
             logged = [loggers.log_picture(logger, f"{split}/{name}", picture, trainer) for logger in trainer.loggers]
             if not any(logged):

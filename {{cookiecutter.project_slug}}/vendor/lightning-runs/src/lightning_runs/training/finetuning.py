@@ -24,15 +24,12 @@ class Unfreezing(Callback):
             others from epoch 3.
 
     Raises:
-        UserError: The epochs do not rise from 0, or the model has fewer groups of layers.
+        UserError: The epochs do not rise from 0.
     """
 
     def __init__(self, epochs: list[int]) -> None:
         if epochs[:1] != [0] or sorted(epochs) != epochs:
-            raise UserError(
-                f"Unfreezing has epochs {epochs}; they must rise from 0, such as [0, 3]: the output layer trains from"
-                " the start, and all others from epoch 3."
-            )
+            raise UserError(f"Unfreezing has epochs {epochs}; they must rise from 0, such as [0, 3].")
         self.epochs = epochs
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -41,14 +38,8 @@ class Unfreezing(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze layers until their epoch."""
-        layers = layer_groups(pl_module)
         parameters = parameter_groups(pl_module)
-        if len(self.epochs) > len(layers):
-            raise UserError(
-                f"Unfreezing has {len(self.epochs)} epochs, and {type(pl_module).__name__} has {len(layers)} groups of"
-                " layers. Give at most as many epochs as there are groups."
-            )
-        for i, group in enumerate(layers):
+        for i, group in enumerate(layer_groups(pl_module)):
             trains = self.epochs[min(i, len(self.epochs) - 1)] <= trainer.current_epoch
             for layer in group:
                 layer.train(trains)

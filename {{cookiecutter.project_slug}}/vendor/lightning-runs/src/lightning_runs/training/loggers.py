@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from ..errors import UserError, require
+from ..errors import require
 from ..files import write_whole
 from ..runs import Run
 
@@ -41,22 +41,21 @@ class LoggerOptions:
 
 
 def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list[Logger]:
-    """Build the chosen logger, and CSV beside it.
-
-    Args:
-        name: The logger; ``none`` builds nothing.
-        options: Where it puts the run.
-        run: The run; its ``logged_as`` names the logger's own run, which is continued.
-        step: The first step that will be logged, perhaps again.
-    """
+    """Build the chosen logger, and CSV beside it; ``step`` is the first one that will be logged, perhaps again."""
     if name == "none":
         return []
     require(name, name)  # each logger has the name of its package; csv is Python's own
-    build_chosen = {"wandb": _wandb, "tensorboard": _tensorboard, "mlflow": _mlflow}.get(name)
-    run.record.setdefault("logged_as", {})
-    metrics = MetricsCSV(run.folder, step)
+    run.record.setdefault("logged_as", {})  # the logger's own run, which is continued
+    found: list[Logger] = [MetricsCSV(run.folder, step)]
     # the chosen one first: it is the module's `self.logger`, as in Lightning's documentation
-    return [metrics] if build_chosen is None else [build_chosen(options, run, step), metrics]
+    if name == "tensorboard":
+        folder = str(run.folder)
+        found.insert(0, TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False))
+    elif name == "mlflow":
+        found.insert(0, _mlflow(options, run))
+    elif name == "wandb":
+        found.insert(0, _wandb(options, run, step))
+    return found
 
 
 def close(loggers: Iterable[Logger]) -> None:
@@ -80,10 +79,7 @@ def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bo
     """Log a PIL image as ``split/name``, and return whether this logger can: W&B's, TensorBoard's or MLflow's."""
     step = trainer.global_step
     if isinstance(logger, WandbLogger):
-        import wandb
-
-        media: dict[str, Any] = {name: wandb.Image(picture)}
-        logger.log_metrics(media, step=step)
+        logger.log_image(name, [picture], step)
     elif isinstance(logger, TensorBoardLogger):
         import numpy as np
 
@@ -95,17 +91,10 @@ def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bo
     return True
 
 
-def _tensorboard(options: LoggerOptions, run: Run, step: int) -> Logger:
-    return TensorBoardLogger(str(run.folder), name="", version="tensorboard", default_hp_metric=False)
-
-
-def _mlflow(options: LoggerOptions, run: Run, step: int) -> Logger:
+def _mlflow(options: LoggerOptions, run: Run) -> Logger:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     root = run.folder.parent
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    # else the training waits for minutes while MLflow's client tries to reach a server that is gone
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     # current MLflow refuses a plain folder as its store; a database needs no server
     database = quote((root / "mlflow.db").as_posix(), safe="/:")
     logger = MLFlowLogger(
@@ -173,11 +162,9 @@ def _reason_to_stay_offline() -> str | None:
 
 
 class MetricsCSV(CSVLogger):
-    """Lightning's CSV logger, writing ``metrics.csv`` into the run's folder and keeping the rows of a resumed run.
+    """Lightning's CSV logger, writing ``metrics.csv`` into the run's folder.
 
-    Args:
-        folder: The run's folder.
-        step: Rows of this step and later ones are dropped, because they will be written again.
+    A resumed run keeps its rows. Those of ``step`` and later ones are dropped, because they will be written again.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -200,11 +187,7 @@ class MetricsCSV(CSVLogger):
 
     def flush(self) -> None:
         """Write the waiting rows."""
-        try:
-            super().save()
-        except OSError as error:
-            file = Path(self.log_dir) / "metrics.csv"
-            raise UserError(f"{file} can't be written: {error.strerror}. Then resume with: fit --resume") from error
+        super().save()
         self._last_flush = time.monotonic()
 
     def finalize(self, status: str) -> None:
@@ -214,26 +197,19 @@ class MetricsCSV(CSVLogger):
 
 
 class _AppendingWriter(ExperimentWriter):
+    """Keep the existing rows before a step, without one that a kill has cut short."""
+
     def __init__(self, log_dir: str, step: int) -> None:
         super().__init__(log_dir)
         self._file = Path(self.metrics_file_path)
-        if self._file.is_file():
-            self._drop_rows(step)
-
-    def _drop_rows(self, step: int) -> None:
-        """Drop the rows of a step and later ones, and a row that a kill has cut short."""
-        try:
-            with self._file.open(newline="", encoding="utf-8") as stream:
-                rows = list(csv.reader(stream))
-            header = rows[0] if rows else []
-            whole = [dict(zip(header, row, strict=True)) for row in rows[1:] if len(row) == len(header)]
-            kept = [row for row in whole if row["step"].isdigit() and int(row["step"]) < step]
-        except (UnicodeDecodeError, csv.Error, KeyError):
-            damaged = self._file.replace(self._file.with_name("metrics_damaged.csv"))
-            print(f"{self._file} is damaged. It is kept as {damaged.name}, and a new file is started.", flush=True)
-        else:
-            self.metrics_keys = header
-            self._write(kept)
+        if not self._file.is_file():
+            return
+        with self._file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.reader(stream))
+        header = rows[0] if rows else []
+        whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
+        self.metrics_keys = header
+        self._write([row for row in whole if row["step"].isdigit() and int(row["step"]) < step])
 
     def _check_log_dir_exists(self) -> None:
         """Keep the existing file: Lightning's own writer deletes the rows of a resumed run."""

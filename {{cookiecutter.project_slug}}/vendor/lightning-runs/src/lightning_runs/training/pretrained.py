@@ -2,10 +2,7 @@
 
 from typing import Any
 
-from pytorch_lightning.strategies import FSDPStrategy
 from torch import nn
-
-from ..errors import UserError
 
 
 class PretrainedNetwork(nn.Module):
@@ -37,16 +34,6 @@ class FineTuningHooks:
         return groups() if groups else [[layer] for layer in self.network.children()]
 
     def on_fit_start(self) -> None:
-        """Read pretrained weights; a resumed run has them in its checkpoint.
-
-        Raises:
-            UserError: The strategy is fsdp, which has cut the layers up by now.
-        """
-        if self.trainer.ckpt_path is not None or not isinstance(self.network, PretrainedNetwork):
-            return
-        if self.network.weights and isinstance(self.trainer.strategy, FSDPStrategy):
-            raise UserError(
-                "the strategy fsdp can't read pretrained weights. Use --trainer.strategy ddp, or start at random with"
-                " --model.network.init_args.weights null."
-            )
-        self.network.load_weights()
+        """Read pretrained weights; a resumed run has them in its checkpoint."""
+        if self.trainer.ckpt_path is None and isinstance(self.network, PretrainedNetwork):
+            self.network.load_weights()

@@ -18,7 +18,6 @@ class ProgressBar(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 20) -> None:
         super().__init__(refresh_rate=refresh_rate)
-        self._printed: dict[str, float] = {}  # the metrics in the last epoch's line
         self._validated_epoch = -1
         self._validation_metrics: set[str] = set()  # of that epoch
 
@@ -35,11 +34,6 @@ class ProgressBar(TQDMProgressBar):
         self._validated_epoch = trainer.current_epoch
         self._validation_metrics = {result.meta.name for result in results}
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return the metrics beside the bar, without values that the last epoch's line has."""
-        metrics = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in metrics.items() if name != "v_num" and value != self._printed.get(name)}
-
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         """Name the epoch like its line does."""
         super().on_train_epoch_start(trainer, *args)
@@ -47,18 +41,21 @@ class ProgressBar(TQDMProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's metrics in a line above the bar."""
-        self._printed = {}
-        self._printed = self._epoch_metrics(trainer, pl_module)  # in each process: reading one may gather it from all
+        metrics = self._epoch_metrics(trainer, pl_module)  # in each process: reading one may gather it from all
         if self.is_enabled:
             super().on_train_epoch_end(trainer, pl_module)
         if trainer.is_global_zero:
             results: Any = trainer.fit_loop.epoch_loop._results
             step_metrics = {result.meta.name for result in results.values() if not result.meta.on_epoch}
             notes = {name: " (last batch)" for name in step_metrics}
-            values = "  ".join(f"{name} {value:.4f}{notes.get(name, '')}" for name, value in self._printed.items())
+            values = "  ".join(f"{name} {value:.4f}{notes.get(name, '')}" for name, value in metrics.items())
             last = trainer.max_epochs or -1
             total = f"/{last}" if last > 0 else ""  # -1 is no number of epochs
-            self.print(f"epoch {trainer.current_epoch + 1}{total}  {values}".rstrip())
+            text = f"epoch {trainer.current_epoch + 1}{total}  {values}".rstrip()
+            if self.is_enabled:
+                self.print(text)  # above the bar
+            else:
+                print(text, flush=True)
 
     def _epoch_metrics(self, trainer: Any, pl_module: pl.LightningModule) -> dict[str, float]:
         """Return the metrics of the bar, or without any the first logged ones, and the monitored metric."""
@@ -75,10 +72,3 @@ class ProgressBar(TQDMProgressBar):
         if self._validated_epoch != trainer.current_epoch:
             earlier |= self._validation_metrics
         return {name: value for name, value in metrics.items() if name not in earlier}
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print above the bar, if there is one."""
-        if self.is_enabled:
-            super().print(*args, **kwargs)
-        else:
-            print(*args, **kwargs, flush=True)

@@ -14,7 +14,6 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
         optimizer: The optimizer, whose learning rate is the peak.
         warmup_steps: Optimizer steps until the peak; at most a fifth of all.
         total_steps: Optimizer steps until the end; null means the length of the run (without an end, the peak is kept).
-        final_fraction: Learning rate at the end as a fraction of the peak, 0 to 1.
     """
 
     def __init__(
@@ -22,11 +21,9 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
         optimizer: torch.optim.Optimizer,
         warmup_steps: int = 100,
         total_steps: int | None = None,
-        final_fraction: float = 0.0,
     ) -> None:
         self.warmup_steps = warmup_steps
         self.total_steps: float | None = total_steps
-        self.final_fraction = final_fraction
         super().__init__(optimizer, self._factor)
 
     def set_total_steps(self, total_steps: float) -> None:
@@ -49,7 +46,7 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
         if math.isinf(total):
             return 1.0
         progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
-        return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+        return 0.5 * (1 + math.cos(math.pi * progress))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state without the length."""

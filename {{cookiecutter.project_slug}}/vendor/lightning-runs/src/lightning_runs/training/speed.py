@@ -2,26 +2,23 @@
 
 A small network's step takes half a millisecond, and Lightning's work for profilers, closures and empty hooks takes as
 long again. `ShortLoop` skips that work in ordinary runs. All other runs, and releases of Lightning that were not
-compared, have Lightning's own loop. Everything here changes one Trainer alone, and each part is an option. Without it,
-a run ends in the same weights, later.
+compared, have Lightning's own loop. Everything here changes one Trainer alone.
 """
 
 import ctypes
 import platform
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, LambdaCallback
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loops.optimization.automatic import ClosureResult
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.trainer.connectors.logger_connector.result import _ResultCollection, _ResultMetric
-from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
@@ -57,22 +54,21 @@ def apply(options: SpeedOptions, trainer: Any) -> None:
     torch.set_float32_matmul_precision(options.matmul_precision or torch.get_float32_matmul_precision())
     loop = trainer.fit_loop.epoch_loop
     if options.short_loop and pl.__version__ not in COMPARED_RELEASES:
-        trainer.callbacks.append(LambdaCallback(on_fit_start=lambda trainer, module: _print_that_loop_is_off()))
+        trainer.callbacks.append(LambdaCallback(on_fit_start=_print_that_loop_is_off))
     elif options.short_loop and type(loop) is _TrainingEpochLoop:
         loop.__class__ = ShortLoop
         loop._results.__class__ = _StillResults
-    if options.keep_freed_memory:
-        trainer.callbacks.append(KeepFreedMemory())
+    if options.keep_freed_memory:  # from the start of the training on, so that what was freed before it is returned
+        trainer.callbacks.append(LambdaCallback(on_train_start=keep_freed_memory))
 
 
-@rank_zero_only
-@cache  # once in a process
-def _print_that_loop_is_off() -> None:
-    print(
-        f"speed.short_loop is off: it was compared with Lightning {', '.join(COMPARED_RELEASES)}, and this is"
-        f" {pl.__version__}. Lightning's own loop gives the same numbers, but small networks train more slowly.",
-        flush=True,
-    )
+def _print_that_loop_is_off(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    if trainer.is_global_zero:
+        print(
+            f"speed.short_loop is off: it was compared with Lightning {', '.join(COMPARED_RELEASES)}, and this is"
+            f" {pl.__version__}. Lightning's own loop gives the same numbers, but small networks train more slowly.",
+            flush=True,
+        )
 
 
 class ShortLoop(_TrainingEpochLoop):
@@ -232,17 +228,13 @@ class _StillResults(_ResultCollection):
         super().__setitem__(key, metric)
 
 
-class KeepFreedMemory(Callback):
+def keep_freed_memory(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     """Have glibc keep freed memory, because each step needs as much as the step before it has just freed.
 
     Otherwise tensors of megabytes are mapped again and cleared page by page in every step, a third of the time of a
     convolution at large batches (mallopt(3); PyTorch's tuning guide names other allocators for the same reason).
     """
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Have the C library keep freed memory."""
-        # only now, so that the memory freed while data are read is returned
-        if platform.libc_ver()[0] == "glibc":
-            libc = ctypes.CDLL(None)
-            libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD, in bytes
-            libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD, in bytes
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
