@@ -57,7 +57,7 @@ def test_such_a_run_is_resumed_tested_and_repeated(file, interrupt, run) -> None
     assert options("a")["logger_options"]["entity"] == "${oc.env:SECRET}"
 
 
-def test_references_of_the_default_configuration_stay_out_of_other_runs(file, run, have) -> None:
+def test_references_of_the_default_stay_out_of_other_runs(file, run, have) -> None:
     have("finished", "before")
     default = Path("configs/default.yaml")
     default.write_text(f"{default.read_text()}data:\n  batch_size: ${{oc.env:SIZE}}\n")
