@@ -38,7 +38,7 @@ def test_a_monitor_that_is_not_logged_is_refused(run, capsys) -> None:
 
 def test_early_stopping_waits_for_the_first_validation(run) -> None:
     within_an_epoch = ("--trainer.max_steps=3", "--trainer.max_epochs=-1")
-    with pytest.warns(RuntimeWarning, match="`val/loss` which is not available"):
+    with pytest.warns(UserWarning, match="no val/loss to compare.*--trainer.val_check_interval N"):
         assert run("fit", "--run", "a", *STOPS, *within_an_epoch, data=StreamData) == 0
 
 

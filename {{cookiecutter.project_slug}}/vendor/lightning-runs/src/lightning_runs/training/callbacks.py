@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,11 @@ class MonitorCheck(Callback):
         for callback in validation_checkpoints(trainer):
             if self._validated_at != trainer.global_step:
                 callback._last_global_step_saved = trainer.global_step  # as if it were saved
-        for callback in trainer.callbacks if self._validated_at is None else ():
-            if isinstance(callback, callbacks.EarlyStopping) and str(callback.monitor).startswith("val"):
-                callback.strict = False  # it then warns that it has no metric to compare, instead of failing
+        for one in trainer.callbacks if self._validated_at is None else ():
+            if isinstance(one, callbacks.EarlyStopping) and one.strict and str(one.monitor).startswith("val"):
+                one.strict = False
+                text = f"there was no validation, so early stopping has no {one.monitor} to compare."
+                warnings.warn(f"{text} Data without an end need --trainer.val_check_interval N.", stacklevel=1)
 
 
 def validation_checkpoints(trainer: Any) -> list[Any]:

@@ -64,11 +64,9 @@ def apply(options: SpeedOptions, trainer: Any) -> None:
 
 def _print_that_loop_is_off(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     if trainer.is_global_zero:
-        print(
-            f"speed.short_loop is off: it was compared with Lightning {', '.join(COMPARED_RELEASES)}, and this is"
-            f" {pl.__version__}. Lightning's own loop gives the same numbers, but small networks train more slowly.",
-            flush=True,
-        )
+        compared = ", ".join(COMPARED_RELEASES)
+        text = f"speed.short_loop is off: it was compared with Lightning {compared}, and this is {pl.__version__}."
+        print(text, flush=True)
 
 
 class ShortLoop(_TrainingEpochLoop):
