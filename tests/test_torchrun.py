@@ -75,8 +75,6 @@ REFUSED = {
 
 @pytest.mark.parametrize(("arguments", "environment", "named"), REFUSED.values(), ids=REFUSED)
 def test_what_would_wait_forever_is_refused_at_once(arguments, environment, named, folder):
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)} | environment
     command = Command(folder, *PROGRAM, "fit", *arguments, environment=environment)
     assert command.wait(60) == 1, command.output()
     assert named in command.output()
