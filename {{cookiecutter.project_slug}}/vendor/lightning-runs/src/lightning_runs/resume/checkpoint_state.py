@@ -120,7 +120,9 @@ class AttributeState(Callback):
         changed: Attributes = {}
         for owner, now in _attributes(trainer, pl_module).items():
             before = self._initial.get(owner, {})
-            changed[owner] = {name: value for name, value in now.items() if _bytes(value) != _bytes(before.get(name))}
+            new = {name: value for name, value in now.items() if _bytes(value) != _bytes(before.get(name))}
+            if new:
+                changed[owner] = new
         checkpoint["attributes"] = ranks.gather(move_data_to_device(changed, "cpu"), trainer.world_size)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
