@@ -26,7 +26,7 @@ class FaultyData(pl.LightningDataModule):
             numbers = numbers * float("nan")
         count = 0 if self.hparams.empty == split else len(numbers)
         dataset = TensorDataset(numbers[:count, None].expand(count, 64), torch.arange(count) % 10)
-        return DataLoader(dataset, self.hparams.batch_size, **options)
+        return DataLoader(dataset, batch_size=self.hparams.batch_size, **options)
 
     def train_dataloader(self):
         return self.loader("train", drop_last=True, shuffle=self.hparams.shuffle)
