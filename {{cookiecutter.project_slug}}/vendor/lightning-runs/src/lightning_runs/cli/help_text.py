@@ -6,24 +6,32 @@ import textwrap
 from argparse import SUPPRESS
 from typing import Any
 
-# Lightning's options that are shown; ``--help all`` has every one.
+# Lightning's options that are shown, in words that fit in a line or two. ``--help all`` has every one.
 LIGHTNING = {
-    *("config", "print_config", "seed_everything", "ckpt_path"),
-    *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.precision"),
-    *("trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.limit_train_batches"),
-    *("trainer.check_val_every_n_epoch", "trainer.fast_dev_run", "trainer.callbacks", "trainer.default_root_dir"),
-    *("checkpoint.monitor", "checkpoint.mode", "checkpoint.save_top_k", "checkpoint.every_n_epochs"),
-    *("early_stopping.monitor", "early_stopping.mode", "early_stopping.patience", "early_stopping.min_delta"),
-}
-# What Lightning's own texts leave out.
-TEXTS = {
     "config": "Config file; later arguments override earlier ones.",
+    "print_config": "Print the resolved config and exit.",
     "seed_everything": "Seed of weights, order and augmentation; true chooses one.",
     "ckpt_path": "Checkpoint file to resume from, or to evaluate.",
-    "trainer.fast_dev_run": "Smoke test: run N batches of train, val and test; save nothing.",
+    "trainer.max_epochs": "Epochs to train; -1 trains until something else ends it.",
+    "trainer.accelerator": "cpu, gpu, mps, tpu, or auto.",
+    "trainer.devices": "Number of devices, a list of them, or auto.",
+    "trainer.strategy": "How devices share the work: auto, ddp, fsdp.",
+    "trainer.precision": "Number format: 32-true, bf16-mixed, 16-mixed, 64-true …",
+    "trainer.accumulate_grad_batches": "Batches whose gradients are added up for one step.",
+    "trainer.gradient_clip_val": "Largest norm of the gradient; null does not clip.",
     "trainer.limit_train_batches": "Batches per epoch: a number, or a fraction such as 0.1.",
+    "trainer.check_val_every_n_epoch": "Epochs between two validations.",
+    "trainer.fast_dev_run": "Smoke test: run N batches of train, val and test; save nothing.",
     "trainer.callbacks": "Add a callback: --trainer.callbacks+=CLASS.",
     "trainer.default_root_dir": "Folder of the runs; null is runs/.",
+    "checkpoint.monitor": "Metric that chooses the best checkpoint.",
+    "checkpoint.mode": "Whether its min or its max is best.",
+    "checkpoint.save_top_k": "Number of best checkpoints to keep.",
+    "checkpoint.every_n_epochs": "Epochs between two checkpoints; null is 1.",
+    "early_stopping.monitor": "Metric that must improve; null turns it off.",
+    "early_stopping.mode": "Whether it improves to its min or its max.",
+    "early_stopping.patience": "Validations without improvement that end the training.",
+    "early_stopping.min_delta": "Smallest change that counts.",
 }
 TITLES = {"trainer": "Training", "checkpoint": "The best checkpoint", "early_stopping": "Early stopping"}
 OF_FIT = ("checkpoint", "early_stopping", "save_every_n_steps", "debug", "resume", "accept_changes", "speed")
@@ -65,7 +73,7 @@ def _groups(parser: Any, fit: bool) -> dict[str, list[Any]]:
 
 def _option(action: Any, default: Any, width: int) -> list[str]:
     """Return the lines of an option, which begin with its name."""
-    text = TEXTS.get(action.dest)
+    text = LIGHTNING.get(action.dest)
     if text is None:
         sentence = " ".join((action.help or "").split()).replace("``", "").partition(". ")[0].rstrip(".")
         text = f"{sentence}." if sentence else ""  # of an argument without a docstring

@@ -47,9 +47,11 @@ def error_in_own_code(error: BaseException | None) -> BaseException | None:
 def _is_own(file: str) -> bool:
     """Return whether a file belongs to the project, or else neither to this library nor to Python or a package."""
     path = Path(file)
+    if path.is_relative_to(LIBRARY):
+        return False
     if any(path.is_relative_to(folder) for folder in getattr(sys.modules.get(package()), "__path__", ())):
         return True  # the project may be installed
-    is_foreign = path.is_relative_to(LIBRARY) or path.is_relative_to(sysconfig.get_path("stdlib"))
+    is_foreign = path.is_relative_to(sysconfig.get_path("stdlib"))
     # a path that is not absolute is one of compiled code
     return path.is_absolute() and not is_foreign and not {"site-packages", "dist-packages"} & set(path.parts)
 

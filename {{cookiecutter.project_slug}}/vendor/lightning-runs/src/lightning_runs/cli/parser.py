@@ -1,21 +1,22 @@
 """The parser of the command line: Lightning's, with checked configuration files, short help and short messages."""
 
 import enum
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, get_loader
 from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
 from ..errors import Mistake, reason, require
 from ..names import program
-from ..runs.options import CALLBACK_GROUPS
+from ..runs.options import CALLBACK_GROUPS, flat
 from . import help_text
 from .messages import parser_message
 
@@ -44,7 +45,9 @@ class Parser(LightningArgumentParser):
         command: The parser of the command that is given.
         lists_all_options: Whether the help is Lightning's own.
         lacks_options: Whether options that are required may be missing.
+        origins: The configuration file of each option, by the option's name.
         unresolved: The options before OmegaConf filled in their references; empty if there are none.
+        choose: Changes the options of a file to those of the classes in use.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -53,7 +56,9 @@ class Parser(LightningArgumentParser):
         self.command = self
         self.lists_all_options = False
         self.lacks_options = False
+        self.origins: dict[str, Path] = {}
         self.unresolved: dict[str, Any] = {}
+        self.choose: Callable[[Any, Path, bool], Any] = lambda options, folder, is_default: options
 
     def check_file(self, file: Path) -> None:
         """Check a configuration file, and have OmegaConf fill in its references."""
@@ -75,6 +80,7 @@ class Parser(LightningArgumentParser):
         if "${" in str(options):
             require("interpolate", "omegaconf")
             self.parser_mode = "omegaconf+"
+        self.origins |= dict.fromkeys(flat(self.command.choose(options, file.parent, False)), file)
 
     def parse(self, args: Sequence[str]) -> Namespace:
         """Return the options of a command line; ``null`` turns a named callback off."""
@@ -120,9 +126,14 @@ class Parser(LightningArgumentParser):
                 raise
             self.error(str(error))
 
-    def _load_config_parser_mode(self, text: str, *args: Any, **kwargs: Any) -> Any:
-        """Load the text of a configuration file."""
-        return super()._load_config_parser_mode(installed_names(text), *args, **kwargs)
+    def _load_config_parser_mode(self, text: str, path: Any = "", *args: Any, **kwargs: Any) -> Any:
+        """Load the text of a configuration file, with the options of the classes in use."""
+        text = installed_names(text)
+        if re.search(r"^\W*(model|data)\W", text, flags=re.MULTILINE):
+            is_default = not path  # jsonargparse names no other file
+            options = self.choose(get_loader("yaml")(text), Path(), is_default)
+            text = json.dumps(options, default=str)
+        return super()._load_config_parser_mode(text, path, *args, **kwargs)
 
     def option_names(self) -> list[str]:
         """Return all options, such as ``--trainer.max_epochs``."""
@@ -143,6 +154,8 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong with the command, and end it by `Mistake`."""
         text = parser_message(message, self.command.option_names())
+        for name, file in self.origins.items():
+            text = text.replace(f"no option {name}.", f"no option {name} ({file} has it).")
         is_of_class = not self.command.called_as.startswith(program())
         called_as = f"{program()} fit" if is_of_class else self.command.called_as
         print(f"error: {text}\nAll options: {called_as} --help all", file=sys.stderr)

@@ -23,7 +23,7 @@ from ..resume.checkpoint_state import restore_attributes
 from ..runs import ranks
 from ..runs.options import config_text, flat
 from ..training import callbacks, hardware, loggers, speed
-from . import trainer_setup
+from . import classes, trainer_setup
 from .arguments import option_values
 from .help_text import SILENT
 from .parser import Parser, with_references
@@ -71,17 +71,25 @@ class RunCLI(LightningCLI):
     ) -> None:
         self.args = args
         self._command = args[0]
-        self.contract = Contract(module_class, data_class)
         self.execute = execute
         self.extra_callbacks = list(callbacks)
+        self.defaults = (module_class, data_class)
+        default = DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+        try:
+            self._set_up(classes.chosen(args, self.defaults, default))
+        except classes.OtherClassesError as other:  # known only now, when the run was found
+            self._set_up(other.classes)
+
+    def _set_up(self, chosen: classes.Classes) -> None:
+        self.classes = chosen
+        self.contract = Contract(*chosen)
         self.links: dict[str, str] = {}
         self._options: dict[str, Any] | None = None
         self._checkpoint: dict[str, Any] | None = None  # the content of `ckpt_path`
         try:
             super().__init__(
-                module_class,
-                data_class,
-                args=args,
+                *chosen,
+                args=classes.arguments(self.args),
                 parser_class=Parser,
                 parser_kwargs={"prog": program()},
                 save_config_callback=None,  # the folder gets its config.yaml when it is made
@@ -124,7 +132,7 @@ class RunCLI(LightningCLI):
         Which run that is depends on options, of the command line and of files. So they are parsed once to find the
         run, and once more with the run's configuration.
         """
-        files = [Path(file) for file in option_values(args, "-c", "--config")]
+        files = [Path(file) for file in option_values(self.args, "-c", "--config")]
         if DEFAULT_CONFIG.is_file():
             files = [DEFAULT_CONFIG, *files]
         elif not files and not {"-h", "--help"} & set(args):  # the parser would pass over it without a word
@@ -133,6 +141,7 @@ class RunCLI(LightningCLI):
                 " configuration with -c FILE."
             )
         parser.command = self._command_parser
+        parser.command.choose = self._options_of_classes
         parser.command.default_config_files = [str(DEFAULT_CONFIG)]
         parser.command.lists_all_options = args[-1] == "all"
         for file in files:
@@ -141,11 +150,31 @@ class RunCLI(LightningCLI):
         self.config = parser.parse(args)
         parser.lacks_options = False
         self._find_run(self.config[self._command])
+        self._check_classes()
         if self.run is None:
             parser.validate(self.config)
         else:
             self.links.update(self.run.record.get("linked", {}))
             self._parse_again(parser, args[1:], self.run)
+
+    def _options_of_classes(self, options: Any, folder: Path, is_default: bool) -> Any:
+        # without a name, options are of train.py's class in the default file, and else of the class in use
+        owners = self.defaults if is_default else self.classes
+        return classes.options_of_groups(options, folder, self.classes, owners)
+
+    def _check_classes(self) -> None:
+        """Take the classes that the run was trained with, and refuse others."""
+        if self.run is None:
+            return
+        trained = classes.of_file(self.run.config_file, self.defaults)
+        for given, owner in zip(classes.chosen(self.args, trained), trained, strict=True):
+            if given is not owner:
+                raise UserError(
+                    f"the run {self.run.name} was trained with {classes.path_of(owner)}, and {classes.path_of(given)}"
+                    f" is given. A run keeps its classes; train a new one with: {program()} fit"
+                )
+        if trained != self.classes:
+            raise classes.OtherClassesError(trained)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
         """Parse the options on top of a run's configuration; a resumed run refuses changed ones."""
@@ -162,7 +191,8 @@ class RunCLI(LightningCLI):
     def _plain_options(self) -> dict[str, Any]:
         options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self._command]
         options = {name: value for name, value in options.items() if name not in CALL_OPTIONS}
-        return with_references(options, self.parser.unresolved.get(self._command))
+        options = with_references(options, self.parser.unresolved.get(self._command))
+        return classes.written(options, self.classes, self.defaults)
 
     def options(self) -> dict[str, Any]:
         """Return all options as plain values, as they were given."""

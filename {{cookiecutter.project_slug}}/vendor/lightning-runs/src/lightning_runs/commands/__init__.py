@@ -1,6 +1,7 @@
 """The commands: a table of them, and the function that runs one."""
 
 import difflib
+import io
 import os
 import shlex
 import sys
@@ -46,6 +47,10 @@ COMMANDS = {
     ),
     "docs": Command("List the pages of the documentation, or print one: docs PAGE", "docs", needs_torch=False),
 }
+WITHOUT_PROJECT = {
+    "init": Command("Make a project of yours use this library: init PACKAGE.module:Model PACKAGE.module:Data", "init"),
+    **{name: COMMANDS[name] for name in ("runs", "serve", "docs")},
+}
 PREDICT_FILES = Command("Predict new files.", "predict")
 PREDICT_ONNX = Command("Predict new files by an exported model.", "predict_onnx", needs_torch=False)
 
@@ -85,6 +90,19 @@ def run(
     return main(module_class, data_class, list(sys.argv[1:] if args is None else args))
 
 
+def without_project(args: list[str]) -> int:
+    """Run a command of ``python -m lightning_runs``, and return its exit code."""
+    names.set_package("lightning_runs")
+    if args and args[0] in WITHOUT_PROJECT:
+        all_frames = ALL_FRAMES in args
+        given = [argument for argument in args[1:] if argument != ALL_FRAMES]
+        return _exit_code(lambda: _module(WITHOUT_PROJECT[args[0]]).main(given), all_frames) or 0
+    lines = "\n".join(f"  {name:<12}{command.text}" for name, command in WITHOUT_PROJECT.items())
+    asked = args in (["-h"], ["--help"])
+    print(f"usage: {program()} COMMAND [options]\n\n{lines}", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
 def main(module_class: type, data_class: type | None, args: list[str]) -> int:
     """Run a command with the project's classes, and return its exit code."""
     code = early(args)
@@ -119,6 +137,9 @@ def early(args: list[str]) -> int | None:
         The exit code, or None for a command that needs the project's classes.
     """
     signals.install()  # a signal may come in the seconds that the import of torch and Lightning takes
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
     return _exit_code(_early, args)
 
 

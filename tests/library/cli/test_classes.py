@@ -1,0 +1,116 @@
+"""Classes that options and files name, instead of those of train.py."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from comparison import differences
+from torch import Tensor, nn
+from toy import Toy, ToyData
+
+
+class Deep(Toy):
+    """Learn the sum of four numbers by two layers."""
+
+    def __init__(self, hidden: int = 5, lr: float = 0.01) -> None:
+        super().__init__(lr)
+        self.layer = nn.Sequential(nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return self.layer(numbers)
+
+
+class MoreData(ToyData):
+    """More random numbers."""
+
+    def __init__(self, batch_size: int = 16) -> None:
+        super().__init__(batch_size)
+
+
+MODEL = f"{__name__}.Deep"
+DATA = f"{__name__}.MoreData"
+OTHER = ("--model", MODEL, "--data", DATA, "--trainer.max_epochs=1")
+NESTED = f"""
+model:
+  class_path: {MODEL}
+  init_args: {{hidden: 8}}
+data:
+  class_path: {DATA}
+  init_args: {{batch_size: 40}}
+"""
+
+
+def config(name: str) -> dict:
+    return yaml.safe_load(Path("runs", name, "config.yaml").read_text(encoding="utf-8"))
+
+
+def test_options_name_the_classes_of_a_run(run) -> None:
+    assert run("fit", *OTHER, "--run=a", "--model.hidden=8", "--data.init_args.batch_size=20") == 0
+    assert config("a")["model"] == {"class_path": MODEL, "init_args": {"hidden": 8, "lr": 0.01}}
+    assert config("a")["data"]["init_args"]["batch_size"] == 20
+    for command in ("test", "predict", "export"):
+        given = ("a",) if command == "export" else ("--run=a",)
+        assert run(command, *given) == 0, command
+    assert run("fit", "--run=b", "--trainer.max_epochs=1") == 0
+    assert "class_path" not in str(config("b")["model"])
+
+
+@pytest.mark.parametrize("form", ["nested", "reference", "parts", "short"])
+def test_a_file_names_the_classes(run, form) -> None:
+    text = NESTED
+    if form == "reference":
+        text = text.replace("40", "'${trainer.max_epochs}'")
+    if form == "parts":
+        Path("parts").mkdir()
+        Path("parts/net.yaml").write_text(f"class_path: {MODEL}\ninit_args: {{hidden: 8}}", encoding="utf-8")
+        text = f"model: net.yaml\ndata: {DATA}\n"
+    if form == "short":
+        text = text.replace(MODEL, Deep.__name__)
+    file = Path("parts/other.yaml") if form == "parts" else Path("other.yaml")
+    file.write_text(text, encoding="utf-8")
+    assert run("fit", "-c", str(file), "--run=a", "--trainer.max_epochs=1") == 0
+    assert config("a")["model"]["init_args"]["hidden"] == 8
+    assert config("a")["data"]["class_path"] == DATA
+    assert run("fit", "-c", "runs/a/config.yaml", "--run=again") == 0
+    assert not differences(Path("runs/a"), Path("runs/again"))
+
+
+def test_a_part_is_read_from_a_file(run) -> None:
+    Path("cifar.yaml").write_text("batch_size: 4", encoding="utf-8")
+    assert run("fit", "--data", "cifar.yaml", "--run=a", "--trainer.max_epochs=1") == 0
+    assert config("a")["data"] == {"batch_size": 4, "num_workers": 0}
+
+
+def test_options_of_other_classes_in_the_default_file_stay_out(run) -> None:
+    file = Path("configs/default.yaml")
+    file.write_text(f"{file.read_text(encoding='utf-8')}\ndata: {{batch_size: 3}}\n", encoding="utf-8")
+    assert run("fit", *OTHER, "--run=a") == 0
+    assert config("a")["data"]["init_args"]["batch_size"] == 16
+
+
+def test_a_project_without_data_takes_the_class_of_an_option(run) -> None:
+    assert run("fit", *OTHER, "--run=a", data=None) == 0
+    assert run("test", "--run=a", data=None) == 0
+
+
+def test_a_run_keeps_its_classes(run, capsys) -> None:
+    assert run("fit", *OTHER, "--run=a") == 0
+    for command in (["test", "--run=a"], ["fit", "--resume=a"]):
+        assert run(*command, "--model=toy.Toy") == 1
+        assert f"trained with {MODEL}, and toy.Toy is given" in capsys.readouterr().err
+    assert run("fit", "--resume=a", "--trainer.max_epochs=2") == 0
+
+
+@pytest.mark.parametrize("name", ["toy.Toi", "nowhere.Net", "Toi", "pathlib.Path"])
+def test_a_class_that_cannot_be_used_is_named(run, capsys, name) -> None:
+    assert run("fit", "--model", name) == 1
+    assert f"--model is {name}" in capsys.readouterr().err
+
+
+def test_search_and_repetition_train_the_named_classes(run) -> None:
+    Path("space.yaml").write_text("{space: {model.lr: {uniform: [0.1, 0.2]}}, metric: val/loss, direction: minimize}")
+    assert run("sweep", "s", "--trials=1", "--space=space.yaml", *OTHER) == 0
+    assert run("repeat", "r", "--seeds=2", *OTHER) == 0
+    for name in ("s-000", "r-seed-1", "r-seed-2"):
+        assert config(name)["model"]["class_path"] == MODEL
+    assert run("lr_find", *OTHER) == 0

@@ -1,0 +1,161 @@
+"""The two classes of a command: those of ``train.py``, or others that the configuration or options name.
+
+Later wins: ``train.py``, ``configs/default.yaml``, files of ``-c``, the options ``--model CLASS`` and ``--data CLASS``.
+The parser is made for the classes that are found, so their options are groups as those of ``train.py``'s classes are.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from jsonargparse import Path as ConfigPath
+from jsonargparse import get_loader
+from pytorch_lightning import LightningDataModule, LightningModule
+
+from ..errors import UserError
+
+BASES = {"model": LightningModule, "data": LightningDataModule}
+FILES = (".yaml", ".yml", ".json")  # what a file with the options of one class ends with
+Classes = tuple[type, type | None]
+
+
+class OtherClassesError(Exception):
+    """The run of this command was trained with other classes than the command line names."""
+
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
+
+
+def chosen(args: Sequence[str], classes: Classes, default: Path | None = None) -> Classes:
+    """Return the classes that a configuration file and a command line name; others stay as they are given."""
+    arguments = [] if default is None else [f"--config={default}"]
+    for option, value, _ in _options([*arguments, *args]):
+        if option in ("-c", "--config"):
+            classes = of_file(Path(value), classes)
+        elif option in ("--model", "--data", "--model.class_path", "--data.class_path"):
+            classes = _named_in({option.lstrip("-").partition(".")[0]: value}, Path(), classes)
+    return classes
+
+
+def of_file(file: Path, classes: Classes) -> Classes:
+    """Return the classes that a configuration file names; others stay as they are given."""
+    return _named_in(_read(file), file.parent, classes)
+
+
+def arguments(args: Sequence[str]) -> list[str]:
+    """Return a command line without the names of classes, and with the options of each class in its group."""
+    kept: list[str] = []
+    for option, value, words in _options(args):
+        group, _, rest = option.removeprefix("--").partition(".")
+        if group not in BASES:
+            kept += words
+        elif not rest and value.endswith(FILES):
+            own = _own(_read(Path(value)))
+            kept += [f"--{group}.{name}={json.dumps(own[name])}" for name in own]
+        elif rest not in ("", "class_path"):
+            kept.append(f"--{group}.{rest.removeprefix('init_args.')}={value}")
+    return kept
+
+
+def options_of_groups(options: Any, folder: Path, classes: Classes, owners: Classes) -> Any:
+    """Return options of a file as those of the classes in use.
+
+    Args:
+        options: The content of a file. Its ``model`` and ``data`` are options, ``{class_path, init_args}``, the name of
+            a class, or another file with one of these.
+        folder: The folder that the other file is in.
+        classes: The classes in use. Options of another class are left out.
+        owners: The classes whose options a group without a name has.
+    """
+    for group, owner, unnamed in zip(BASES, classes, owners, strict=True):
+        if not isinstance(options, dict) or group not in options:
+            continue
+        value = _part(options[group], folder)
+        name = _name(value)
+        is_own = (load(group, name) if name else unnamed) is owner
+        options = options | {group: _own(value) if is_own else {}}
+    return options
+
+
+def written(options: dict[str, Any], classes: Classes, defaults: Classes) -> dict[str, Any]:
+    """Return options as ``config.yaml`` has them: a class is named if it is not that of ``train.py``."""
+    for group, owner, default in zip(BASES, classes, defaults, strict=True):
+        if owner is not None and owner is not default:
+            options[group] = {"class_path": path_of(owner), "init_args": options.get(group) or {}}
+    return options
+
+
+def load(group: str, path: str) -> type:
+    """Import a class by its path; a name without a module is that of a class that has been imported."""
+    name = path.replace("lightning.pytorch.", "pytorch_lightning.")
+    try:
+        found = resolve_name(name) if "." in name else _imported(BASES[group], name)
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise UserError(f"--{group} is {path}: {error}. Give a class as package.module.Class.") from error
+    if not isinstance(found, type) or not issubclass(found, BASES[group]):
+        raise UserError(f"--{group} is {path}; it must be a {BASES[group].__name__}.")
+    return found
+
+
+def path_of(owner: type | None) -> str:
+    """Return the path that a class is imported by."""
+    return "no class" if owner is None else f"{owner.__module__}.{owner.__qualname__}"
+
+
+def _imported(base: type, name: str) -> type:
+    subclasses = base.__subclasses__()
+    for subclass in subclasses:  # the list grows while it is read
+        subclasses += subclass.__subclasses__()
+    found = [subclass for subclass in subclasses if subclass.__name__ == name]
+    if len(found) != 1:
+        raise AttributeError(f"{len(found)} imported classes have this name")
+    return found[0]
+
+
+def _named_in(options: Any, folder: Path, classes: Classes) -> Classes:
+    names = [_name(_part(options.get(group), folder)) if isinstance(options, dict) else None for group in BASES]
+    pairs = zip(BASES, names, classes, strict=True)
+    module_class, data_class = [load(group, name) if name else owner for group, name, owner in pairs]
+    return module_class, data_class  # type: ignore[return-value]
+
+
+def _name(value: Any) -> str | None:
+    name = value.get("class_path") if isinstance(value, Mapping) else value
+    return name if isinstance(name, str) else None
+
+
+def _own(value: Any) -> Any:
+    """Return the options of a class without its name."""
+    if isinstance(value, Mapping) and "class_path" in value:
+        return value.get("init_args") or {}
+    return {} if isinstance(value, str) else value
+
+
+def _part(value: Any, folder: Path) -> Any:
+    """Return the content of a file with the options of one class, or a value that is no file."""
+    return _read(folder / value) if isinstance(value, str) and value.endswith(FILES) else value
+
+
+def _read(file: Path) -> Any:
+    try:
+        # relative to the configuration file that is being parsed, or else to the working folder
+        return get_loader("yaml")(Path(ConfigPath(str(file), "fr")).read_text(encoding="utf-8"))
+    except Exception:  # the parser refuses the file in a sentence
+        return None
+
+
+def _options(args: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the options of a command line, their values or "", and the words that they consist of."""
+    is_value = False
+    for argument, following in pairwise([*args, "--"]):
+        option, equals, value = argument.partition("=")
+        if is_value:
+            is_value = False
+        elif equals or not argument.startswith("-") or following.startswith("--"):
+            yield option, value, [argument]
+        else:
+            is_value = True
+            yield option, following, [argument, following]
