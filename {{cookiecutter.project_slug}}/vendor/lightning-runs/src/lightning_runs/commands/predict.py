@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..cli.arguments import ONE_PROCESS, run_options
+from .. import runs
+from ..cli.arguments import ONE_PROCESS, run_name, run_options
 from ..errors import UserError
 from ..names import program
 from ..reports import predictions
@@ -31,8 +32,11 @@ def predict_paths(
 ) -> tuple[list[str], list[list[Any]], list[str]]:
     """Predict files or folders by a run; return header and rows of a table, and the names of inputs without a row."""
     from .. import contract
+    from ..cli import classes
     from ..cli.run_cli import RunCLI
 
+    found = runs.find(runs.default_root(), run and run_name(run), finished=True)
+    module_class, data_class = classes.of_file(found.config_file, (module_class, data_class))
     if not contract.Contract(module_class, data_class).has("predict_paths"):
         raise UserError(
             f"{data_class.__name__ if data_class else 'a project without a data module'} can't read paths. Add to the"
@@ -42,7 +46,7 @@ def predict_paths(
     if not any(path.exists() for path in paths):
         raise UserError(f"{paths[0]} does not exist, so it can't be predicted.")
     option = f"--data.predict_paths={json.dumps([str(path) for path in paths])}"
-    args = ["predict", *run_options(run), *ONE_PROCESS, option, "--trainer.limit_predict_batches=1.0"]
+    args = ["predict", *run_options(str(found.folder)), *ONE_PROCESS, option, "--trainer.limit_predict_batches=1.0"]
     cli = RunCLI(module_class, data_class, args, execute=False)
     columns = predictions.compute(cli)
     # the data module may have replaced folders by the files in them

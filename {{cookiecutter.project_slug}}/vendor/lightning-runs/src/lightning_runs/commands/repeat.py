@@ -32,7 +32,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     kind.add_argument("--folds", type=int, metavar="K", help="cross-validation over K parts of the training data")
     trials = Trials(parser, ["repeat", *args], (module_class, data_class))
     folds = trials.options.folds
-    values = _values(trials, Contract(module_class, data_class))
+    values = _values(trials, RunCLI(*trials.classes, ["fit", *trials.fit_args], execute=False).contract)
     with trials.locked("fold-*" if folds else "seed-*", folds=folds):
         for stem, options in values.items():
             if trials.run(stem).record.get("status") != "finished":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import runs
+from ..cli import classes
 from ..cli.arguments import run_name
 from ..cli.run_cli import RunCLI
 from ..contract import Contract
@@ -24,7 +25,8 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     found = {run_name(name): runs.find(runs.default_root(), run_name(name), finished=False) for name in options.runs}
     files = [Files(run) for run in found.values()]
     sections = None
-    if len(files) == 1 and Contract(module_class, data_class).has("sections"):
+    used = classes.of_file(files[0].run.config_file, (module_class, data_class))
+    if len(files) == 1 and Contract(*used).has("sections"):
         predict = ["predict", "--run", *found]
         sections = sections_of(partial(RunCLI, module_class, data_class, predict, execute=False))
     print(f"Report: {write(files, sections, options.output)}")
