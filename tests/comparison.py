@@ -30,6 +30,11 @@ def differences(one: Path, other: Path) -> list[str]:
     return found + _differ(tested[0], tested[1], "test.json")
 
 
+def unlike(file: Path, other: Path) -> list[str]:
+    """Compare two checkpoints field by field, to the bit."""
+    return _differ(torch.load(file, weights_only=True), torch.load(other, weights_only=True), file.name)
+
+
 def _differ(a: Any, b: Any, where: str) -> list[str]:
     if where.endswith(IGNORED):
         return []

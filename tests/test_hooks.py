@@ -73,7 +73,7 @@ def test_each_fix_alone_makes_a_refused_pair_acceptable(row):
             assert problems(**{**values, field: value}) == []
 
 
-def test_an_unknown_choice_or_number_is_refused_with_the_known_ones():
+def test_an_unknown_choice_is_refused_with_the_known_ones():
     for field, choices in PRE.CHOICES.items():
         (message,) = problems(**{field: "Nonsense"})
         assert message.startswith(f"{field} 'Nonsense'")

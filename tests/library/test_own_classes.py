@@ -34,7 +34,7 @@ FORMS = {
     "loaders-in-module": Form("course_page", "-", "val_loss", NO_PREDICT_DATA),
     "plain-loaders": Form("classifier", "plain_data", "val_loss"),
     "augmentation": Form("mixup", "augmented_data", "val_loss"),
-    "two-optimizers": Form("gan", "plain_data", "val_d_loss", {"predict": "predict_step"}),
+    "two-optimizers": Form("gan", "plain_data", "val_d_loss", {"predict": "forward"}),
     "dict-batches": Form("dict_batches", "dict_batches", "val_loss"),
     "stream": Form("classifier", "stream_data", "val_loss", NO_PREDICT_DATA),
     "no-validation": Form("no_validation", "no_validation", "train_loss", TRAINS_ONLY, monitored=False),
@@ -131,7 +131,7 @@ def test_a_stream_that_devices_can_not_share_is_named(tmp_path) -> None:
 FAULTS = {
     "--data.empty=train": "train_dataloader",
     "--data.batch_size=1000": "train_dataloader",
-    "--data.empty=train --data.shuffle=true": "no items",
+    "--data.empty=train --data.shuffle=true": "num_samples=0",
     "--data.batch_size=0": "batch_size=0",
     "--data.missing=true": "NaN",
     "--data.empty=val": "val_dataloader",

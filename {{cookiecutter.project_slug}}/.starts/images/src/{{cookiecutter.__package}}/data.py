@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning_fabric.utilities.data import suggested_max_num_workers
 from lightning_runs.data.batches import Items, Levels, batch_loader
 from lightning_runs.data.datamodule import SplitDataModule, check_minimum
 from lightning_runs.data.folders import class_folders
@@ -12,7 +13,6 @@ from lightning_runs.errors import UserError
 from lightning_runs.images.augmentation import mix_images, move_and_mirror, rand_augment
 from lightning_runs.images.datasets import DATASETS, download_dataset, read_dataset
 from lightning_runs.images.files import ImageFiles, read_image_folder, read_new_images
-from lightning_runs.training.hardware import cores
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -150,7 +150,7 @@ class DataModule(SplitDataModule):
         num_workers = self.num_workers
         if num_workers is None:
             num_batches = -(-len(indices) // self.batch_size)
-            num_workers = min(8, cores(), num_batches) if isinstance(images, ImageFiles) else 0
+            num_workers = min(8, suggested_max_num_workers(1), num_batches) if isinstance(images, ImageFiles) else 0
         return batch_loader(
             images,
             indices,

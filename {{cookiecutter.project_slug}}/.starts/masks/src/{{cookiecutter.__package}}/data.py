@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning_fabric.utilities.data import suggested_max_num_workers
 from lightning_runs.data.batches import Levels, batch_loader
 from lightning_runs.data.datamodule import SplitDataModule, check_fraction, check_minimum
 from lightning_runs.errors import UserError
 from lightning_runs.masks import datasets
 from lightning_runs.masks.augmentation import augment_alike
 from lightning_runs.masks.metrics import most_frequent_class
-from lightning_runs.training.hardware import cores
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -132,7 +132,7 @@ class DataModule(SplitDataModule):
         images, indices = self.splits[part]
         num_workers = self.num_workers
         if num_workers is None:
-            num_workers = 0 if images.is_in_memory else min(8, cores())
+            num_workers = 0 if images.is_in_memory else min(8, suggested_max_num_workers(1))
         classes = None
         if part == "train" and self.balance == "sampling":
             classes = datasets.rarest_classes(images.labels[indices])

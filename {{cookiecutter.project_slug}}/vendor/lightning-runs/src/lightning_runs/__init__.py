@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from .commands import run
     from .commands.project import Model, Project
     from .errors import UserError
+    from .resume.callback import ExactResume
     from .runs import Run
 
 __version__ = "1.0.0"
-__all__ = ["Model", "Project", "Run", "UserError", "run"]
+__all__ = ["ExactResume", "Model", "Project", "Run", "UserError", "run"]
 
 # The module of each public name, which is imported when the name is first used.
 MODULES = {
+    "ExactResume": "resume.callback",
     "Model": "commands.project",
     "Project": "commands.project",
     "Run": "runs",

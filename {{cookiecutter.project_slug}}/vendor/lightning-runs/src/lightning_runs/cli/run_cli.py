@@ -10,7 +10,6 @@ import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningCLI
-from pytorch_lightning.plugins import DoublePrecision
 
 from .. import contract, runs
 from ..contract import Contract
@@ -294,16 +293,13 @@ class RunCLI(LightningCLI):
                 ranks.compare_positions(str(self.position), self.ckpt_path)
             trainer_setup.set_outputs(self, options, kept)
             trainer_setup.set_callbacks(self, options, fit)
-            trainer_setup.set_plugins(options.trainer, fit)
+            trainer_setup.set_plugins(options.trainer)
             trainer = super().instantiate_trainer(**kwargs)
             trainer_setup.refuse_unshared_layers(trainer)
         except BaseException:
             if self.run is not None and self.created:  # a run that could not even be set up
                 self.run.discard()
             raise
-        if isinstance(trainer.precision_plugin, DoublePrecision):
-            # Lightning loads a checkpoint before it does this, and would round the weights to float32
-            trainer.precision_plugin.convert_module(self.model)
         return trainer
 
     def _checked_position(self, kept: bool) -> Position:

@@ -7,7 +7,6 @@ from pytorch_lightning import callbacks
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from ..errors import UserError
-from ..resume import checkpoint_files
 from ..resume.callback import ExactResume
 from ..resume.checkpoint_state import AttributeState
 from ..resume.loaders import ExactLoaders
@@ -72,22 +71,24 @@ def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:
     )
     chosen = [*configured_callbacks(options, given), *cli.extra_callbacks]
     chosen = [callback for callback in chosen if not isinstance(callback, idle)]
-    loaders = ExactLoaders(cli.seed, (cli.position.epoch, cli.position.batch), cli.run if fit else None)
-    chosen = [AttributeState(), loaders, *chosen, AverageCorrection(), ScheduleLength(), MonitorCheck()]
+    exact: list[Any] = [ExactLoaders(cli.seed)]
     if fit:
-        steps = options.save_every_n_steps
-        cli.exact_resume = ExactResume(cli.run, steps, cli.options(), cli.created, options.accept_changes)
-        chosen.insert(1, cli.exact_resume)  # before others log or count the next batch
+        cli.exact_resume = ExactResume.of_run(
+            *(cli.run, options.save_every_n_steps, cli.seed, cli.position),
+            options=cli.options(),
+            new=cli.created,
+            accept=options.accept_changes,
+        )
+        exact = [cli.exact_resume, cli.exact_resume.loaders]  # before others log or count the next batch
+    chosen = [AttributeState(), *exact, *chosen, AverageCorrection(), ScheduleLength(), MonitorCheck()]
     if fit and cli.run is not None:
         chosen.append(Throughput(cli.run))
     options.trainer.callbacks = chosen
 
 
-def set_plugins(trainer: Any, fit: bool) -> None:
-    """Add what writes checkpoint files, and what answers to SLURM."""
+def set_plugins(trainer: Any) -> None:
+    """Add what answers to SLURM."""
     plugins = as_list(trainer.plugins)
-    if fit:
-        plugins.append(checkpoint_files.AtomicCheckpointIO())
     if SLURMEnvironment.detect() and not ranks.by_torchrun():
         # Lightning's own answer to SLURM's signals would save in the middle of a batch
         plugins.append(SLURMEnvironment(auto_requeue=False))

@@ -6,13 +6,18 @@ Order and randomness are functions of the seed, the epoch and the batch (`loader
 
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import callbacks
+from pytorch_lightning.plugins import DoublePrecision
 from torch import Tensor
 
 from .. import contract
@@ -21,30 +26,76 @@ from ..runs import Run
 from ..runs.options import flat
 from ..training import loggers
 from . import checkpoint_files, checkpoint_state, differences, signals
+from .loaders import ExactLoaders
 
 # Callbacks of Lightning that prepare an epoch when it begins, but not when a run is resumed within one.
 EPOCH_CALLBACKS = (callbacks.GradientAccumulationScheduler, callbacks.StochasticWeightAveraging)
 
 
 class ExactResume(callbacks.Callback):
-    """Save the state every so many steps, and when a signal asks to stop; end a training that has diverged.
+    """Save the whole state every so many steps and when a signal asks to stop; continue a killed training exactly.
+
+    ::
+
+        seed_everything(7, workers=True)
+        resume = ExactResume("runs/a", every_n_steps=200)
+        trainer = Trainer(callbacks=[resume], logger=CSVLogger("logs"))
+        resume.fit(trainer, model, data)  # or trainer.fit(model, data, ckpt_path=resume.checkpoint)
 
     Args:
-        run: The run; None saves nothing.
+        folder: The folder of the run. It is made at the first start, and locked.
         every_n_steps: Optimizer steps between two saves.
-        options: The run's options, which are saved with the state.
-        new: Whether the run is a new one.
-        accept: Resume even with other data.
+        accept_changes: Continue even with other data.
+
+    Attributes:
+        checkpoint: The file that the training continues from; None at the first start.
 
     Raises:
-        UserError: Processes or data are not those of the run, its state can't be loaded, or the loss is not finite.
+        UserError: Seed, processes or data are not those of the run, its state can't be loaded, another process trains
+            it, or the loss is not finite.
     """
 
-    def __init__(
-        self, run: Run | None, every_n_steps: int, options: Mapping[str, Any], new: bool, accept: bool
+    checkpoint: Path | None = None
+
+    def __init__(self, folder: str | Path, every_n_steps: int = 200, accept_changes: bool = False) -> None:
+        if "PL_GLOBAL_SEED" not in os.environ:
+            raise UserError("ExactResume needs a seed. Call seed_everything(7, workers=True) before all else.")
+        options = {"seed": int(os.environ["PL_GLOBAL_SEED"])}
+        run = Run(Path(folder).absolute())
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        if rank_zero_only.rank == 0:
+            run.lock()
+        found = checkpoint_files.newest_readable(run.checkpoints)
+        position = checkpoint_files.position(*found) if found else checkpoint_files.Position()
+        if found:
+            self.checkpoint = found[0]
+            differences.refuse(run, differences.options_of(run, found[1]), options, accept_changes)
+        self._set_up(run, every_n_steps, options, position, found is None, accept_changes)
+        self.rows = loggers.rows_of(run)
+
+    @classmethod
+    def of_run(cls, run: Run | None, every_n_steps: int, seed: int, position: Any, **rest: Any) -> "ExactResume":
+        """Return the callback of the command line, which has locked the run and found its checkpoint."""
+        resume = cls.__new__(cls)
+        resume._set_up(run, every_n_steps, position=position, seed=seed, **rest)
+        return resume
+
+    def _set_up(
+        self,
+        run: Run | None,
+        every_n_steps: int,
+        options: Mapping[str, Any],
+        position: checkpoint_files.Position,
+        new: bool,
+        accept: bool,
+        seed: int | None = None,
     ) -> None:
         if every_n_steps < 1:
             raise UserError(f"save_every_n_steps is {every_n_steps}; it must be at least 1 step.")
+        self.is_alone = seed is None  # without the command line, which records how the run goes
+        self.position = position
+        self.loaders = ExactLoaders(options["seed"] if seed is None else seed, position[:2], run)
+        self.signals = ExitStack()
         self.run = run
         self.every_n_steps = every_n_steps
         self.options = options
@@ -60,14 +111,35 @@ class ExactResume(callbacks.Callback):
         self._loss_check: Tensor | float = 0.0  # NaN once a loss was not finite
         self._has_loss: bool | None = None  # whether any batch has given a loss; None before the first batch
 
+    def fit(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        """Train as ``trainer.fit`` with these arguments, from ``checkpoint``; each logger continues its own run."""
+        if self not in trainer.callbacks:
+            trainer.callbacks.append(self)
+        assert self.run is not None
+        loggers.prepare(trainer.loggers, self.run, self.position.step)
+        trainer.fit(*args, **kwargs, ckpt_path=self.checkpoint)
+
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
-        """Have each ModelCheckpoint write into the run, also those of the module's ``configure_callbacks``."""
+        """Have checkpoints written whole, into the run; without the command line, set up all that it sets up."""
         for callback in [callback for callback in trainer.callbacks if isinstance(callback, callbacks.ModelCheckpoint)]:
             if callback.dirpath is None and self.run is not None:
                 callback.dirpath = str(self.folder)
                 callback.save_last = False  # `last.ckpt` there belongs to the resume
             # a resumed run writes again what it had written after its last save, and leaves no second version
             callback._enable_version_counter = False
+        if stage != "fit":
+            return
+        trainer.strategy.checkpoint_io = checkpoint_files.AtomicCheckpointIO()
+        if isinstance(trainer.precision_plugin, DoublePrecision):
+            # Lightning loads a checkpoint before it does this, and would round the weights to float32
+            trainer.precision_plugin.convert_module(pl_module)
+        if self.is_alone and self.run is not None:
+            others = [callback for callback in trainer.callbacks if callback is not self]
+            # before others log or count the next batch
+            trainer.callbacks = [checkpoint_state.AttributeState(), self, self.loaders, *others]
+            self.loaders.setup(trainer, pl_module, stage)
+            if trainer.is_global_zero:
+                loggers.continue_runs(trainer.loggers, self.run, self.position.step, self.rows)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Save the state each ``every_n_steps`` steps, and stop if a signal asks for it."""
@@ -126,9 +198,10 @@ class ExactResume(callbacks.Callback):
     def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write paths relative to the run's folder, which may be moved, renamed or copied."""
         folder = self.folder
-        _change_paths(
-            checkpoint, lambda path: os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
-        )
+        if self.run is not None:
+            _change_paths(
+                checkpoint, lambda path: os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
+            )
 
     def on_load_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Make paths of the run's folder absolute again."""
@@ -140,6 +213,15 @@ class ExactResume(callbacks.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Restore the state, and refuse another number of processes or other data."""
+        if self.checkpoint is not None and not self._restored:
+            raise UserError(
+                f"the training in {self.folder.parent} has begun before. Continue it by resume.fit(trainer, …), or by"
+                " trainer.fit(…, ckpt_path=resume.checkpoint)."
+            )
+        if self.is_alone and self.run is not None:
+            self.signals.enter_context(signals.handled())
+            if trainer.is_global_zero:
+                self.run.begin(self.run.record.get("command", shlex.join(["python", *sys.argv])))
         signals.defer()
         if self.run is not None and trainer.is_global_zero:
             for file in self.folder.glob(".*.tmp"):  # of processes that were killed while they saved
@@ -180,7 +262,7 @@ class ExactResume(callbacks.Callback):
             monitor = trainer.checkpoint_callback
             metric = getattr(monitor, "monitor", None)
             self.run.update(fingerprint=self._fingerprint, metric=metric, mode=getattr(monitor, "mode", None))
-            if self.new:
+            if self.new and not self.is_alone:
                 loggers.log_options(trainer.loggers, flat(self.options) | {"fingerprint": self._fingerprint})
 
     def _correct_progress(self, trainer: Any, pl_module: pl.LightningModule) -> None:
@@ -228,6 +310,33 @@ class ExactResume(callbacks.Callback):
         if signum:
             self.save(trainer, pl_module)
             raise signals.Stopped(signum)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Without the command line, save the end, so that a further start has nothing to do."""
+        if self.is_alone and self.saved_at is not None:
+            self.save(trainer, pl_module)
+            self._end(trainer, "finished")
+
+    def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Without the command line, record how the run ended."""
+        self._end(trainer, "interrupted" if isinstance(exception, signals.Stopped | KeyboardInterrupt) else "failed")
+
+    def teardown(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let other trainings of this process have the signals and the lock."""
+        if stage == "fit" and self.is_alone and self.run is not None:
+            self.signals.close()
+            self.run.unlock()
+
+    def _end(self, trainer: Any, status: str) -> None:
+        if not self.is_alone or self.run is None:
+            return
+        if trainer.is_global_zero:
+            best = trainer.checkpoint_callback
+            score = getattr(best, "best_model_score", None)
+            name = Path(getattr(best, "best_model_path", "") or checkpoint_files.LAST).name
+            self.run.end(status, best_checkpoint=name, best_score=None if score is None else float(score))
+        self.signals.close()
+        self.run.unlock()
 
     def _requested(self) -> int | None:
         """Return the signal that any of the processes has received; all of them stop at the same batch."""

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from ..errors import require
+from ..errors import UserError, require
 from ..files import write_whole
 from ..runs import Run
 
@@ -56,6 +57,61 @@ def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list
     elif name == "wandb":
         found.insert(0, _wandb(options, run, step))
     return found
+
+
+def prepare(loggers: Sequence[Logger], run: Run, step: int) -> None:
+    """Have loggers of a plain script continue their own runs, before Lightning has any of them begin a new one."""
+    for number, logger in enumerate(loggers):
+        kept = run.record.get("logged_as", {}).get(str(number))
+        if kept is not None:
+            _continue(logger, kept, step)
+        elif isinstance(logger, WandbLogger):
+            _continue(logger, logger._id or secrets.token_hex(4), step)
+
+
+def continue_runs(loggers: Sequence[Logger], run: Run, step: int, rows: Mapping[Path, str]) -> None:
+    """Record the run of each logger, or have it continue the recorded one where Lightning has begun another.
+
+    ``rows`` are the contents of files that Lightning deletes, from `rows_of`.
+    """
+    for number, logger in enumerate(loggers):
+        begun = logger.run_id if isinstance(logger, MLFlowLogger) else logger.version
+        kept = run.record.setdefault("logged_as", {}).setdefault(str(number), begun)
+        if isinstance(logger, CSVLogger | TensorBoardLogger):
+            new = Path(logger.log_dir)
+            if kept != begun and isinstance(logger, TensorBoardLogger):
+                logger.experiment.close()
+            for file, text in rows.items():
+                write_whole(file, text)
+            _continue(logger, kept, step)
+            if new != Path(logger.log_dir):
+                shutil.rmtree(new, ignore_errors=True)
+        elif kept != begun:
+            raise UserError(
+                f"{type(logger).__name__} has begun the run {begun}, and the training was logged as {kept}. Train by"
+                " resume.fit(trainer, …), which has the logger continue its run."
+            )
+    csv_files = [str(Path(logger.log_dir) / "metrics.csv") for logger in loggers if isinstance(logger, CSVLogger)]
+    run.update(csv_files=csv_files)
+
+
+def rows_of(run: Run) -> dict[Path, str]:
+    """Return the contents of the files that CSV loggers have written for a run of a plain script."""
+    files = [Path(file) for file in run.record.get("csv_files", [])]
+    return {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+
+
+def _continue(logger: Any, identity: Any, step: int) -> None:
+    if isinstance(logger, WandbLogger):
+        logger._id = logger._wandb_init["id"] = identity
+    elif isinstance(logger, MLFlowLogger):
+        logger._run_id = identity
+    elif isinstance(logger, CSVLogger | TensorBoardLogger):
+        logger._version = identity
+        logger._experiment = None
+        if isinstance(logger, CSVLogger) and rank_zero_only.rank == 0:
+            Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
+            logger._experiment = _AppendingWriter(logger.log_dir, step)
 
 
 def close(loggers: Iterable[Logger]) -> None:
