@@ -55,7 +55,7 @@ def test_options_name_the_classes_of_a_run(run) -> None:
     assert "class_path" not in str(config("b")["model"])
 
 
-@pytest.mark.parametrize("form", ["nested", "reference", "parts", "short"])
+@pytest.mark.parametrize("form", ["nested", "reference", "parts"])
 def test_a_file_names_the_classes(run, form) -> None:
     text = NESTED
     if form == "reference":
@@ -64,8 +64,6 @@ def test_a_file_names_the_classes(run, form) -> None:
         Path("parts").mkdir()
         Path("parts/net.yaml").write_text(f"class_path: {MODEL}\ninit_args: {{hidden: 8}}", encoding="utf-8")
         text = f"model: net.yaml\ndata: {DATA}\n"
-    if form == "short":
-        text = text.replace(MODEL, Deep.__name__)
     file = Path("parts/other.yaml") if form == "parts" else Path("other.yaml")
     file.write_text(text, encoding="utf-8")
     assert run("fit", "-c", str(file), "--run=a", "--trainer.max_epochs=1") == 0

@@ -13,10 +13,9 @@ from comparison import unlike
 from lightning_runs import ExactResume, UserError
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
-from toy import Death, Toy, ToyData
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-
+from toy import Death, Toy, ToyData
 
 DEATH: list[int | None] = [None]  # the call of a step that dies; an attribute of the module would be resumed
 

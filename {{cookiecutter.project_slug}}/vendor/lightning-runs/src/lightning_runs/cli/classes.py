@@ -23,10 +23,7 @@ Classes = tuple[type, type | None]
 
 
 class OtherClassesError(Exception):
-    """The run of this command was trained with other classes than the command line names."""
-
-    def __init__(self, classes: Classes) -> None:
-        self.classes = classes
+    """The run of this command was trained with other classes, which are the arguments."""
 
 
 def chosen(args: Sequence[str], classes: Classes, default: Path | None = None) -> Classes:
@@ -61,14 +58,9 @@ def arguments(args: Sequence[str]) -> list[str]:
 
 
 def options_of_groups(options: Any, folder: Path, classes: Classes, owners: Classes) -> Any:
-    """Return options of a file as those of the classes in use.
+    """Return the options of a file in a folder, without those of other classes than those in use.
 
-    Args:
-        options: The content of a file. Its ``model`` and ``data`` are options, ``{class_path, init_args}``, the name of
-            a class, or another file with one of these.
-        folder: The folder that the other file is in.
-        classes: The classes in use. Options of another class are left out.
-        owners: The classes whose options a group without a name has.
+    Each group is options of its owner, ``{class_path, init_args}``, the name of a class, or a file with one of these.
     """
     for group, owner, unnamed in zip(BASES, classes, owners, strict=True):
         if not isinstance(options, dict) or group not in options:
@@ -89,10 +81,9 @@ def written(options: dict[str, Any], classes: Classes, defaults: Classes) -> dic
 
 
 def load(group: str, path: str) -> type:
-    """Import a class by its path; a name without a module is that of a class that has been imported."""
-    name = path.replace("lightning.pytorch.", "pytorch_lightning.")
+    """Import a class by its path."""
     try:
-        found = resolve_name(name) if "." in name else _imported(BASES[group], name)
+        found = resolve_name(path.replace("lightning.pytorch.", "pytorch_lightning."))
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise UserError(f"--{group} is {path}: {error}. Give a class as package.module.Class.") from error
     if not isinstance(found, type) or not issubclass(found, BASES[group]):
@@ -103,16 +94,6 @@ def load(group: str, path: str) -> type:
 def path_of(owner: type | None) -> str:
     """Return the path that a class is imported by."""
     return "no class" if owner is None else f"{owner.__module__}.{owner.__qualname__}"
-
-
-def _imported(base: type, name: str) -> type:
-    subclasses = base.__subclasses__()
-    for subclass in subclasses:  # the list grows while it is read
-        subclasses += subclass.__subclasses__()
-    found = [subclass for subclass in subclasses if subclass.__name__ == name]
-    if len(found) != 1:
-        raise AttributeError(f"{len(found)} imported classes have this name")
-    return found[0]
 
 
 def _named_in(options: Any, folder: Path, classes: Classes) -> Classes:

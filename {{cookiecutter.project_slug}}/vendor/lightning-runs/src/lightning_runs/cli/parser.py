@@ -39,25 +39,17 @@ def with_references(options: Any, unresolved: Any) -> Any:
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser, which takes no abbreviated option, and whose help and messages are short.
-
-    Attributes:
-        command: The parser of the command that is given.
-        lists_all_options: Whether the help is Lightning's own.
-        lacks_options: Whether options that are required may be missing.
-        origins: The configuration file of each option, by the option's name.
-        unresolved: The options before OmegaConf filled in their references; empty if there are none.
-        choose: Changes the options of a file to those of the classes in use.
-    """
+    """Lightning's parser, which takes no abbreviated option, and whose help and messages are short."""
 
     def __init__(self, **kwargs: Any) -> None:
         # otherwise `--trainer.max_epoch 3` would be `--trainer.max_epochs 3`, and any new option could break it
         super().__init__(allow_abbrev=False, **kwargs)
-        self.command = self
-        self.lists_all_options = False
-        self.lacks_options = False
-        self.origins: dict[str, Path] = {}
-        self.unresolved: dict[str, Any] = {}
+        self.command = self  # the parser of the command that is given
+        self.lists_all_options = False  # whether the help is Lightning's own
+        self.lacks_options = False  # whether options that are required may be missing
+        self.origins: dict[str, Path] = {}  # the configuration file of each option
+        self.unresolved: dict[str, Any] = {}  # the options before OmegaConf filled in their references
+        # changes the options of a file to those of the classes in use
         self.choose: Callable[[Any, Path, bool], Any] = lambda options, folder, is_default: options
 
     def check_file(self, file: Path) -> None:

@@ -77,7 +77,7 @@ class RunCLI(LightningCLI):
         try:
             self._set_up(classes.chosen(args, self.defaults, default))
         except classes.OtherClassesError as other:  # known only now, when the run was found
-            self._set_up(other.classes)
+            self._set_up(other.args)
 
     def _set_up(self, chosen: classes.Classes) -> None:
         self.classes = chosen
@@ -173,7 +173,7 @@ class RunCLI(LightningCLI):
                     f" is given. A run keeps its classes; train a new one with: {program()} fit"
                 )
         if trained != self.classes:
-            raise classes.OtherClassesError(trained)
+            raise classes.OtherClassesError(*trained)
 
     def _parse_again(self, parser: Parser, args: list[str], run: runs.Run) -> None:
         """Parse the options on top of a run's configuration; a resumed run refuses changed ones."""

@@ -7,7 +7,7 @@ from pytorch_lightning import callbacks
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from ..errors import UserError
-from ..resume.callback import ExactResume
+from ..resume.callback import ExactResume, Start
 from ..resume.checkpoint_state import AttributeState
 from ..resume.loaders import ExactLoaders
 from ..runs import ranks
@@ -73,12 +73,8 @@ def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:
     chosen = [callback for callback in chosen if not isinstance(callback, idle)]
     exact: list[Any] = [ExactLoaders(cli.seed)]
     if fit:
-        cli.exact_resume = ExactResume.of_run(
-            *(cli.run, options.save_every_n_steps, cli.seed, cli.position),
-            options=cli.options(),
-            new=cli.created,
-            accept=options.accept_changes,
-        )
+        start = Start(cli.run, cli.options(), cli.seed, cli.position, None, cli.created)
+        cli.exact_resume = ExactResume(start, options.save_every_n_steps, options.accept_changes)
         exact = [cli.exact_resume, cli.exact_resume.loaders]  # before others log or count the next batch
     chosen = [AttributeState(), *exact, *chosen, AverageCorrection(), ScheduleLength(), MonitorCheck()]
     if fit and cli.run is not None:

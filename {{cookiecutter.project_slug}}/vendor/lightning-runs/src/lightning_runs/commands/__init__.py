@@ -45,11 +45,8 @@ COMMANDS = {
         needs_torch=False,
         packages=("fastapi", "fastapi_offline", "python_multipart", "uvicorn", "onnxruntime"),
     ),
+    "init": Command("Make a project of other classes use this library.", "init", needs_torch=False),
     "docs": Command("List the pages of the documentation, or print one: docs PAGE", "docs", needs_torch=False),
-}
-WITHOUT_PROJECT = {
-    "init": Command("Make a project of yours use this library: init PACKAGE.module:Model PACKAGE.module:Data", "init"),
-    **{name: COMMANDS[name] for name in ("runs", "serve", "docs")},
 }
 PREDICT_FILES = Command("Predict new files.", "predict")
 PREDICT_ONNX = Command("Predict new files by an exported model.", "predict_onnx", needs_torch=False)
@@ -93,14 +90,10 @@ def run(
 def without_project(args: list[str]) -> int:
     """Run a command of ``python -m lightning_runs``, and return its exit code."""
     names.set_package("lightning_runs")
-    if args and args[0] in WITHOUT_PROJECT:
-        all_frames = ALL_FRAMES in args
-        given = [argument for argument in args[1:] if argument != ALL_FRAMES]
-        return _exit_code(lambda: _module(WITHOUT_PROJECT[args[0]]).main(given), all_frames) or 0
-    lines = "\n".join(f"  {name:<12}{command.text}" for name, command in WITHOUT_PROJECT.items())
-    asked = args in (["-h"], ["--help"])
-    print(f"usage: {program()} COMMAND [options]\n\n{lines}", file=sys.stdout if asked else sys.stderr)
-    return 0 if asked else 2
+    code = early(args)
+    if code is None:
+        print(f"error: {args[0]} needs a project. Make one of two classes by: {program()} init", file=sys.stderr)
+    return 2 if code is None else code
 
 
 def main(module_class: type, data_class: type | None, args: list[str]) -> int:

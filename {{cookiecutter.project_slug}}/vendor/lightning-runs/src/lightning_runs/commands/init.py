@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +32,17 @@ from lightning_runs import Project
 if __name__ == "__main__":
     raise SystemExit(Project("{package}").main())
 '''
-CONFIG = """# The complete run: python -m {package} fit
-# Change a value here, or in one call: python -m {package} fit --trainer.max_epochs 5
-
+CONFIG = """# Change a value here, or in one call: python -m {package} fit --trainer.max_epochs 5
 seed_everything: 42
 logger: csv # wandb, tensorboard, mlflow, csv or none; csv is always on beside the chosen one
-
-# To keep the best epoch instead of the last one, name a metric that the validation logs:
-# checkpoint:
-#   monitor: val_loss
-#   mode: min
-
+checkpoint:
+  monitor: null # a metric that the validation logs, such as val_loss, keeps the best epoch instead of the last one
+  mode: min
 trainer:
   max_epochs: 10
-  accelerator: auto
-  devices: auto
   default_root_dir: runs # each run has a folder here
   callbacks:
     - class_path: lightning_runs.training.progress.ProgressBar
-
 # The arguments of {names}. A value that is null may be required.
 """
 
@@ -84,8 +75,7 @@ def main(args: list[str]) -> int:
         file.parent.mkdir(exist_ok=True)
         write_whole(file, content)
         print(f"Written: {file}")
-    print(f"Next: python -m {package} fit --trainer.fast_dev_run true   one batch of everything")
-    print(f"      python -m {package} fit                               train, test, write a report")
+    print(f"Next: python -m {package} fit --help   (one batch of everything: fit --trainer.fast_dev_run true)")
     if folder.parent != Path():
         print(f"Python must find {package}: pip install -e . or export PYTHONPATH={folder.parent}")
     return 0
@@ -97,8 +87,7 @@ def _folder_of(package: str) -> Path:
         if (parent / package).is_dir():
             sys.path.insert(0, str(parent.absolute()))
             return parent / package
-    where = "it is a single module" if find_spec(package) else "there is no such folder here or in src"
-    raise UserError(f"{package} is not a package: {where}. Put the modules of the classes into a folder {package}.")
+    raise UserError(f"there is no folder {package} here or in src. Put the modules of the classes into one.")
 
 
 def _arguments(owners: dict[str, type]) -> dict[str, Any]:

@@ -85,11 +85,8 @@ class RangeTest(Callback):
 
 def smoothed(losses: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the rate of each batch, and the mean loss of the batch and its neighbours."""
-    means = []
-    for i, (rate, _) in enumerate(losses):
-        near = losses[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1]
-        means.append((rate, fmean(loss for _, loss in near)))
-    return means
+    near = [losses[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1] for i in range(len(losses))]
+    return [(rate, fmean(loss for _, loss in some)) for (rate, _), some in zip(losses, near, strict=True)]
 
 
 def suggestion(losses: Sequence[tuple[float, float]]) -> float:
@@ -122,12 +119,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     shown = [(f"{tried:.1e}", mean) for tried, mean in smoothed(test.losses)[:: STEPS // 16]]
     print(as_text(("learning rate", "mean loss"), shown))
     print(f"Suggested learning rate: {rate:.2g}")
-    options = flat(cli.options()).items()
-    rates = {name: value for name, value in options if re.fullmatch(r"model\.(.+\.)?(lr|learning_rate)", name)}
-    if len(rates) == 1 and all(isinstance(value, float | int) for value in rates.values()):
-        factor = rate / max(test.configured)  # the module may multiply its option
-        chosen = [f"--{name}={value * factor:.2g}" for name, value in rates.items()]
-        print(f"Next: {program()} {shlex.join(['fit', *args, *chosen])}")
-    else:
-        print(f"Next: give it to the optimizer in {module_class.__name__}.configure_optimizers.")
+    names = [name for name in flat(cli.options()) if re.fullmatch(r"model\.(.+\.)?(lr|learning_rate)", name)]
+    if len(names) == 1:
+        print(f"Next: {program()} {shlex.join(['fit', *args, f'--{names[0]}={rate:.2g}'])}")
     return 0

@@ -1,6 +1,5 @@
 """A project's package: its command line, and training and prediction from Python with the same runs and files."""
 
-import csv
 import json
 import os
 import sys
@@ -9,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from .. import names
@@ -96,7 +94,7 @@ class Model:
         """Predict, and return a dict for each item, with the columns that ``predict`` writes.
 
         Args:
-            inputs: A path, or a list of them; rows of a table as dicts; None for the data that the run is tested on.
+            inputs: A path, or a list of them; None for the data that the run is tested on.
 
         Raises:
             UserError: The inputs can't be read, or the project's classes can't predict them.
@@ -107,9 +105,7 @@ class Model:
             if inputs is None:
                 cli = self._cli(str(self.run.folder))
                 return _as_dicts(*predictions.rows(cli, predictions.compute(cli)))
-            paths: Any = [inputs] if isinstance(inputs, str | Path) else inputs
-            if isinstance(paths[0], Mapping):
-                return self._predict_rows(paths)
+            paths = [inputs] if isinstance(inputs, str | Path) else inputs
             return self._predict_files([Path(path) for path in paths])
 
     def _cli(self, run: str) -> Any:
@@ -125,16 +121,6 @@ class Model:
         for name in missing:
             warnings.warn(f"{name} has no prediction.", stacklevel=3)
         return _as_dicts(header, rows)
-
-    def _predict_rows(self, rows: list[Row]) -> list[Row]:
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "rows.csv"
-            with file.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
-                writer.writeheader()
-                writer.writerows(rows)
-            predicted = self._predict_files([file])
-        return [{name: row[name] for name in row if name != "file"} for row in predicted]
 
 
 def _as_dicts(header: list[str], rows: list[list[Any]]) -> list[Row]:

@@ -26,7 +26,6 @@ def main(args: list[str]) -> int:
         f"{program()} runs", description="Show a table of all runs.", epilog=HELP, allow_abbrev=False
     )
     parser.add_argument("--sort", choices=COLUMNS, default="started", help="order by this column (default: started)")
-    parser.add_argument("--reverse", action="store_true", help="the other way round")
     parser.add_argument("--csv", action="store_true", help="as CSV, with plain numbers")
     options = parser.parse_args(args)
     root = runs.default_root()
@@ -36,8 +35,8 @@ def main(args: list[str]) -> int:
             print(f"left out: {run.damaged}", file=sys.stderr)
     rows = [row_of(run) for run in reversed(found) if not run.damaged]
     known = [row for row in rows if row[options.sort] is not None]
-    known.sort(key=lambda row: row[options.sort], reverse=options.reverse)
-    rows = known + [row for row in rows if row[options.sort] is None]  # unknown values are last in either order
+    known.sort(key=lambda row: row[options.sort])
+    rows = known + [row for row in rows if row[options.sort] is None]
     if options.csv:
         cells = [map(escape_formula, row.values()) for row in rows]
         csv.writer(sys.stdout, lineterminator="\n").writerows([COLUMNS, *cells])

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -30,6 +30,17 @@ from .loaders import ExactLoaders
 
 # Callbacks of Lightning that prepare an epoch when it begins, but not when a run is resumed within one.
 EPOCH_CALLBACKS = (callbacks.GradientAccumulationScheduler, callbacks.StochasticWeightAveraging)
+
+
+class Start(NamedTuple):
+    """Where a training begins."""
+
+    run: Run | None  # None saves nothing
+    options: Mapping[str, Any]  # are saved with the state
+    seed: int
+    position: checkpoint_files.Position
+    checkpoint: Path | None  # that the position is read from
+    new: bool
 
 
 class ExactResume(callbacks.Callback):
@@ -55,52 +66,20 @@ class ExactResume(callbacks.Callback):
             it, or the loss is not finite.
     """
 
-    checkpoint: Path | None = None
-
-    def __init__(self, folder: str | Path, every_n_steps: int = 200, accept_changes: bool = False) -> None:
-        if "PL_GLOBAL_SEED" not in os.environ:
-            raise UserError("ExactResume needs a seed. Call seed_everything(7, workers=True) before all else.")
-        options = {"seed": int(os.environ["PL_GLOBAL_SEED"])}
-        run = Run(Path(folder).absolute())
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
-        if rank_zero_only.rank == 0:
-            run.lock()
-        found = checkpoint_files.newest_readable(run.checkpoints)
-        position = checkpoint_files.position(*found) if found else checkpoint_files.Position()
-        if found:
-            self.checkpoint = found[0]
-            differences.refuse(run, differences.options_of(run, found[1]), options, accept_changes)
-        self._set_up(run, every_n_steps, options, position, found is None, accept_changes)
-        self.rows = loggers.rows_of(run)
-
-    @classmethod
-    def of_run(cls, run: Run | None, every_n_steps: int, seed: int, position: Any, **rest: Any) -> "ExactResume":
-        """Return the callback of the command line, which has locked the run and found its checkpoint."""
-        resume = cls.__new__(cls)
-        resume._set_up(run, every_n_steps, position=position, seed=seed, **rest)
-        return resume
-
-    def _set_up(
-        self,
-        run: Run | None,
-        every_n_steps: int,
-        options: Mapping[str, Any],
-        position: checkpoint_files.Position,
-        new: bool,
-        accept: bool,
-        seed: int | None = None,
-    ) -> None:
+    def __init__(self, folder: str | Path | Start, every_n_steps: int = 200, accept_changes: bool = False) -> None:
         if every_n_steps < 1:
-            raise UserError(f"save_every_n_steps is {every_n_steps}; it must be at least 1 step.")
-        self.is_alone = seed is None  # without the command line, which records how the run goes
-        self.position = position
-        self.loaders = ExactLoaders(options["seed"] if seed is None else seed, position[:2], run)
+            raise UserError(f"every_n_steps is {every_n_steps}; it must be at least 1 step.")
+        self.is_alone = not isinstance(folder, Start)  # without the command line, which records how the run goes
+        start = folder if isinstance(folder, Start) else _start_in(Path(folder).absolute(), accept_changes)
+        run, options, seed, self.position, self.checkpoint, new = start
+        self.loaders = ExactLoaders(seed, self.position[:2], run)
+        self.rows = loggers.rows_of(run) if self.is_alone and run is not None else {}
         self.signals = ExitStack()
         self.run = run
         self.every_n_steps = every_n_steps
         self.options = options
         self.new = new
-        self.accept = accept
+        self.accept = accept_changes
         self.folder = Path() if run is None else run.checkpoints
         self.saved_at: int | None = None  # step of this process's latest save; None if it had nothing left to train
         self._state: dict[str, Any] = {}  # the state that Lightning leaves out, during a save
@@ -213,7 +192,7 @@ class ExactResume(callbacks.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Restore the state, and refuse another number of processes or other data."""
-        if self.checkpoint is not None and not self._restored:
+        if self.is_alone and self.checkpoint is not None and not self._restored:
             raise UserError(
                 f"the training in {self.folder.parent} has begun before. Continue it by resume.fit(trainer, …), or by"
                 " trainer.fit(…, ckpt_path=resume.checkpoint)."
@@ -315,28 +294,18 @@ class ExactResume(callbacks.Callback):
         """Without the command line, save the end, so that a further start has nothing to do."""
         if self.is_alone and self.saved_at is not None:
             self.save(trainer, pl_module)
-            self._end(trainer, "finished")
+        self._end(trainer, "finished")
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Without the command line, record how the run ended."""
-        self._end(trainer, "interrupted" if isinstance(exception, signals.Stopped | KeyboardInterrupt) else "failed")
-
-    def teardown(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let other trainings of this process have the signals and the lock."""
-        if stage == "fit" and self.is_alone and self.run is not None:
-            self.signals.close()
-            self.run.unlock()
+        """Record how the run ended."""
+        self._end(trainer, "failed" if isinstance(exception, Exception) else "interrupted")
 
     def _end(self, trainer: Any, status: str) -> None:
-        if not self.is_alone or self.run is None:
-            return
-        if trainer.is_global_zero:
-            best = trainer.checkpoint_callback
-            score = getattr(best, "best_model_score", None)
-            name = Path(getattr(best, "best_model_path", "") or checkpoint_files.LAST).name
-            self.run.end(status, best_checkpoint=name, best_score=None if score is None else float(score))
-        self.signals.close()
-        self.run.unlock()
+        if self.is_alone and self.run is not None:
+            if trainer.is_global_zero:
+                self.run.end(status)
+            self.signals.close()
+            self.run.unlock()
 
     def _requested(self) -> int | None:
         """Return the signal that any of the processes has received; all of them stop at the same batch."""
@@ -370,6 +339,23 @@ class ExactResume(callbacks.Callback):
             f"{what} is not finite after step {trainer.global_step} {place}. The last finite checkpoint is kept. Look"
             " for NaN in the inputs and targets, or try a lower learning rate."
         )
+
+
+def _start_in(folder: Path, accept_changes: bool) -> Start:
+    """Lock the folder of a plain script's training, and return where the training begins."""
+    if "PL_GLOBAL_SEED" not in os.environ:
+        raise UserError("ExactResume needs a seed. Call seed_everything(7, workers=True) before all else.")
+    seed = int(os.environ["PL_GLOBAL_SEED"])
+    run = Run(folder)
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    if rank_zero_only.rank == 0:
+        run.lock()
+    found = checkpoint_files.newest_readable(run.checkpoints)
+    if found is None:
+        return Start(run, {"seed": seed}, seed, checkpoint_files.Position(), None, True)
+    file, checkpoint = found
+    differences.refuse(run, differences.options_of(run, checkpoint), {"seed": seed}, accept_changes)
+    return Start(run, {"seed": seed}, seed, checkpoint_files.position(file, checkpoint), file, False)
 
 
 def _number_of_items(loaders: list[Any]) -> str | None:

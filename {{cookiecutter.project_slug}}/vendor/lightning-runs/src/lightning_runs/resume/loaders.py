@@ -66,6 +66,8 @@ class ExactLoaders(Callback):
                 f"{name} has no indices: a resumed run reads the finished part of its epoch again, which takes the time"
                 " of reading. That is exact if it yields the same items each time."
             )
+            if self.trainer.world_size > 1 or getattr(loader, "num_workers", 0) > 1:
+                self.notes.append(f"{name} is not shared: each process reads all of it, unless it takes its own part.")
         return Iterated(loader, self, train) if iterates_itself else _exact_copy(loader, self, train)
 
 

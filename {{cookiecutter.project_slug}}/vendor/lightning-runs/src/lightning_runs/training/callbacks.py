@@ -132,7 +132,7 @@ class MonitorCheck(Callback):
         self._validated_at = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Save no checkpoint with an earlier metric, and let early stopping wait for the first validation."""
+        """Save no checkpoint with an earlier metric, and let early stopping wait for a validation."""
         for callback in validation_checkpoints(trainer):
             if self._validated_at != trainer.global_step:
                 callback._last_global_step_saved = trainer.global_step  # as if it were saved

@@ -15,16 +15,11 @@ from ..errors import UserError
 class Unfreezing(Callback):
     """Freeze the layers below the output, and let them train later; a frozen layer does not change in any way.
 
-    Frozen layers are in evaluation mode: batch norm keeps its statistics, and dropout is off. The epoch alone decides
-    which layers are frozen, so a resumed run has the same.
+    Frozen layers are in evaluation mode: batch norm keeps its statistics, and dropout is off.
 
     Args:
-        epochs: The epoch at which each of the model's `layer_groups` starts to train, from the output to the input. All
-            groups nearer the input start with the last one. ``[0, 3]``: the output layer trains from the start, and all
-            others from epoch 3.
-
-    Raises:
-        UserError: The epochs do not rise from 0.
+        epochs: The epoch at which each of the model's `layer_groups` starts to train, from the output to the input.
+            With ``[0, 3]`` the output layer trains from the start, and all others from epoch 3.
     """
 
     def __init__(self, epochs: list[int]) -> None:
@@ -72,9 +67,6 @@ def optimizer(make: Callable[[Any], Optimizer], module: pl.LightningModule, rate
         make: Called with parameters, or with dicts of them; returns the optimizer.
         module: The model.
         rate_decay: Learning rate of a group of layers as a fraction of the next group's towards the output, up to 1.
-
-    Raises:
-        UserError: The fraction is out of its bounds.
     """
     if not 0 < rate_decay <= 1:
         raise UserError(f"the rate decay is {rate_decay}; it must be above 0 and at most 1, such as 0.7.")

@@ -70,10 +70,7 @@ def prepare(loggers: Sequence[Logger], run: Run, step: int) -> None:
 
 
 def continue_runs(loggers: Sequence[Logger], run: Run, step: int, rows: Mapping[Path, str]) -> None:
-    """Record the run of each logger, or have it continue the recorded one where Lightning has begun another.
-
-    ``rows`` are the contents of files that Lightning deletes, from `rows_of`.
-    """
+    """Record the run of each logger, or have it continue that; ``rows`` are of files that Lightning may delete."""
     for number, logger in enumerate(loggers):
         begun = logger.run_id if isinstance(logger, MLFlowLogger) else logger.version
         kept = run.record.setdefault("logged_as", {}).setdefault(str(number), begun)

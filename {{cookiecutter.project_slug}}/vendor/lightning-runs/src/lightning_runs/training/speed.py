@@ -37,10 +37,8 @@ class SpeedOptions:
     """Options that make training faster; all but ``matmul_precision`` give the same numbers.
 
     Args:
-        short_loop: Run ordinary steps by a shorter loop than Lightning's, for releases of Lightning that it was
-            compared with.
-        keep_freed_memory: Have glibc keep freed memory for the next step instead of returning it to the system, until
-            the process ends.
+        short_loop: Run ordinary steps by a shorter loop, for releases of Lightning that it was compared with.
+        keep_freed_memory: Have glibc keep freed memory for the next step, until the process ends.
         matmul_precision: Value of ``torch.set_float32_matmul_precision``: high is TF32 on GPUs; null changes nothing.
     """
 
