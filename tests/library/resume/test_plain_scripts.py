@@ -1,6 +1,8 @@
 """Plain scripts with Lightning's Trainer and `ExactResume`: killed at any step, they end as if they were not."""
 
 import csv
+import json
+import re
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from comparison import unlike
 from lightning_runs import ExactResume, UserError
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from sizes import ROOT
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from toy import Death, Toy, ToyData
@@ -105,6 +108,15 @@ def test_a_killed_script_ends_as_if_it_was_not(script) -> None:
     train("killed", **options)  # nothing is left to train
     assert torch.load(killed / "last.ckpt")["global_step"] == torch.load(whole / "last.ckpt")["global_step"]
     assert len(rows("killed")) == len(rows("whole")), again[:0]
+
+
+def test_the_documented_script_trains_and_has_an_end() -> None:
+    page = (ROOT.parents[1] / "README.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```python\n(# script.py\n.*?)^```", page, flags=re.M | re.S)
+    for _ in range(2):  # the second time, nothing is left to train
+        exec(script, {})
+    assert len(list(Path("logs").rglob("metrics.csv"))) == 1
+    assert json.loads(Path("runs/a/run.json").read_text(encoding="utf-8"))["status"] == "finished"
 
 
 def test_without_the_exact_loaders_a_killed_script_differs(monkeypatch) -> None:

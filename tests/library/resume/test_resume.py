@@ -128,7 +128,7 @@ def test_a_checkpoint_with_a_wrong_bit_is_skipped(run, have, capsys) -> None:
     assert_same("a", "whole")
 
 
-def test_a_run_in_use_is_refused_and_not_the_newest_unfinished_one(run, have, monkeypatch, capsys) -> None:
+def test_a_run_in_use_is_refused_and_is_not_resumed(run, have, monkeypatch, capsys) -> None:
     monkeypatch.setattr(runs.run, "LOCK_TIMEOUT", 0.1)
     have("interrupted", "a")
     have("interrupted", "b")

@@ -101,8 +101,8 @@ class ExactResume(callbacks.Callback):
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
         """Have checkpoints written whole, into the run; without the command line, set up all that it sets up."""
         for callback in [callback for callback in trainer.callbacks if isinstance(callback, callbacks.ModelCheckpoint)]:
-            if callback.dirpath is None and self.run is not None:
-                callback.dirpath = str(self.folder)
+            if callback.dirpath is None:
+                callback.dirpath = None if self.run is None else str(self.folder)
                 callback.save_last = False  # `last.ckpt` there belongs to the resume
             # a resumed run writes again what it had written after its last save, and leaves no second version
             callback._enable_version_counter = False
@@ -348,7 +348,7 @@ def _start_in(folder: Path, accept_changes: bool) -> Start:
     seed = int(os.environ["PL_GLOBAL_SEED"])
     run = Run(folder)
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         run.lock()
     found = checkpoint_files.newest_readable(run.checkpoints)
     if found is None:

@@ -106,7 +106,7 @@ def _continue(logger: Any, identity: Any, step: int) -> None:
     elif isinstance(logger, CSVLogger | TensorBoardLogger):
         logger._version = identity
         logger._experiment = None
-        if isinstance(logger, CSVLogger) and rank_zero_only.rank == 0:
+        if isinstance(logger, CSVLogger) and getattr(rank_zero_only, "rank", 0) == 0:
             Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
             logger._experiment = _AppendingWriter(logger.log_dir, step)
 
