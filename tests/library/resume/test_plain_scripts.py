@@ -115,7 +115,6 @@ def test_the_documented_script_trains_and_has_an_end() -> None:
     (script,) = re.findall(r"^```python\n(# script.py\n.*?)^```", page, flags=re.M | re.S)
     for _ in range(2):  # the second time, nothing is left to train
         exec(script, {})
-    assert len(list(Path("logs").rglob("metrics.csv"))) == 1
     assert json.loads(Path("runs/a/run.json").read_text(encoding="utf-8"))["status"] == "finished"
 
 
