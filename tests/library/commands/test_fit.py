@@ -7,7 +7,8 @@ import pytest
 import torch
 from lightning_runs import runs
 from lightning_runs.training import callbacks
-from toy import Toy
+from torch.utils.data import DataLoader, IterableDataset
+from toy import Toy, ToyData
 from written import assert_same, record, rows
 
 
@@ -39,6 +40,24 @@ def test_items_of_all_processes_are_counted(tmp_path, monkeypatch) -> None:
     throughput.on_train_epoch_end(trainer, Toy())
     known = runs.Run(tmp_path).record
     assert (known["epochs"], known["train_items"], known["train_seconds"]) == (1, 2 * 11, 15.0)
+
+
+class Nothing(IterableDataset):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+class NoTestItems(ToyData):
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(Nothing())
+
+
+def test_test_data_that_have_no_item_give_no_numbers(run, have, capsys) -> None:
+    have("finished", "a")
+    own = record("a", "test.json")
+    assert run("test", data=NoTestItems) == 1
+    assert "no batch of test_dataloader was read" in capsys.readouterr().err
+    assert record("a", "test.json") == own
 
 
 class Diverges(Toy):

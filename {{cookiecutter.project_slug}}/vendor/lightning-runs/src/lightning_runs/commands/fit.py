@@ -166,7 +166,7 @@ class TrainerCLI(RunCLI):
         results = getattr(self.trainer, command)(**kwargs | {"verbose": False})
         metrics = self._over_all_ranks({name: value for loader in results for name, value in loader.items()})
         text = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        if not sum(getattr(self.trainer, f"num_{SPLITS[command]}_batches")):
+        if not getattr(self.trainer, f"{command}_loop").batch_progress.total.ready:
             text = f"nothing was measured: no batch of {SPLITS[command]}_dataloader was read."
             if self.subcommand != "fit":
                 raise UserError(text)
