@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -124,15 +125,12 @@ def main(module_class: type, data_class: type | None, args: list[str]) -> int:
 
 
 def early(args: list[str]) -> int | None:
-    """Run a command that needs neither torch nor the project's classes, such as ``--help`` or ``runs``.
-
-    Returns:
-        The exit code, or None for a command that needs the project's classes.
-    """
+    """Run a command that needs neither torch nor the project's classes, and return its code; None for another one."""
     signals.install()  # a signal may come in the seconds that the import of torch and Lightning takes
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
+        with suppress(OSError):  # of a stream whose file was exchanged
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal may lack a letter of a run's name
     return _exit_code(_early, args)
 
 
