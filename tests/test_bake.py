@@ -53,13 +53,13 @@ def test_a_project_trains_with_its_answers(cookies, answers, monkeypatch, capfd)
 
 def test_the_librarys_readme_trains_without_a_project(tmp_path, monkeypatch):
     readme = (LIBRARY.parent / "README.md").read_text(encoding="utf-8")
-    blocks = dict(re.findall(r"^```(python|yaml)\n(.*?)^```", readme, re.MULTILINE | re.DOTALL))
+    blocks = dict(re.findall(r"^```(?:python|yaml)\n# (train.py|configs)(.*?)^```", readme, re.MULTILINE | re.DOTALL))
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "default.yaml").write_text(blocks["yaml"], encoding="utf-8")
+    (tmp_path / "configs" / "default.yaml").write_text(f"# {blocks['configs']}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--run", "first", *SHORT[1:5]])
     with pytest.raises(SystemExit, match=r"^0$"):
-        exec(compile(blocks["python"], "train.py", "exec"), {"__name__": "__main__"})
+        exec(compile(f"# {blocks['train.py']}", "train.py", "exec"), {"__name__": "__main__"})
     assert read_json(tmp_path / "runs" / "first" / "run.json")["status"] == "finished"
 
 

@@ -120,6 +120,7 @@ MARKS += ["!!python/object/apply:os.system", "%YAML", "null", "[table]", "[a](b)
 MARKS += ['"', "\\", "\n", "    ", "O'Brien", "مشروع", "数据", "👩‍💻", "é", "C#", "\u202e", "\ufeff", "\ufffe", "12) "]
 TEXT = st.text(max_size=60) | st.lists(st.sampled_from(MARKS), max_size=6).map("".join)
 ACCEPTED = TEXT.map(lambda text: PRE.FORBIDDEN.sub("", text)[:100]).filter(str.strip)
+ACCEPTED = ACCEPTED.filter(lambda text: not PRE.FORBIDDEN.search(text))  # which a removal may have brought together
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
