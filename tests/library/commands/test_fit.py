@@ -22,6 +22,7 @@ def test_a_run_s_folder_has_all_that_is_known_of_it(have) -> None:
     assert (folder / "checkpoints" / known["best_checkpoint"]).is_file()
     assert known["best_score"] == min(float(row["val/loss"]) for row in rows("a") if row["val/loss"])
     assert known["train_items"] == 3 * 48
+    assert 0 < known["train_seconds"] < known["seconds"]
     losses = [float(row["train/loss"]) for row in rows("a") if row["train/loss"]]
     assert record("a", "test.json")["test/loss"] < losses[-1] < 0.5 * losses[0]
 

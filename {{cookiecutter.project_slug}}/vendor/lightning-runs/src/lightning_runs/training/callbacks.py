@@ -180,7 +180,8 @@ class Throughput(Callback):
         self._started = 0.0  # by the clock, which stands still during validation
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, which the sanity check may have stopped."""
+        self._seconds = 0.0
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
