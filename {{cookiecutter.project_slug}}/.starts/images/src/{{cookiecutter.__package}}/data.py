@@ -143,6 +143,19 @@ class DataModule(SplitDataModule):
         files = read_image_folder(self.root, self.class_names, self.input_shape, self.skip_corrupt, self.cache_images)
         return {**files}
 
+    def train_dataloader(self) -> DataLoader:
+        self.check_items()
+        return self.loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        return self.loader("predict")
+
     def loader(self, part: str) -> DataLoader:
         """Return the loader of a part; ``images[indices]`` is a whole batch of uint8 images with their labels."""
         images, indices = self.splits[part]

@@ -24,23 +24,21 @@ class DataModule(SplitDataModule):
     255 where it has none. Those for ``predict`` have the index of each image, ``(B,)``, instead of masks.
 
     Args:
-        dataset: Which images. digit_scenes are made from digits that are part of this package; mask_folder is a folder
-            of your own, ``images/NAME.jpg`` (or another format) with ``masks/NAME.png``, and ``classes.txt`` if you
-            have names. Its ``test/`` may have the same for images that you have chosen for the test.
+        dataset: Which images. digit_scenes are made from digits of this package; mask_folder is a folder of your own,
+            ``images/NAME.jpg`` (or another format) with ``masks/NAME.png``, ``classes.txt`` if you have names, and the
+            same in ``test/`` if you have chosen images for the test.
         root: The folder of mask_folder.
         batch_size: Images per step per device.
         num_workers: Processes that load batches; null takes none for images in memory, else at most 8.
         val_fraction: Fraction of the training images used for validation, between 0 and 1.
         test_fraction: Fraction of all images of mask_folder that are tested, between 0 and 1, if it has no ``test/``.
         split_seed: Seed of the split; apart from the seed of a run, so that runs can be compared.
-        fold: Which of ``num_folds`` parts of the images that are not tested is for validation, from 0, and is
-            predicted; null trains on all of them.
+        fold: Which of ``num_folds`` parts of the untested images is validated, from 0, and predicted; null is none.
         num_folds: Parts for cross-validation; null uses ``val_fraction``.
         augment: Change training images at random, and their masks alike. light moves them and, of mask_folder, mirrors
             half; strong also turns them, changes their size, brightness and contrast.
         balance: Let rare classes count more in training. weights multiplies the loss of each pixel by the weight of its
-            class, so that all classes count the same, however few pixels they have; sampling draws the images of an
-            epoch so that each class is as often the rarest one of an image, with some images more than once.
+            class; sampling draws images of rare classes more than once, so that each class is as often the rarest.
         image_size: Height and width that the images of mask_folder are brought to, in pixels.
         ignore_index: The number in the masks of mask_folder for pixels without a class; null if there is none.
         seed: Seed of the order and the augmentation; follows ``seed_everything``.
@@ -100,9 +98,8 @@ class DataModule(SplitDataModule):
         """Read the images and split them; the same for each ``stage``, so it happens once."""
         if self.splits:
             return
-        trained = self.known.get("trained", self.dataset)
-        if trained != self.dataset:
-            raise UserError(f"data.dataset is {self.dataset}, but the run was trained with {trained}. Leave it out.")
+        if self.known.get("trained", self.dataset) != self.dataset:
+            raise UserError(f"data.dataset is {self.dataset}; the run was trained with {self.known['trained']}.")
         if self.predict_paths is not None:
             images, readable = datasets.read_new_images(self.predict_paths, self.input_shape)
             self.predict_paths = [str(file) for file in images.files]
@@ -127,15 +124,27 @@ class DataModule(SplitDataModule):
             return datasets.read_digit_scenes(DIGITS)
         return datasets.read_mask_folder(self.root, self.input_shape, self.known, self.ignore_index)
 
+    def train_dataloader(self) -> DataLoader:
+        self.check_items()
+        return self.loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        return self.loader("predict")
+
     def loader(self, part: str) -> DataLoader:
         """Return the loader of a part; ``images[indices]`` is a whole batch of uint8 images with their masks."""
         images, indices = self.splits[part]
         num_workers = self.num_workers
         if num_workers is None:
             num_workers = 0 if images.is_in_memory else min(8, suggested_max_num_workers(1))
-        classes = None
-        if part == "train" and self.balance == "sampling":
-            classes = datasets.rarest_classes(images.labels[indices])
+        is_sampled = part == "train" and self.balance == "sampling"
+        classes = datasets.rarest_classes(images.labels[indices]) if is_sampled else None
         options = {"seed": self.seed, "trainer": self.trainer, "num_workers": num_workers, "classes": classes}
         return batch_loader(images, indices, self.batch_size, train=part == "train", **options)
 

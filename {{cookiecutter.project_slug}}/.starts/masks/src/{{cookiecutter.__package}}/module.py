@@ -22,10 +22,9 @@ class SegmentationModel(MaskReports, pl.LightningModule):
 
     Logs ``train/loss``, the mean over all batches of an epoch, and over the whole split ``val/loss``, ``val/mean_iou``,
     ``val/f1``, ``val/accuracy`` and the same of ``test``; of up to 24 classes also ``test/iou_NAME``. IoU of a class is
-    the number of pixels that are of it and predicted so, over the number that are one or the other, in all images
-    together; mean_iou is its mean over the classes that occur, as f1 is of the harmonic mean of precision and recall.
-    Accuracy is the fraction of all pixels that are right. Pixels without a class count nowhere. The loss of a batch is
-    the mean cross-entropy of its pixels, in nats, and ``dice`` times the Dice loss.
+    its correct pixels over those that are of it or predicted as it, in all images together; mean_iou and f1 are means
+    over the classes that occur. Accuracy is the fraction of correct pixels. Pixels without a class count nowhere. The
+    loss of a batch is the mean cross-entropy of its pixels, in nats, plus ``dice`` times the Dice loss.
 
     Args:
         input_shape: Channels, height and width of an image; taken from the data.
@@ -33,8 +32,7 @@ class SegmentationModel(MaskReports, pl.LightningModule):
         network: Called with ``input_shape`` and the number of classes, returns the network.
         optimizer: Called with the parameters, returns the optimizer.
         scheduler: Called with the optimizer, returns the learning-rate schedule; null keeps the rate constant.
-        dice: Weight of the Dice loss (https://arxiv.org/abs/1606.04797), 0 or more. It counts each class alike,
-            however few pixels it has.
+        dice: Weight of the Dice loss (https://arxiv.org/abs/1606.04797), which counts each class alike, 0 or more.
         compile: Compile the network with ``torch.compile``; worth its minute of start-up on a GPU and long runs.
         channels_last: Keep images and the weights of convolutions in memory with the channels last, which is faster.
         loss_weights: The weight of each class in the training loss; taken from the data.

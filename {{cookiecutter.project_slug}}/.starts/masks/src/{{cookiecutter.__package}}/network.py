@@ -1,8 +1,7 @@
 """Networks: plain ``nn.Module`` classes that know nothing of Lightning.
 
-A network takes ``input_shape`` ``(C, H, W)`` and ``num_classes``, both read off the data, and maps images
-``(B, C, H, W)``, float, normalised, to logits ``(B, num_classes, H, W)``. Write yours here and name it in
-``configs/default.yaml`` (``model.network.class_path``).
+A network takes ``input_shape`` ``(C, H, W)`` and ``num_classes`` from the data, and maps normalised images
+``(B, C, H, W)`` to logits ``(B, num_classes, H, W)``. Name yours in ``configs/default.yaml`` (``model.network``).
 """
 
 import torch

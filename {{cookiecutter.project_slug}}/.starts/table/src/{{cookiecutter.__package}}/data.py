@@ -96,6 +96,19 @@ class DataModule(TableDataModule):
         self.splits = {part: (rows, indices) for part, indices in parts.items()}
         self.splits["predict"] = (Items(columns, numbers, words, targets).numbered(), parts[self.predicted_part])
 
+    def train_dataloader(self) -> DataLoader:
+        self.check_items()
+        return self.loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        return self.loader("predict")
+
     def loader(self, part: str) -> DataLoader:
         """Return the loader of a part; ``rows[indices]`` is a whole batch."""
         rows, indices = self.splits[part]

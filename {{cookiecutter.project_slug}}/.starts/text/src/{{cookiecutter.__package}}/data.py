@@ -36,8 +36,7 @@ class Texts(Items):
 class DataModule(TextDataModule):
     """Read texts, split them, turn them into tokens and batch texts of like length.
 
-    Batches are tokens ``(B, L)``, int64, with padding at the end of shorter texts, and labels ``(B,)``, int64. Batches
-    for ``predict`` are tokens ``(B, max_tokens)`` and the texts' index, ``(B,)``.
+    Batches are tokens ``(B, L)``, int64, padded at the end, and labels ``(B,)``, or the texts' index for ``predict``.
 
     Args:
         dataset: Which texts. glosses is part of this package; text_folder is a folder of your own with one for each
@@ -48,8 +47,7 @@ class DataModule(TextDataModule):
         tokenizer: null trains one on the training texts; or the name, or the folder, of a pretrained model.
         max_vocabulary: Number of different tokens that a trained tokenizer has at most; 257 or more.
         max_tokens: Tokens of a text; the rest of a longer text is cut off.
-        balance: Let all classes count the same in training. weights multiplies the loss of each text by the weight
-            of its class; sampling draws as many texts of each class, some of them more than once.
+        balance: Let all classes count the same: weights in the loss, sampling by drawing texts of rare classes again.
         batch_size: Texts per step per device.
         val_fraction: Fraction of the training texts used for validation, between 0 and 1.
         test_fraction: Fraction of all texts that are tested, between 0 and 1.
@@ -113,6 +111,19 @@ class DataModule(TextDataModule):
         self.splits = {part: (texts, indices) for part, indices in parts.items()}
         numbered = Texts(tokens, lengths, torch.arange(len(tokens)), full_width=True)
         self.splits["predict"] = (numbered, parts[self.predicted_part])
+
+    def train_dataloader(self) -> DataLoader:
+        self.check_items()
+        return self.loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        return self.loader("predict")
 
     def loader(self, part: str) -> DataLoader:
         """Return the loader of a part; ``texts[indices]`` is a whole batch, of texts of like length."""

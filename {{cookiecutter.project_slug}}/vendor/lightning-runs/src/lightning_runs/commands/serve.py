@@ -52,9 +52,9 @@ class Service:
         self.model = model
         self.options = options
         model.facts["max_pixels"] = options.max_pixels
-        columns = {"rows": model.facts.get("columns"), "texts": [model.facts.get("text")]}
-        self.columns: Any = columns.get(model.facts["kind"])  # of the table that JSON becomes
-        self.types = [FORM, JSON, "text/csv"] if self.columns else [FORM]  # pictures come as files alone
+        kind = model.facts.get("kind")
+        self.columns: Any = {"rows": model.facts.get("columns"), "texts": [model.facts.get("text")]}.get(kind)
+        self.types = [FORM] if kind in ("images", "masks") else [FORM, JSON, "text/csv"]  # pictures come as files
         self.num_requests = 0  # under way
         self.thread = ThreadPoolExecutor(1)
 
@@ -106,12 +106,12 @@ class Service:
             paths = []
             try:
                 for name, content in files:
-                    table = csv_of_json(content, self.columns) if kind == JSON else content
-                    if self.columns and sum(table.count(separator) for separator in b",;\t|\n\r") > MAX_CELLS:
+                    written = csv_of_json(content, self.columns) if kind == JSON and self.columns else content
+                    if self.columns and sum(written.count(separator) for separator in b",;\t|\n\r") > MAX_CELLS:
                         raise UserError(f"{name} has more than {MAX_CELLS} cells. Send it in parts.")
                     # what a request calls a file is never a path, and nothing is unpacked
                     paths.append(Path(folder, f"{len(paths)}-" + re.sub(r"[^\w. -]|\.gz$", "_", name)[-60:]))
-                    paths[-1].write_bytes(table)
+                    paths[-1].write_bytes(written)
                 for name, header, row in self.model.rows(paths, run):
                     if isinstance(row, str):
                         raise UserError(f"{name}: {row}.")

@@ -8,7 +8,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from .classes import class_metrics, class_weights
@@ -21,7 +20,7 @@ Balance = Literal["none", "weights", "sampling"]
 class SplitDataModule(pl.LightningDataModule):
     """Hold the parts ``train``, ``val``, ``test`` and ``predict``.
 
-    A subclass fills `splits` in `setup`, has `loader`, and documents the options. ``sampling`` is up to `loader`.
+    A subclass fills `splits` in `setup`, has the loaders, and documents the options. ``sampling`` is up to the loaders.
     """
 
     def __init__(
@@ -175,7 +174,10 @@ class SplitDataModule(pl.LightningDataModule):
         return copied_files(*found)
 
     def check_items(self) -> None:
-        """Refuse training images of a single value, and report items of other parts that are in the training part."""
+        """Refuse training images of a single value, and report items of other parts that are in training too, once."""
+        if self.is_checked:
+            return
+        self.is_checked = True
         dataset, indices = self.splits["train"]
         if getattr(dataset, "files", None):
             seen = indices[:: 1 + len(indices) // NUM_SEEN]
@@ -190,29 +192,6 @@ class SplitDataModule(pl.LightningDataModule):
             if names:
                 text = f"{len(names)} of {len(self.splits[part][1])} items of the part {part} are in training too"
                 print_note(f"{text}, such as {names[0]}. Remove the copies: the metrics of {part} are too good.")
-
-    def loader(self, part: str) -> DataLoader:
-        """Return the loader of a part."""
-        raise NotImplementedError
-
-    def train_dataloader(self) -> DataLoader:
-        """Return the loader of the training items, which are looked at once."""
-        if not self.is_checked:
-            self.is_checked = True
-            self.check_items()
-        return self.loader("train")
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the loader of the validation items."""
-        return self.loader("val")
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the loader of the test items."""
-        return self.loader("test")
-
-    def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the items to predict."""
-        return self.loader("predict")
 
 
 def _evenly_spread(count: int, fraction: float) -> np.ndarray:

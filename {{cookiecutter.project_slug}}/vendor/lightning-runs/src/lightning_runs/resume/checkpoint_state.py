@@ -1,6 +1,5 @@
 """The state of each process that Lightning's checkpoints lack: metrics, trained layers, and the user's attributes."""
 
-import io
 from collections import deque
 from contextlib import suppress
 from typing import Any
@@ -117,12 +116,8 @@ class AttributeState(Callback):
 
     def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the changed attributes of each process."""
-        changed: Attributes = {}
-        for owner, now in _attributes(trainer, pl_module).items():
-            before = self._initial.get(owner, {})
-            new = {name: value for name, value in now.items() if _bytes(value) != _bytes(before.get(name))}
-            if new:
-                changed[owner] = new
+        now = _attributes(trainer, pl_module, self._initial)
+        changed = {owner: values for owner, values in now.items() if values}
         checkpoint["attributes"] = ranks.gather(move_data_to_device(changed, "cpu"), trainer.world_size)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -152,14 +147,20 @@ def _owners(trainer: Any, pl_module: pl.LightningModule) -> dict[str, Any]:
     return {name: one for name, one in owners.items() if type(one).__module__.partition(".")[0] not in _LIBRARIES}
 
 
-def _attributes(trainer: Any, pl_module: pl.LightningModule) -> Attributes:
-    """Return plain copies of the plain attributes of each owner."""
+def _attributes(trainer: Any, pl_module: pl.LightningModule, before: Attributes | None = None) -> Attributes:
+    """Return plain copies of the plain attributes of each owner; of those from ``before``, what differs."""
     found: Attributes = {}
     for key, owner in _owners(trainer, pl_module).items():
         found[key] = {}
+        known = (before or {}).get(key, {})
         for name in vars(owner).keys() - _OF_LIGHTNING:
+            value = vars(owner)[name]
+            if name in known and _is_equal(value, known[name]):
+                continue
             with suppress(TypeError):
-                found[key][name] = _encoded(vars(owner)[name])
+                copied = _encoded(value)
+                if name not in known or not _is_same(copied, known[name]):
+                    found[key][name] = copied
     return found
 
 
@@ -211,7 +212,19 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
-def _bytes(value: Any) -> bytes:
-    content = io.BytesIO()
-    torch.save(value, content)
-    return content.getvalue()
+def _is_equal(value: Any, other: Any) -> bool:
+    """Return whether a value equals a plain one, without copying it: a vocabulary has thousands of entries."""
+    with suppress(Exception):  # tensors have no truth value
+        return type(value) is type(other) and bool(value == other)
+    return False
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Return whether two plain values that may hold tensors are equal."""
+    if isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor):
+        return value.dtype == other.dtype and value.device == other.device and torch.equal(value, other)
+    if isinstance(value, list | tuple) and type(value) is type(other):
+        return len(value) == len(other) and all(map(_is_same, value, other))
+    if isinstance(value, dict) and isinstance(other, dict):
+        return _is_same([*value.items()], [*other.items()])
+    return _is_equal(value, other)
