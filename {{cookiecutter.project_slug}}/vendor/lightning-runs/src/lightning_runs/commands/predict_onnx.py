@@ -16,7 +16,6 @@ from .predict import parse_arguments, show
 
 # The modules that read new inputs, by the kind in a model's facts: a model file never names code to import.
 READERS = {"images": "images.reading", "rows": "tables.reading", "texts": "texts.reading", "masks": "masks.reading"}
-OTHERS_READER = "data.arrays"
 BATCH_SIZE = 64  # inputs that are computed at once
 Input = tuple[str, dict[str, np.ndarray]]  # its name, and the arrays that the model takes
 Row = list[Any]
@@ -40,11 +39,7 @@ class OnnxModel:
             self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["facts"])
         except Exception as error:  # KeyError, if the file has no facts; onnxruntime has a dozen classes of its own
             raise UserError(f"{file} can't be used ({brief(error)}). Write it with: {program()} export") from error
-        # without texts that only a program reads
-        self.short_facts = {
-            key: fact for key, fact in self.facts.items() if not isinstance(fact, str) or len(fact) < 250
-        }
-        self.reader = import_module(f"...{READERS.get(self.facts.get('kind'), OTHERS_READER)}", __name__)
+        self.reader = import_module(f"...{READERS.get(self.facts.get('kind'), 'data.arrays')}", __name__)
 
     def rows(self, paths: Sequence[Path], run_options: Any = None) -> Iterator[tuple[str, list[str], Row | str]]:
         """Yield the name of each input, and header and row of its prediction, or the reason why it can't be read.

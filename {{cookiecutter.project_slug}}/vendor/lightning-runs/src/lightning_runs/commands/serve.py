@@ -157,7 +157,7 @@ def application(service: Service, token: str) -> FastAPI:
 
     @app.get("/model", dependencies=protected, summary="Kind, classes, metrics and columns of the model")
     async def model() -> JSONResponse:
-        return JSONResponse(json_value(service.model.short_facts))
+        return JSONResponse(json_value({key: fact for key, fact in service.model.facts.items() if key != "tokenizer"}))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
