@@ -121,7 +121,7 @@ def seed_streams(value: int, others: Sequence[Any] = ()) -> None:
 
 
 def generators(owner: Any) -> list[Any]:
-    """Return the random generators in the attributes of a data set or sampler, and in whatever it wraps."""
+    """Return the random generators in the attributes of a data set, sampler or module, and in whatever it wraps."""
     found: list[Any] = []
     seen: set[int] = set()
 
