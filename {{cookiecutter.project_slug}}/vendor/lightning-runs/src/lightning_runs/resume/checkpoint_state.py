@@ -151,7 +151,7 @@ def _owners(trainer: Any, pl_module: pl.LightningModule) -> dict[str, Any]:
     for key, owner in [*owners.items()]:
         for name, value in vars(owner).items():
             is_own = type(value).__module__.partition(".")[0] == package and hasattr(value, "__dict__")
-            if is_own and not isinstance(value, nn.Module | Dataset | Enum):
+            if is_own and not isinstance(value, nn.Module | pl.LightningDataModule | Dataset | Enum):
                 owners[f"{type(value).__name__} {name} of {key}"] = value
     return {name: one for name, one in owners.items() if type(one).__module__.partition(".")[0] not in _LIBRARIES}
 
