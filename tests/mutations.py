@@ -58,8 +58,8 @@ MUTANTS = (
     Mutant("runs/run.py", " and not run.record.get(\"debug\")]", "]", f"{RUNS} -k debugging"),
     # the contract
     Mutant("contract.py", 'if self.has("fold") != self.has("num_folds"):', "if False:", f"{CONTRACT} -k folds"),
-    Mutant("contract.py", "inspect.signature(method).bind(*[None] * count)", "pass", f"{CONTRACT} -k method"),
-    Mutant("contract.py", '"/" not in value[0] and ', "", f"{CONTRACT} -k headline"),
+    Mutant("contract.py", "inspect.signature(getattr(owner, name, METHODS[name])).bind(*[None] * count)", "pass", f"{CONTRACT} -k method"),
+    Mutant("contract.py", ' and "/" not in parts[0]', "", f"{CONTRACT} -k headline"),
     Mutant("contract.py", 'data.setup("fit")', "pass", f"{TRACES} -k need_setup"),
     # what a user's own classes get wrong
     Mutant("training/progress.py", 'getattr(trainer.checkpoint_callback, "monitor", None)]', "None]", f"{OWN} -k line_of_each and two"),
@@ -77,13 +77,16 @@ MUTANTS = (
     Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
     Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k smoke"),
     Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
+    Mutant("resume/checkpoint_state.py", "if is_own and not isinstance(", "if False and not isinstance(", f"{EXACT} -k attributes"),
+    Mutant("resume/checkpoint_state.py", "vars(owner).get(\"_non_persistent_buffers_set\", set())", "set()", f"{EXACT} -k attributes"),
+    Mutant("resume/loaders.py", "seed_streams(value, others)", "seed_streams(value)", f"{EXACT} -k attributes"),
     Mutant("resume/checkpoint_state.py", "            setattr(owners[key], name, _decoded(value, getattr(owners[key], name, None)))", "            pass", f"{EXACT} -k attributes"),
     Mutant("cli/trainer_setup.py", "trainer.logger = bool(trainer.fast_dev_run)", "trainer.logger = False", f"{BEST} -k smoke"),
     # predictions and exports
     Mutant("reports/predictions.py", "output.shape[:1] == (count,)", "output.ndim", f"{PREDICTIONS} -k whatever"),
     Mutant("reports/predictions.py", "if len(set(lengths.values())) > 1:", "if False:", f"{PREDICTIONS} -k cannot_be_a_column"),
     Mutant("reports/predictions.py", 'columns["dataloader"] = ', "_ = ", f"{PREDICTIONS} -k several_loaders"),
-    Mutant("commands/export.py", "example = None if make else model.example_input_array", "example = None", f"{TESTS}commands/test_export.py -k as_it_is"),
+    Mutant("commands/export.py", "example = None if has_own else cli.model.example_input_array", "example = None", f"{TESTS}commands/test_export.py -k as_it_is"),
     # training
     Mutant("training/callbacks.py", 'trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")', "torch.tensor(self._items)", f"{FIT} -k items"),
     Mutant("training/callbacks.py", "self._seconds += time.perf_counter() - self._started", "pass", f"{FIT} -k items"),

@@ -71,7 +71,7 @@ MISTAKES = {
     "too many processes": Mistake("fit --trainer.devices=100000", "trainer.devices 100000 cpu"),
     "an unknown strategy": Mistake("fit --trainer.strategy=dpp", "strategy dpp"),
     "a precision that a CPU lacks": Mistake("fit --trainer.precision=16-true", "trainer.precision 16-true 32-true"),
-    "a strategy that a CPU lacks": Mistake("fit --trainer.strategy=fsdp", "trainer.strategy fsdp auto"),
+    "a strategy that a CPU lacks": Mistake("fit --trainer.strategy=fsdp", "fsdp accelerator cpu"),
     "machines that nothing started": Mistake("fit --trainer.num_nodes=2", "trainer.num_nodes 2 torchrun srun"),
     "an impossible name": Mistake("fit --run=a/b", "--run a/b"),
     "a name that is taken": Mistake("fit --run finished", "finished --run --resume"),

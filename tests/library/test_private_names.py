@@ -36,6 +36,7 @@ PRIVATE = {
     "lightning_fabric.loggers.tensorboard": "_version",
     "jsonargparse._core": "_load_config_parser_mode",
     "argparse": "_actions",
+    "torch.nn.modules.module": "_non_persistent_buffers_set",
     "torch.utils.data.dataloader": "_iterator",
     "torchmetrics.metric": "_defaults _update_count",
 }

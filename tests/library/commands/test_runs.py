@@ -41,8 +41,7 @@ def test_a_run_is_running_while_a_process_has_its_lock(table) -> None:
         ({"headline": ["r2", "max", ""], "metric": "val/loss"}, {"test/loss": 1.5, "test/r2": 0.5}, "test/r2 0.5"),
         ({"headline": ["f1", "max", "%"], "metric": "val/mae"}, {"test/r2": 3, "test/mae": 2}, "test/mae 2"),
         ({"headline": None, "metric": "val_mae"}, {"test_r2": 0.5, "test_mae": 2}, "test_mae 2"),
-        ({"headline": {}, "metric": 5}, {"test/loss": 1.5, "test/r2": 0.5}, "test/r2 0.5"),
-        ({}, {"test/loss": float("nan"), "checkpoint": None}, ""),
+        ({}, {"checkpoint": None, "test/loss": 1.5, "test/r2": 0.5}, "test/r2 0.5"),
     ],
 )
 def test_the_test_column_has_the_headline_or_the_next_best(values, test, expected, table) -> None:

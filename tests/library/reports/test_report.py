@@ -18,7 +18,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def make_run(own_folder: Path) -> Callable[..., report.Files]:
+def make_run(own_folder: Path) -> Callable[..., report.Report]:
     def make(name: str, columns: dict[str, list[Any]], test: Any = None, config: Any = None, **values: Any) -> Any:
         folder = own_folder / "runs" / name
         folder.mkdir(parents=True)
@@ -30,12 +30,12 @@ def make_run(own_folder: Path) -> Callable[..., report.Files]:
             writer = csv.writer(file)
             writer.writerow(["step", "epoch", *columns])
             writer.writerows([10 * i, i, *cells] for i, cells in enumerate(zip(*columns.values(), strict=True)))
-        return report.Files(Run(folder))
+        return report.Report(Run(folder))
 
     return make
 
 
-def written(files: report.Files, **options: Any) -> Page:
+def written(files: report.Report, **options: Any) -> Page:
     return page_of(report.write([files], **options))
 
 
@@ -74,7 +74,7 @@ def test_metrics_have_their_units_and_the_headline_comes_first(make_run) -> None
     test = {"test/loss": 0.5, "test_iou/dataloader_idx_0": 0.12345, "test/iou_of_cats": None, "test/text": "a"}
     assert list(make_run("a", {}, test, headline=["iou", "max", "%"]).metrics.items()) == [
         ("test_iou/dataloader_idx_0", "12.35%"),
-        *(("test/loss", "0.5"), ("test/iou_of_cats", "-"), ("test/text", "a")),
+        *(("test/iou_of_cats", "-"), ("test/text", "a"), ("test/loss", "0.5")),
     ]
 
 

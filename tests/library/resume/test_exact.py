@@ -127,6 +127,13 @@ class Counts(nn.Linear):
         return super().forward(input) * (1 + self.count / 100)
 
 
+class Schedule:
+    """An object of the user's in the LightningModule."""
+
+    def __init__(self) -> None:
+        self.weight = 1.0
+
+
 class Attributes(Toy):
     """Its losses depend on attributes that Lightning does not save, and the first epoch is the best."""
 
@@ -137,12 +144,16 @@ class Attributes(Toy):
         self.array = np.zeros(3)
         self.last = deque([0.0], maxlen=3)
         self.kinds = Counter("a")
+        self.schedule = Schedule()
+        self.generator = torch.Generator()
+        self.register_buffer("scale", torch.ones(1), persistent=False)
 
     def on_train_start(self) -> None:
         self.ramp = 1.0
 
     def step(self, batch: Any, split: str) -> Tensor:
-        values = (getattr(self, "ramp", 1.0), self.array.sum(), sum(self.last), self.kinds["a"], self.seen["mean"])
+        values = [getattr(self, "ramp", 1.0), self.array.sum(), sum(self.last), self.kinds["a"], self.seen["mean"]]
+        values += [self.schedule.weight, self.scale]
         loss = super().step(batch, f"raw_{split}") * sum(map(float, values))
         self.log(f"{split}/loss", loss)
         return loss
@@ -150,6 +161,8 @@ class Attributes(Toy):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
         self.ramp *= 1.5
+        self.schedule.weight += 0.1
+        self.scale += torch.rand(1, generator=self.generator)
         self.array = self.array + 0.1
         self.last.append(loss.item())
         self.kinds["a"] += 1

@@ -128,12 +128,16 @@ class Contract:
 
     def _mistakes(self) -> Iterator[str]:
         for owner, name in product(self._classes, METHODS):
-            arguments = inspect.signature(METHODS[name]).parameters  # self is one of them
-            if hasattr(owner, name) and not _takes(getattr(owner, name), len(arguments)):
-                yield f"{owner.__name__}.{name} must be a method with {len(arguments) - 1} arguments beside self"
+            count = len(inspect.signature(METHODS[name]).parameters)  # self is one of them
+            try:
+                inspect.signature(getattr(owner, name, METHODS[name])).bind(*[None] * count)
+            except TypeError:  # of another signature, or not callable
+                yield f"{owner.__name__}.{name} must be a method with {count - 1} arguments beside self"
         if self.has("fold") != self.has("num_folds"):
             yield "the data module has one of the arguments fold and num_folds; it must have both or none"
-        if self.headline is not None and not _is_headline(self.headline):
+        parts: Any = self.headline if isinstance(self.headline, tuple | list) else ()
+        is_right = [type(part) for part in parts] == [str, str, str] and parts[1] in ("max", "min")
+        if self.headline is not None and not (is_right and "/" not in parts[0]):
             form = 'such as ("accuracy", "max", "%"): a metric without a split, max or min, and a unit'
             yield f"headline is {self.headline!r}; it must be {form}"
 
@@ -175,16 +179,3 @@ def _property_value(name: str, data: Any) -> Any:
 def _arguments(owner: type | None) -> list[str]:
     names = [] if owner is None else inspect.signature(owner).parameters
     return [name for name in names if name not in ("args", "kwargs")]
-
-
-def _takes(method: Any, count: int) -> bool:
-    try:
-        inspect.signature(method).bind(*[None] * count)
-    except TypeError:  # of another signature, or not callable
-        return False
-    return True
-
-
-def _is_headline(value: Any) -> bool:
-    texts = isinstance(value, tuple | list) and [type(part) for part in value] == [str, str, str]
-    return texts and "/" not in value[0] and value[1] in ("max", "min")

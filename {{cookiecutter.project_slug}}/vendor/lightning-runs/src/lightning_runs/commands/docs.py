@@ -7,18 +7,12 @@ from ..names import package, program
 from . import guess
 
 
-def pages() -> dict[str, str]:
-    """Return the text of each page by its name, the index first, with the name of the project's package."""
-    folder = resources.files("lightning_runs") / "docs"
-    files = [file for file in folder.iterdir() if file.name.endswith(".md")]
-    files.sort(key=lambda file: (file.name != "index.md", file.name))
-    texts = {file.name.removesuffix(".md"): file.read_text(encoding="utf-8") for file in files}
-    return {name: text.replace("PACKAGE", package() or "PACKAGE") for name, text in texts.items()}
-
-
 def main(args: list[str]) -> int:
     """List the pages, or print one; an unknown page is a mistake on the command line."""
-    texts = pages()
+    files = [file for file in (resources.files("lightning_runs") / "docs").iterdir() if file.name.endswith(".md")]
+    files.sort(key=lambda file: (file.name != "index.md", file.name))
+    texts = {file.name.removesuffix(".md"): file.read_text(encoding="utf-8") for file in files}
+    texts = {name: text.replace("PACKAGE", package() or "PACKAGE") for name, text in texts.items()}
     if not args or {"-h", "--help"} & set(args):
         print(f"usage: {program()} docs [PAGE]\n")
         for name, text in texts.items():

@@ -1,9 +1,10 @@
 """``export``: write a trained model as files that need none of the project's code."""
 
 import argparse
+import copy
 import inspect
+import io
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import onnxruntime
 import torch
+from lightning_fabric.utilities import move_data_to_device
+from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
@@ -21,7 +24,7 @@ from ..errors import UserError, brief
 from ..files import relative_path, write_whole
 from ..names import program
 from ..reports import charts, predictions
-from ..runs.run import test_result
+from ..runs.run import results
 
 
 class Network:
@@ -32,13 +35,14 @@ class Network:
         make = contract.get("exported", model, data)
         action = f"Change exported() of {name}" if make else f"Add a method exported() to {name}"
         self.hint = f"{action}: it returns an nn.Module that maps raw inputs to the outputs of predict_step."
-        if make is None and not is_overridden("forward", model):
+        if make is None and isinstance(model, LightningModule) and not is_overridden("forward", model):
             raise UserError(f"{name} has no forward that could be exported. {self.hint}")
         self.module: nn.Module = (make() if make else model).float().eval()
         self.class_names = list(contract.get("class_names", model, data) or [])
+        self.facts: dict[str, Any] = dict(getattr(self.module, "facts", {}))
+        if self.class_names:
+            self.facts["class_names"] = self.class_names
         self.output_names: list[str] = []  # known after the first batch
-        example = None if make else model.example_input_array
-        self.example = {} if example is None else self.inputs(example)
 
     def inputs(self, batch: Any) -> dict[str, Tensor]:
         """Return the arguments of ``forward`` from a batch: its first items, or by their keys if it is a dict."""
@@ -85,37 +89,48 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     options = parser.parse_args(args)
     on_cpu = (*ONE_PROCESS, "--trainer.accelerator=cpu", "--trainer.precision=32-true")  # like the files
     cli: Any = RunCLI(module_class, data_class, ["predict", *run_options(options.run), *on_cpu], execute=False)
-    folder = cli.run.folder / "export"
-    with tempfile.TemporaryDirectory() as temporary:
-        _export(cli, Path(temporary), options.tolerance)
-        folder.mkdir(exist_ok=True)
-        for file in Path(temporary).iterdir():
-            write_whole(folder / file.name, file.read_bytes())
-    print(f"Exported to {relative_path(folder)}: model.onnx, model.pt2 and README.md, a model card")
-    return 0
-
-
-def _export(cli: Any, folder: Path, tolerance: float) -> None:
-    """Write the files into a folder, and compare them with the checkpoint."""
     has_own = contract.get("exported", cli.model, cli.datamodule) is not None
     predicted = predictions.compute(cli) if has_own else {}  # exported() promises what predict_step returns
     cli.load()
     network = Network(cli.model, cli.datamodule)
-    batches = iter([network.example]) if network.example else map(network.inputs, _batches(cli))
-    first = next(batches, None)
+    example = None if has_own else cli.model.example_input_array
+    network.facts |= {"run": cli.run.name, "metrics": results(cli.run)}
+    batches = _batches(cli) if example is None else iter([example])
+    folder = cli.run.folder / "export"
+    lines = _write(network, batches, folder / "model.onnx", options.tolerance, predicted)
+    print(f"{cli.run.name}, compared with {Path(cli.ckpt_path).name}", *lines, sep="\n")
+    template = charts.template(Path(__file__).with_name("model_card.md.jinja"), autoescape=False)
+    write_whole(folder / "README.md", template.render(cli=cli, facts=network.facts, comparison=lines))
+    print(f"Exported to {relative_path(folder)}: model.onnx, model.pt2 and README.md, a model card")
+    return 0
+
+
+def export(model: nn.Module, batch: Any, file: str | Path, tolerance: float = 1e-4) -> list[str]:
+    """Write a model as ONNX and by `torch.export`, if both compute what its ``forward`` does; return the differences.
+
+    Args:
+        model: A LightningModule or any other module. If it has a method ``exported``, what that returns is written.
+        batch: As a loader yields it: a tensor, a sequence that begins with what ``forward`` takes, or a dict with it.
+        file: The ONNX file, such as ``model.onnx``. The other one, ``model.pt2``, is written beside it.
+        tolerance: Accepted difference, as a fraction of the largest output above 1.
+
+    Raises:
+        UserError: The model can't take the batch or be exported for batches of any size, or a file differs from it.
+    """
+    network = Network(copy.deepcopy(model).cpu(), None)
+    return _write(network, iter([move_data_to_device(batch, "cpu")]), Path(file), tolerance, {})
+
+
+def _write(network: Network, batches: Iterator[Any], file: Path, tolerance: float, predicted: Any) -> list[str]:
+    """Write both files if they compute what the network does, and what the Trainer has; return the differences."""
+    inputs = map(network.inputs, batches)
+    first = next(inputs, None)
     if first is None:
         raise UserError("the data's loader yields no batch, so an export can't be compared.")
-    facts = {
-        **getattr(network.module, "facts", {}),
-        **({"class_names": network.class_names} if network.class_names else {}),
-        "run": cli.run.name,
-        "metrics": test_result(cli.run),
-        "inputs": _signature(first),
-        "outputs": _signature(network.outputs(first)),
-    }
-    _write(network, first, json.dumps(facts, ensure_ascii=False), folder)
-    computed = _compute(network, folder, chain([first], batches))
-    expected = computed.pop("checkpoint")
+    network.facts |= {"inputs": _signature(first), "outputs": _signature(network.outputs(first))}
+    contents = _contents(network, first, json.dumps(network.facts, ensure_ascii=False))
+    computed = _compute(network, contents, chain([first], inputs))
+    expected = computed.pop("model")
     shapes = {name: getattr(column, "shape", None) for name, column in predicted.items()}
     computed["the Trainer"] = {name: predicted[name] for name, t in expected.items() if shapes.get(name) == t.shape}
     lines = [
@@ -123,10 +138,10 @@ def _export(cli: Any, folder: Path, tolerance: float) -> None:
         for source, outputs in computed.items()
         for name, output in outputs.items()
     ]
-    print(f"{cli.run.name}, compared with {Path(cli.ckpt_path).name}", *lines, sep="\n")
-    template = charts.template(Path(__file__).with_name("model_card.md.jinja"), autoescape=False)
-    card = template.render(cli=cli, facts=facts, comparison=lines)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, content in contents.items():
+        write_whole(file.with_suffix(suffix), content)
+    return lines
 
 
 def _signature(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
@@ -152,8 +167,8 @@ def _batches(cli: Any) -> Iterator[Any]:
         yield from islice(loader, limit if isinstance(limit, int) else None)
 
 
-def _write(network: Network, inputs: dict[str, Tensor], facts: str, folder: Path) -> None:
-    """Write both files, for batches of any size."""
+def _contents(network: Network, inputs: dict[str, Tensor], facts: str) -> dict[str, bytes]:
+    """Return the content of each file by its suffix, for batches of any size."""
     shapes = {name: {0: torch.export.Dim("batch", min=1)} for name in inputs}
     two_items = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
     names: dict[str, Any] = {"input_names": [*inputs], "output_names": network.output_names}
@@ -165,20 +180,23 @@ def _write(network: Network, inputs: dict[str, Tensor], facts: str, folder: Path
         name = type(network.module).__name__
         raise UserError(f"{name} can't be exported for batches of any size: {brief(error)}. {network.hint}") from error
     onnx.model.metadata_props["facts"] = facts
-    onnx.save(folder / "model.onnx", external_data=False)
-    torch.export.save(exported, folder / "model.pt2", extra_files={"facts.json": facts})
+    stream = io.BytesIO()
+    torch.export.save(exported, stream, extra_files={"facts.json": facts})
+    return {".onnx": onnx.model_proto.SerializeToString(), ".pt2": stream.getvalue()}
 
 
-def _compute(network: Network, folder: Path, batches: Iterable[dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-    """Return the outputs for all of the data, by the checkpoint's network and by each file."""
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+def _compute(
+    network: Network, contents: dict[str, bytes], batches: Iterable[dict[str, Tensor]]
+) -> dict[str, dict[str, Tensor]]:
+    """Return the outputs for all of the data, by the network itself and by each file."""
+    session = onnxruntime.InferenceSession(contents[".onnx"], providers=["CPUExecutionProvider"])
 
     def by_onnx(**inputs: Tensor) -> list[Tensor]:
         outputs = session.run(network.output_names, {name: tensor.numpy() for name, tensor in inputs.items()})
         return [torch.from_numpy(output) for output in outputs]
 
-    by_torch = torch.export.load(folder / "model.pt2").module()
-    calls = {"checkpoint": network.module, "model.onnx": by_onnx, "model.pt2": by_torch}
+    by_torch = torch.export.load(io.BytesIO(contents[".pt2"])).module()
+    calls = {"model": network.module, "ONNX": by_onnx, "torch.export": by_torch}
     parts = [{name: network.outputs(inputs, call) for name, call in calls.items()} for inputs in batches]
     return {
         name: {key: torch.cat([part[name][key] for part in parts]) for key in network.output_names} for name in calls
@@ -186,7 +204,7 @@ def _compute(network: Network, folder: Path, batches: Iterable[dict[str, Tensor]
 
 
 def compare(name: str, found: Tensor, expected: Tensor, tolerance: float, hint: str) -> str:
-    """Return a line on how far an output is from the checkpoint's, or raise it if that exceeds the tolerance."""
+    """Return a line on how far an output is from the model's, or raise it if that exceeds the tolerance."""
     if expected.is_floating_point():
         differences = torch.where(found == expected, 0.0, (found.double() - expected.double()).abs())
         difference = differences.nan_to_num(nan=torch.inf, posinf=torch.inf).max().item()
@@ -197,5 +215,5 @@ def compare(name: str, found: Tensor, expected: Tensor, tolerance: float, hint: 
         accepted = tolerance
         text = f"fraction of different values {difference:.1e} (accepted: {accepted:.1e})"
     if difference > accepted:
-        raise UserError(f"nothing was written, because {name} differs from the checkpoint's: {text}. {hint}")
+        raise UserError(f"nothing was written, because {name} differs from the model's: {text}. {hint}")
     return f"{name}: {text}"

@@ -56,7 +56,11 @@ def main(args: list[str]) -> int:
     parser.add_argument("data", metavar="PACKAGE.module:Data", nargs="?", help=text)
     options = parser.parse_args(args)
     package = options.model.partition(".")[0]
-    folder = _folder_of(package)
+    found = [parent / package for parent in (Path(), Path("src")) if (parent / package).is_dir()]
+    if not found:
+        raise UserError(f"there is no folder {package} here or in src. Put the modules of the classes into one.")
+    folder = found[0]
+    sys.path.insert(0, str(folder.parent.absolute()))
     paths = {group: path.replace(":", ".") for group, path in vars(options).items() if path}
     owners = {group: classes.load(group, path) for group, path in paths.items()}
     imports = [f"from {path.rpartition('.')[0]} import {path.rpartition('.')[2]}" for path in paths.values()]
@@ -79,15 +83,6 @@ def main(args: list[str]) -> int:
     if folder.parent != Path():
         print(f"Python must find {package}: pip install -e . or export PYTHONPATH={folder.parent}")
     return 0
-
-
-def _folder_of(package: str) -> Path:
-    """Return the folder of a package below the working folder, and have Python find it."""
-    for parent in (Path(), Path("src")):
-        if (parent / package).is_dir():
-            sys.path.insert(0, str(parent.absolute()))
-            return parent / package
-    raise UserError(f"there is no folder {package} here or in src. Put the modules of the classes into one.")
 
 
 def _arguments(owners: dict[str, type]) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from ..resume.signals import Stopped
 from ..runs import Run
 from . import early
 
-Row = dict[str, Any]
-
 
 class Project:
     """A project's package: its command line, and training and prediction from Python.
@@ -80,7 +78,7 @@ class Model:
     """
 
     def __init__(self, package: str, classes: tuple[type, type | None], run: str) -> None:
-        from ..runs.run import test_result
+        from ..runs.run import results
 
         self._package = package
         self._classes = classes
@@ -88,9 +86,9 @@ class Model:
         self.run: Run = cli.run
         self.module = cli.load()
         self.data = cli.datamodule
-        self.metrics = {name: value for name, value in test_result(cli.run).items() if name != "checkpoint"}
+        self.metrics = {name: value for name, value in results(cli.run).items() if name != "checkpoint"}
 
-    def predict(self, inputs: Any = None) -> list[Row]:
+    def predict(self, inputs: Any = None) -> list[dict[str, Any]]:
         """Predict, and return a dict for each item, with the columns that ``predict`` writes.
 
         Args:
@@ -100,31 +98,24 @@ class Model:
             UserError: The inputs can't be read, or the project's classes can't predict them.
         """
         from ..reports import predictions
+        from .predict import predict_paths
 
         with _errors_for_python(self._package):
             if inputs is None:
                 cli = self._cli(str(self.run.folder))
-                return _as_dicts(*predictions.rows(cli, predictions.compute(cli)))
-            paths = [inputs] if isinstance(inputs, str | Path) else inputs
-            return self._predict_files([Path(path) for path in paths])
+                header, rows = predictions.rows(cli, predictions.compute(cli))
+            else:
+                files = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+                header, rows, missing = predict_paths(files, str(self.run.folder), *self._classes)
+                for name in missing:
+                    warnings.warn(f"{name} has no prediction.", stacklevel=2)
+        return [dict(zip(header, row, strict=True)) for row in rows]
 
     def _cli(self, run: str) -> Any:
         from ..cli.arguments import ONE_PROCESS, run_options
         from ..cli.run_cli import RunCLI
 
         return RunCLI(*self._classes, ["predict", *run_options(run), *ONE_PROCESS], execute=False)
-
-    def _predict_files(self, files: list[Path]) -> list[Row]:
-        from .predict import predict_paths
-
-        header, rows, missing = predict_paths(files, str(self.run.folder), *self._classes)
-        for name in missing:
-            warnings.warn(f"{name} has no prediction.", stacklevel=3)
-        return _as_dicts(header, rows)
-
-
-def _as_dicts(header: list[str], rows: list[list[Any]]) -> list[Row]:
-    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def arguments_of(options: Mapping[str, Any], group: str = "") -> Iterator[str]:

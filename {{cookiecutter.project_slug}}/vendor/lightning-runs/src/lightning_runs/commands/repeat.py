@@ -3,7 +3,6 @@
 Each is a run like any other, ``NAME-seed-42`` or ``NAME-fold-0``.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -18,7 +17,7 @@ from ..files import relative_path
 from ..names import program
 from ..reports import charts, predictions, report, tables
 from ..reports.tables import as_text
-from ..runs import Run
+from ..runs import Run, results
 from .trials import Trials, argument_parser
 
 SUMMARY = ("mean", "standard deviation", "95 % from", "95 % to")
@@ -41,7 +40,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         table = _summary_table(runs, folds)
         if folds:
             _write_out_of_fold(trials, runs)
-        page = report.write([report.Files(run) for run in runs], [table], trials.folder / "repeat.html")
+        page = report.write([report.Report(run) for run in runs], [table], trials.folder / "repeat.html")
         print(f"Report: {page}")
     return 0
 
@@ -66,19 +65,11 @@ def _values(trials: Trials, contract: Contract) -> dict[str, dict[str, Any]]:
     return {f"fold-{fold}": {"data.fold": fold, **same} for fold in range(folds)}
 
 
-def _metrics(run: Run) -> dict[str, float]:
-    """Return the metrics of a fold's validation, or of a seed's test, the headline first."""
-    file = run.folder / ("validate.json" if "-fold-" in run.name else "test.json")
-    metrics = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    metrics.pop("checkpoint", None)
-    headline = (run.record.get("headline") or [""])[0]
-    return dict(sorted(metrics.items(), key=lambda item: (item[0].partition("/")[2] != headline, item[0])))
-
-
 def _summary_table(runs: Sequence[Run], folds: int | None) -> tuple[str, str]:
     """Print a row for each run, then mean, standard deviation and interval; return the title and the table as HTML."""
-    measured = {run.name: _metrics(run) for run in runs}
-    names = [name for name in _metrics(runs[0]) if all(name in metrics for metrics in measured.values())]
+    measured = {run.name: results(run, "validate.json" if folds else "test.json") for run in runs}
+    shared = [name for name in measured[runs[0].name] if all(name in metrics for metrics in measured.values())]
+    names = [name for name in shared if name != "checkpoint"]
     if not names:
         raise UserError(f"there is no metric to summarize. Log one in {'validation_step' if folds else 'test_step'}.")
     rows: list[list[Any]] = [[run, *(metrics[name] for name in names)] for run, metrics in measured.items()]

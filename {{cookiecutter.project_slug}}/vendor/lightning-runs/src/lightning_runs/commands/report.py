@@ -12,7 +12,7 @@ from ..cli.run_cli import RunCLI
 from ..contract import Contract
 from ..errors import brief
 from ..names import program
-from ..reports.report import Files, baseline_of, sections_of, write
+from ..reports.report import Report, baseline_of, sections_of, write
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
@@ -23,7 +23,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help=text)
     options = parser.parse_args(args)
     found = {run_name(name): runs.find(runs.default_root(), run_name(name), finished=False) for name in options.runs}
-    files = [Files(run) for run in found.values()]
+    files = [Report(run) for run in found.values()]
     sections = None
     used = classes.of_file(files[0].run.config_file, (module_class, data_class))
     if len(files) == 1 and Contract(*used).has("sections"):
@@ -42,6 +42,6 @@ def after_fit(cli: Any) -> None:
             return
         if cli.contract.has("baseline"):
             cli.run.update(baseline=baseline_of(cli))
-        cli.say(f"Report: {write([Files(cli.run)], sections)}")
+        cli.say(f"Report: {write([Report(cli.run)], sections)}")
     except Exception as error:  # whatever a chart may trip over, the run is finished
         cli.say(f"No report was written: {brief(error)}")

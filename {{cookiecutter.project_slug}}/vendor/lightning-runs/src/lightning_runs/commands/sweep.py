@@ -95,7 +95,7 @@ class Sweep:
         )
 
     def work(self, wanted: int) -> None:
-        """Train trials until as many as are wanted have ended: those that were killed, and then new ones."""
+        """Train those that were killed, and then new ones, until as many as are wanted have ended; write the best."""
         study_id = self.storage.get_study_id_from_name(self.trials.name)
         for killed in self.study.get_trials(states=(State.RUNNING,)):
             trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, killed.number)
@@ -103,7 +103,14 @@ class Sweep:
         if len(self.study.get_trials(states=ENDED)) < wanted:
             enough = optuna.study.MaxTrialsCallback(wanted, states=ENDED)
             self.study.optimize(self.train, callbacks=[self.announce, enough])
-        self.conclude()
+        if not self.study.get_trials(states=(State.COMPLETE,)):
+            raise UserError("no trial is complete, so there is no best one. Add trials, or change the pruner.")
+        best = self.study.best_trial
+        run = self.trials.run(f"{best.number:03d}")
+        result = f"{run.name}, {self.space.metric} {best.value:.4f}, {best.params}"
+        file = self.trials.folder / "best.yaml"
+        write_whole(file, f"# The best of the sweep: {result}\n{run.config_file.read_text(encoding='utf-8')}")
+        print(f"\nBest: {result}\nNext: {program()} fit -c {relative_path(file)}")
 
     def train(self, trial: optuna.Trial) -> float:
         """Train or resume a trial, and return the best value of its metric; that of a failed one is not a number."""
@@ -139,14 +146,3 @@ class Sweep:
         last = study.get_trials()[-MAX_FAILURES:]
         if [one.state for one in last] == MAX_FAILURES * [State.FAIL]:
             raise UserError(f"{MAX_FAILURES} trials in a row have failed.")
-
-    def conclude(self) -> None:
-        """Write the best trial's configuration, and print where it is."""
-        if not self.study.get_trials(states=(State.COMPLETE,)):
-            raise UserError("no trial is complete, so there is no best one. Add trials, or change the pruner.")
-        best = self.study.best_trial
-        run = self.trials.run(f"{best.number:03d}")
-        result = f"{run.name}, {self.space.metric} {best.value:.4f}, {best.params}"
-        file = self.trials.folder / "best.yaml"
-        write_whole(file, f"# The best of the sweep: {result}\n{run.config_file.read_text(encoding='utf-8')}")
-        print(f"\nBest: {result}\nNext: {program()} fit -c {relative_path(file)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from markupsafe import Markup
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
+from torchmetrics.functional import classification as metrics
 
 from . import charts
 
@@ -47,8 +47,10 @@ class ClassificationReport:
         """Show accuracy and loss with intervals of 95 %, which follow from the choice of test items alone."""
         count = len(self.labels)
         hits = int((self.predicted == self.labels).sum())
-        low, high = wilson_interval(hits, count)
-        accuracy = f"{low:.2%} to {high:.2%} (Wilson), {hits} of {count} {self.noun}"
+        square = Z * Z / count
+        middle = (hits / count + square / 2) / (1 + square)  # of Wilson's score (https://doi.org/10.2307/2276774)
+        half = math.sqrt(square * hits * (count - hits) / count**2 + square**2 / 4) / (1 + square)
+        accuracy = f"{max(0.0, middle - half):.2%} to {middle + half:.2%} (Wilson), {hits} of {count} {self.noun}"
         losses = -self.probabilities.double().gather(1, self.labels[:, None]).clamp_min(1e-40).log()
         mean = float(losses.mean())
         half = Z * float(losses.std()) / math.sqrt(count)
@@ -64,7 +66,7 @@ class ClassificationReport:
         """Show precision, recall and F1 of each class; they are 0 where a class has no item or no prediction."""
         num_classes = len(self.class_names)
         support = self.labels.bincount(minlength=num_classes)
-        functions = (multiclass_precision, multiclass_recall, multiclass_f1_score)
+        functions = (metrics.multiclass_precision, metrics.multiclass_recall, metrics.multiclass_f1_score)
         columns = [function(self.predicted, self.labels, num_classes, average="none") for function in functions]
         measures = torch.stack(columns, dim=1)  # (num_classes, 3)
         means = measures[support > 0].mean(dim=0)
@@ -77,9 +79,7 @@ class ClassificationReport:
     def calibration(self) -> str:
         """Compare the probability of the predicted class with how often it is right."""
         is_right = (self.predicted == self.labels).double()
-        bins = (self.confidence * BINS).long().clamp_max(BINS - 1)
-        gaps = bins.bincount(self.confidence.double() - is_right)
-        error = gaps.abs().sum() / len(is_right)
+        error = metrics.multiclass_calibration_error(self.probabilities, self.labels, len(self.class_names), BINS)
         return (
             f"<p>The mean probability of the predicted class is {self.confidence.mean():.2%}, and {is_right.mean():.2%}"
             f" of the predictions are correct. Expected calibration error ({BINS} bins): <b>{error:.4f}</b>.</p>"
@@ -108,12 +108,3 @@ def class_table(counts: Mapping[str, Tensor], class_names: Sequence[str]) -> str
     columns = [part.tolist() for part in counts.values()]
     rows = [*zip(class_names, *columns, strict=True), ("all", *map(sum, columns))]
     return charts.table(["class", *counts], rows, "numbers long")
-
-
-def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a fraction by Wilson's score, within 0 and 1 (https://doi.org/10.2307/2276774)."""
-    fraction = hits / count
-    square = Z * Z / count
-    middle = (fraction + square / 2) / (1 + square)
-    half = Z / (1 + square) * math.sqrt(fraction * (1 - fraction) / count + square / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -4,7 +4,6 @@ The page shows the contents of the run's files, under the names in these files. 
 the contract's ``sections``. The texts of the page are in ``report.html.jinja``.
 """
 
-import csv
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -21,30 +20,44 @@ from .. import contract
 from ..errors import UserError, brief, reason
 from ..files import relative_path, write_whole
 from ..names import program
-from ..resume import differences
-from ..runs import Run
+from ..resume import checkpoint_files, differences
+from ..runs import Run, metric_rows, results
 from ..runs.options import flat
-from ..runs.run import test_result
 from . import charts, predictions
 
 RATES = "learning rate"
 Section = tuple[str, str]  # a title, and HTML
 
 
-class Files:
-    """The files of a run that its report shows: options, rows of ``metrics.csv``, and contents of ``test.json``."""
+class Report:
+    """The report of a run, or of any folder with a ``metrics.csv`` and ``checkpoints/``, such as a CSVLogger's.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    ``Report("logs/lightning_logs/version_0").write()`` writes a page, which says what the folder lacks.
+
+    Raises:
+        UserError: There is nothing to report, or a file can't be read.
+    """
+
+    def __init__(self, run: Run | str | Path) -> None:
+        self.run = run if isinstance(run, Run) else Run(Path(run).absolute())
+        self.rows = metric_rows(self.run)
+        self.test = results(self.run)
+        self.is_plain = not self.run.config_file.is_file()  # of a plain script, or of a Trainer alone
+        self.checkpoint = ""
+        file = self.run.folder / "hparams.yaml" if self.is_plain else self.run.config_file
         try:
-            self.config = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
+            self.config = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-            raise UserError(f"{run.config_file} can't be read: {reason(error)}.") from error
-        self.rows: list[dict[str, str]] = []
-        file = run.folder / "metrics.csv"
-        with suppress(OSError, csv.Error, UnicodeDecodeError), file.open(newline="", encoding="utf-8") as stream:
-            self.rows = list(csv.DictReader(stream))
-        self.test = test_result(run)
+            raise UserError(f"{file} can't be read: {reason(error)}.") from error
+        if self.is_plain:
+            if not self.rows:
+                raise UserError(f"{self.run.folder} has no metrics.csv with rows, so there is nothing to report.")
+            with suppress(UserError):
+                self.checkpoint = checkpoint_files.best_checkpoint(self.run).name
+
+    def write(self, output: Path | None = None) -> str:
+        """Write the page, by default ``report.html`` in the folder, and return its path."""
+        return write([self], None, output)
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -59,10 +72,8 @@ class Files:
 
     def metric_text(self, metric: str, value: Any) -> str:
         """Return a metric's value as text, with its unit."""
-        if value is None:
-            return "-"
         if not isinstance(value, int | float):
-            return str(value)
+            return "-" if value is None else str(value)
         unit = (self.run.record["headline"][2] or "") if self.is_headline(metric) else ""
         return f"{value:.2%}" if unit == "%" else f"{charts.number(value)} {unit}".strip()
 
@@ -107,19 +118,24 @@ def _not_drawn(cause: str) -> Markup:
     return Markup(f'<p class="missing">This could not be drawn: {escape(cause)}</p>')
 
 
-def write(files: Sequence[Files], sections: Sequence[Section] | None = None, output: Path | None = None) -> str:
+def write(files: Sequence[Report], sections: Sequence[Section] | None = None, output: Path | None = None) -> str:
     """Write the report of one run, or the comparison of several, and return the path of the file for the user.
 
     Without ``output``, that is ``report.html`` in the run's folder, or ``compare.html`` beside several runs' folders.
     ``sections`` are those of the task; None if there is no method that draws them.
     """
-    drawn = [_drawn(partial(charts.line_chart, title, lines, "step")) for title, lines in curves(files).items()]
+    options = [flat(one.config) for one in files]
+    names = dict.fromkeys(name for some in options for name in some)
+    values = [(name, *(str(some.get(name, "(not there)")) for some in options)) for name in names]
+    lines = curves(files)
+    drawn = [_drawn(partial(charts.line_chart, title, some, "step")) for title, some in lines.items()]
     text = charts.template(Path(__file__).with_name("report.html.jinja")).render(
         files=files,
         first=files[0],
         sections=sections,
         charts=drawn,
-        differences=differing_options(files),
+        lines=[line for some in lines.values() for line in some],
+        differences=[row for row in values if len(set(row[1:])) > 1],
         program=program(),
         config_file=shlex.quote(relative_path(files[0].run.config_file)),
         table=lambda *args: Markup(charts.table(*args)),
@@ -134,7 +150,7 @@ def write(files: Sequence[Files], sections: Sequence[Section] | None = None, out
     return relative_path(file)
 
 
-def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
+def curves(files: Sequence[Report]) -> dict[str, list[charts.Line]]:
     """Return the lines of each chart by its title. The metrics that count come first, learning rates last.
 
     A run has a chart for each name after the split; several runs have a chart for each metric.
@@ -156,31 +172,19 @@ def curves(files: Sequence[Files]) -> dict[str, list[charts.Line]]:
                 title = name
                 style = split_styles.setdefault(split, len(split_styles))
             label = f"{one.run.name} {metric}" if len(files) > 1 else metric
-            found.setdefault(title, []).append(_line(label, one.rows, metric, style))
+            points = []
+            for row in one.rows:
+                with suppress(TypeError, ValueError, KeyError):  # most rows hold only some of the metrics
+                    points.append((float(row["step"]), float(row[metric])))
+            line = charts.Line(label, [step for step, _ in points], [value for _, value in points], style)
+            found.setdefault(title, []).append(line)
     chosen_by = {str(one.run.record.get("metric")) for one in files}
     chosen_by |= {_split_and_name(metric)[1] for metric in chosen_by}
     leading = {title for title in found if title in chosen_by or any(one.is_headline(title) for one in files)}
     return {title: found[title] for title in sorted(found, key=lambda title: (title == RATES, title not in leading))}
 
 
-def _line(label: str, rows: Sequence[dict[str, str]], metric: str, style: int) -> charts.Line:
-    """Return the line of a metric over the steps."""
-    points = []
-    for row in rows:
-        with suppress(TypeError, ValueError, KeyError):  # most rows hold only some of the metrics
-            points.append((float(row["step"]), float(row[metric])))
-    return charts.Line(label, [step for step, _ in points], [value for _, value in points], style)
-
-
 def _split_and_name(metric: str) -> tuple[str, str]:
     """Return the split and the name of a metric such as ``val/loss`` or ``val_loss``."""
     found = re.match(r"(?:(train|val|test)_|(.*?)/)(.+)", metric)
     return (found[1] or found[2], found[3]) if found else ("", metric)
-
-
-def differing_options(files: Sequence[Files]) -> list[tuple[str, ...]]:
-    """Return the options that differ between the runs, each with the value of each run."""
-    options = [flat(one.config, lists=True) for one in files]
-    names = dict.fromkeys(name for some in options for name in some)
-    rows = [(name, *(str(some.get(name, "(not there)")) for some in options)) for name in names]
-    return [row for row in rows if len(set(row[1:])) > 1]

@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -231,7 +231,9 @@ class ExactResume(callbacks.Callback):
             if own is not None:
                 self._fingerprint = str(own())
             elif not trainer.reload_dataloaders_every_n_epochs:  # else the loaders are those of this epoch
-                self._fingerprint = _number_of_items(trainer.fit_loop._combined_loader.flattened)
+                with suppress(AttributeError, NotImplementedError, TypeError):  # of a stream, which has no number
+                    items = sum(len(loader.dataset) for loader in trainer.fit_loop._combined_loader.flattened)
+                    self._fingerprint = f"{items} items"
         self._fingerprint = trainer.strategy.broadcast(self._fingerprint)
         before = self._restored.get("data")
         if before and self._fingerprint and not self.new:
@@ -263,10 +265,19 @@ class ExactResume(callbacks.Callback):
         fit_loop._restarting = False  # else the end of this epoch would skip schedules that follow a metric
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Add the results from before the stop, and watch for divergence."""
+        """Add the results from before the stop, and look at the loss without waiting for a GPU or another process."""
         if self._results:
             checkpoint_state.add_results(trainer, self._results)
-        self._watch(trainer, pl_module, outputs)
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        self._has_loss = bool(self._has_loss) or loss is not None
+        if not isinstance(loss, Tensor) or trainer.precision == "16-mixed":  # its scaler skips such steps
+            return
+        if loss.device.type == "cpu" and self._signal_group is None:
+            self._loss_check += 0 * loss.item()
+            if self._loss_check != 0:
+                self._refuse_divergence(trainer, pl_module)
+        else:  # all processes notice it before the next save or validation, because they average the gradients
+            self._loss_check = self._loss_check + 0 * loss.detach()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse divergence before a checkpoint is written by what is measured now."""
@@ -316,19 +327,6 @@ class ExactResume(callbacks.Callback):
         torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX, group=self._signal_group)
         return int(received.item()) or None
 
-    def _watch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any) -> None:
-        """Look at the loss of a step without waiting for the device, or for another process."""
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        self._has_loss = bool(self._has_loss) or loss is not None
-        if not isinstance(loss, Tensor) or trainer.precision == "16-mixed":  # its scaler skips such steps
-            return
-        if loss.device.type == "cpu" and self._signal_group is None:
-            self._loss_check += 0 * loss.item()
-            if self._loss_check != 0:
-                self._refuse_divergence(trainer, pl_module)
-        else:  # all processes notice it before the next save or validation, because they average the gradients
-            self._loss_check = self._loss_check + 0 * loss.detach()
-
     def _refuse_divergence(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         names = [name for name, parameter in pl_module.named_parameters() if not parameter.isfinite().all()]
         if self._loss_check == 0 and not names:
@@ -356,14 +354,6 @@ def _start_in(folder: Path, accept_changes: bool) -> Start:
     file, checkpoint = found
     differences.refuse(run, differences.options_of(run, checkpoint), {"seed": seed}, accept_changes)
     return Start(run, {"seed": seed}, seed, checkpoint_files.position(file, checkpoint), file, False)
-
-
-def _number_of_items(loaders: list[Any]) -> str | None:
-    """Return the number of items of all training loaders; None if one is a stream."""
-    try:
-        return f"{sum(len(loader.dataset) for loader in loaders)} items"
-    except (AttributeError, NotImplementedError, TypeError):
-        return None
 
 
 def _change_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> None:

@@ -30,16 +30,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         for name in HYPERPARAMETERS:
             if any(callable(value) for value in checkpoint.get(name, {}).values()):
                 checkpoint[name] = {key: value for key, value in checkpoint[name].items() if not callable(value)}
-        try:
-            torch.save(checkpoint, content)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_whole(path, content.getbuffer(), path.with_name(PREVIOUS) if path.name == LAST else None)
-        except OSError as error:
-            size = content.getbuffer().nbytes / 1e6
-            raise UserError(
-                f"the checkpoint {path} of {size:.1f} MB can't be written: {error.strerror or error}. The one before it"
-                " is kept. If the disk is full, make room, then resume with: fit --resume"
-            ) from error
+        torch.save(checkpoint, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, content.getbuffer(), path.with_name(PREVIOUS) if path.name == LAST else None)
 
 
 def read(file: str | Path) -> dict[str, Any]:

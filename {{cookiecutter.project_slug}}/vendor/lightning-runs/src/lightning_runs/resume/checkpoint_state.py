@@ -2,6 +2,7 @@
 
 from collections import deque
 from contextlib import suppress
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities import move_data_to_device
 from pytorch_lightning.callbacks import Callback
+from torch import nn
+from torch.utils.data import Dataset
 from torchmetrics import Metric
 
 from ..runs import ranks
@@ -30,11 +33,16 @@ def state_of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dic
     """
     modules = dict(pl_module.named_modules())
     metrics = {name: module for name, module in modules.items() if isinstance(module, Metric)}
+    results = {  # the sums of what `self.log` has collected in this epoch
+        key: {name: getattr(result, name) for name in result._defaults}
+        for key, result in trainer.fit_loop.epoch_loop._results.items()
+        if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
+    }
     state = {
         "metrics": {
             name: metric.metric_state | {"_update_count": metric._update_count} for name, metric in metrics.items()
         },
-        "results": pending | _epoch_results(trainer),
+        "results": pending | results,
         "latest": {name: dict(getattr(trainer._logger_connector, name)) for name in _LATEST},
         # fine-tuning freezes layers by these two
         "trained": {name: parameter.requires_grad for name, parameter in pl_module.named_parameters()},
@@ -45,23 +53,12 @@ def state_of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dic
         },
     }
     if trainer.world_size > 1:
-        scores = {callback.state_key: _scores(callback) for callback in trainer.callbacks}
-        state["scores"] = {key: values for key, values in scores.items() if values}
+        state["scores"] = {}
+        for callback in trainer.callbacks:
+            found = {name: getattr(callback, name) for name in _SCORES if hasattr(callback, name)}
+            lists = {name: [*value.values()] if isinstance(value, dict) else value for name, value in found.items()}
+            state["scores"][callback.state_key] = lists
     return ranks.gather(move_data_to_device(state, "cpu"), trainer.world_size)
-
-
-def _epoch_results(trainer: Any) -> dict[str, dict[str, Any]]:
-    """Return the sums of the values that ``self.log`` has collected in this epoch."""
-    return {
-        key: {name: getattr(result, name) for name in result._defaults}
-        for key, result in trainer.fit_loop.epoch_loop._results.items()
-        if result.is_tensor and result.meta.on_epoch and not result.meta.is_custom_reduction
-    }
-
-
-def _scores(callback: Any) -> dict[str, Any]:
-    found = {name: getattr(callback, name) for name in _SCORES if hasattr(callback, name)}
-    return {name: [*value.values()] if isinstance(value, dict) else value for name, value in found.items()}
 
 
 def restore(trainer: Any, pl_module: pl.LightningModule, state: dict[str, Any]) -> None:
@@ -101,8 +98,9 @@ def add_results(trainer: pl.Trainer, saved: dict[str, dict[str, Any]]) -> None:
 class AttributeState(Callback):
     """Save the attributes that have changed since `setup` in every checkpoint, and restore them with the weights.
 
-    Owners are the LightningModule, the user's modules in it, and the user's callbacks without a ``state_dict``. Saved
-    are numbers, texts, tensors, and lists, tuples and dicts of them, and attributes that are arrays, sets or deques.
+    Owners are the LightningModule, the user's modules in it, the user's callbacks without a ``state_dict``, and objects
+    of the user's classes in any of these. Saved are numbers, texts, tensors, and lists, tuples and dicts of them,
+    attributes that are arrays, sets or deques, and buffers that are not persistent.
     """
 
     def __init__(self) -> None:
@@ -139,11 +137,17 @@ class AttributeState(Callback):
 
 
 def _owners(trainer: Any, pl_module: pl.LightningModule) -> dict[str, Any]:
-    """Return the user's modules and callbacks by their names; without a Trainer there are no callbacks."""
+    """Return the user's modules, callbacks and the objects in them, by their names; without a Trainer no callbacks."""
     owners: dict[str, Any] = {f"module {name}".strip(): module for name, module in pl_module.named_modules()}
     for callback in trainer.callbacks if trainer is not None else ():
         if type(callback).state_dict is Callback.state_dict:
             owners[f"callback {callback.state_key}"] = callback
+    package = type(pl_module).__module__.partition(".")[0]  # whose classes are the user's
+    for key, owner in [*owners.items()]:
+        for name, value in vars(owner).items():
+            is_own = type(value).__module__.partition(".")[0] == package and hasattr(value, "__dict__")
+            if is_own and not isinstance(value, nn.Module | pl.LightningDataModule | Dataset | Enum):
+                owners[f"{type(value).__name__} {name} of {key}"] = value
     return {name: one for name, one in owners.items() if type(one).__module__.partition(".")[0] not in _LIBRARIES}
 
 
@@ -153,8 +157,9 @@ def _attributes(trainer: Any, pl_module: pl.LightningModule, before: Attributes 
     for key, owner in _owners(trainer, pl_module).items():
         found[key] = {}
         known = (before or {}).get(key, {})
-        for name in vars(owner).keys() - _OF_LIGHTNING:
-            value = vars(owner)[name]
+        buffers = vars(owner).get("_non_persistent_buffers_set", set())
+        for name in (vars(owner).keys() - _OF_LIGHTNING) | buffers:
+            value = getattr(owner, name)
             if name in known and _is_equal(value, known[name]):
                 continue
             with suppress(TypeError):

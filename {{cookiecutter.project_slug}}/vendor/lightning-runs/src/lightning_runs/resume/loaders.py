@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..runs import Run
-from .randomness import END, Order, seed_of, seed_streams
+from .randomness import END, Order, generators, seed_of, seed_streams
 
 # Numbers, not names: the hash of a text differs from process to process.
 STAGES = {"train": 0, "validate": 1, "sanity_check": 1, "test": 2, "predict": 3, "None": 2}
@@ -121,11 +121,12 @@ class _Pass:
 
     def _steps(self, batches: Iterator[Any], done: int) -> Iterator[Any]:
         seed_device = self.exact.seed_device
+        others = generators(self.exact.trainer.lightning_module)
         key = self.rank_key
         for number in count(done):  # the code of every step, so it is short
             batch = next(batches, END)
             value = seed_of(key, number) ^ 1
-            seed_streams(value)
+            seed_streams(value, others)
             if seed_device is not None:
                 seed_device(value)
             if batch is END:  # after seeding, because a run that is resumed here fetches ahead too

@@ -111,17 +111,17 @@ def seed_streams(value: int, others: Sequence[Any] = ()) -> None:
     torch.default_generator.manual_seed(value)  # 1 µs; `torch.manual_seed` takes 89
     np.random.seed(value & 0xFFFFFFFF)
     random.seed(value)
-    for generator in others:
+    for own, generator in enumerate(others, value + 1):  # each has numbers of its own
         if isinstance(generator, torch.Generator):
-            generator.manual_seed(value)
+            generator.manual_seed(own)
         elif isinstance(generator, np.random.Generator):
-            generator.bit_generator.state = type(generator.bit_generator)(value).state
+            generator.bit_generator.state = type(generator.bit_generator)(own).state
         else:
-            generator.seed(value & 0xFFFFFFFF)
+            generator.seed(own & 0xFFFFFFFF)
 
 
 def generators(owner: Any) -> list[Any]:
-    """Return the random generators in the attributes of a data set or sampler, and in whatever it wraps."""
+    """Return the random generators in the attributes of a data set, sampler or module, and in whatever it wraps."""
     found: list[Any] = []
     seen: set[int] = set()
 

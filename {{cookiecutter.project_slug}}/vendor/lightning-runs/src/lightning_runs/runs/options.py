@@ -9,16 +9,13 @@ from ..names import program
 CALLBACK_GROUPS = ("checkpoint", "early_stopping")  # callbacks with options of their own
 
 
-def flat(options: Any, prefix: str = "", lists: bool = False) -> dict[str, Any]:
-    """Return nested options by their dotted names; with ``lists`` also those of dicts in a list, by their classes."""
-    if lists and isinstance(options, list) and any(isinstance(item, dict) for item in options):
-        names = [item.get("class_path", i) if isinstance(item, dict) else i for i, item in enumerate(options)]
-        options = {str(name).rpartition(".")[2]: item for name, item in zip(names, options, strict=True)}
+def flat(options: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested options by their dotted names."""
     if not isinstance(options, dict) or not options:
         return {prefix: options}
     found: dict[str, Any] = {}
     for name, value in options.items():
-        found |= flat(value, f"{prefix}.{name}".lstrip("."), lists)
+        found |= flat(value, f"{prefix}.{name}".lstrip("."))
     return found
 
 

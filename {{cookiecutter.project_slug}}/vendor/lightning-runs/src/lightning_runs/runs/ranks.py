@@ -14,18 +14,15 @@ _REFUSED = "refused:"
 
 def choice_of_rank_0(question: str, choose: Callable[[], str]) -> str:
     """Let rank 0 answer a question, different in each call, such as for a run's folder; return its text everywhere."""
-    if _world() is not None:
-        return _choice_by_store(f"{__package__}/{question}", choose)
-    if launched_by_rank_0():
-        return os.environ[FOLDER_VARIABLE]
-    chosen = choose()
-    if chosen:
-        os.environ[FOLDER_VARIABLE] = chosen  # Lightning's launcher hands the environment on
-    return chosen
-
-
-def _choice_by_store(key: str, choose: Callable[[], str]) -> str:
+    if _world() is None:
+        if launched_by_rank_0():
+            return os.environ[FOLDER_VARIABLE]
+        chosen = choose()
+        if chosen:
+            os.environ[FOLDER_VARIABLE] = chosen  # Lightning's launcher hands the environment on
+        return chosen
     rank, store = _world()
+    key = f"{__package__}/{question}"
     if rank == 0:
         try:
             store.set(key, choose())

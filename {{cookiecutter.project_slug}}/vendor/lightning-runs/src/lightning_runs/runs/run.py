@@ -1,6 +1,7 @@
 """Folders of runs: created, recorded, locked and found. Imports neither torch nor Lightning."""
 
 import contextlib
+import csv
 import json
 import os
 import platform
@@ -152,11 +153,23 @@ def make_folder(root: Path, name: str | None, config: str) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def test_result(run: Run) -> dict[str, Any]:
-    """Return the content of a run's ``test.json``; empty if the file is missing or damaged."""
+def results(run: Run, file: str = "test.json") -> dict[str, Any]:
+    """Return a run's ``test.json`` or ``validate.json``, the metric that counts first; empty if it can't be read."""
+    headline = (run.record.get("headline") or [""])[0]
+    monitored = str(run.record.get("metric")).replace("val", "test", 1)
+    content: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-        return dict(json.loads((run.folder / "test.json").read_text(encoding="utf-8")))
-    return {}
+        content = dict(json.loads((run.folder / file).read_text(encoding="utf-8")))
+    names = sorted(content, key=lambda name: (name.partition("/")[2] != headline, name != monitored, "loss" in name))
+    return {name: content[name] for name in names}
+
+
+def metric_rows(run: Run) -> list[dict[str, str]]:
+    """Return the rows of a run's ``metrics.csv``, or of the CSVLogger of its plain script; empty if there is none."""
+    for file in (run.folder / "metrics.csv", *map(Path, run.record.get("csv_files", ()))):
+        with contextlib.suppress(OSError, ValueError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    return []
 
 
 def default_root() -> Path:
@@ -181,18 +194,14 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
 
     Without a name, find the newest run that is finished and not for debugging, or one to resume.
     """
-    if not name:
-        return _newest(root, finished)
-    run = Run(root.absolute() / name)
-    if not run.config_file.is_file():
-        known = ", ".join(run.name for run in every(root)[:5]) or "none"
-        raise UserError(f"there is no run {name} in {root} (newest: {known}).")
-    if run.damaged:
-        raise UserError(f"{run.damaged} Remove the file; the run then counts as interrupted.")
-    return run
-
-
-def _newest(root: Path, finished: bool) -> Run:
+    if name:
+        run = Run(root.absolute() / name)
+        if not run.config_file.is_file():
+            known = ", ".join(run.name for run in every(root)[:5]) or "none"
+            raise UserError(f"there is no run {name} in {root} (newest: {known}).")
+        if run.damaged:
+            raise UserError(f"{run.damaged} Remove the file; the run then counts as interrupted.")
+        return run
     runs = [run for run in every(root) if not run.damaged]
     if finished:
         found = [run for run in runs if run.record.get("status") == "finished" and not run.record.get("debug")]

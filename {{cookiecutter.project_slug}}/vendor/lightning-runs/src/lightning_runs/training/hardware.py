@@ -5,40 +5,38 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from ..errors import UserError
 from ..runs.ranks import by_torchrun
 
-# Device, option, values that can't work, the reason, and what to choose instead.
+# Device, precisions that can't work, the reason, and what to choose instead.
 REFUSED = (
-    ("cpu", "precision", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "bf16-mixed or 32-true"),
-    ("cpu", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
-    ("cpu", "sync_batchnorm", ("True",), "it needs GPUs", "false"),
-    ("mps", "strategy", ("fsdp",), "FSDP needs NVIDIA GPUs", "auto"),
-    ("mps", "strategy", ("ddp",), "an Apple GPU is always a single device", "auto"),
-    ("mps", "precision", ("64-true",), "an Apple GPU has no 64-bit floats", "32-true"),
+    ("cpu", ("16-mixed", "16-true"), "a CPU has no 16-bit float training", "bf16-mixed or 32-true"),
+    ("mps", ("64-true",), "an Apple GPU has no 64-bit floats", "32-true"),
 )
 
 
-def check(trainer: Mapping[str, Any]) -> str:
-    """Refuse trainer options that the device can't carry out; return ``cpu``, ``gpu``, ``mps`` or another device."""
+def check(trainer: Trainer | Mapping[str, Any]) -> str:
+    """Return the device of a Trainer, or of one with these options: ``cpu``, ``gpu``, ``mps`` or another.
+
+    Raises:
+        UserError: It is not there, or can't carry out the options, or the training would wait for processes forever.
+    """
+    if isinstance(trainer, Trainer):
+        options = {"precision": trainer.precision, "devices": trainer.num_devices, "num_nodes": trainer.num_nodes}
+        trainer = options | {"accelerator": trainer.strategy.root_device.type}
     device = _device(str(trainer["accelerator"]))
-    for refused, option, values, reason, fix in REFUSED:
-        value = str(trainer[option]).removesuffix("_find_unused_parameters_true")
-        if refused == device and value in values:
-            raise UserError(
-                f"trainer.{option} is {trainer[option]}, and the device is {device}: {reason}."
-                f" Choose --trainer.{option} {fix}."
-            )
+    precision = str(trainer["precision"])
+    for refused, precisions, reason, fix in REFUSED:
+        if refused == device and precision in precisions:
+            raise UserError(f"trainer.precision is {precision}, and the device is {device}: {reason}. Choose {fix}.")
     limit = 4 * (os.cpu_count() or 1)  # a few more processes than cores are useful to try something out
     devices = str(trainer["devices"])
     if device == "cpu" and devices.isdigit() and not 1 <= int(devices) <= limit:
-        raise UserError(
-            f"trainer.devices is {devices}, and the device is cpu: here it must be 1 to {limit}."
-            f" Choose --trainer.devices {limit} or fewer."
-        )
+        raise UserError(f"trainer.devices is {devices}, and the device is cpu. Choose a number from 1 to {limit}.")
     _check_launcher(int(trainer["num_nodes"]))
     return device
 

@@ -17,10 +17,7 @@ class WarmupCosine(torch.optim.lr_scheduler.LambdaLR):
     """
 
     def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        warmup_steps: int = 100,
-        total_steps: int | None = None,
+        self, optimizer: torch.optim.Optimizer, warmup_steps: int = 100, total_steps: int | None = None
     ) -> None:
         self.warmup_steps = warmup_steps
         self.total_steps: float | None = total_steps
