@@ -1,0 +1,60 @@
+"""The site is built without the internet, has every page once, and no link of it is dead."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from lightning_runs.commands import COMMANDS
+from project import ROOT
+
+SITE = ROOT / "build" / "site"
+NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+
+
+def pages_of(nav: list) -> list[str]:
+    """Return the pages of a navigation, in their order."""
+    values = [value for entry in nav for value in entry.values()]
+    return [page for value in values for page in (pages_of(value) if isinstance(value, list) else [value])]
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    pytest.importorskip("zensical")
+    done = subprocess.run([sys.executable, ROOT / "docs" / "site.py"], capture_output=True, text=True, env=NO_NETWORK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return SITE
+
+
+@pytest.mark.slow
+def test_no_link_of_the_site_is_dead(site):
+    texts = {file: file.read_text(encoding="utf-8") for file in site.rglob("*.html") if file.name != "404.html"}
+    ids = {file: {*re.findall(r'\sid="([^"]+)"', text)} for file, text in texts.items()}
+    dead = []
+    for file, text in texts.items():
+        for address in re.findall(r'(?:href|src)="([^"]+)"', text):
+            parts = urlsplit(address)
+            if parts.scheme or address.startswith("//"):
+                continue
+            target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            target = target / "index.html" if target.is_dir() else target
+            if not target.exists() or (parts.fragment and parts.fragment not in ids.get(target, {parts.fragment})):
+                dead.append((file.relative_to(site).as_posix(), address))
+    assert dead == []
+
+
+@pytest.mark.slow
+def test_the_site_has_search_the_api_and_every_page(site):
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    pages = sorted(file.relative_to(ROOT / "build" / "pages").as_posix() for file in ROOT.glob("build/pages/**/*.md"))
+    assert sorted(pages_of(nav)) == pages
+    assert "ExactResume" in (site / "search.json").read_text(encoding="utf-8")
+    assert "every_n_steps" in (site / "api" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_commands_has_every_command():
+    page = next(ROOT.glob("*/vendor/lightning-runs/src/lightning_runs/docs/commands.md")).read_text(encoding="utf-8")
+    assert {*re.findall(r"^\| `(\w+)", page, re.MULTILINE)} == {*COMMANDS}
