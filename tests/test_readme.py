@@ -1,21 +1,29 @@
-"""README.md, CONTRIBUTING.md, the pages in docs/ and the workflows name what there is, and nothing else."""
+"""README.md, CONTRIBUTING.md, the pages in docs/ and the workflows name what there is, and are easy to read."""
 
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from combinations import PRE
 from project import LIBRARY, ROOT, STARTS, TEMPLATE, read_json, start_files
+from readability import grade, long_sentences, prose
 
 PROMPTS_PAGE = ROOT / "docs" / "prompts.md"
 PAGE = PROMPTS_PAGE.read_text(encoding="utf-8")
 TESTS_PAGE = ROOT / "tests" / "README.md"
-OF_THE_TEMPLATE = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", PROMPTS_PAGE, TESTS_PAGE)
+OF_THE_TEMPLATE = (
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")),
+    *sorted(ROOT.glob("docs/*.md")),
+    *(TESTS_PAGE, ROOT / "benchmarks" / "README.md"),
+)
 # Of the template, of the library, or of the project of a start.
 DOCUMENTS = [
     *(("template", file.relative_to(ROOT).as_posix()) for file in OF_THE_TEMPLATE),
     *(("library", file.name) for file in sorted((LIBRARY / "lightning_runs" / "docs").glob("*.md"))),
+    *(("library", f"../../../{name}.md") for name in ("README", "CHANGELOG")),
     *((start, name) for start in STARTS for name in sorted(start_files(start)) if name.endswith(".md")),
 ]
 
@@ -65,6 +73,40 @@ def test_every_link_leads_to_a_file_or_a_heading(folder_of, of, name):
             file = document.parent / linked if linked else document
             assert file.exists(), target
             assert not heading or heading in anchors(file), target
+
+
+@pytest.mark.parametrize(("of", "name"), DOCUMENTS)
+def test_a_page_is_read_by_anyone_who_reads_english(folder_of, of, name):
+    text = (folder_of(of) / name).read_text(encoding="utf-8")
+    assert grade(text) <= 10
+    assert long_sentences(text, 25) == []
+
+
+def test_each_figure_of_the_readme_is_that_of_a_file(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from report import summary
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    questions = [name for name in read_json(ROOT / "cookiecutter.json") if name[0] != "_"]
+    assert (len(questions), len(STARTS)) == (12, 5)
+    assert "twelve questions" in text
+    assert "- Five starts" in text
+    speeds = summary(read_json(ROOT / "benchmarks" / "results.json"))
+    assert speeds in text
+    library = tomllib.loads((LIBRARY.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    tested = sorted(map(int, re.findall(r'"3\.(\d+)"', workflow)))
+    assert library["requires-python"] == f">=3.{tested[0]}"
+    (lightning,) = re.findall(r"pytorch-lightning>=(\d\.\d)", str(library["dependencies"]))
+    badges = (ROOT / "docs" / "badges.svg").read_text(encoding="utf-8")
+    pythons = [f"3.{minor}" for minor in range(tested[0], tested[-1] + 1)]
+    assert re.findall(r"<text[^>]*>([\d. ]+)</text>", badges) == [" ".join(pythons), lightning]
+    with np.load(TEMPLATE / ".starts/images/src/{{cookiecutter.__package}}/digits.npz") as arrays:
+        images = str(len(arrays["test_labels"]))
+    accuracy = re.findall(r">= 0\.(\d\d)$", (ROOT / "tests/test_first_minutes.py").read_text(), re.MULTILINE)
+    known = {*pythons, lightning, images, *accuracy, *re.findall(r"\d\.\d\d", speeds), "0", "1"}  # exit codes, a ratio
+    prose_of_the_project = prose(text.partition("The digits: E. Alpaydin")[0])
+    assert {*re.findall(r"\d[\d.]*\d|\d", prose_of_the_project)} <= known
 
 
 @pytest.mark.parametrize(("of", "limit"), [("template", 700), *((start, 600) for start in STARTS)])
