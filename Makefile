@@ -1,9 +1,9 @@
-# make demo: bake the default project and train it.   make test: the tests that a change needs, in minutes.
-# make test-all: every test; what is slow types what the READMEs say, kills trainings, and installs packages.
-# make messages: write the sentences of the library into tests/library/messages.txt, whose difference a review reads.
-# make stress: some 300 kills of trainings; RUNS=80 makes ten times as many.   make mutants: small mistakes that tests must notice.
+# make demo: bake the default project and train it.   make test: the quick tests, in minutes.
+# make test-all: every test; the slow ones type the READMEs' commands, kill trainings, and install packages.
+# make messages: write the library's messages into tests/library/messages.txt, for the reviewer of a change.
+# make stress: some 300 kills of trainings; RUNS=80 makes ten times as many.   make mutants: small mistakes, which tests must notice.
 # make benchmark: speed, start-up, bake, accuracy and memory against hand-written loops and other frameworks.
-# They install what they need into .venv, once, by uv where it is there. The first time PyTorch is downloaded (3 GB with CUDA).
+# They install their packages into .venv once, by uv if it is installed. The first time, PyTorch is downloaded (3 GB with CUDA).
 # Another Python: make demo PYTHON=python3.13
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,7 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20
 demo: $(VENV)/demo.installed
 	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
 	cd $(PROJECT) && $(abspath $(BIN))/python -m my_lightning_project fit
-	@echo "The project is in $(PROJECT). To go on there:"
+	@echo "The project is in $(PROJECT). Next:"
 	@echo "  cd $(PROJECT) && source ../../$(VENV)/bin/activate"
 	@echo "A project of your own: $(BIN)/cookiecutter $(CURDIR)"
 
@@ -41,7 +41,7 @@ test-all: test test-slow
 messages: $(VENV)/test.installed
 	PYTHONPATH="{{cookiecutter.project_slug}}/vendor/lightning-runs/src" $(BIN)/python tests/library/messages.py
 
-# kills trainings at random moments and compares their end with that of one that was left alone
+# kills trainings at random moments and compares the result with that of an uninterrupted one
 stress: $(VENV)/test.installed
 	RUNS=$(RUNS) $(PYTEST) tests/test_stress.py
 
