@@ -51,7 +51,8 @@ class Terminal:
         self.seen = time.monotonic()
         # after a carriage return, a line is written again
         lines = [line.rstrip("\r").rpartition("\r")[2] for line in self.text.split("\n")]
-        self.frames[round(self.clock, 1)] = lines
+        wrapped = [line[i : i + WIDTH] for line in lines for i in range(0, len(line) or 1, WIDTH)]
+        self.frames[round(self.clock, 1)] = wrapped
 
     def type(self, text: str) -> None:
         """Type a line as a person does."""
@@ -110,6 +111,6 @@ if __name__ == "__main__":
         folder = Path(name)
         environment = person(folder / "home")
         repository(folder / "home" / "github" / "org" / "lightning-template.git", environment)
-        environment |= {"PS1": "$ ", "COLUMNS": str(WIDTH), "TERM": "xterm", "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {"PS1": "$ ", "COLUMNS": str(WIDTH), "TERM": "xterm", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(folder / "my-lightning-project" / "src"), str(LIBRARY)])
         PICTURE.write_text(draw(record(folder, environment)), encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from processes import Command, run
-from project import LIBRARY, PACKAGE, STARTS, clean_environment, command, read_json
+from project import LIBRARY, PACKAGE, ROOT, STARTS, clean_environment, command, read_json
 
 SHORT = ("--run=own", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.devices=1")
 OWN_CLASSES = "docs/own-classes.md"
@@ -48,6 +48,17 @@ def swapped(project) -> Path:
     classes, train = blocks(text, "python")
     swap_classes(project, classes, train, blocks(text, "yaml")[0])
     return project
+
+
+def test_the_lines_of_the_first_page_train(bake_project):
+    project = bake_project({"start": "blank", "logger": "csv", "accelerator": "cpu"})
+    for code in blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python"):
+        (name,) = re.findall(r"\A# (\w+\.py)\n", code)
+        (project / "src" / PACKAGE / name).write_text(code)
+    default = project / "configs" / "default.yaml"
+    default.write_text(default.read_text(encoding="utf-8").replace("  dropout: 0.1\n", ""))  # it has no such argument
+    run(project, PACKAGE, "fit", "--model.hidden_size=256", *SHORT)
+    assert read_json(project / "runs" / "own" / "run.json")["status"] == "finished"
 
 
 def test_classes_of_ones_own_work_with_every_command(swapped):
