@@ -40,6 +40,7 @@ def test_a_section_shows_what_was_predicted(section, text) -> None:
 def test_the_surest_mistake_is_the_first() -> None:
     picture = picture_html(Image.new("L", (2, 2)))
     page = report(show=lambda i: picture, is_picture=True).mistakes()
+    assert page.startswith("<p>2 of 2 mistakes")
     assert page.count(picture) == 2
     assert page.index("is <b>dog</b>, taken for <b>&lt;cat&gt;</b><br>95.0%") < page.index("70.0%")
     right = report(labels=PROBABILITIES.argmax(dim=1)).mistakes()
