@@ -172,7 +172,7 @@ def picture_html(picture: "Image") -> Markup:
     return Markup('<img alt="picture" src="data:image/png;base64,{}">').format(content)
 
 
-def grid(figures: Iterable[tuple[Markup, Markup]]) -> Markup:
+def grid(figures: Iterable[tuple[Markup, Markup]]) -> str:
     """Return the HTML of pictures side by side, each above its caption."""
     cards = [Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(*figure) for figure in figures]
-    return Markup('<div class="grid">{}</div>').format(Markup("").join(cards))
+    return f'<div class="grid">{"".join(cards)}</div>'

@@ -99,7 +99,7 @@ class ClassificationReport:
             rows.append((self.show(i), *names, f"{self.confidence[i]:.1%}"))
         if self.is_picture:
             caption = Markup("is <b>{}</b>, taken for <b>{}</b><br>{}")
-            return Markup(text) + charts.grid((Markup(item), caption.format(*cells)) for item, *cells in rows)
+            return text + charts.grid((Markup(item), caption.format(*cells)) for item, *cells in rows)
         return text + charts.table([self.noun, "true", "predicted", "probability"], rows, "long")
 
 
