@@ -169,6 +169,8 @@ def _property_value(name: str, data: Any) -> Any:
         data.prepare_data()
         data.setup("fit")
         return getattr(data, name)
+    except UserError:  # such as files that are missing
+        raise
     except Exception as error:
         raise UserError(
             f"the data module's {name} failed with {brief(error)}. It fills an argument of the model, so it is read"

@@ -24,6 +24,7 @@ _SCORES = ("best_model_score", "kth_value", "best_k_models", "best_score", "wait
 _LIBRARIES = ("pytorch_lightning", "lightning_fabric", "lightning_runs", "torch", "torchmetrics")
 _OF_LIGHTNING = vars(pl.LightningModule()).keys()
 Attributes = dict[str, dict[str, Any]]  # of each owner, by its name
+ARRAY = "array of NumPy"  # key of a dict that stands for an array or a number of NumPy
 
 
 def state_of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dict[str, Any]) -> list[dict[str, Any]]:
@@ -96,7 +97,7 @@ def add_results(trainer: pl.Trainer, saved: dict[str, dict[str, Any]]) -> None:
 
 
 class AttributeState(Callback):
-    """Save the attributes that have changed since `setup` in every checkpoint, and restore them with the weights.
+    """Save the attributes that have changed since the start of `fit` in checkpoints, and restore them with the weights.
 
     Owners are the LightningModule, the user's modules in it, the user's callbacks without a ``state_dict``, and objects
     of the user's classes in any of these. Saved are numbers, texts, tensors, and lists, tuples and dicts of them,
@@ -107,10 +108,9 @@ class AttributeState(Callback):
         self._initial: Attributes = {}
         self._restored: Attributes = {}
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Note the attributes before the training."""
-        if stage == "fit":
-            self._initial = _attributes(trainer, pl_module)
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the attributes that `setup` and `configure_optimizers` have set, which are not saved: both run again."""
+        self._initial = _attributes(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the changed attributes of each process."""
@@ -175,15 +175,15 @@ def restore_attributes(saved: Attributes, trainer: Any, pl_module: pl.LightningM
     saved = move_data_to_device(saved, pl_module.device)
     for key in saved.keys() & owners:
         for name, value in saved[key].items():
-            setattr(owners[key], name, _decoded(value, getattr(owners[key], name, None)))
+            current = getattr(owners[key], name, None)
+            if _are_alike(value, current):
+                current.detach().copy_(value)  # an optimizer may hold this tensor
+            else:
+                setattr(owners[key], name, _decoded(value, current))
 
 
 def _encoded(value: Any) -> Any:
     """Return a copy in plain types; raise TypeError if there is none."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, set | frozenset | deque):
         return _plain(list(value))
     return _plain(dict(value) if isinstance(value, dict) else value)
@@ -191,9 +191,8 @@ def _encoded(value: Any) -> Any:
 
 def _decoded(value: Any, current: Any) -> Any:
     """Return a plain value in the type of the current one."""
-    if isinstance(current, np.ndarray):
-        return value.cpu().numpy()
-    if isinstance(current, np.generic | set | frozenset):
+    value = _with_arrays(value)
+    if isinstance(current, set | frozenset):
         return type(current)(value)
     if isinstance(current, deque):
         return deque(value, current.maxlen)
@@ -205,9 +204,22 @@ def _decoded(value: Any, current: Any) -> Any:
     return value
 
 
+def _with_arrays(value: Any) -> Any:
+    """Return a plain value with its arrays and numbers of NumPy."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_with_arrays, value))
+    if type(value) is dict and value.keys() == {ARRAY}:
+        return value[ARRAY].cpu().numpy()[()]  # a number, if it has no dimension
+    if type(value) is dict:
+        return {key: _with_arrays(entry) for key, entry in value.items()}
+    return value
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
+    if isinstance(value, np.ndarray | np.generic):
+        return {ARRAY: torch.from_numpy(np.array(value))}
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
     if type(value) is dict:
@@ -220,14 +232,20 @@ def _plain(value: Any) -> Any:
 def _is_equal(value: Any, other: Any) -> bool:
     """Return whether a value equals a plain one, without copying it: a vocabulary has thousands of entries."""
     with suppress(Exception):  # tensors have no truth value
-        return type(value) is type(other) and bool(value == other)
+        return (type(value) is type(other) or isinstance(other, dict)) and bool(value == other)
     return False
+
+
+def _are_alike(value: Any, other: Any) -> bool:
+    """Return whether two values are tensors of one shape and type."""
+    are_tensors = isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor)
+    return are_tensors and value.shape == other.shape and value.dtype == other.dtype
 
 
 def _is_same(value: Any, other: Any) -> bool:
     """Return whether two plain values that may hold tensors are equal."""
-    if isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor):
-        return value.dtype == other.dtype and value.device == other.device and torch.equal(value, other)
+    if _are_alike(value, other):
+        return torch.equal(value.to(other.device), other)
     if isinstance(value, list | tuple) and type(value) is type(other):
         return len(value) == len(other) and all(map(_is_same, value, other))
     if isinstance(value, dict) and isinstance(other, dict):

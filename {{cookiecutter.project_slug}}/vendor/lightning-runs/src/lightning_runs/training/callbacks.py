@@ -32,6 +32,8 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def __init__(self, monitor: str | None = None, **options: Any) -> None:
         super().__init__(monitor, **options)  # type: ignore[arg-type]
+        if self.patience < 0:
+            raise UserError(f"early_stopping.patience is {self.patience}; it must be 0 or more validations.")
 
 
 def add_callback_options(parser: Any) -> None:
@@ -72,7 +74,7 @@ class ScheduleLength(Callback):
                         f"OneCycleLR has total_steps {scheduler.total_steps}, but this training steps it"
                         f" {steps // config.frequency} times. Set total_steps to that number."
                     )
-            if config.reduce_on_plateau and str(config.monitor).startswith("val"):
+            if config.reduce_on_plateau and is_of_validation(trainer, config.monitor):
                 # its metric is new after a validation alone
                 between = trainer.check_val_every_n_epoch or 1
                 config.frequency = between * math.ceil(config.frequency / between)
@@ -104,12 +106,27 @@ class MonitorCheck(Callback):
 
     _validated_at: int | None = None  # the step of the latest validation
 
+    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let an EarlyStopping of the module's ``configure_callbacks`` replace that of ``--early_stopping``."""
+        stopping = [one for one in trainer.callbacks if isinstance(one, callbacks.EarlyStopping)]
+        own = [one for one in stopping if type(one) is EarlyStopping]
+        if own and len(stopping) > len(own):
+            trainer.callbacks = [one for one in trainer.callbacks if one not in own]
+            if trainer.is_global_zero:
+                name = type(pl_module).__name__
+                print(f"note: the EarlyStopping of {name}.configure_callbacks replaced that of --early_stopping.")
+
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Refuse checkpoints that are saved before or between the validations that choose them, and no validation."""
         if trainer.enable_validation and trainer.val_dataloaders is not None and not sum(trainer.num_val_batches):
             for owner, metric in missing_monitors(trainer):
                 raise UserError(f"{owner} monitors {metric}, which is not logged: val_dataloader yields no batch.")
+        self._check_checkpoints(trainer)
+
+    def _check_checkpoints(self, trainer: Any) -> None:
         for callback in validation_checkpoints(trainer):
+            if callback._save_on_train_epoch_end is None:  # else hooks at the end of the epoch may change the weights
+                callback._save_on_train_epoch_end = False
             option = ""
             if callback._every_n_train_steps or callback._train_time_interval is not None:
                 option = "every_n_train_steps" if callback._every_n_train_steps else "train_time_interval"
@@ -129,6 +146,8 @@ class MonitorCheck(Callback):
             logged = [name for name in trainer.callback_metrics if not name.startswith(("train", "lr-"))]
             hint = f"Choose one of {', '.join(logged)}." if logged else "validation_step calls no self.log."
             raise UserError(f"{owner} monitors {metric}, which is not logged. {hint}")
+        if self._validated_at is None:  # the metrics of the validation are known now
+            self._check_checkpoints(trainer)
         self._validated_at = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
@@ -137,7 +156,7 @@ class MonitorCheck(Callback):
             if self._validated_at != trainer.global_step:
                 callback._last_global_step_saved = trainer.global_step  # as if it were saved
         for one in trainer.callbacks if self._validated_at is None else ():
-            if isinstance(one, callbacks.EarlyStopping) and one.strict and str(one.monitor).startswith("val"):
+            if isinstance(one, callbacks.EarlyStopping) and one.strict and is_of_validation(trainer, one.monitor):
                 one.strict = False
                 text = f"there was no validation, so early stopping has no {one.monitor} to compare."
                 warnings.warn(f"{text} Data without an end need --trainer.val_check_interval N.", stacklevel=1)
@@ -146,7 +165,13 @@ class MonitorCheck(Callback):
 def validation_checkpoints(trainer: Any) -> list[Any]:
     """Return the ModelCheckpoints that monitor a metric of the validation, if there are validations."""
     found = [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]
-    return [one for one in found if trainer.enable_validation and str(one.monitor).startswith("val")]
+    return [one for one in found if trainer.enable_validation and is_of_validation(trainer, one.monitor)]
+
+
+def is_of_validation(trainer: Any, metric: Any) -> bool:
+    """Return whether a metric has a validation's name, or was logged in one, such as in the sanity check."""
+    results = trainer.fit_loop.epoch_loop.val_loop._results.values()
+    return "val" in str(metric) or metric in {result.meta.name for result in results}
 
 
 def missing_monitors(trainer: Any) -> list[tuple[str, str]]:
@@ -156,7 +181,7 @@ def missing_monitors(trainer: Any) -> list[tuple[str, str]]:
     return [
         (type(owner).__name__, metric)
         for owner, metric in monitors
-        if isinstance(metric, str) and metric.startswith("val") and metric not in trainer.callback_metrics
+        if isinstance(metric, str) and is_of_validation(trainer, metric) and metric not in trainer.callback_metrics
     ]
 
 
