@@ -23,21 +23,11 @@ from .schedules import WarmupCosine
 FIXED_OPTIONS = {"dirpath", "save_last", "enable_version_counter"}
 
 
-class EarlyStopping(callbacks.EarlyStopping):
-    """Stop the training when a metric has stopped improving.
-
-    Args:
-        monitor: Name of the metric; null turns early stopping off.
-    """
-
-    def __init__(self, monitor: str | None = None, **options: Any) -> None:
-        super().__init__(monitor, **options)  # type: ignore[arg-type]
-
-
 def add_callback_options(parser: Any) -> None:
     """Add the options of the callbacks that each run has once: ``--checkpoint.…`` and ``--early_stopping.…``."""
     parser.add_class_arguments(ModelCheckpoint, "checkpoint", fail_untyped=False, skip=FIXED_OPTIONS)
-    parser.add_class_arguments(EarlyStopping, "early_stopping", fail_untyped=False)
+    parser.add_argument("--early_stopping.monitor", type=str | None, default=None)
+    parser.add_class_arguments(callbacks.EarlyStopping, "early_stopping", fail_untyped=False, skip={"monitor"})
     parser.set_defaults({"checkpoint.filename": "epoch={epoch:03d}-step={step}"})
     parser.set_defaults({"checkpoint.auto_insert_metric_name": False})
 
@@ -68,10 +58,8 @@ class ScheduleLength(Callback):
             if isinstance(scheduler, OneCycleLR):
                 steps = trainer.estimated_stepping_batches if config.interval == "step" else trainer.max_epochs
                 if scheduler.total_steps < steps // config.frequency:
-                    raise UserError(
-                        f"OneCycleLR has total_steps {scheduler.total_steps}, but this training steps it"
-                        f" {steps // config.frequency} times. Set total_steps to that number."
-                    )
+                    text = f"OneCycleLR has total_steps {scheduler.total_steps}, but this training steps it"
+                    raise UserError(f"{text} {steps // config.frequency} times. Set total_steps to that number.")
             if config.reduce_on_plateau and str(config.monitor).startswith("val"):
                 # its metric is new after a validation alone
                 between = trainer.check_val_every_n_epoch or 1
@@ -116,10 +104,8 @@ class MonitorCheck(Callback):
             elif callback._save_on_train_epoch_end and trainer.val_check_batch != trainer.num_training_batches:
                 option = "save_on_train_epoch_end"
             if option:
-                raise UserError(
-                    f"checkpoint.{option} saves at other steps than the validations, so a checkpoint would have the"
-                    f" {callback.monitor} of other weights. Leave it null: each validation then saves."
-                )
+                text = f"checkpoint.{option} saves at other steps than the validations that log {callback.monitor}."
+                raise UserError(f"{text} Leave it null: each validation then saves.")
 
     def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Refuse a monitor that the first validation did not log."""
