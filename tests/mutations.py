@@ -61,6 +61,10 @@ MUTANTS = (
     Mutant("contract.py", "inspect.signature(getattr(owner, name, METHODS[name])).bind(*[None] * count)", "pass", f"{CONTRACT} -k method"),
     Mutant("contract.py", ' and "/" not in parts[0]', "", f"{CONTRACT} -k headline"),
     Mutant("contract.py", 'data.setup("fit")', "pass", f"{TRACES} -k need_setup"),
+    # loggers, and weights of another run
+    Mutant("training/loggers.py", "value not in (*UNSET, defaults.get(name))", "True", f"{TESTS}training/test_loggers.py -k form"),
+    Mutant("commands/trials.py", 'os.environ.setdefault("WANDB_RUN_GROUP", self.name)', "pass", f"{TESTS}cli/test_classes.py -k search"),
+    Mutant("cli/run_cli.py", "if fit and options.weights and not self.ckpt_path:", "if fit and options.weights:", f"{TESTS}commands/test_weights.py -k again"),
     # what a user's own classes get wrong
     Mutant("training/progress.py", 'getattr(trainer.checkpoint_callback, "monitor", None)]', "None]", f"{OWN} -k line_of_each and two"),
     Mutant("cli/parser.py", "allow_abbrev=False", "allow_abbrev=True", f"{TESTS}cli/test_mistakes.py"),

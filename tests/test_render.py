@@ -84,7 +84,6 @@ def the_configuration_has_the_answers(project: Path, answers: Answers) -> None:
     given = {name: answers[name] for name in ("accelerator", "devices", "precision", "strategy")}
     assert {name: str(config["trainer"][name]) for name in given} == given
     assert config["logger"] == answers["logger"]
-    assert config["logger_options"]["project"] == "my-lightning-project"
     assert config["data"].get("dataset") == BUNDLED.get(answers["start"])
 
 

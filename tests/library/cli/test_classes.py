@@ -1,5 +1,6 @@
 """Classes that options and files name, instead of those of train.py."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from toy import Toy, ToyData
 class Deep(Toy):
     """Learn the sum of four numbers by two layers."""
 
+    groups: set[str | None] = set()
+
     def __init__(self, hidden: int = 5, lr: float = 0.01) -> None:
         super().__init__(lr)
+        self.groups.add(os.environ.get("WANDB_RUN_GROUP"))
         self.layer = nn.Sequential(nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def forward(self, numbers: Tensor) -> Tensor:
@@ -111,4 +115,5 @@ def test_search_and_repetition_train_the_named_classes(run) -> None:
     assert run("repeat", "r", "--seeds=2", *OTHER) == 0
     for name in ("s-000", "r-seed-1", "r-seed-2"):
         assert config(name)["model"]["class_path"] == MODEL
+    assert {"s", "r"} <= Deep.groups
     assert run("lr_find", *OTHER) == 0

@@ -10,8 +10,7 @@ data:
   batch_size: ${oc.env:SIZE}
 model:
   lr: ${data.batch_size}
-logger_options:
-  entity: ${oc.env:SECRET}
+logger: {class_path: CSVLogger, init_args: {prefix: "${oc.env:SECRET}"}}
 trainer:
   callbacks:
   - class_path: pytorch_lightning.callbacks.ModelCheckpoint
@@ -40,7 +39,7 @@ def test_values_are_filled_in_and_no_secret_is_written(file, run) -> None:
     there = options("a")
     assert there["data"]["batch_size"] == "${oc.env:SIZE}"
     assert there["model"]["lr"] == "${data.batch_size}"
-    assert there["logger_options"]["entity"] == "${oc.env:SECRET}"
+    assert there["logger"]["init_args"]["prefix"] == "${oc.env:SECRET}"
     assert there["trainer"]["callbacks"][0]["init_args"]["monitor"] == "${oc.env:METRIC}"
     assert run("fit", "--run", "b", "--data.batch_size=16", "--model.lr=16", "--trainer.max_epochs=1") == 0
     assert_same("a", "b")
@@ -54,7 +53,7 @@ def test_such_a_run_is_resumed_tested_and_repeated(file, interrupt, run) -> None
     assert_same("a", "b")
     assert options("b") == options("a")
     assert (options("a")["data"]["batch_size"], options("a")["model"]["lr"]) == (8, 0.01)
-    assert options("a")["logger_options"]["entity"] == "${oc.env:SECRET}"
+    assert options("a")["logger"]["init_args"]["prefix"] == "${oc.env:SECRET}"
 
 
 def test_references_of_the_default_stay_out_of_other_runs(file, run, have) -> None:

@@ -43,6 +43,39 @@ def train(run, interrupt, monkeypatch) -> Any:
     return train
 
 
+CLASS = "{class_path: lightning.pytorch.loggers.TensorBoardLogger, init_args: {save_dir: logs, prefix: p}}"
+TWO_STEPS = "--trainer.logger=TensorBoardLogger --trainer.logger.save_dir=logs --trainer.logger.prefix p"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (TWO_STEPS, "{}"),
+        ("--logger.prefix p", "logger: tensorboard"),
+        ("", f"logger: [{CLASS}]"),
+        ("", f"trainer:\n  logger: {CLASS}"),
+    ],
+)
+def test_every_form_of_a_logger_writes_into_the_run(options, text, run, interrupt, own_folder) -> None:
+    Path("more.yaml").write_text(text, encoding="utf-8")
+    interrupt("a", "-c", "more.yaml", *options.split())
+    assert run("fit", "--resume") == 0
+    assert {file.parent for file in own_folder.rglob("events.out.*")} == {own_folder / "runs/a/tensorboard"}
+    assert "init_args:\n    prefix: p\n" in Path("runs/a/config.yaml").read_text(encoding="utf-8")
+    assert len(rows("a")) > 5
+
+
+@pytest.mark.parametrize(
+    "options", ["=wandbb", "=nowhere.Logger", "=pathlib.Path", "=wandb --logger.tagz=[p]", ".tags=p"]
+)
+def test_a_mistake_in_a_logger_is_named_in_a_line(options, run, capsys) -> None:
+    with pytest.raises(SystemExit):
+        run("fit", *f"--logger{options}".split())
+    lines = capsys.readouterr().err.splitlines()
+    assert ("tagz. Did you mean --tags" if "tagz" in options else "--logger") in lines[0]
+    assert len(lines) == 2
+
+
 def assert_equals_metrics_csv(logged: Values) -> None:
     expected: Values = {}
     for row in rows("a"):
@@ -94,7 +127,7 @@ def test_mlflow_holds_one_run_in_any_folder(name, train, own_folder, monkeypatch
     folder = train("mlflow")
     shutil.copy(folder.parent / "mlflow.db", own_folder / "copy.db")
     client = MlflowClient(f"sqlite:///{own_folder}/copy.db")
-    (found,) = client.search_runs([client.get_experiment_by_name("lightning").experiment_id])  # pyright: ignore
+    (found,) = client.search_runs([client.get_experiment_by_name("toy_project").experiment_id])  # pyright: ignore
     assert (found.info.run_name, found.info.status) == ("a", "FINISHED")
     histories = {metric: client.get_metric_history(found.info.run_id, metric) for metric in METRICS}
     assert_equals_metrics_csv({m: {point.step: point.value for point in points} for m, points in histories.items()})
@@ -112,7 +145,7 @@ def test_wandb_offline_files_hold_every_row_after_a_kill(run, monkeypatch, capsy
     assert_equals_metrics_csv({m: {row["trainer/global_step"]: row[m] for row in logged if m in row} for m in METRICS})
     assert {row["trainer/global_step"] for row in logged if "repeated" in row} == set(range(8))
     assert any("test/examples" in name for row in logged for name in row)
-    identity = record("a")["logged_as"]["wandb"]
+    identity = record("a")["logged_as"]["0"]
     assert {path.name.rsplit("-", 1)[1] for path in Path("runs/a/wandb").glob("offline-run-*")} == {identity}
 
 

@@ -10,20 +10,23 @@ from pathlib import Path
 ONE_PROCESS = ("--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto")  # whatever a run had
 
 
-def option_values(args: Sequence[str], *options: str) -> list[str]:
+def options(args: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the options and other words of a command line, their values or "", and the arguments that they stand in."""
+    is_value = False
+    for argument, following in pairwise([*args, "--"]):
+        option, equals, value = argument.partition("=")
+        if is_value:
+            is_value = False
+        elif equals or not argument.startswith("-") or following.startswith("--"):
+            yield option, value, [argument]
+        else:
+            is_value = True
+            yield option, following, [argument, following]
+
+
+def option_values(args: Sequence[str], *names: str) -> list[str]:
     """Return the values of options, in the order of the command line: ``--name value`` and ``--name=value``."""
-    values = []
-    for argument, following in pairwise([*args, ""]):
-        name, equals, value = argument.partition("=")
-        if name in options:
-            values.append(value if equals else following)
-    return values
-
-
-def positionals(args: Sequence[str]) -> list[str]:
-    """Return the arguments that are neither options nor values of options."""
-    pairs = pairwise(["", *args])
-    return [arg for before, arg in pairs if not arg.startswith("-") and (not before.startswith("-") or "=" in before)]
+    return [value for option, value, _ in options(args) if option in names]
 
 
 def run_name(name: str) -> str:

@@ -5,8 +5,7 @@ The parser is made for the classes that are found, so their options are groups a
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -16,6 +15,8 @@ from jsonargparse import get_loader
 from pytorch_lightning import LightningDataModule, LightningModule
 
 from ..errors import UserError
+from ..training.loggers import CLASSES, given_options
+from . import arguments
 
 BASES = {"model": LightningModule, "data": LightningDataModule}
 FILES = (".yaml", ".yml", ".json")  # what a file with the options of one class ends with
@@ -28,8 +29,8 @@ class OtherClassesError(Exception):
 
 def chosen(args: Sequence[str], classes: Classes, default: Path | None = None) -> Classes:
     """Return the classes that a configuration file and a command line name; others stay as they are given."""
-    arguments = [] if default is None else [f"--config={default}"]
-    for option, value, _ in _options([*arguments, *args]):
+    files = [] if default is None else [f"--config={default}"]
+    for option, value, _ in arguments.options([*files, *args]):
         if option in ("-c", "--config"):
             classes = of_file(Path(value), classes)
         elif option in ("--model", "--data", "--model.class_path", "--data.class_path"):
@@ -42,12 +43,16 @@ def of_file(file: Path, classes: Classes) -> Classes:
     return _named_in(_read(file), file.parent, classes)
 
 
-def arguments(args: Sequence[str]) -> list[str]:
+def without_names(args: Sequence[str]) -> list[str]:
     """Return a command line without the names of classes, and with the options of each class in its group."""
     kept: list[str] = []
-    for option, value, words in _options(args):
+    for option, value, words in arguments.options(args):
         group, _, rest = option.removeprefix("--").partition(".")
-        if group not in BASES:
+        if option.startswith(("--logger", "--trainer.logger")):
+            if option.endswith("logger") and not value.startswith("["):
+                value = f"[{_logger('none' if value == 'false' else value, args)}]"
+            kept += [] if option.endswith(".save_dir") else [f"{option.replace('trainer.', '')}={value}"]
+        elif group not in BASES:
             kept += words
         elif not rest and value.endswith(FILES):
             own = _own(_read(Path(value)))
@@ -72,12 +77,36 @@ def options_of_groups(options: Any, folder: Path, classes: Classes, owners: Clas
     return options
 
 
+def with_loggers(options: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a file with a list of loggers, also those of ``trainer.logger``, without their folders."""
+    trainer = options.get("trainer")
+    if isinstance(trainer, dict) and trainer.get("logger") not in (None, True):
+        options["logger"] = trainer.pop("logger") or "none"
+    if not options.get("logger"):
+        return options
+    found = options["logger"] if isinstance(options["logger"], list) else [options["logger"]]
+    for one in found:
+        if isinstance(one, dict):
+            (one.get("init_args") or one).pop("save_dir", None)
+    return options | {"logger": [_logger(one, args) for one in found]}
+
+
+def _logger(value: Any, args: Sequence[str]) -> Any:
+    """Return the class of a logger instead of its name, if the command line has options for it."""
+    has_options = any(argument.startswith(("--logger.", "--trainer.logger.")) for argument in args)
+    return path_of(CLASSES[value]) if has_options and isinstance(value, str) and value in CLASSES else value
+
+
 def written(options: dict[str, Any], classes: Classes, defaults: Classes) -> dict[str, Any]:
     """Return options as ``config.yaml`` has them: a class is named if it is not that of ``train.py``."""
     for group, owner, default in zip(BASES, classes, defaults, strict=True):
         if owner is not None and owner is not default:
             options[group] = {"class_path": path_of(owner), "init_args": options.get(group) or {}}
-    return options
+    for number, logger in enumerate(options["logger"]):
+        if isinstance(logger, dict):
+            given = given_options(resolve_name(logger["class_path"]), logger["init_args"])
+            options["logger"][number] = {"class_path": logger["class_path"], "init_args": given}
+    return options | {"logger": options["logger"][0] if len(options["logger"]) == 1 else options["logger"]}
 
 
 def load(group: str, path: str) -> type:
@@ -126,17 +155,3 @@ def _read(file: Path) -> Any:
         return get_loader("yaml")(Path(ConfigPath(str(file), "fr")).read_text(encoding="utf-8"))
     except Exception:  # the parser refuses the file in a sentence
         return None
-
-
-def _options(args: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield the options of a command line, their values or "", and the words that they consist of."""
-    is_value = False
-    for argument, following in pairwise([*args, "--"]):
-        option, equals, value = argument.partition("=")
-        if is_value:
-            is_value = False
-        elif equals or not argument.startswith("-") or following.startswith("--"):
-            yield option, value, [argument]
-        else:
-            is_value = True
-            yield option, following, [argument, following]

@@ -35,6 +35,7 @@ LIGHTNING = {
 }
 TITLES = {"trainer": "Training", "checkpoint": "The best checkpoint", "early_stopping": "Early stopping"}
 OF_FIT = ("checkpoint", "early_stopping", "save_every_n_steps", "debug", "resume", "accept_changes", "speed")
+OF_FIT += ("weights", "weights_strict")
 SILENT = ("weights_only", "verbose", "return_predictions")  # the commands set them themselves
 COLUMN = 29  # where the texts begin
 

@@ -114,6 +114,12 @@ def parser_message(message: str, options: Iterable[str]) -> str:
     if missing:
         return f"there is no {missing[2]} in {missing[1]}; give the class as package.module.Class."
     option = re.match(r'Parser key "([\w.]+)":', message)
+    cause = re.search(r"callable class: (.+?)(?:\.* Got value|\n)", message)
+    if option and cause:
+        return f"--{option[1]}: {cause[1]}."
+    nested = re.search(r"NestedArg\(key='([\w.]+)'", message)
+    if option and nested:
+        return f"--{option[1]}.{nested[1]} is an option of a class; give --{option[1]} CLASS before it."
     expected = re.findall(r"Expected an? (.+?)(?=\. Got value: |\n|$)", message)
     value = re.search(r"(?:\. Got value: |\n *Given value: )(.*)", message, re.DOTALL)
     if option and expected and value:

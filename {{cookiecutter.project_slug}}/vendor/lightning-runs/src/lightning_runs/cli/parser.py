@@ -67,7 +67,7 @@ class Parser(LightningArgumentParser):
         for name, value in options.items():
             is_group = any(option.startswith(f"--{name}.") for option in self.command.option_names())
             is_off = value is None and name in ("data", *CALLBACK_GROUPS)
-            if is_group and not is_off and not isinstance(value, dict | str):  # a text names another file
+            if is_group and not is_off and not isinstance(value, dict | list | str):  # a text may name a file
                 self.error(f"{name} has no options in {file}. Write them as in configs/default.yaml.")
         if "${" in str(options):
             require("interpolate", "omegaconf")
@@ -121,7 +121,7 @@ class Parser(LightningArgumentParser):
     def _load_config_parser_mode(self, text: str, path: Any = "", *args: Any, **kwargs: Any) -> Any:
         """Load the text of a configuration file, with the options of the classes in use."""
         text = installed_names(text)
-        if re.search(r"^\W*(model|data)\W", text, flags=re.MULTILINE):
+        if re.search(r"^\W*(model|data|logger)\W", text, flags=re.MULTILINE):
             is_default = not path  # jsonargparse names no other file
             options = self.choose(get_loader("yaml")(text), Path(), is_default)
             text = json.dumps(options, default=str)

@@ -23,18 +23,20 @@ from ..runs import ranks
 from ..runs.options import config_text, flat
 from ..training import callbacks, hardware, loggers, speed
 from . import classes, trainer_setup
-from .arguments import option_values
+from .arguments import option_values, run_name
 from .help_text import SILENT
 from .parser import Parser, with_references
 
 DEFAULT_CONFIG = Path("configs/default.yaml")
 # Type, default and help of each option that a run has beside those of Lightning.
 OPTIONS = {
-    "logger": (loggers.LoggerName, "csv", "Logger; csv is always on beside it."),
+    "logger": (loggers.Loggers, ["csv"], "wandb, tensorboard, mlflow, csv, none, or a class; csv is on beside it."),
     "save_every_n_steps": (int, 200, "Optimizer steps between two saves of the whole training state."),
     "debug": (str | None, None, "Mark the run as a trial; other commands take it only by its name."),
     "run": (str, None, "Name of the new run (fit), or of the run to evaluate."),
     "accept_changes": (bool, False, "Resume a run although its options or its data have changed (fit)."),
+    "weights": (str | None, None, "Start from the weights of this run's best checkpoint, or of a file."),
+    "weights_strict": (bool, True, "Refuse weights that are missing or do not fit."),
 }
 # Options of a single call, which config.yaml leaves out.
 CALL_OPTIONS = {"config", "run", "resume", "accept_changes", "ckpt_path", *SILENT}
@@ -88,7 +90,7 @@ class RunCLI(LightningCLI):
         try:
             super().__init__(
                 *chosen,
-                args=classes.arguments(self.args),
+                args=classes.without_names(self.args),
                 parser_class=Parser,
                 parser_kwargs={"prog": program()},
                 save_config_callback=None,  # the folder gets its config.yaml when it is made
@@ -116,7 +118,6 @@ class RunCLI(LightningCLI):
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
         text = "Resume this run; without a name, the newest unfinished one (fit)."
         parser.add_argument("--resume", nargs="?", const="", type=str, help=text)
-        parser.add_class_arguments(loggers.LoggerOptions, "logger_options")
         parser.add_class_arguments(speed.SpeedOptions, "speed")
         callbacks.add_callback_options(parser)
         if self.contract.has("seed"):
@@ -135,10 +136,7 @@ class RunCLI(LightningCLI):
         if DEFAULT_CONFIG.is_file():
             files = [DEFAULT_CONFIG, *files]
         elif not files and not {"-h", "--help"} & set(args):  # the parser would pass over it without a word
-            raise UserError(
-                f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Run this in the project's folder, or name a"
-                " configuration with -c FILE."
-            )
+            raise UserError(f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Go to the project's folder, or give -c FILE.")
         parser.command = self._command_parser
         parser.command.choose = self._options_of_classes
         parser.command.default_config_files = [str(DEFAULT_CONFIG)]
@@ -159,7 +157,8 @@ class RunCLI(LightningCLI):
     def _options_of_classes(self, options: Any, folder: Path, is_default: bool) -> Any:
         # without a name, options are of train.py's class in the default file, and else of the class in use
         owners = self.defaults if is_default else self.classes
-        return classes.options_of_groups(options, folder, self.classes, owners)
+        options = classes.options_of_groups(options, folder, self.classes, owners)
+        return classes.with_loggers(options, self.args) if isinstance(options, dict) else options
 
     def _check_classes(self) -> None:
         """Take the classes that the run was trained with, and refuse others."""
@@ -168,10 +167,8 @@ class RunCLI(LightningCLI):
         trained = classes.of_file(self.run.config_file, self.defaults)
         for given, owner in zip(classes.chosen(self.args, trained), trained, strict=True):
             if given is not owner:
-                raise UserError(
-                    f"the run {self.run.name} was trained with {classes.path_of(owner)}, and {classes.path_of(given)}"
-                    f" is given. A run keeps its classes; train a new one with: {program()} fit"
-                )
+                text = f"was trained with {classes.path_of(owner)}, and {classes.path_of(given)} is given."
+                raise UserError(f"the run {self.run.name} {text} A run keeps its classes; train a new one.")
         if trained != self.classes:
             raise classes.OtherClassesError(*trained)
 
@@ -189,7 +186,8 @@ class RunCLI(LightningCLI):
 
     def _plain_options(self) -> dict[str, Any]:
         options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self._command]
-        options = {name: value for name, value in options.items() if name not in CALL_OPTIONS}
+        without = CALL_OPTIONS if options["weights"] else {*CALL_OPTIONS, "weights", "weights_strict"}
+        options = {name: value for name, value in options.items() if name not in without}
         options = with_references(options, self.parser.unresolved.get(self._command))
         return classes.written(options, self.classes, self.defaults)
 
@@ -210,8 +208,8 @@ class RunCLI(LightningCLI):
         self.ckpt_path = options.ckpt_path
         if self._command == "fit":
             self._find_run_to_resume(options, root)
-        elif options.resume is not None:
-            raise UserError(f"--resume is an option of fit. Name the run to {self._command} with --run NAME.")
+        elif options.resume is not None or option_values(self.args, "--weights"):
+            raise UserError(f"--resume and --weights are options of fit. Name the run to {self._command} with --run.")
         elif self.ckpt_path:
             run = runs.Run(Path(self.ckpt_path).absolute().parent.parent)
             self.run = run if run.config_file.is_file() else None
@@ -223,13 +221,13 @@ class RunCLI(LightningCLI):
             self._checkpoint = checkpoint_files.read(self.ckpt_path)
 
     def _find_run_to_resume(self, options: Any, root: Path) -> None:
+        if options.ckpt_path and options.weights:
+            raise UserError("--ckpt_path and --weights are given; a training starts from one of them.")
         if options.resume is None:
             return
         if options.ckpt_path or (options.run and options.resume):
-            raise UserError(
-                "--resume NAME continues a run as it was; leave out --run and --ckpt_path. To begin a run and resume it"
-                " by the same command: --run NAME --resume"
-            )
+            hint = "To begin a run and resume it by the same command: --run NAME --resume"
+            raise UserError(f"--resume NAME continues a run as it was; leave out --run and --ckpt_path. {hint}")
 
         def find() -> runs.Run | None:
             # by --run NAME --resume a launcher repeats one command, and the run continues wherever it has got to
@@ -282,9 +280,9 @@ class RunCLI(LightningCLI):
         kept = fit and self.is_kept and not options.trainer.fast_dev_run
         if fit:
             trainer_setup.refuse_callbacks(options.trainer)
+        root = Path(options.trainer.default_root_dir or "runs")
         self.position = self._checked_position(kept)
         if kept and self.run is None:
-            root = Path(options.trainer.default_root_dir or "runs")
             text = config_text(self.options())
             self._choose_run("new", lambda: runs.Run(runs.make_folder(root, options.run, text)))
             self.created = True
@@ -293,6 +291,9 @@ class RunCLI(LightningCLI):
                 ranks.compare_positions(str(self.position), self.ckpt_path)
             trainer_setup.set_outputs(self, options, kept)
             trainer_setup.set_callbacks(self, options, fit)
+            if fit and options.weights and not self.ckpt_path:
+                arguments = (run_name(options.weights), options.weights_strict, root, self.run)
+                options.trainer.callbacks.append(checkpoint_files.StartingWeights(*arguments))
             trainer_setup.set_plugins(options.trainer)
             trainer = super().instantiate_trainer(**kwargs)
             trainer_setup.refuse_unshared_layers(trainer)

@@ -17,15 +17,12 @@ from ..training.callbacks import AverageCorrection, MonitorCheck, ScheduleLength
 if TYPE_CHECKING:
     from .run_cli import RunCLI
 
-# Callbacks by which a run could not be resumed or repeated.
+# Callbacks by which a run could not be resumed or repeated, and what to do instead.
 REFUSED = {
-    callbacks.ModelPruning: "ModelPruning leaves out of checkpoints what is pruned, so that the run could not be"
-    " resumed. Train without it, and prune the trained model with torch.nn.utils.prune.",
-    callbacks.LearningRateFinder: "LearningRateFinder changes the rate after config.yaml is written, so that the run"
-    " could not be repeated. Train without it, with the rate that the command lr_find suggests.",
-    callbacks.BatchSizeFinder: "BatchSizeFinder changes the size after config.yaml is written, so that the run could"
-    " not be repeated. Train without it, with a --data.batch_size of your own.",
-    callbacks.SpikeDetection: "SpikeDetection can't load its own state, so that the run could not be resumed.",
+    callbacks.ModelPruning: "prune the trained model with torch.nn.utils.prune",
+    callbacks.LearningRateFinder: "take the rate that the command lr_find suggests",
+    callbacks.BatchSizeFinder: "choose a --data.batch_size of your own",
+    callbacks.SpikeDetection: "look for spikes in metrics.csv",
 }
 
 
@@ -34,18 +31,16 @@ def refuse_callbacks(trainer: Any) -> None:
     if trainer.barebones:
         raise UserError("trainer.barebones is true; it allows no callbacks, and a run needs some. Leave it false.")
     for callback in as_list(trainer.callbacks):
-        for kind, sentence in REFUSED.items():
+        for kind, instead in REFUSED.items():
             if isinstance(callback, kind):
-                raise UserError(sentence)
+                raise UserError(f"a run with {kind.__name__} can't be resumed or repeated. Without it, {instead}.")
 
 
 def refuse_unshared_layers(trainer: Any) -> None:
     """Refuse layers that are frozen before several processes agree on which gradients they average."""
     if trainer.world_size > 1 and any(isinstance(one, callbacks.BaseFinetuning) for one in trainer.callbacks):
-        raise UserError(
-            "BackboneFinetuning needs --trainer.devices 1. On several, lightning_runs.training.finetuning.Unfreezing"
-            " works, with --trainer.strategy ddp_find_unused_parameters_true."
-        )
+        hint = "lightning_runs.training.finetuning.Unfreezing with --trainer.strategy ddp_find_unused_parameters_true."
+        raise UserError(f"BackboneFinetuning needs --trainer.devices 1. On several, take {hint}")
 
 
 def set_outputs(cli: "RunCLI", options: Any, kept: bool) -> None:
@@ -57,8 +52,8 @@ def set_outputs(cli: "RunCLI", options: Any, kept: bool) -> None:
         trainer.default_root_dir = str(Path(cli.ckpt_path).absolute().parent)
     if not kept:
         trainer.logger = bool(trainer.fast_dev_run)  # Lightning replaces it by one that writes nothing
-    elif cli.config[str(cli.subcommand)].trainer.logger is None and cli.run is not None:
-        trainer.logger = loggers.build(options.logger, options.logger_options, cli.run, cli.position.step)
+    elif cli.run is not None:
+        trainer.logger = loggers.build(options.logger, cli.run, cli.position.step)
 
 
 def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from .. import names
-from ..cli.arguments import option_values, positionals
+from ..cli.arguments import option_values, options
 from ..cli.messages import ALL_FRAMES, print_error
 from ..errors import require
 from ..names import program
@@ -57,7 +57,7 @@ def command_of(args: Sequence[str]) -> Command:
     """Return the command that a command line calls for."""
     if args[0] == "predict" and option_values(args, "--onnx"):
         return PREDICT_ONNX
-    if args[0] == "predict" and positionals(args[1:]):
+    if args[0] == "predict" and any(not word.startswith("-") for word, _, _ in options(args[1:])):
         return PREDICT_FILES
     return COMMANDS[args[0]]
 

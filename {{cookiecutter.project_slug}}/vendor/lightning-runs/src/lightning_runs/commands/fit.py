@@ -197,10 +197,8 @@ class TrainerCLI(RunCLI):
         differing = [name for name, mean in means.items() if any(abs(part[name] - mean) > 1e-9 for part in parts)]
         if not differing:
             return metrics
-        self.say(
-            f"{', '.join(differing)}: each process logged its own value, and this is their mean. In validation the"
-            " first process's value counts. Log them with self.log(…, sync_dist=True)."
-        )
+        text = f"{', '.join(differing)}: each process logged its own value, and this is their mean. In validation the"
+        self.say(f"{text} first process's value counts. Log them with self.log(…, sync_dist=True).")
         return means
 
     # ---- What is printed

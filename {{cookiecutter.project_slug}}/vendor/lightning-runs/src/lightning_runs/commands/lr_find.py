@@ -98,10 +98,8 @@ def suggestion(losses: Sequence[tuple[float, float]]) -> float:
         lowest = min(mean for _, mean in means)
         if highest - lowest > stdev(first):
             return next(rate for rate, mean in means if mean <= (highest + lowest) / 2)
-    raise UserError(
-        f"the loss falls at no rate from {LOWEST:g} to {HIGHEST:g}. Can the network overfit one batch"
-        " (fit -c configs/overfit.yaml)? Are the batches large enough?"
-    )
+    hint = "Can the network overfit one batch (fit -c configs/overfit.yaml)? Are the batches large enough?"
+    raise UserError(f"the loss falls at no rate from {LOWEST:g} to {HIGHEST:g}. {hint}")
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:

@@ -5,6 +5,7 @@ A process for each run would import torch each time, and a forked process can't 
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -93,6 +94,7 @@ class Trials:
         print(f"{self.name}-{stem} {'resumes' if resumes else 'starts'}: {values}", flush=True)
         output = self.folder / f"{stem}.txt"
         with output.open("a", encoding="utf-8") as file, redirect_stdout(file), launcher_arguments(args):
+            os.environ.setdefault("WANDB_RUN_GROUP", self.name)  # of W&B; --logger.group is stronger
             run_trainer_command(*self.classes, args, callbacks=callbacks)
         if "torch._dynamo" in sys.modules:  # otherwise it compiles only the first eight networks of a process
             torch.compiler.reset()

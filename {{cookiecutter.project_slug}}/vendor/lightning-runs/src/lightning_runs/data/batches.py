@@ -84,10 +84,8 @@ class BatchSampler(SequentialSampler, DistributedSampler):  # pyright: ignore[re
     def __post_init__(self) -> None:
         if self.equal_shares and len(self) == 0:
             share = f" on each of {self.world_size} devices" if self.world_size > 1 else ""
-            raise UserError(
-                f"data.batch_size is {self.batch_size}{share}, but there are only {len(self.indices)} items for"
-                " training. Choose a smaller --data.batch_size."
-            )
+            text = f"data.batch_size is {self.batch_size}{share}, but there are {len(self.indices)} items to train on."
+            raise UserError(f"{text} Choose a smaller --data.batch_size.")
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; this is called when the epoch starts."""

@@ -33,10 +33,8 @@ def labels_from_names(names: Sequence[str], class_names: Sequence[str], source: 
     positions = {name: position for position, name in enumerate(class_names)}
     unknown = sorted(set(names) - set(positions))
     if unknown:
-        raise UserError(
-            f"{source} has the class {unknown[0]}, but the model was trained with {', '.join(class_names[:12])}."
-            " Remove its items, or train again."
-        )
+        text = f"{source} has the class {unknown[0]}, but the model was trained with {', '.join(class_names[:12])}."
+        raise UserError(f"{text} Remove its items, or train again.")
     return torch.tensor([positions[name] for name in names])
 
 

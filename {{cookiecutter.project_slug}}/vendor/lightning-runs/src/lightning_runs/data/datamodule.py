@@ -38,9 +38,7 @@ class SplitDataModule(pl.LightningDataModule):
         check_minimum("data.batch_size", batch_size, 1)
         check_fraction("data.val_fraction", val_fraction)
         if num_folds is not None and not (num_folds > 1 and 0 <= (fold or 0) < num_folds):
-            raise UserError(
-                f"data.fold is {fold} and data.num_folds is {num_folds}; at least 2 folds are needed, numbered from 0."
-            )
+            raise UserError(f"data.fold is {fold}, data.num_folds is {num_folds}; at least 2 folds are needed, from 0.")
         self.batch_size = batch_size
         self.val_fraction = val_fraction
         self.split_seed = split_seed
@@ -117,10 +115,8 @@ class SplitDataModule(pl.LightningDataModule):
                 break
             is_rare = (parts == part) & ~np.isin(labels, labels[np.isin(parts, others)])
             if groups is not None and is_rare.any():
-                raise UserError(
-                    f"data.group leaves the class {min(labels[is_rare])} without a group in the training part."
-                    " Try another --data.split_seed."
-                )
+                text = f"data.group leaves the class {min(labels[is_rare])} without a group in the training part."
+                raise UserError(f"{text} Try another --data.split_seed.")
             parts[is_rare] = "train"
         return {part: torch.from_numpy(np.flatnonzero(parts == part)) for part in ("train", "val", "test")}
 
@@ -129,10 +125,8 @@ class SplitDataModule(pl.LightningDataModule):
         count = sum(map(len, parts.values()))
         for part, indices in parts.items():
             if len(indices) < minimum and not (part == "val" and self.fold is None):
-                raise UserError(
-                    f"the part {part} has {len(indices)} of the {count} items of {source}; it needs {minimum}."
-                    " Add items, or change the fraction of a part, such as --data.val_fraction 0.3."
-                )
+                text = f"the part {part} has {len(indices)} of the {count} items of {source}; it needs {minimum}."
+                raise UserError(f"{text} Add items, or change the fraction of a part, such as --data.val_fraction 0.3.")
 
     def check_known(self) -> None:
         """Refuse to read new items without a run."""
@@ -183,10 +177,8 @@ class SplitDataModule(pl.LightningDataModule):
             seen = indices[:: 1 + len(indices) // NUM_SEEN]
             pixels = dataset[seen][0].flatten(1)
             if (pixels.amin(dim=1) == pixels.amax(dim=1)).all():
-                raise UserError(
-                    f"{dataset.files[seen[0]]} and all of {len(pixels)} training images that were read have a single"
-                    " value each, so nothing can be learned. Save them without transparency, with 8 bits per channel."
-                )
+                text = f"{dataset.files[seen[0]]} and all of {len(pixels)} training images that were read have a single"
+                raise UserError(f"{text} value each. Save them without transparency, with 8 bits per channel.")
         for part in ("val", "test"):
             names = self.copies(part)
             if names:

@@ -70,10 +70,8 @@ def in_eight_bits(picture: "Image") -> "Image":
     elif picture.mode != "F" and low >= 0 and 4096 <= high < 65536:
         values = values // 256
     elif not (low >= 0 and high < 256 and (values == values.round()).all()):
-        raise UserError(
-            f"its values, from {low:g} to {high:g}, have no clear range, which is 0 to 255, 0 to 1 for floats, or up to"
-            " 65535 with some above 4095. Save it with 8 bits"
-        )
+        ranges = "0 to 255, 0 to 1 for floats, or up to 65535 with some above 4095"
+        raise UserError(f"its values, from {low:g} to {high:g}, have no clear range: {ranges}. Save it with 8 bits")
     return Image.fromarray(values.astype(np.uint8))
 
 

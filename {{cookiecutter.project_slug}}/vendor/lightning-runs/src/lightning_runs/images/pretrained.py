@@ -30,8 +30,8 @@ class Pretrained(PretrainedNetwork):
         num_classes: Number of logits.
         name: A model of timm, such as ``resnet18`` or ``vit_tiny_patch16_224``, or of torchvision, such as
             ``torchvision/resnet18``.
-        weights: default downloads the usual weights; a path is a file of them (.safetensors, .pth or a checkpoint of
-            this project); null starts at random. They are read by `load_weights`, which only a new training calls.
+        weights: default downloads the usual weights; a path is a file of them (.safetensors or .pth); null starts at
+            random. They are read by `load_weights`, which only a new training calls.
         image_size: Height and width of the network's images, in pixels; null takes those of the weights.
 
     Raises:
@@ -113,8 +113,6 @@ class Pretrained(PretrainedNetwork):
         Raises:
             UserError: They can't be read, are of another network, or can't be downloaded.
         """
-        if not self.weights:
-            return
         is_download = self.weights in (True, "default")
         state = _downloaded_weights(self) if is_download else _read_weights(Path(str(self.weights)))
         needed = self.backbone.state_dict()

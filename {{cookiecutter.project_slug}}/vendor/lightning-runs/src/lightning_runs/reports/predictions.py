@@ -40,10 +40,9 @@ def compute(cli: Any) -> Columns:
     except (TypeError, AttributeError, RuntimeError) as error:
         if is_overridden("predict_step", cli.model):
             raise
-        raise UserError(
-            f"{module} has no predict_step, and its forward does not take a batch of predict_dataloader"
-            f" ({str(error).splitlines()[0][:120]}). Add predict_step to {module}: {program()} docs own-classes"
-        ) from None
+        cause = str(error).splitlines()[0][:120]
+        text = f"{module} has no predict_step, and its forward does not take a batch of predict_dataloader ({cause})."
+        raise UserError(f"{text} Add predict_step to {module}: {program()} docs own-classes") from None
     finally:
         cli.trainer.callbacks.remove(callback)
     parts = ranks.gather(batches, cli.trainer.world_size)
@@ -70,10 +69,8 @@ def columns_of(outputs: Any, count: int, module: str) -> Columns:
         elif isinstance(value, list | tuple):
             columns[name] = [entry.tolist() if isinstance(entry, torch.Tensor) else entry for entry in value]
         else:
-            raise UserError(
-                f"{module}.predict_step returns {name} as {type(value).__name__}. Return a tensor or a list with one"
-                " entry for each item, or a dict of these."
-            )
+            hint = "Return a tensor or a list with one entry for each item, or a dict of these."
+            raise UserError(f"{module}.predict_step returns {name} as {type(value).__name__}. {hint}")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         text = ", ".join(f"{length} of {name}" for name, length in lengths.items())

@@ -165,10 +165,8 @@ class ExactResume(callbacks.Callback):
             try:
                 checkpoint_files.read(file)
             except UserError as error:
-                raise UserError(
-                    f"this run could not be resumed: {error} Keep only numbers, texts, lists, dicts and tensors in"
-                    " hyperparameters and in the state of callbacks."
-                ) from error
+                kinds = "Keep only numbers, texts, lists, dicts and tensors in hyperparameters and states of callbacks."
+                raise UserError(f"this run could not be resumed: {error} {kinds}") from error
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that Lightning's checkpoint lacks."""
@@ -210,10 +208,8 @@ class ExactResume(callbacks.Callback):
             self._signal_group = torch.distributed.new_group(backend="gloo")
         before = self._restored.get("world_size", trainer.world_size)
         if before != trainer.world_size:
-            raise UserError(
-                f"the run was trained by {before} processes, and now there are {trainer.world_size}. A resumed run"
-                " keeps their number, because each has its share of the data."
-            )
+            text = f"the run was trained by {before} processes, and now there are {trainer.world_size}."
+            raise UserError(f"{text} A resumed run keeps their number, because each has its share of the data.")
         self.compare_data(trainer, pl_module)
         if self._restored.get("ended"):
             trainer.should_stop = True  # early stopping had ended it
@@ -288,9 +284,7 @@ class ExactResume(callbacks.Callback):
         """Forget the results from before the stop, and refuse divergence and an epoch without a loss."""
         self._results = {}
         if self._has_loss is False and pl_module.automatic_optimization:
-            raise UserError(
-                f"{type(pl_module).__name__}.training_step returns no loss, so nothing is learned. Return the loss."
-            )
+            raise UserError(f"{type(pl_module).__name__}.training_step returns no loss. Return the loss.")
         self._refuse_divergence(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch.nn.parameter import is_lazy
 
 from .. import files
 from ..errors import UserError, reason
-from ..runs import Run
+from ..runs import Run, find
+from ..training.pretrained import PretrainedNetwork
 
 LAST = "last.ckpt"  # the state that a run resumes from
 PREVIOUS = "previous.ckpt"  # the state before it, in case that file is damaged
@@ -103,10 +106,8 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
         model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
     except RuntimeError as error:
         text = " ".join(str(error).split())
-        raise UserError(
-            f"the checkpoint {file} is of another model: {text[:300]} Give the options that it was trained with, as its"
-            " run's config.yaml has them, and the same network."
-        ) from error
+        hint = "Give the options of its run's config.yaml, and the same network."
+        raise UserError(f"the checkpoint {file} is of another model: {text[:300]} {hint}") from error
 
 
 def best_checkpoint(run: Run) -> Path:
@@ -120,3 +121,48 @@ def best_checkpoint(run: Run) -> Path:
     if file is None or not file.is_file():
         raise UserError(f"the run {run.name} has no checkpoint in {run.checkpoints}. Train it first, or --resume it.")
     return file
+
+
+class StartingWeights(Callback):
+    """Start a run from the weights of a file, or of another run's best checkpoint: the option ``--weights``.
+
+    A file is a checkpoint, or the ``state_dict`` of such a module. Without ``strict``, weights that are missing, not in
+    the model, or of another shape are left out. ``root`` is the folder of all runs.
+    """
+
+    def __init__(self, source: str, strict: bool, root: Path, run: Run | None) -> None:
+        recorded = None if run is None else run.record.get("weights")  # of a run that was killed before its first save
+        file = Path(recorded or source).absolute()
+        try:
+            self.file = file if file.is_file() else best_checkpoint(find(root, source, False))
+        except UserError as error:
+            raise UserError(f"--weights is {source}, which is not a file, and {error}") from error
+        content: Any = read(self.file)
+        self.weights: Any = content.get("state_dict", content) if isinstance(content, dict) else {}
+        self.strict = strict
+        self.run = run
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the weights, once the module has its layers."""
+        own = pl_module.state_dict()
+        lazy = {name for name, value in own.items() if is_lazy(value)}  # get their shape by the first batch
+        shapes = {name: getattr(value, "shape", ()) for name, value in own.items() if name not in lazy}
+        fitting = {k: v for k, v in self.weights.items() if k in lazy or shapes.get(k) == getattr(v, "shape", ())}
+        left_out = [name for name in {**own, **self.weights} if name not in fitting]
+        model = type(pl_module).__name__
+        if not fitting:
+            raise UserError(f"--weights: nothing in {self.file} fits {model}.")
+        try:
+            pl_module.load_state_dict(self.weights if self.strict else fitting, strict=self.strict)
+        except RuntimeError as error:
+            text = " ".join(str(error).split())[:1000]
+            hint = "Take those that fit with --weights_strict false."
+            raise UserError(f"--weights: {self.file} does not fit {model}: {text} {hint}") from error
+        for part in pl_module.modules():
+            if isinstance(part, PretrainedNetwork):
+                part.weights = None  # which it would read next
+        if trainer.is_global_zero:
+            note = f", without {', '.join(left_out)}" if left_out else ""
+            print(f"Starting weights: {files.relative_path(self.file)}{note}", flush=True)
+            if self.run is not None:
+                self.run.update(weights=str(self.file), weights_left_out=left_out)

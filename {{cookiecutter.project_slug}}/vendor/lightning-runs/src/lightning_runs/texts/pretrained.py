@@ -76,8 +76,6 @@ class PretrainedEncoder(PretrainedNetwork):
         Raises:
             UserError: They can't be read.
         """
-        if not self.weights:
-            return
         from transformers import AutoModel  # pyright: ignore[reportMissingImports]
 
         try:

@@ -23,23 +23,11 @@ from .schedules import WarmupCosine
 FIXED_OPTIONS = {"dirpath", "save_last", "enable_version_counter"}
 
 
-class EarlyStopping(callbacks.EarlyStopping):
-    """Stop the training when a metric has stopped improving.
-
-    Args:
-        monitor: Name of the metric; null turns early stopping off.
-    """
-
-    def __init__(self, monitor: str | None = None, **options: Any) -> None:
-        super().__init__(monitor, **options)  # type: ignore[arg-type]
-        if self.patience < 0:
-            raise UserError(f"early_stopping.patience is {self.patience}; it must be 0 or more validations.")
-
-
 def add_callback_options(parser: Any) -> None:
     """Add the options of the callbacks that each run has once: ``--checkpoint.…`` and ``--early_stopping.…``."""
     parser.add_class_arguments(ModelCheckpoint, "checkpoint", fail_untyped=False, skip=FIXED_OPTIONS)
-    parser.add_class_arguments(EarlyStopping, "early_stopping", fail_untyped=False)
+    parser.add_argument("--early_stopping.monitor", type=str | None, default=None)
+    parser.add_class_arguments(callbacks.EarlyStopping, "early_stopping", fail_untyped=False, skip={"monitor"})
     parser.set_defaults({"checkpoint.filename": "epoch={epoch:03d}-step={step}"})
     parser.set_defaults({"checkpoint.auto_insert_metric_name": False})
 
@@ -54,6 +42,9 @@ def configured_callbacks(options: Any, others: list[Any]) -> list[Any]:
     if options.trainer.enable_checkpointing is not False and not replaced:
         found.append(options.checkpoint)
     if options.early_stopping.monitor:
+        patience = options.early_stopping.patience
+        if patience < 0:
+            raise UserError(f"early_stopping.patience is {patience}; it must be 0 or more validations.")
         found.append(options.early_stopping)
     return [*found, *others]
 
@@ -70,10 +61,8 @@ class ScheduleLength(Callback):
             if isinstance(scheduler, OneCycleLR):
                 steps = trainer.estimated_stepping_batches if config.interval == "step" else trainer.max_epochs
                 if scheduler.total_steps < steps // config.frequency:
-                    raise UserError(
-                        f"OneCycleLR has total_steps {scheduler.total_steps}, but this training steps it"
-                        f" {steps // config.frequency} times. Set total_steps to that number."
-                    )
+                    text = f"OneCycleLR has total_steps {scheduler.total_steps}, but this training steps it"
+                    raise UserError(f"{text} {steps // config.frequency} times. Set total_steps to that number.")
             if config.reduce_on_plateau and is_of_validation(trainer, config.monitor):
                 # its metric is new after a validation alone
                 between = trainer.check_val_every_n_epoch or 1
@@ -106,16 +95,6 @@ class MonitorCheck(Callback):
 
     _validated_at: int | None = None  # the step of the latest validation
 
-    def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let an EarlyStopping of the module's ``configure_callbacks`` replace that of ``--early_stopping``."""
-        stopping = [one for one in trainer.callbacks if isinstance(one, callbacks.EarlyStopping)]
-        own = [one for one in stopping if type(one) is EarlyStopping]
-        if own and len(stopping) > len(own):
-            trainer.callbacks = [one for one in trainer.callbacks if one not in own]
-            if trainer.is_global_zero:
-                name = type(pl_module).__name__
-                print(f"note: the EarlyStopping of {name}.configure_callbacks replaced that of --early_stopping.")
-
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Refuse checkpoints that are saved before or between the validations that choose them, and no validation."""
         if trainer.enable_validation and trainer.val_dataloaders is not None and not sum(trainer.num_val_batches):
@@ -133,10 +112,8 @@ class MonitorCheck(Callback):
             elif callback._save_on_train_epoch_end and trainer.val_check_batch != trainer.num_training_batches:
                 option = "save_on_train_epoch_end"
             if option:
-                raise UserError(
-                    f"checkpoint.{option} saves at other steps than the validations, so a checkpoint would have the"
-                    f" {callback.monitor} of other weights. Leave it null: each validation then saves."
-                )
+                text = f"checkpoint.{option} saves at other steps than the validations that log {callback.monitor}."
+                raise UserError(f"{text} Leave it null: each validation then saves.")
 
     def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Refuse a monitor that the first validation did not log."""

@@ -1,6 +1,7 @@
-"""Loggers: built by name, offline where nothing can be reached, and continued when a run is resumed."""
+"""Loggers: built by name or class, offline where nothing can be reached, and continued when a run is resumed."""
 
 import csv
+import inspect
 import io
 import os
 import secrets
@@ -8,11 +9,11 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlsplit
 
+from jsonargparse import ArgumentParser
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -21,42 +22,48 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from ..errors import UserError, require
 from ..files import write_whole
+from ..names import package
 from ..runs import Run
 
-LoggerName = Literal["wandb", "tensorboard", "mlflow", "csv", "none"]
+CLASSES = {"wandb": WandbLogger, "tensorboard": TensorBoardLogger, "mlflow": MLFlowLogger, "csv": CSVLogger}
+UNSET = (None, "lightning_logs")  # defaults that the parser passes on from one class to the next
+OFFLINE = ("offline", "dryrun")  # values of WANDB_MODE
 
 
-@dataclass
-class LoggerOptions:
-    """Where the chosen logger puts a run.
+class LoggerFactory(Protocol):
+    """A class of loggers with its options, all but the folder."""
 
-    Args:
-        project: W&B project, or MLflow experiment.
-        entity: W&B user or team; null is your default one.
-        tracking_uri: MLflow server or database; null takes MLFLOW_TRACKING_URI, or else a database beside the runs.
-    """
-
-    project: str = "lightning"
-    entity: str | None = None
-    tracking_uri: str | None = None
+    def __call__(self, *, save_dir: str) -> Logger: ...
 
 
-def build(name: LoggerName, options: LoggerOptions, run: Run, step: int) -> list[Logger]:
-    """Build the chosen logger, and CSV beside it; ``step`` is the first one that will be logged, perhaps again."""
-    if name == "none":
+Loggers = list[Literal["wandb", "tensorboard", "mlflow", "csv", "none"] | LoggerFactory]  # of the option --logger
+
+
+def given_options(owner: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a class without those that have their default."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(owner)
+    defaults = parser.get_defaults()
+    return {name: value for name, value in options.items() if value not in (*UNSET, defaults.get(name))}
+
+
+def build(choices: list[Any], run: Run, step: int) -> list[Logger]:
+    """Build the chosen loggers, and CSV beside them; ``step`` is the first one that will be logged, perhaps again."""
+    if choices == ["none"]:
         return []
-    require(name, name)  # each logger has the name of its package; csv is Python's own
-    run.record.setdefault("logged_as", {})  # the logger's own run, which is continued
-    found: list[Logger] = [MetricsCSV(run.folder, step)]
-    # the chosen one first: it is the module's `self.logger`, as in Lightning's documentation
-    if name == "tensorboard":
-        folder = str(run.folder)
-        found.insert(0, TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False))
-    elif name == "mlflow":
-        found.insert(0, _mlflow(options, run))
-    elif name == "wandb":
-        found.insert(0, _wandb(options, run, step))
-    return found
+    kept = run.record.setdefault("logged_as", {})  # the loggers' own runs, which are continued
+    # the chosen ones first: the first is the module's `self.logger`, as in Lightning's documentation
+    built = [_build(choice, run) for choice in choices if choice != "none"]
+    found = [logger for logger in built if type(logger) is not CSVLogger]  # which is metrics.csv
+    prepare(found, run, step)
+    for number, logger in enumerate(found):
+        if isinstance(logger, WandbLogger):
+            logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns about it
+            if str(number) in kept and os.environ.get("WANDB_MODE") in OFFLINE:
+                _log_again(logger, run.folder / "metrics.csv", step)
+        if isinstance(logger, tuple(CLASSES.values())):
+            kept[str(number)] = logger.version  # MLflow chooses it now
+    return [*found, MetricsCSV(run.folder, step)]
 
 
 def prepare(loggers: Sequence[Logger], run: Run, step: int) -> None:
@@ -144,47 +151,42 @@ def log_picture(logger: Logger, name: str, picture: Any, trainer: Trainer) -> bo
     return True
 
 
-def _mlflow(options: LoggerOptions, run: Run) -> Logger:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    root = run.folder.parent
-    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    # current MLflow refuses a plain folder as its store; a database needs no server
-    database = quote((root / "mlflow.db").as_posix(), safe="/:")
-    logger = MLFlowLogger(
-        experiment_name=options.project,
-        run_name=run.name,
-        # with the driver's name, or else MLflow makes a folder of the path as it is quoted
-        tracking_uri=uri or f"sqlite+pysqlite:///{database}",
-        artifact_location=None if uri else (root / "mlflow").as_uri(),
-        run_id=run.record["logged_as"].get("mlflow"),
-    )
-    run.record["logged_as"]["mlflow"] = logger.run_id  # MLflow chooses it; a resumed run continues it
-    return logger
+def _build(choice: Any, run: Run) -> Logger:
+    """Build a logger by its name or class; its folder is the run's, and its name too unless the user gives one."""
+    if isinstance(choice, str):
+        require(choice, choice)  # each logger has the name of its package; csv is Python's own
+    owner = CLASSES[choice] if isinstance(choice, str) else choice.args[-1]
+    given = {} if isinstance(choice, str) else given_options(owner, choice.keywords)
+    project = package() or "lightning"
+    ours: dict[str, Any] = {"name": run.name, "run_name": run.name, "experiment_name": project}
+    if issubclass(owner, TensorBoardLogger):
+        ours |= {"name": "", "version": "tensorboard", "default_hp_metric": False}
+    elif issubclass(owner, MLFlowLogger):
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        ours["tracking_uri"] = os.environ.get("MLFLOW_TRACKING_URI")
+        if not given.get("tracking_uri", ours["tracking_uri"]):
+            # current MLflow refuses a plain folder as its store; a database needs no server
+            root = run.folder.parent
+            database = quote((root / "mlflow.db").as_posix(), safe="/:")
+            # with the driver's name, or else MLflow makes a folder of the path as it is quoted
+            ours |= {"tracking_uri": f"sqlite+pysqlite:///{database}", "artifact_location": (root / "mlflow").as_uri()}
+    elif issubclass(owner, WandbLogger):
+        ours["project"] = os.environ.get("WANDB_PROJECT") or project
+        _set_wandb_mode(given, run)
+    ours["save_dir"] = str(run.folder)
+    arguments = inspect.signature(owner).parameters
+    return owner(**{name: value for name, value in ours.items() if name in arguments} | given)
 
 
-def _wandb(options: LoggerOptions, run: Run, step: int) -> Logger:
-    import wandb
-
-    is_resumed = "wandb" in run.record["logged_as"]
-    identity = run.record["logged_as"].setdefault("wandb", secrets.token_hex(4))
-    reason = _reason_to_stay_offline()
+def _set_wandb_mode(given: Mapping[str, Any], run: Run) -> None:
+    """Set W&B offline for a reason, which is printed."""
+    chosen = given.get("offline") or given.get("mode") in OFFLINE
+    reason = "logger.offline is true" if chosen else _reason_to_stay_offline()
     if reason is not None:
         os.environ["WANDB_MODE"] = "offline"
+        os.environ.setdefault("WANDB_SILENT", "true")
         folder = os.path.relpath(run.folder / "wandb")
         rank_zero_only(print)(f"W&B is offline ({reason}). To upload the run later: wandb sync {folder}/offline-run-*")
-    logger = WandbLogger(
-        name=run.name,
-        project=options.project,
-        entity=options.entity,
-        id=identity,
-        resume="allow",
-        save_dir=str(run.folder),
-        settings=wandb.Settings(silent=reason is not None),
-    )
-    logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns about it
-    if is_resumed and reason is not None:
-        _log_again(logger, run.folder / "metrics.csv", step)
-    return logger
 
 
 def _log_again(logger: WandbLogger, file: Path, step: int) -> None:
@@ -202,7 +204,7 @@ def _reason_to_stay_offline() -> str | None:
 
     mode = os.environ.get("WANDB_MODE")
     if mode:
-        return f"WANDB_MODE is {mode}" if mode in ("offline", "dryrun") else None
+        return f"WANDB_MODE is {mode}" if mode in OFFLINE else None
     address = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     key = any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"))
     if not key and not requests.utils.get_netrc_auth(address):

@@ -35,5 +35,5 @@ class FineTuningHooks:
 
     def on_fit_start(self) -> None:
         """Read pretrained weights; a resumed run has them in its checkpoint."""
-        if self.trainer.ckpt_path is None and isinstance(self.network, PretrainedNetwork):
+        if self.trainer.ckpt_path is None and isinstance(self.network, PretrainedNetwork) and self.network.weights:
             self.network.load_weights()
