@@ -5,11 +5,8 @@ from mutants import Mutant
 
 TESTS = "tests/library/"
 RESUME = TESTS + "resume/test_resume.py"
-SAVING = TESTS + "resume/test_saving.py"
-SIGNALS = TESTS + "resume/test_signals.py"
+SIGNALS = TESTS + "resume/test_saving.py"
 EXACT = TESTS + "resume/test_exact.py"
-AVERAGES = TESTS + "training/test_averages.py"
-SAFETY = TESTS + "runs/test_safety.py"
 RUNS = TESTS + "runs/test_runs.py"
 FIT = TESTS + "commands/test_fit.py"
 BATCHES = TESTS + "data/test_batches.py"
@@ -22,7 +19,7 @@ PREDICTIONS = TESTS + "reports/test_predictions.py"
 
 MUTANTS = (
     # checkpoints
-    Mutant("resume/checkpoint_files.py", 'return torch.load(file, map_location="cpu", weights_only=True)', 'return torch.load(file, map_location="cpu", weights_only=False)', f"{SAFETY} -k checkpoint"),
+    Mutant("resume/checkpoint_files.py", 'return torch.load(file, map_location="cpu", weights_only=True)', 'return torch.load(file, map_location="cpu", weights_only=False)', f"{RUNS} -k hostile"),
     Mutant("resume/checkpoint_files.py", "archive.testzip()", "None", f"{RESUME} -k bit"),
     Mutant("resume/checkpoint_files.py", 'in_epoch = epochs["started"] > epochs["processed"]', "in_epoch = True", f"{RESUME} -k train_longer"),
     Mutant("files.py", "os.replace(temporary, file)", "__import__('shutil').copy(temporary, file)", f"{TESTS}test_files.py"),
@@ -33,7 +30,7 @@ MUTANTS = (
     Mutant("resume/callback.py", "fit_loop._restarting = False", "pass", f"{EXACT} -k schedule"),
     Mutant("resume/callback.py", "steps - self.saved_at >= self.every_n_steps", "steps - self.saved_at > self.every_n_steps", f"{RESUME} -k state_is_saved"),
     Mutant("resume/callback.py", "if batch_idx % trainer.accumulate_grad_batches or ", "if ", f"{EXACT} -k gradients"),
-    Mutant("resume/callback.py", "self._loss_check += 0 * loss.item()", "pass", f"{SAVING} -k finite"),
+    Mutant("resume/callback.py", "self._loss_check += 0 * loss.item()", "pass", f"{TESTS}resume/test_saving.py -k finite"),
     Mutant("resume/callback.py", "            trainer.should_stop = True", "            pass", f"{EXACT} -k early_stopping"),
     Mutant("resume/callback.py", 'getattr(logger, "flush", logger.save)()', "pass", f"{OWN} -k two_kills and plain"),
     Mutant("resume/checkpoint_state.py", 'result.cumulated_batch_size = before["cumulated_batch_size"] + result.cumulated_batch_size', "pass", f"{EXACT} -k without_a_step"),
@@ -122,7 +119,7 @@ MUTANTS = (
     Mutant("commands/trials.py", "if now.get(name) != before.get(name):", "if False:", f"{TESTS}commands/test_sweep.py -k changed_option"),
     # images
     Mutant("images/datasets.py", "(0.4914, 0.4822, 0.4465)", "(0.4914, 0.4465, 0.4822)", f"{TESTS}images/test_datasets.py -k published"),
-    Mutant("images/augmentation.py", "height // 8", "height // 2", f"{TESTS}images/test_augmentation.py -k offsets"),
+    Mutant("images/augmentation.py", "height // 8", "height // 2", f"{TESTS}images/test_batches.py -k offsets"),
     # the hooks
     Mutant("hooks/pre_gen_project.py", '{"accelerator": ("mps",), "precision": ("64-true",)}', '{"accelerator": ("mps",), "precision": ("32-true",)}', "tests/test_hooks.py -k acceptable"),
     Mutant("hooks/post_gen_project.py", 'if answers["torch_build"] != "default":', "if False:", "tests/test_hooks.py -k build"),

@@ -5,7 +5,6 @@ process. What it forks runs a module as ``python -m`` does, in a folder, environ
 """
 
 import gc
-import itertools
 import multiprocessing
 import os
 import runpy
@@ -15,11 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
+from acting import acting
 from own_classes import class_of
 from project import ROOT, clean_environment
 
@@ -27,13 +26,11 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["torch", "torchvision", "pytorch_lightning.cli", "torchmetrics", "numpy", "PIL.Image"])
 
 
-# A module, a method of its Lightning class, and a call of this method: there a process waits or is killed.
+# A module, a method of its Lightning class, and a call of this method: there a process is killed.
 Place = tuple[str, str, int]
 
 
-def _run(
-    words: list[str], folder: str, environment: dict[str, str], output: str, death: Place | None, hold: Place | None
-) -> None:
+def _run(words: list[str], folder: str, environment: dict[str, str], output: str, death: Place | None) -> None:
     multiprocessing.set_start_method(None, force=True)  # of workers that load data, not the fork server's
     gc.freeze()  # else each collection touches, and so copies, all that was imported
     os.setpgid(0, 0)
@@ -51,33 +48,10 @@ def _run(
     sys.path[:0] = [folder, *environment["PYTHONPATH"].split(os.pathsep)]
     sys.argv = words
     if death:
-        _do_at(death, lambda: os.killpg(0, signal.SIGKILL))
-    if hold:
-        _do_at(hold, _wait)
+        module, name, call = death
+        method = getattr(class_of(module), name)
+        setattr(class_of(module), name, acting(method, call, lambda: os.killpg(0, signal.SIGKILL)))
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-
-
-def _do_at(place: Place, act: Callable[[], None]) -> None:
-    """Have a call of a method do something first."""
-    module, name, call = place
-    cls = class_of(module)
-    method = getattr(cls, name)
-    calls = itertools.count(1)
-
-    @wraps(method)
-    def changed(*args: object, **kwargs: object) -> object:
-        if next(calls) == call:
-            act()
-        return method(*args, **kwargs)
-
-    setattr(cls, name, changed)
-
-
-def _wait() -> None:
-    Path(f"held-{os.getpid()}").touch()
-    end = time.monotonic() + 120
-    while not Path("go").exists() and time.monotonic() < end:
-        time.sleep(0.02)
 
 
 class Command:
@@ -88,7 +62,6 @@ class Command:
         module: The module that is run, such as a project's package.
         arguments: What follows on the command line.
         death: Where the process and those that it has started are killed, as by ``kill -9``.
-        hold: Where it writes a file ``held-PID`` into the folder, and waits for a file ``go``.
         environment: Environment variables to add.
     """
 
@@ -98,14 +71,12 @@ class Command:
         module: str,
         *arguments: str,
         death: Place | None = None,
-        hold: Place | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         number, file = tempfile.mkstemp(dir=folder.parent, suffix=".out")
         os.close(number)
         self._output = Path(file)
-        added = clean_environment(folder) | dict(environment or {})
-        given = ([module, *arguments], str(folder), added, file, death, hold)
+        given = ([module, *arguments], str(folder), clean_environment(folder) | dict(environment or {}), file, death)
         self._process = _CONTEXT.Process(target=_run, args=given)
         self._process.start()
         self.pid = self._process.pid or 0
@@ -161,25 +132,13 @@ def classes_folder(folder: Path, monitor: str = "", **trainer: object) -> Path:
     """Fill a folder for ``own_classes``, with a metric that chooses the best checkpoint and options of the Trainer."""
     options = {"max_epochs": 3, "accelerator": "cpu", "devices": 1, "default_root_dir": "runs", "log_every_n_steps": 5}
     config = {"seed_everything": 42, "trainer": options | {"enable_model_summary": False} | trainer}
-    write_yaml(folder / "configs" / "default.yaml", config | ({"checkpoint": {"monitor": monitor}} if monitor else {}))
+    if monitor:
+        config["checkpoint"] = {"monitor": monitor}
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "default.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (folder / "src").mkdir()
     (folder / "src" / "own_classes").symlink_to(ROOT / "tests" / "own_classes")
     return folder
-
-
-def write_yaml(file: Path, content: Mapping[str, object]) -> None:
-    """Write options."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-
-
-def wait_for(condition: Callable[[], bool], commands: Sequence[Command]) -> None:
-    """Wait until a condition holds while commands run."""
-    end = time.monotonic() + 240
-    while not condition():
-        running = time.monotonic() < end and any(command.exit_code() is None for command in commands)
-        assert running, "\n".join(command.output() for command in commands)
-        time.sleep(0.02)
 
 
 def held_processes(folder: Path, step: int, started: Sequence[subprocess.Popen[bytes]]) -> list[int]:

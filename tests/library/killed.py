@@ -5,9 +5,9 @@ import os
 import pkgutil
 import signal
 import sys
-from itertools import count
-from typing import Any
+from functools import partial
 
+from acting import acting
 from toy import command
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -16,20 +16,10 @@ _CONTEXT.set_forkserver_preload(["torch", "pytorch_lightning.cli", "torchmetrics
 
 def _run(folder: str, args: tuple[str, ...], place: str, calls: int, when: str) -> None:
     os.chdir(folder)
-    owner, _, name = place.rpartition(".")
-    method = getattr(pkgutil.resolve_name(owner), name)
-    numbers = count(1)
-
-    def killing(*given: Any, **named: Any) -> Any:
-        number = next(numbers)
-        if number == calls and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = method(*given, **named)
-        if number == calls:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(pkgutil.resolve_name(owner), name, killing)
+    path, _, name = place.rpartition(".")
+    owner = pkgutil.resolve_name(path)
+    end = partial(os.kill, os.getpid(), signal.SIGKILL)
+    setattr(owner, name, acting(getattr(owner, name), calls, end, after=when == "after"))
     sys.exit(command(*args))
 
 

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning_runs
-import pytest
 import torch
 from jinja2 import Environment
-from lightning_runs.errors import UserError
 
 STARTS = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}" / ".starts"
 DIGITS = STARTS / "images" / "src" / "{{cookiecutter.__package}}" / "digits.npz"
@@ -58,10 +56,6 @@ def built(start: str, data: Any, **options: Any) -> Any:
     linked = [getattr(data, name) for name in links]
     options = {"network": getattr(start_module(start, "network"), network), "optimizer": torch.optim.AdamW, **options}
     return model_class(start)(*linked, **options).eval()
-
-
-def refused(text: str) -> Any:
-    return pytest.raises(UserError, match=re.escape(text))
 
 
 def add_options(start: str, dataset: str, config_file: Path) -> None:

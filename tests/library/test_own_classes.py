@@ -6,16 +6,19 @@ The classes are in `own_classes`, and nothing in them is made for this library.
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import pytorch_lightning as pl
+import torch
 from comparison import differences
 from own_classes import classes
-from processes import as_ranks, classes_folder
+from processes import classes_folder
 from processes import run as run_process
-from toy import answer
+from torch.utils.data import DataLoader, TensorDataset
+from toy import Toy, ToyData, answer
 
 
 class Form(NamedTuple):
@@ -33,10 +36,7 @@ NO_PREDICT_DATA = {"predict": "predict_dataloader"}
 FORMS = {
     "loaders-in-module": Form("course_page", "-", "val_loss", NO_PREDICT_DATA),
     "plain-loaders": Form("classifier", "plain_data", "val_loss"),
-    "augmentation": Form("mixup", "augmented_data", "val_loss"),
     "two-optimizers": Form("gan", "plain_data", "val_d_loss", {"predict": "forward"}),
-    "dict-batches": Form("dict_batches", "dict_batches", "val_loss"),
-    "stream": Form("classifier", "stream_data", "val_loss", NO_PREDICT_DATA),
     "no-validation": Form("no_validation", "no_validation", "train_loss", TRAINS_ONLY, monitored=False),
 }
 FIT = ("--save_every_n_steps=3", "--trainer.callbacks+=lightning_runs.training.progress.ProgressBar")
@@ -49,27 +49,22 @@ COMMANDS = {
 }
 
 
-def ask(form: Form, folder: Path) -> None:
-    """Give every command, and write ``answers.json``."""
-    with contextlib.chdir(classes_folder(folder, form.metric if form.monitored else "")):
-        owners = classes(form.module, form.data)
-        answers = {name: answer(*owners, arguments, "own_classes") for name, arguments in COMMANDS.items()}
-    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
-
-
 class Asked(NamedTuple):
     """What the commands answered for a form, and the folder of the run that was left alone."""
 
     form: Form
     run: Path
-    answers: dict[str, Any]
+    answers: dict[str, tuple[int, str]]
 
 
-@pytest.fixture(params=FORMS)
-def asked(request: pytest.FixtureRequest, once: Callable[..., Path]) -> Asked:
+@pytest.fixture(scope="module", params=FORMS)
+def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     form = FORMS[request.param]
-    folder = once(f"own-{request.param}", lambda folder: ask(form, folder))
-    return Asked(form, folder / "runs" / "whole", json.loads((folder / "answers.json").read_text(encoding="utf-8")))
+    folder = classes_folder(tmp_path_factory.mktemp("own"), form.metric if form.monitored else "")
+    owners = classes(form.module, form.data)
+    with contextlib.chdir(folder):
+        answers = {name: answer(*owners, arguments, "own_classes") for name, arguments in COMMANDS.items()}
+    return Asked(form, folder / "runs" / "whole", answers)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -82,24 +77,20 @@ def test_a_command_works_or_names_what_to_add(asked, command) -> None:
         assert asked.form.missing[command] in line
 
 
-def test_the_run_has_a_folder_with_everything_in_it(asked) -> None:
+def test_the_run_has_its_files_and_every_metric_in_the_report(asked) -> None:
     files = {"config.yaml", "run.json", "checkpoints/last.ckpt", "metrics.csv", "report.html", "test.json"}
     missing = {"test.json"} if "test" in asked.form.missing else set()
     assert {file for file in files if not (asked.run / file).is_file()} == missing
     assert json.loads((asked.run / "run.json").read_text())["status"] == "finished"
+    page = (asked.run / "report.html").read_text(encoding="utf-8")
+    columns = (asked.run / "metrics.csv").read_text().partition("\n")[0].split(",")
+    assert asked.form.metric in columns
+    assert [column for column in columns if column not in ("epoch", "step") and column not in page] == []
 
 
 def test_the_line_of_each_epoch_shows_the_metric(asked) -> None:
     lines = re.findall(r"^epoch .*", asked.answers["fit"][1], re.MULTILINE)
     assert [asked.form.metric in line for line in lines] == [True] * 3
-
-
-def test_the_report_has_every_metric(asked) -> None:
-    page = (asked.run / "report.html").read_text(encoding="utf-8")
-    with (asked.run / "metrics.csv").open() as file:
-        columns = next(file).strip().split(",")
-    assert asked.form.metric in columns
-    assert [column for column in columns if column not in ("epoch", "step") and column not in page] == []
 
 
 def test_two_kills_leave_no_trace_in_a_run_s_end(asked, tmp_path_factory) -> None:
@@ -114,18 +105,30 @@ def test_two_kills_leave_no_trace_in_a_run_s_end(asked, tmp_path_factory) -> Non
     assert differences(asked.run, folder / "runs" / "killed") == []
 
 
-def test_a_stream_that_is_read_again_is_named_once(asked) -> None:
-    named = re.findall(".*(?:IterableDataset|SensorStream).*", asked.answers["fit"][1])
-    assert len(named) == (asked.form.data == "stream_data"), named
+class Faulty(Toy):
+    def __init__(self, has_loss: bool = True) -> None:
+        super().__init__()
+        self.has_loss = has_loss
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step(batch, batch_idx) if self.has_loss else None
 
 
-def test_a_stream_that_devices_can_not_share_is_named(tmp_path) -> None:
-    options = ("fit", "--run=two", "--trainer.devices=2", "--trainer.strategy=ddp")
-    ranks = as_ranks(classes_folder(tmp_path / "two", "val_loss"), "own_classes", "classifier", "stream_data", *options)
-    for rank in ranks:
-        rank.wait()
-    assert "Traceback" not in ranks[0].output()
-    assert "SensorStream is not shared" in ranks[0].output()
+class FaultyData(ToyData):
+    def __init__(self, batch_size: int = 8, empty: str = "", missing: bool = False, shuffle: bool = False) -> None:
+        pl.LightningDataModule.__init__(self)
+        self.save_hyperparameters()  # and no attribute of its own
+
+    def part(self, split: str, **options: Any) -> DataLoader:
+        count = 0 if self.hparams.empty == split else 48
+        numbers = torch.full((count, 4), float("nan") if self.hparams.missing else 1.0)
+        return DataLoader(TensorDataset(numbers, numbers[:, 0]), batch_size=self.hparams.batch_size, **options)
+
+    def train_dataloader(self) -> DataLoader:
+        return self.part("train", drop_last=True, shuffle=self.hparams.shuffle)
+
+    def val_dataloader(self) -> DataLoader:
+        return self.part("val")
 
 
 FAULTS = {
@@ -135,14 +138,13 @@ FAULTS = {
     "--data.batch_size=0": "batch_size=0",
     "--data.missing=true": "NaN",
     "--data.empty=val": "val_dataloader",
-    "--model.has_loss=false": "FaultyModule.training_step",
+    "--model.has_loss=false": "Faulty.training_step",
 }
 
 
 @pytest.mark.parametrize("options", FAULTS)
-def test_a_fault_of_data_or_step_is_named_in_a_line(options, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(classes_folder(tmp_path / "faulty", "val_loss"))
-    code, said = answer(*classes("faulty", "faulty"), ["fit", *options.split()], "own_classes")
+def test_a_fault_of_data_or_step_is_named_in_a_line(options) -> None:
+    code, said = answer(Faulty, FaultyData, ["fit", *options.split()], "toy_project")
     assert code == 1, said
     lines = re.findall(r"^(?:error|ValueError): .*", said, re.MULTILINE)
     assert FAULTS[options] in lines[-1]

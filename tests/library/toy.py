@@ -5,8 +5,6 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
-from functools import wraps
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import lightning_runs
 import pytest
 import pytorch_lightning as pl
 import torch
+from acting import acting
 from lightning_runs.errors import UserError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -112,15 +111,17 @@ def command(name: str, *options: str, module: type = Toy, data: type | None = To
     return lightning_runs.run(module, data, [name, *options], package="toy_project")
 
 
+def assert_fails(named: str | list[str], *args: str, code: int = 1, module: type = Toy, data: type = ToyData) -> None:
+    """A command ends with this code, and names one text or all of several."""
+    found, said = answer(module, data, list(args), "toy_project")
+    assert found == code, said
+    assert [text for text in ([named] if isinstance(named, str) else named) if text not in said] == []
+
+
 def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type = ToyData) -> None:
-    whole_step = module.training_step
-
-    def step(self: Toy, batch: Any, batch_idx: int) -> Any:
-        if self.current_epoch == 1 and batch_idx == 2:
-            signal.raise_signal(signal.SIGINT)
-        return whole_step(self, batch, batch_idx)
-
     with pytest.MonkeyPatch.context() as patch:
+        # the third batch of the second epoch
+        step = acting(module.training_step, 9, lambda: signal.raise_signal(signal.SIGINT))
         patch.setattr(module, "training_step", step)
         assert command("fit", "--run", name, *options, module=module, data=data) == 130
 
@@ -137,20 +138,14 @@ class Death(BaseException):
 def begin_and_die(
     name: str, *options: str, at: tuple[str, int] = ("training_step", 10), module: Any = Toy, data: type = ToyData
 ) -> None:
-    hook, last = at
-    whole = getattr(module, hook)
-    calls = count(1)
+    hook, call = at
 
-    @wraps(whole)
-    def step(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == last:
-            raise Death
-        return whole(*args, **kwargs)
+    def die() -> None:
+        raise Death
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, hook, step)
-        with pytest.raises(Death):
-            command("fit", "--run", name, *options, module=module, data=data)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Death):
+        patch.setattr(module, hook, acting(getattr(module, hook), call, die))
+        command("fit", "--run", name, *options, module=module, data=data)
 
 
 @contextmanager

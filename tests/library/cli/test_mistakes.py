@@ -1,16 +1,15 @@
-"""What the command line does when it can't do what it is asked to, and that nothing is lost."""
+"""Help, and what the command line does when it can't do what it is asked to: nothing is lost."""
 
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import lightning_runs
 import messages
 import pytest
 import torch
+from toy import assert_fails
 
 
 def files(folder: str) -> dict[Path, bytes]:
@@ -38,10 +37,9 @@ def test_the_file_of_messages_has_no_others() -> None:
     assert list(messages.entries()) == [*messages.HELP, *messages.MISTAKES], "run: make messages"
 
 
-def test_a_folder_without_a_configuration_is_named(run, capsys) -> None:
+def test_a_folder_without_a_configuration_is_named() -> None:
     Path("configs/default.yaml").unlink()
-    assert run("fit") == 1
-    assert "configs/default.yaml" in capsys.readouterr().err
+    assert_fails("configs/default.yaml", "fit")
 
 
 # Starts a command where torch can't be imported.
@@ -61,35 +59,42 @@ def test_short_answers_import_no_torch(monkeypatch) -> None:
     assert codes == ["0", "0", "2", "0", "0", "1"], done.stderr
 
 
-@contextmanager
-def little_room(size: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes, as on a disk that is almost full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@pytest.mark.parametrize(
-    ("args", "file"),
-    [("predict --run a", "predictions.csv"), ("report a", "report.html"), ("test --run a", "test.json")],
-)
-def test_a_full_disk_is_named_and_keeps_the_file_that_was_there(args, file, run, have, capsys) -> None:
-    have("finished", "a")
-    assert run(*args.split()) == 0
-    before = files("runs")
-    with little_room(30):
-        assert run(*args.split()) == 1
-    assert file in capsys.readouterr().err
-    assert files("runs") == before
-
-
 @pytest.mark.parametrize(("key", "value"), [("loops", {}), ("callbacks", [])])
-def test_a_checkpoint_without_training_state_is_not_resumed(key, value, run, have, capsys) -> None:
+def test_a_checkpoint_without_training_state_is_not_resumed(key, value, have) -> None:
     have("interrupted", "a")
     for file in Path("runs/a/checkpoints").glob("*.ckpt"):
         torch.save(torch.load(file, weights_only=True) | {key: value}, file)
-    assert run("fit", "--resume", "a") == 1
-    assert ".ckpt" in capsys.readouterr().err
+    assert_fails(".ckpt", "fit", "--resume", "a")
+
+
+@pytest.mark.parametrize("args", messages.HELP)
+def test_a_help_is_as_it_was_reviewed(args, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, text = messages.printed(messages.HELP[args])
+    assert code == 0
+    assert messages.entry(args, args, code, text) == messages.entries()[args], "run: make messages"
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [("--help all", "--trainer.barebones"), ("--trainer.callbacks.help=Timer", "--trainer.callbacks.duration")],
+)
+def test_help_all_shows_the_rest_and_a_class_has_its_own(args, option, run, capsys) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", *args.split())
+    assert option in capsys.readouterr().out
+
+
+def test_a_closed_pipe_ends_a_command_without_a_traceback(run, monkeypatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        assert run("--help") == 141
+
+
+def test_the_public_names_exist() -> None:
+    assert set(lightning_runs.MODULES) == set(lightning_runs.__all__)
+    assert [name for name in lightning_runs.__all__ if not hasattr(lightning_runs, name)] == []
+    with pytest.raises(AttributeError, match="lost"):
+        lightning_runs.lost  # noqa: B018

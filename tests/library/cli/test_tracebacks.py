@@ -6,14 +6,8 @@ import pytest
 import torch
 from lightning_runs.cli.messages import message
 from lightning_runs.errors import UserError
-from toy import Toy, ToyData
+from toy import Toy, ToyData, assert_fails
 from written import record
-
-
-class LogsText(Toy):
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        self.log("x", "0.5")  # pyright: ignore[reportArgumentType]
-        return super().training_step(batch, batch_idx)
 
 
 class Opens(Toy):
@@ -21,17 +15,14 @@ class Opens(Toy):
         open("vocab.txt")  # noqa: SIM115
 
 
+class LogsText(Toy):
+    def on_train_start(self) -> None:
+        self.log("x", "0.5")  # pyright: ignore[reportArgumentType]
+
+
 class NegativeRate(Toy):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=-1)
-
-
-class Items(torch.utils.data.Dataset):
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, index: int) -> Any:
-        raise KeyError("no such item")
 
 
 class BadItems(ToyData):
@@ -39,7 +30,13 @@ class BadItems(ToyData):
         super().__init__(num_workers=1)
 
     def dataset(self, count: int, seed: int) -> Any:
-        return Items()
+        return self
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Any:
+        raise KeyError("no such item")
 
 
 @pytest.mark.parametrize(
@@ -68,19 +65,17 @@ class Refuses(Toy):
 def test_what_the_library_refuses_is_one_line(run, capsys) -> None:
     assert run("fit", "--run", "a", module=Refuses) == 1
     assert capsys.readouterr().err == "error: data.root is nowhere.\n"
+    with pytest.raises(UserError, match="nowhere"):
+        run("fit", "--traceback", module=Refuses)
 
 
 def test_of_an_error_of_another_process_the_cause_is_printed() -> None:
     assert message(UserError("Caught UserError in a worker\nerrors.UserError: the cause.")) == "the cause."
 
 
-def test_traceback_prints_every_frame(run) -> None:
-    with pytest.raises(UserError, match="nowhere"):
-        run("fit", "--traceback", module=Refuses)
-
-
 class Vocabulary(ToyData):
-    ready = False
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
 
     @property
     def width(self) -> int:
@@ -101,8 +96,11 @@ class Wide(Toy):
         self.layer = torch.nn.Linear(width, 1)
 
 
-def test_a_linked_property_may_need_setup(run) -> None:
+def test_a_linked_property_may_need_setup_and_cannot_be_set(run) -> None:
     assert run("fit", "--run", "a", module=Wide, data=Vocabulary) == 0
+    assert record("a")["linked"] == {"width": "4"}
+    for option, source in (("--model.width", "the data module's width"), ("--data.seed", "--seed_everything")):
+        assert_fails([option, source], "fit", f"{option}=3", module=Wide, data=Vocabulary, code=2)
 
 
 def test_a_linked_property_that_fails_is_named(run, capsys) -> None:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +27,19 @@ def main(args=None):
 SHORT = {"max_epochs": 2}
 
 
-def make_package(name: str) -> Project:
-    Path(name).mkdir()
-    Path(name, "__init__.py").write_text("from lightning_runs import Project\nproject = Project(__name__)\n")
-    Path(name, "train.py").write_text(TRAIN)
-    return Project(name)
-
-
 @pytest.fixture
-def project(monkeypatch, own_folder):
+def project(monkeypatch, own_folder) -> Iterator[Project]:
     monkeypatch.syspath_prepend(own_folder)
-    names = {"first", "second"} & set(sys.modules)
-    yield make_package("first")
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("first", "second") and name not in names]:
+    for name in ("first", "second"):
+        Path(name).mkdir()
+        Path(name, "train.py").write_text(TRAIN)
+    yield Project("first")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("first", "second")]:
         del sys.modules[name]
 
 
 def test_two_projects_of_one_process_print_their_own_names(project, capsys) -> None:
-    for one in (project, make_package("second"), project):
+    for one in (project, Project("second"), project):
         program = f"python -m {one.package}"
         assert one.main(["--help"]) == 0
         trained: Any = one.fit(trainer={"max_epochs": 1})

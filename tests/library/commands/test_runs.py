@@ -1,20 +1,7 @@
 import csv
-import json
-from pathlib import Path
-from typing import Any
 
-import filelock
 import pytest
-
-
-def make_run(name: str, test: Any = None, **values: Any) -> Path:
-    folder = Path("runs") / name
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("{}\n")
-    (folder / "run.json").write_text(json.dumps(values))
-    if test is not None:
-        (folder / "test.json").write_text(json.dumps(test))
-    return folder
+from written import write_run
 
 
 @pytest.fixture
@@ -24,15 +11,6 @@ def table(run, capsys):
         return {row["name"]: row for row in csv.DictReader(capsys.readouterr().out.splitlines())}
 
     return table
-
-
-def test_a_run_is_running_while_a_process_has_its_lock(table) -> None:
-    assert table() == {}
-    folder = make_run("a", status="running", seconds=5)
-    with filelock.FileLock(folder / ".lock"):
-        row = table()["a"]
-    assert (row["status"], row["time"]) == ("running", "5")
-    assert table()["a"]["status"] == "interrupted"
 
 
 @pytest.mark.parametrize(
@@ -45,19 +23,18 @@ def test_a_run_is_running_while_a_process_has_its_lock(table) -> None:
     ],
 )
 def test_the_test_column_has_the_headline_or_the_next_best(values, test, expected, table) -> None:
-    make_run("a", test=test, **values)
+    write_run("a", {}, test, **values)
     row = table()["a"]
     assert f"{row['test_metric']} {row['test']}".strip() == expected
 
 
 @pytest.mark.parametrize(("mode", "best"), [("min", "0.25"), ("max", "0.75")])
 def test_a_run_under_way_shows_its_best_epoch_so_far(mode, best, table) -> None:
-    make_run("a", metric="val/x", mode=mode)
-    Path("runs/a/metrics.csv").write_text("epoch,val/x,train/x\n0,,9\n0,0.75,\n1,0.25,\n1,nan,\n2,0.5,\n")
+    write_run("a", {"val/x": ["", 0.75, 0.25, "nan", 0.5], "train/x": [9, "", "", "", ""]}, metric="val/x", mode=mode)
     assert table()["a"]["best"] == best
 
 
 def test_rows_are_sorted_by_a_column_and_unknown_values_are_last(table) -> None:
     for name, seconds in {"=1+1": 5, "b": None, "c": 40}.items():
-        make_run(name, seconds=seconds)
+        write_run(name, {}, seconds=seconds)
     assert list(table("--sort=time")) == ["'=1+1", "c", "b"]  # no spreadsheet executes the name

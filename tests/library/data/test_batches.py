@@ -4,8 +4,6 @@ from lightning_runs.data.batches import BatchSampler, Levels, batch_loader
 from pytorch_lightning import Trainer
 from torch.utils.data import TensorDataset
 
-LABELS = torch.tensor([0] * 70 + [1] * 20 + [2] * 10)
-
 
 def order(epoch: int = 0, **options) -> list[int]:
     batches = BatchSampler(torch.arange(100), batch_size=8, **options)
@@ -38,19 +36,6 @@ def test_batches_that_are_overfitted_are_the_same_in_each_epoch(overfit_batches,
     trainer = Trainer(accelerator="cpu", devices=1, overfit_batches=overfit_batches, logger=False)
     batches = batch_loader(TensorDataset(torch.arange(100)), torch.arange(100), 8, train=True, trainer=trainer)
     assert (next(iter(batches))[0].tolist() != list(range(8))) == shuffles
-
-
-def test_each_class_is_drawn_as_often_in_training_alone() -> None:
-    def drawn(epoch: int, **options) -> torch.Tensor:
-        loader = batch_loader(TensorDataset(torch.arange(100)), torch.arange(100), 10, classes=LABELS, **options)
-        loader.sampler.set_epoch(epoch)  # pyright: ignore[reportAttributeAccessIssue]
-        return torch.cat([indices for (indices,) in loader])
-
-    epochs = [drawn(epoch, train=True) for epoch in range(60)]
-    shares = LABELS[torch.cat(epochs)].bincount() / 6000
-    assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
-    assert not epochs[0].equal(epochs[1])
-    assert drawn(0).equal(torch.arange(100))
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

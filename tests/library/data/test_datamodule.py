@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,29 +43,6 @@ def test_items_of_a_group_stay_together() -> None:
         parts(labels, groups)
 
 
-def test_what_is_not_tested_is_held_out_in_one_fold() -> None:
-    found = [parts(LABELS, num_folds=4, fold=fold) for fold in range(4)]
-    assert all(fold["test"].equal(found[0]["test"]) for fold in found)
-    every = torch.cat([found[0]["test"], *(fold["val"] for fold in found)])
-    assert every.sort().values.equal(torch.arange(100))
-    assert len(parts(LABELS, num_folds=4, fold=None)["val"]) == 0
-
-
-def data_of(items: Any) -> Any:
-    data: Any = SplitDataModule(2, 0.25)
-    indices = {"train": torch.arange(8), "val": torch.arange(8, 12), "test": torch.arange(0)}
-    data.splits = {part: (items, some) for part, some in indices.items()}
-    return data
-
-
-def test_the_fingerprint_follows_items_and_labels() -> None:
-    values = torch.arange(12)
-    other = values + (values == 3)
-    found = [data_of(Items(*tensors)).fingerprint() for tensors in ((values, values), (other, values), (values, other))]
-    assert len(set(found)) == 3
-    assert data_of(Items(values, values.clone())).fingerprint() == found[0]
-
-
 def test_new_items_need_what_a_checkpoint_knows() -> None:
     data = SplitDataModule(2, 0.25)
     with refused("data.predict_paths needs a trained run. Use: predict PATH --run NAME."):
@@ -90,26 +66,15 @@ def test_values_out_of_bounds_are_refused(name, value) -> None:
         SplitDataModule(**options)
 
 
-def with_files(root: Path, images: torch.Tensor) -> Any:
-    items: Any = Items(images, torch.zeros(12))
-    items.files = [root / f"{i}.png" for i in range(12)]
-    for i, file in enumerate(items.files):
-        file.write_text("same" if i in (0, 9) else f"number {i}")
-    return data_of(items)
-
-
-def test_copies_of_training_items_are_reported_once(tmp_path, capsys) -> None:
-    data = with_files(tmp_path, torch.randint(0, 255, (12, 1, 2, 2), dtype=torch.uint8))
-    data.check_items()
-    data.check_items()
-    note = capsys.readouterr().err
-    assert f"1 of 4 items of the part val are in training too, such as {tmp_path / '9.png'}." in note
-    assert note.count("note: ") == 1
-
-
 def test_images_of_a_single_value_end_the_run(tmp_path) -> None:
     images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 3, 2, 2).clone()
+    data: Any = SplitDataModule(2, 0.25)
+    items: Any = Items(images, torch.zeros(12))
+    items.files = [tmp_path / f"{i}.png" for i in range(12)]
+    for file in items.files:
+        file.write_text(file.name)
+    data.splits = {"train": (items, torch.arange(8)), "val": (items, torch.arange(8, 12))}
     with refused(f"{tmp_path / '0.png'} and all of 8 training images that were read have a single value"):
-        with_files(tmp_path, images).check_items()
+        data.check_items()
     images[3, 0] = 200
-    with_files(tmp_path, images).check_items()
+    data.check_items()

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +6,6 @@ from lightning_runs.data.pictures import as_array, open_picture, picture_size, r
 from PIL import Image
 from toy import refused
 
-INPUT = {"name": "pixels", "dtype": "uint8", "shape": ["batch", 3, 4, 5]}
 LEVELS = np.array([[0, 100], [200, 255]], np.uint8)
 
 
@@ -30,9 +28,7 @@ def test_values_of_other_types_are_scaled_to_levels(tmp_path, values, suffix) ->
     assert levels(tmp_path / f"a.{suffix}") == LEVELS.tolist()
 
 
-@pytest.mark.parametrize(
-    "values", [-1 * LEVELS.astype("i4"), 3 * LEVELS.astype("u2"), 999 * LEVELS.astype("i4"), LEVELS.astype("f4") / 99]
-)
+@pytest.mark.parametrize("values", [-1 * LEVELS.astype("i4"), 999 * LEVELS.astype("i4"), LEVELS.astype("f4") / 99])
 def test_values_without_a_clear_range_are_refused(tmp_path, values) -> None:
     Image.fromarray(values).save(tmp_path / "a.tif")
     with refused("no clear range"):
@@ -43,8 +39,7 @@ def test_values_without_a_clear_range_are_refused(tmp_path, values) -> None:
 def test_what_is_transparent_is_white(tmp_path, mode) -> None:
     picture = Image.fromarray(np.array([[[0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)).convert(mode)
     picture.save(tmp_path / "a.png")
-    for channels in (1, 3):
-        assert levels(tmp_path / "a.png", channels) == [[0, 255]]
+    assert levels(tmp_path / "a.png") == levels(tmp_path / "a.png", 3) == [[0, 255]]
 
 
 def test_a_photo_is_turned_as_its_camera_was(tmp_path) -> None:
@@ -55,17 +50,10 @@ def test_a_photo_is_turned_as_its_camera_was(tmp_path) -> None:
     assert open_picture(tmp_path / "photo.jpg", 3).size == (20, 40)
 
 
-def test_new_pictures_are_read_and_a_broken_one_is_named(tmp_path) -> None:
-    Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no picture")
-
-    def read(file, shape):
-        return as_array(open_picture(file, shape[0]))
-
-    found: dict[str, Any] = dict(read_pictures([tmp_path], {"inputs": [INPUT]}, read))
-    assert [*found] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
-    assert found[str(tmp_path / "a.png")]["pixels"].shape == (3, 4, 5)
-    assert "picture" in found[str(tmp_path / "b.png")]
-    for change in ({"dtype": "float32"}, {"shape": ["batch", 3]}, {"shape": ["batch", 3, "height", 5]}):
-        with refused("they must be one batch of uint8 pixels"):
-            next(read_pictures([tmp_path], {"inputs": [INPUT | change]}, read))
+@pytest.mark.parametrize(
+    "change", [{"dtype": "float32"}, {"shape": ["batch", 3]}, {"shape": ["batch", 3, "height", 5]}]
+)
+def test_an_export_that_takes_no_pictures_is_refused(tmp_path, change) -> None:
+    known = {"name": "pixels", "dtype": "uint8", "shape": ["batch", 3, 4, 5]}
+    with refused("they must be one batch of uint8 pixels"):
+        next(read_pictures([tmp_path], {"inputs": [known | change]}, as_array))

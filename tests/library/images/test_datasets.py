@@ -1,4 +1,6 @@
+import re
 import runpy
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -6,29 +8,26 @@ from typing import Any
 import pytest
 import torch
 from lightning_runs.images.datasets import DATASETS, download_dataset, read_dataset
-from starts import DIGITS, STARTS, data_class, refused
+from starts import DIGITS, STARTS, data_class
+from toy import refused
+
+
+def small_images(size: tuple[int, ...], root: str, train: bool, download: bool) -> SimpleNamespace:
+    count = 40 if train else 20
+    images = torch.randint(0, 256, (count, *size), generator=torch.Generator().manual_seed(0)).byte()
+    return SimpleNamespace(data=images, targets=torch.arange(count) % 10)
 
 
 @pytest.fixture
 def downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torchvision have some images of each data set, without files."""
-
-    def small_images(*size: int) -> Any:
-        def dataset(root: str, train: bool, download: bool) -> SimpleNamespace:
-            count = 40 if train else 20
-            images = torch.randint(0, 256, (count, *size), generator=torch.Generator().manual_seed(0)).byte()
-            return SimpleNamespace(data=images, targets=torch.arange(count) % 10)
-
-        return dataset
-
-    monkeypatch.setattr("torchvision.datasets.MNIST", small_images(28, 28))
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST", small_images(28, 28))
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", small_images(32, 32, 3))
+    for name, size in {"MNIST": (28, 28), "FashionMNIST": (28, 28), "CIFAR10": (32, 32, 3)}.items():
+        monkeypatch.setattr(f"torchvision.datasets.{name}", partial(small_images, size))
 
 
-def make_corrupt_mnist(root: Path, *options: str) -> Path:
+def make_corrupt_mnist(root: Path) -> Path:
     script = runpy.run_path(str(STARTS / "images" / "scripts" / "make_corrupt_mnist.py"))
-    assert script["main"](["--output", str(root), "--parts", "3", *options]) == 0
+    assert script["main"](["--output", str(root), "--parts", "3"]) == 0
     return root
 
 
@@ -51,8 +50,8 @@ def test_levels_are_the_published_ones() -> None:
     assert (DATASETS["mnist"].mean, DATASETS["mnist"].std) == ((0.1307,), (0.3081,))
     assert DATASETS["cifar10"].mean == (0.4914, 0.4822, 0.4465)  # red, green, blue
     levels = read_dataset("digits", DIGITS)["train"].tensors[0] / 255
-    assert levels.mean().item() == pytest.approx(DATASETS["digits"].mean[0], abs=0.001)
-    assert levels.std().item() == pytest.approx(DATASETS["digits"].std[0], abs=0.001)
+    known = DATASETS["digits"]
+    assert [levels.mean().item(), levels.std().item()] == pytest.approx([known.mean[0], known.std[0]], abs=0.001)
 
 
 def test_missing_files_are_named(tmp_path) -> None:
@@ -60,13 +59,6 @@ def test_missing_files_are_named(tmp_path) -> None:
         read_dataset("mnist", tmp_path)
     with refused(f"{tmp_path / 'digits.npz'} can't be read: No such file"):
         read_dataset("digits", tmp_path / "digits.npz")
-
-
-def test_corrupt_mnist_without_rotation_is_mnist(tmp_path, downloaded) -> None:
-    images, labels = read_dataset("mnist", tmp_path)["train"].tensors
-    straight = read_dataset("corrupt_mnist", make_corrupt_mnist(tmp_path, "--max_degrees", "0"))["train"]
-    assert straight.tensors[0].equal(images)
-    assert straight.labels.equal(labels)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +79,28 @@ def test_broken_files_of_corrupt_mnist_are_named(name, tensor, text, tmp_path, d
         torch.save(tensor, file)
     with refused(text):
         read_dataset("corrupt_mnist", tmp_path)
+
+
+def test_images_in_other_files_need_an_entry_and_some_lines(own_folder) -> None:
+    page = (STARTS / "images" / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.split("\n## Images in other files\n")[1].split("\n## ")[0]
+    writer, entry, reader = re.findall(r"^```python\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    exec(writer, {})
+    text = (STARTS / "images" / "src" / "{{cookiecutter.__package}}" / "data.py").read_text(encoding="utf-8")
+    imports = re.findall(r"`((?:import|from) [^`]*)`", section)
+    text = text.replace("import torch\n", "\n".join([*imports, "import torch\n"]), 1)
+    text = text.replace('"image_folder"] =', '"image_folder", "stripes"] =')
+    text = re.sub(r"(^SOURCES = .*\n)", rf"\1{entry}", text, flags=re.MULTILINE)
+    text = text.replace(
+        '        if self.dataset != "image_folder":\n', f'{reader}        if self.dataset != "image_folder":\n'
+    )
+    names: dict[str, Any] = {"__name__": "striped", "__file__": str(own_folder / "striped.py")}
+    exec(text, names)
+    data = names["DataModule"]("stripes")
+    data.prepare_data()
+    data.setup("fit")
+    assert (data.input_shape, data.class_names) == ((1, 16, 16), ["rows", "columns"])
+    assert [len(data.splits[part][1]) for part in ("train", "val", "test")] == [720, 80, 200]
+    images, _ = data.on_after_batch_transfer(data.splits["train"][0][torch.arange(800)], 0)
+    assert abs(images.mean()) < 0.05
+    assert abs(images.std() - 1) < 0.05

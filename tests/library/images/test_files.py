@@ -1,4 +1,3 @@
-import pickle
 import re
 from typing import Any
 
@@ -7,16 +6,16 @@ import torch
 from lightning_runs.images import reading
 from lightning_runs.images.files import ImageFiles
 from PIL import Image
-from starts import prepared, refused
+from starts import prepared
+from toy import refused
 from written_data import write_images
 
 SHAPE = (3, 16, 16)
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK"])
 def test_images_of_every_mode_keep_their_brightness(mode, tmp_path) -> None:
-    grey = Image.new("I;16", (30, 20), 100 * 256) if mode == "I;16" else Image.new("RGB", (30, 20), (100,) * 3)
-    (grey if mode == "I;16" else grey.convert(mode)).save(tmp_path / "grey.tiff")
+    Image.new("RGB", (30, 20), (100, 100, 100)).convert(mode).save(tmp_path / "grey.tiff")
     image = reading.read_image(tmp_path / "grey.tiff", SHAPE)
     assert image.shape == SHAPE
     assert image.mean() == pytest.approx(100, abs=3)
@@ -52,8 +51,6 @@ def test_images_are_kept_for_the_next_epoch(tmp_path) -> None:
     image, _ = kept[first]
     file.unlink()
     assert kept[first][0].equal(image)
-    with refused(f"{file} can't be read as an image"):
-        pickle.loads(pickle.dumps(kept))[first]  # a process that is not forked reads the file
 
 
 def test_an_image_that_can_not_be_read_is_an_error_or_left_out(tmp_path) -> None:

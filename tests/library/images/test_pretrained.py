@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning_runs.images.pretrained import Pretrained
-from starts import refused
+from lightning_runs.training.pretrained import FineTuningHooks
+from toy import refused
 
 SMALL = "torchvision/shufflenet_v2_x0_5"
 
@@ -21,18 +24,22 @@ def test_weights_bring_their_size_and_normalisation() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_file_of_weights_is_read_into_all_but_the_output_layer(tmp_path, capsys, channels) -> None:
+def test_a_file_of_weights_is_read_by_a_new_training_alone(tmp_path, capsys, channels) -> None:
     file = tmp_path / "weights.pth"
     source = pretrained(3).backbone.state_dict()
     torch.save({"x": torch.ones(1), **{f"network.backbone.{key}": value for key, value in source.items()}}, file)
-    network = pretrained(channels, weights=str(file))
-    network.load_weights()
-    state = network.backbone.state_dict()
+    module = FineTuningHooks()
+    module.network = pretrained(channels, weights=str(file))
+    for checkpoint in ("last.ckpt", None):
+        assert "are not used" not in capsys.readouterr().out
+        module.trainer = SimpleNamespace(ckpt_path=checkpoint)
+        module.on_fit_start()
+    assert f"Of the weights {file}, 1 are not used: x" in capsys.readouterr().out
+    state = module.network.backbone.state_dict()
     first, *others = state
     assert all(state[key].equal(source[key]) for key in others)
     torch.testing.assert_close(state[first].sum(dim=1), source[first].sum(dim=1))  # over the channels
-    assert network(torch.rand(2, channels, 8, 8)).shape == (2, 7)
-    assert f"Of the weights {file}, 1 are not used: x" in capsys.readouterr().out
+    assert module.network(torch.rand(2, channels, 8, 8)).shape == (2, 7)
 
 
 @pytest.mark.parametrize(

@@ -8,23 +8,22 @@ from lightning_runs.masks import datasets
 from lightning_runs.masks.datasets import DATASETS, read_digit_scenes, read_mask_folder
 from lightning_runs.masks.metrics import IGNORED
 from PIL import Image
-from starts import DIGITS, prepared, refused
+from starts import DIGITS, prepared
+from toy import refused
 
 SHAPE = (3, 16, 16)
 
 
 def halves(left: int, right: int, height: int = 20, dtype: Any = np.uint8) -> np.ndarray:
     """A mask whose right half has another number than the left one."""
-    mask = np.full((height, 30), left, dtype)
-    mask[:, 15:] = right
-    return mask
+    return np.repeat(np.array([[left, right]], dtype), 15, axis=1).repeat(height, axis=0)
 
 
 def write(folder: Path, name: str, content: Any) -> None:
     """Write an image, a text or bytes in the place of the files of this name; None leaves none."""
-    for file in folder.glob(f"{name.partition('.')[0]}.*"):
-        file.unlink()
     file = folder / name
+    for earlier in file.parent.glob(f"{file.stem}.*"):
+        earlier.unlink()
     if isinstance(content, np.ndarray):
         Image.fromarray(content).save(file)
     elif content is not None:
@@ -58,8 +57,7 @@ def read(folder: Path, known: dict[str, Any] | None = None):
 
 def test_scenes_are_the_same_each_time_and_have_every_class() -> None:
     scenes, num_train, classes = read_digit_scenes(DIGITS)
-    again, _, _ = read_digit_scenes(DIGITS)
-    assert all(map(torch.equal, scenes.tensors, again.tensors))
+    assert all(map(torch.equal, scenes.tensors, read_digit_scenes(DIGITS)[0].tensors))
     assert (len(scenes), num_train) == (1000, 800)
     assert classes == {"labels": [0, 1, 2, 3, 4, 5], "class_names": ["background", "0", "1", "2", "3", "4"]}
     for part in (torch.arange(800), torch.arange(800, 1000)):
@@ -68,25 +66,19 @@ def test_scenes_are_the_same_each_time_and_have_every_class() -> None:
     assert DATASETS["digit_scenes"].mean[0] == pytest.approx(levels.mean().item(), abs=0.001)
 
 
-def test_masks_are_read_in_every_form_and_brought_to_one_size(folder) -> None:
+def test_masks_are_read_in_every_form_and_brought_to_one_size(folder, monkeypatch) -> None:
     images, num_train, classes = read(folder)
     assert (num_train, classes) == (10, {"labels": [0, 1], "class_names": ["label 0", "label 1"]})
     pixels, masks = images[torch.arange(10)]
     assert pixels.shape == (10, *SHAPE)
     assert pixels[:, :, :, 12:].float().mean() == pytest.approx(200, abs=2)
-    assert masks.shape == (10, 16, 16)
-    assert (masks[:, :, :8] == 0).all()
-    assert (masks[:, :, 8:] == 1).all()
-
-
-def test_images_that_are_read_batch_by_batch_are_the_same(folder, monkeypatch) -> None:
-    kept, _, _ = read(folder)
+    assert masks.equal(torch.tensor([[[0] * 8 + [1] * 8] * 16] * 10, dtype=masks.dtype))
     monkeypatch.setattr(datasets, "CACHE_BYTES", 0)
-    images, _, _ = read(folder)
+    by_batch, _, _ = read(folder)
     chosen = torch.tensor([3, 1])
-    assert (kept.is_in_memory, images.is_in_memory) == (True, False)
-    assert all(map(torch.equal, images[chosen], kept[chosen]))
-    assert images.numbered()[chosen][1].tolist() == [3, 1]
+    assert (images.is_in_memory, by_batch.is_in_memory) == (True, False)
+    assert all(map(torch.equal, by_batch[chosen], images[chosen]))
+    assert by_batch.numbered()[chosen][1].tolist() == [3, 1]
 
 
 def test_labels_may_be_any_numbers_and_have_names(folder) -> None:
@@ -97,7 +89,6 @@ def test_labels_may_be_any_numbers_and_have_names(folder) -> None:
     images, _, classes = read(folder)
     assert classes == {"labels": [7, 300], "class_names": ["label 7", "label 300"]}
     assert images.labels[0].unique().tolist() == [0, 1, IGNORED]
-    assert images.classes(torch.tensor([0])).unique().tolist() == [0, 1]
     write(folder, "classes.txt", "300 cell\n\n255 edge\n7 all the rest\n")  # 255 is a class then
     images, _, classes = read(folder)
     assert classes == {"labels": [300, 255, 7], "class_names": ["cell", "edge", "all the rest"]}
@@ -191,10 +182,6 @@ def test_test_images_may_be_chosen(folder) -> None:
 
 
 def test_images_are_weighed_by_the_rarest_of_their_classes() -> None:
-    masks = torch.zeros(5, 4, 4, dtype=torch.uint8)
-    masks[1:3, 0] = 1
-    masks[3, 0, :2] = 2
-    masks[3, 1:] = 1
-    masks[4] = IGNORED
-    masks[2, 1] = IGNORED
+    rows = [[0] * 8, [1] * 2 + [0] * 6, [1] * 4 + [IGNORED] * 4, [2] * 2 + [1] * 6, [IGNORED] * 8]
+    masks = torch.tensor(rows, dtype=torch.uint8)[:, None]
     assert datasets.rarest_classes(masks).tolist() == [0, 1, 1, 2, 0]  # class 2 has two pixels in all

@@ -1,11 +1,15 @@
+import io
 import re
 
+import numpy as np
 import pytest
 import torch
-from lightning_runs.masks import segmentation
-from lightning_runs.masks.metrics import count_pixels
+from lightning_runs.masks import reading, segmentation
+from lightning_runs.masks.metrics import IGNORED, class_iou, count_pixels, dice_loss, mask_metrics
 from lightning_runs.masks.segmentation import MaskReports, each_class
+from PIL import Image
 from starts import prepared
+from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
 
 def test_sections_and_a_picture_show_what_was_predicted() -> None:
@@ -44,3 +48,50 @@ def test_measures_of_each_class_are_right() -> None:
         values = ".*?".join(f"<td>{cell}</td>" for cell in cells.split())
         assert re.search(f">{name}</th>.*?{values}", table), name
     assert re.search(r">sea</th><td><span style=\"[^\"]*rgb\(128,0,0\)\"></span></td><td>0.500</td>", table)
+
+
+MASK = np.repeat(np.array([[0, 9]], np.uint8), 16, axis=0).repeat(8, axis=1)  # the right half is class 9
+
+
+@pytest.mark.parametrize("labels", [[0, *range(51, 59), 200], [3, *range(51, 59), 300]])
+def test_a_predicted_mask_has_the_size_of_its_image(labels, tmp_path) -> None:
+    file = str(tmp_path / "4.png")
+    Image.new("RGB", (30, 24)).save(file)
+    facts = {"class_names": list("abcdefghij"), "labels": labels}
+    names, [row] = reading.rows({"file": [file], "mask": [MASK], "confidence": [0.75]}, facts)
+    assert names == ["file", "mask", "confidence", *(f"share({name})" for name in "abcdefghij")]
+    assert row[0::2] == [file, 0.75, *[0.0] * 4, 0.5]
+    picture = Image.open(io.BytesIO(row[1].content))
+    assert np.array_equal(np.asarray(picture), np.full((24, 30), [labels[0]] * 15 + [labels[9]] * 15))
+    assert (picture.mode == "P") == (labels[9] == 200)
+
+
+def test_metrics_are_those_of_torchmetrics() -> None:
+    torch.manual_seed(0)
+    masks = torch.randint(0, 3, (5, 8, 8))
+    masks[:, 0] = IGNORED
+    predicted = torch.randint(0, 3, (5, 8, 8))
+    counts = count_pixels(masks, predicted, 3)
+    assert counts[2, 0, 1] == ((masks[2] == 0) & (predicted[2] == 1)).sum()
+    metrics = mask_metrics(counts.sum(dim=0))
+    expected = MulticlassJaccardIndex(3, ignore_index=IGNORED)(predicted, masks)
+    torch.testing.assert_close(metrics["mean_iou"], expected)
+    torch.testing.assert_close(metrics["f1"], MulticlassF1Score(3, ignore_index=IGNORED)(predicted, masks))
+    assert metrics["accuracy"] == (masks == predicted)[masks != IGNORED].float().mean()
+
+
+def test_a_class_without_pixels_is_no_part_of_the_mean() -> None:
+    counts = torch.tensor([[4, 0, 0], [2, 2, 0], [0, 0, 0]])
+    assert mask_metrics(counts)["mean_iou"] == pytest.approx((4 / 6 + 2 / 4) / 2)
+    assert class_iou(counts)[2].isnan()
+
+
+def test_the_dice_loss_is_the_mean_over_the_classes() -> None:
+    masks = torch.tensor([[[0, 1, 1, IGNORED]]])
+    logits = torch.full((1, 2, 1, 4), -50.0)
+    logits[0, 0, 0, :2] = (
+        50  # two pixels of class 0, one of them wrong, and two of class 1, one of them without a class
+    )
+    logits[0, 1, 0, 2:] = 50
+    assert dice_loss(logits, masks).item() == pytest.approx(((1 - 3 / 4) + (1 - 3 / 4)) / 2)
+    assert bool(dice_loss(logits, torch.full_like(masks, IGNORED)).isfinite())

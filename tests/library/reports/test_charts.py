@@ -9,13 +9,13 @@ from page import Page
 
 
 def test_a_point_lies_where_its_value_is() -> None:
-    axes = charts.Axes([(0, 1.0), (5, 2.0), (10, 3.0)])
-    places = [axes.place(x, y) for x, y in ((0, 1.0), (5, 2.0), (10, 3.0))]
-    assert places[0] == (axes.left, axes.bottom)
-    assert places[1][0] - places[0][0] == pytest.approx(places[2][0] - places[1][0])
-    assert places[0][1] - places[1][1] == pytest.approx(places[1][1] - places[2][1])
+    values = [(0, 1.0), (5, 2.0), (10, 3.0)]
+    axes = charts.Axes(values)
+    first, middle, last = (axes.place(x, y) for x, y in values)
+    assert first == (axes.left, axes.bottom)
+    assert middle == pytest.approx([(first[0] + last[0]) / 2, (first[1] + last[1]) / 2])
     drawn = charts.line_chart("a", [charts.Line("b", [0, 5, 10], [1.0, 2.0, 3.0], 0)], "c")
-    assert f'd="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"' in drawn
+    assert f'd="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in (first, middle, last))}"' in drawn
 
 
 def test_values_that_are_not_finite_are_counted() -> None:

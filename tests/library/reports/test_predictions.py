@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_runs.reports import predictions
+from lightning_runs.reports import predictions, tables
+from lightning_runs.reports.tables import Attachment
 from toy import Toy, ToyData, refused
 from written import rows
 
@@ -60,19 +61,29 @@ class Indexed(Toy):
         return super().predict_step(batch, batch_idx)
 
 
-class Writes(Toy):
-    def predict_step(self, batch: Any, batch_idx: int) -> None:
-        Path("written.txt").write_text("own")
-
-
 def test_several_loaders_have_a_column_that_says_which(run, have) -> None:
     have("finished", "a")
     assert run("predict", module=Indexed, data=TwoLoaders) == 0
     assert [row["dataloader"] for row in rows("a", "predictions.csv")] == ["0"] * 16 + ["1"] * 12
 
 
-def test_a_step_that_writes_files_itself_returns_nothing(run, have, capsys) -> None:
+def test_a_step_that_writes_files_itself_returns_nothing(run, have, capsys, monkeypatch) -> None:
     have("finished", "a")
-    assert run("predict", module=Writes) == 0
-    assert "Writes.predict_step" in capsys.readouterr().out
+    monkeypatch.setattr(Toy, "predict_step", lambda self, batch, batch_idx: None)
+    assert run("predict") == 0
+    assert "Toy.predict_step" in capsys.readouterr().out
     assert not Path("runs/a/predictions.csv").exists()
+
+
+@pytest.mark.parametrize("cell", ["=a", "+a", "-a", "@a"])
+def test_a_formula_is_escaped(cell, tmp_path) -> None:
+    tables.write_csv(tmp_path / "out.csv", [cell], [[cell], ["a=b"], ["-1.5"], [-3.0]])
+    assert (tmp_path / "out.csv").read_text().splitlines() == [f"'{cell}", f"'{cell}", "a=b", "-1.5", "-3.0"]
+
+
+def test_attachments_of_one_name_are_numbered(tmp_path) -> None:
+    cells = [Attachment(name, str(i).encode()) for i, name in enumerate(["a.txt", "a_2.txt", "a.txt", "a.txt"])]
+    tables.write_csv(tmp_path / "out.csv", ["file"], [[cell] for cell in cells])
+    _, *paths = (tmp_path / "out.csv").read_text().splitlines()
+    assert paths == [f"out_files/a{end}.txt" for end in ("", "_2", "_3", "_4")]
+    assert [(tmp_path / path).read_text() for path in paths] == ["0", "1", "2", "3"]

@@ -1,6 +1,5 @@
 """Plain scripts with Lightning's Trainer and `ExactResume`: killed at any step, they end as if they were not."""
 
-import csv
 import json
 import re
 from itertools import count
@@ -12,13 +11,15 @@ import pytorch_lightning as pl
 import torch
 import wandb
 from comparison import unlike
-from lightning_runs import ExactResume, UserError
+from lightning_runs import ExactResume, UserError, run
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from resume.test_exact import StreamData
 from sizes import ROOT
+from starts import add_options, start_module
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 from toy import Death, Toy, ToyData
+from written import read_table, record, weights
 
 DEATH: list[int | None] = [None]  # the call of a step that dies; an attribute of the module would be resumed
 
@@ -37,55 +38,34 @@ class Net(Toy):
         return super().training_step([batch[0] + 0.1 * torch.randn_like(batch[0]), batch[1]], batch_idx)
 
 
-class Stream(IterableDataset):
-    def __iter__(self) -> Any:
-        generator = torch.Generator().manual_seed(0)
-        for _ in range(48):
-            numbers = torch.randn(4, generator=generator)
-            yield numbers, numbers.sum()
-
-
-class StreamData(ToyData):
-    def train_dataloader(self) -> DataLoader:
-        return DataLoader(Stream(), self.batch_size)
-
-
 def train(
     name: str, death: int | None = None, seed: int = 7, by_fit: bool = True, logger: Any = None, **options: Any
 ) -> Path:
     """Run the script once, and return the folder of the training."""
     pl.seed_everything(seed, workers=True)
-    model = Net()
     DEATH[0] = death
     data = options.pop("data", ToyData)(num_workers=options.pop("num_workers", 0))
     resume = ExactResume(f"runs/{name}", every_n_steps=2)
     callbacks = [ModelCheckpoint(monitor="val/loss", save_top_k=2), EarlyStopping("val/loss", patience=9), resume]
-    settings = {"max_epochs": 3, "log_every_n_steps": 1, "accelerator": "cpu", "devices": 1, **options}
-    trainer = pl.Trainer(
-        callbacks=callbacks,
-        logger=logger(name) if logger else CSVLogger("logs", name),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
+    logger = logger(name) if logger else CSVLogger("logs", name)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "devices": 1}
+    trainer = pl.Trainer(callbacks=callbacks, logger=logger, max_epochs=3, log_every_n_steps=1, **quiet, **options)
     if by_fit:
-        resume.fit(trainer, model, data)
+        resume.fit(trainer, Net(), data)
     else:
-        trainer.fit(model, data, ckpt_path=resume.checkpoint)
+        trainer.fit(Net(), data, ckpt_path=resume.checkpoint)
     return resume.folder
 
 
 def rows(name: str) -> list[dict[str, str]]:
     (file,) = Path("logs", name).rglob("metrics.csv")
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(file)
 
 
 SCRIPTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "trainer.fit": {"by_fit": False},
+    "trainer.fit": {"by_fit": False, "accumulate_grad_batches": 2},
     "workers": {"num_workers": 2},
-    "accumulation": {"accumulate_grad_batches": 2, "by_fit": False},
     "validation inside an epoch": {"val_check_interval": 0.5},
     "stream": {"data": StreamData},
     "64 bit": {"precision": "64-true"},
@@ -135,22 +115,17 @@ def test_another_seed_or_none_is_refused(monkeypatch) -> None:
         ExactResume("runs/b")
 
 
-def test_a_forgotten_checkpoint_is_refused() -> None:
+def test_a_forgotten_checkpoint_and_a_second_process_are_refused() -> None:
     with pytest.raises(Death):
         train("a", 5)
     resume = ExactResume("runs/a")
     trainer = pl.Trainer(callbacks=[resume], accelerator="cpu", devices=1, logger=False, max_epochs=1)
     with pytest.raises(UserError, match="ckpt_path=resume.checkpoint"):
         trainer.fit(Net(), ToyData())
-
-
-def test_a_second_process_in_the_folder_is_refused() -> None:
-    pl.seed_everything(7)
-    first = ExactResume("runs/a")
+    first = ExactResume("runs/b")
     with pytest.raises(UserError, match="in use"):
-        ExactResume("runs/a")
-    assert first.run is not None
-    first.run.unlock()
+        ExactResume("runs/b")
+    assert first.checkpoint is None
 
 
 def test_wandb_continues_its_run_by_fit_alone(monkeypatch) -> None:
@@ -169,3 +144,20 @@ def test_wandb_continues_its_run_by_fit_alone(monkeypatch) -> None:
     identity = Path("runs/a/run.json").read_text(encoding="utf-8").partition('"0": "')[2][:8]
     assert len([*Path("wandb_files/wandb").glob(f"offline-run-*-{identity}")]) == 2
     wandb.finish()
+
+
+def test_a_plain_trainer_reaches_the_numbers_of_a_run() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    data = start_module("blank", "data")
+    module = start_module("blank", "module")
+    Path("configs/default.yaml").write_text("seed_everything: 42\ncheckpoint:\n  monitor: val/loss\n")
+    add_options("blank", "", Path("configs/default.yaml"))
+    args = ["fit", "--run=a", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--logger=none"]
+    assert run(module.DigitClassifier, data.DigitsDataModule, args) == 0
+    names: dict = {}
+    exec(code.replace("PACKAGE", "start_blank").replace("max_epochs=20", "max_epochs=2"), names)
+    assert names["metrics"] == {name: value for name, value in record("a", "test.json").items() if name != "checkpoint"}
+    saved = names["trainer"].checkpoint_callback.best_model_path
+    assert record("a")["best_checkpoint"].startswith("epoch=001")
+    assert all(map(torch.equal, torch.load(saved)["state_dict"].values(), weights("a").values()))

@@ -2,7 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starts import prepared, refused
+from starts import prepared
+from toy import refused
 from written_data import rows_with, table_rows, write_table
 
 
@@ -11,27 +12,23 @@ def read(file: Path, target: str | None = "kind", **options: Any) -> Any:
 
 
 def test_columns_without_information_are_left_out_and_named(tmp_path, capsys) -> None:
-    lines = [[*line, f"name {i}", "same", "", "5"] for i, line in enumerate(table_rows())]
-    lines[0][4:] = ["who", "all", "none", "five"]
+    lines = [[*line, f"name {i}", "same", ""] for i, line in enumerate(table_rows())]
+    lines[0][4:] = ["who", "all", "none"]
     data = read(write_table(tmp_path / "a.csv", lines))
     assert list(data.facts["columns"]) == ["size", "colour", "weight"]
     note = capsys.readouterr().err
-    for name in ("who (no word", "all (it has one value", "none (it has one value", "five (it has one value"):
-        assert name in note
+    assert [name for name in ("who (no word", "all (it has one value", "none (it has one") if name not in note] == []
 
 
 def test_a_few_words_in_columns_of_numbers_are_missing_values(tmp_path, capsys) -> None:
-    lines = [[*line, *(map(str, (i % 5, i % 3, i % 2)) if i else "abc")] for i, line in enumerate(table_rows())]
-    lines[9][0] = lines[9][4] = "k.A."
-    lines[3][5] = lines[4][5] = "-"
+    lines = [[*line, str(i % 2) if i else "often"] for i, line in enumerate(table_rows())]
+    lines[9][0] = "k.A."
     for line in lines[5:18]:
-        line[6] = "many"
+        line[4] = "many"
     file = write_table(tmp_path / "a.csv", lines)
     columns = read(file).facts["columns"]
-    assert [name for name, known in columns.items() if "words" in known] == ["colour", "c"]
-    note = capsys.readouterr().err
-    assert f"size (k.A.). {file}:10 has 'k.A.'" in note
-    assert f"b (-). {file}:4 has '-'" in note
+    assert [name for name, known in columns.items() if "words" in known] == ["colour", "often"]
+    assert f"size (k.A.). {file}:10 has 'k.A.'" in capsys.readouterr().err
     read(write_table(tmp_path / "b.csv", table_rows()))
     assert capsys.readouterr().err == "note: b.csv: 60 rows and 4 columns are read.\n"
 
@@ -89,11 +86,11 @@ def test_a_target_that_can_not_be_learned_is_refused(tmp_path, column, value, op
         read(file, **{"target": "kind", **options})
 
 
-@pytest.mark.parametrize("kind", [None, "number"])
-def test_a_word_among_numbers_to_learn_is_named(tmp_path, kind) -> None:
-    file = write_table(tmp_path / "a.csv", [*rows_with(0, "k.A.", slice(7, 8))])
-    with refused(f"{file}:8 has 'k.A.'"):
-        read(file, "size", kind=kind)
+def test_a_word_among_numbers_to_learn_is_named(tmp_path) -> None:
+    file = write_table(tmp_path / "a.csv", rows_with(0, "k.A.", slice(7, 8)))
+    for kind in (None, "number"):
+        with refused(f"{file}:8 has 'k.A.'"):
+            read(file, "size", kind=kind)
 
 
 def test_the_kind_of_the_target_follows_its_values(tmp_path) -> None:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from lightning_runs.tables import reading
 from lightning_runs.tables.reading import column_numbers, encode_table, read_table
-from starts import prepared, refused
+from starts import prepared
+from toy import refused
 from written_data import table_rows, write_table
 
 KNOWN = {"size": {"mean": 0.0, "std": 1.0, "missing": False}, "colour": {"words": ["red"]}}

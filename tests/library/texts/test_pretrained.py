@@ -6,8 +6,9 @@ import pytest
 import torch
 from lightning_runs.texts import pretrained
 from lightning_runs.texts.pretrained import PretrainedEncoder
-from starts import add_options, built, data_class, prepared, refused, run_start
+from starts import add_options, built, data_class, prepared, run_start
 from torch.nn import functional
+from toy import refused
 from written import read_table
 from written_data import write_texts
 

@@ -1,5 +1,6 @@
 """The best checkpoint is the best one, whatever the schedule of validations, and its score is that of its weights."""
 
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from project import callback
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
-from toy import Toy, ToyData, command
+from toy import Toy, ToyData, assert_fails, command
 from written import record, rows
 
 
@@ -65,17 +67,12 @@ def test_the_best_score_is_true_after_a_kill(schedule, last, run, die) -> None:
     check_checkpoints()
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        "every_n_train_steps=3",
-        "train_time_interval=00:00:00:01",
-        "save_on_train_epoch_end=true --trainer.val_check_interval=0.5",
-    ],
-)
-def test_checkpoints_between_validations_are_refused(option, run, capsys) -> None:
-    assert run("fit", *OPTIONS, *f"--checkpoint.{option}".split()) == 1
-    assert f"checkpoint.{option.partition('=')[0]}" in capsys.readouterr().err
+EPOCH_END = "save_on_train_epoch_end=true --trainer.val_check_interval=0.5"
+
+
+@pytest.mark.parametrize("option", ["every_n_train_steps=3", "train_time_interval=00:00:00:01", EPOCH_END])
+def test_checkpoints_between_validations_are_refused(option) -> None:
+    assert_fails(f"checkpoint.{option.partition('=')[0]}", "fit", *OPTIONS, *f"--checkpoint.{option}".split())
     assert not Path("runs/a").exists()
 
 
@@ -121,3 +118,54 @@ def test_a_checkpoint_of_the_module_replaces_that_of_the_options(run, capsys) ->
 def test_a_smoke_test_has_a_logger_for_the_modules_callbacks(run) -> None:
     assert run("fit", "--trainer.fast_dev_run=true", module=OwnCheckpoint) == 0
     assert list(Path().rglob("*.*")) == [Path("configs/default.yaml")]
+
+
+EMA = callback("EMAWeightAveraging", "decay=0.9")
+SWA = callback("StochasticWeightAveraging", "swa_lrs=0.001", "swa_epoch_start=1")
+
+
+@pytest.mark.parametrize("options", [EMA, SWA], ids=["EMA", "SWA"])
+def test_the_averaged_weights_are_kept_tested_and_used(options, run) -> None:
+    assert run("fit", "--run", "a", *options) == 0
+    kept = torch.load(Path("runs/a/checkpoints", record("a")["best_checkpoint"]), weights_only=True)
+    weights = kept["state_dict"]
+    if options == EMA:  # the latest weights beside their average
+        assert not weights["layer.weight"].equal(kept["current_model_state"]["layer.weight"])
+    else:
+        average = kept["callbacks"]["StochasticWeightAveraging"]["average_model_state"]
+        assert weights["layer.weight"].equal(average["layer.weight"])
+    tested = record("a", "test.json")
+    assert run("test", "--run", "a") == 0
+    assert record("a", "test.json") == tested
+    assert run("predict", "--run", "a") == 0
+    numbers = ToyData().dataset(16, 2)[:][0]
+    expected = numbers @ weights["layer.weight"][0] + weights["layer.bias"]
+    predicted = [float(row["prediction"]) for row in rows("a", "predictions.csv")]
+    assert predicted == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_an_average_that_came_to_no_end_is_not_taken(run) -> None:
+    assert run("fit", "--run", "a", *SWA, "--trainer.max_steps", "10") == 0
+    assert record("a")["best_checkpoint"] != "last.ckpt"
+    late = callback("EMAWeightAveraging", "update_starting_at_step=1000")
+    assert [run("fit", "--run", "plain"), run("fit", "--run", "averaged", *late)] == [0, 0]
+    assert record("averaged", "test.json") == record("plain", "test.json")
+
+
+class Means(Toy):
+    losses: list[float] = []
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss = self.step(batch, "each")
+        self.log("train/loss", loss, on_step=True, on_epoch=True)
+        self.losses.append(loss.item())
+        return loss
+
+
+def test_the_loss_of_an_epoch_s_line_is_that_of_all_batches(run, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(Means, "losses", [])
+    bar = "--trainer.callbacks+=lightning_runs.training.progress.ProgressBar"
+    assert run("fit", bar, "--trainer.enable_progress_bar=true", "--trainer.log_every_n_steps=4", module=Means) == 0
+    printed = re.findall(r"^epoch .*train/loss (\S+)", capsys.readouterr().out, re.MULTILINE)
+    means = [sum(Means.losses[epoch * 6 : epoch * 6 + 6]) / 6 for epoch in range(3)]
+    assert [float(loss) for loss in printed] == pytest.approx(means, abs=1e-3)

@@ -27,16 +27,20 @@ def test_the_device_of_the_machine_is_chosen(device, monkeypatch) -> None:
 
 
 REFUSED = [(device, {"precision": value}, f"{fix}.") for device, values, _, fix in hardware.REFUSED for value in values]
-LIMITS = [
-    ("cpu", {"devices": 0}, "from 1 to 12"),
-    ("cpu", {"devices": 13}, "from 1 to 12"),
-]
+REFUSED += [("cpu", {"devices": number}, "from 1 to 12") for number in (0, 13)]
 
 
-@pytest.mark.parametrize(("device", "options", "text"), [*REFUSED, *LIMITS])
+@pytest.mark.parametrize(("device", "options", "text"), REFUSED)
 def test_a_refusal_names_the_option_and_the_fix(device, options, text, monkeypatch) -> None:
     with pytest.raises(UserError) as error:
         check(monkeypatch, device, **options)
     option, value = next(iter(options.items()))
     assert str(error.value).startswith(f"trainer.{option} is {value}")
     assert text in str(error.value)
+
+
+def test_one_of_two_tasks_of_slurm_is_refused(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    with pytest.raises(UserError, match="SLURM has 2 tasks"):
+        hardware._check_launcher(num_nodes=1)

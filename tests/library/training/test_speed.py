@@ -50,10 +50,9 @@ class DictOrNothing(Toy):
         return None if batch_idx % 3 == 2 else {"loss": loss, "size": len(batch[0])}
 
 
-class Clipping(Toy):
+class Hooked(Toy):
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        for parameter in self.parameters():
-            parameter.grad.clamp_(-0.01, 0.01)  # pyright: ignore
+        self.layer.weight.grad *= 0.5  # pyright: ignore
 
 
 ORDINARY = {
@@ -62,13 +61,12 @@ ORDINARY = {
     "bfloat16": (Toy, "--trainer.precision=bf16-mixed"),
     "validation inside an epoch": (Toy, "--trainer.val_check_interval=4"),
     "steps": (Toy, "--trainer.max_steps=10 --trainer.max_epochs=-1"),
-    "workers": (Toy, "--data.num_workers=1 --trainer.max_epochs=2"),
-    "random steps": (RandomSteps, ""),
+    "random steps": (RandomSteps, "--data.num_workers=1"),
     "a schedule": (Plateau, ""),
     "a dict or nothing": (DictOrNothing, ""),
 }
 UNUSUAL = {
-    "hooks of the module": (Clipping, ""),
+    "hooks of the module": (Hooked, ""),
     "accumulated gradients": (Toy, "--trainer.accumulate_grad_batches=3"),
     "a profiler": (Toy, "--trainer.profiler=pytorch_lightning.profilers.SimpleProfiler"),
 }
@@ -88,8 +86,7 @@ def test_a_run_with_the_short_loop_is_the_same_to_the_bit(case, run) -> None:
 
 def test_a_release_that_was_not_compared_is_named_once(run, monkeypatch, capsys) -> None:
     monkeypatch.setattr(speed, "COMPARED_RELEASES", ("2.6.5",))
-    assert run("fit", "--run=a", RECORDER, "--trainer.max_epochs=1") == 0
-    assert Path("runs/a/loop.txt").read_text() == "lightning"
+    assert run("fit", RECORDER, "--trainer.max_epochs=1") == 0
     output = capsys.readouterr().out
     assert output.count("speed.short_loop is off") == 1
     assert [release for release in ("2.6.5", pl.__version__) if release not in output] == []

@@ -1,6 +1,11 @@
 import pytest
 import torch
 from lightning_runs.images.augmentation import mix_images, move_and_mirror
+from lightning_runs.images.classifier import ImageReports, build_network
+from starts import prepared
+from torch import nn
+from torch.nn import functional
+from toy import refused
 
 
 def test_images_move_by_exactly_their_offsets(monkeypatch) -> None:
@@ -30,3 +35,26 @@ def test_labels_are_mixed_in_the_fractions_of_their_images(method) -> None:
     assert labels.shape == (8, 10)
     assert labels[:, 5].tolist() == pytest.approx(white.tolist(), abs=0.01)
     assert labels[:, 3].tolist() == pytest.approx((1 - white).tolist(), abs=0.01)
+
+
+def test_sections_and_a_picture_show_images() -> None:
+    data = prepared("images")
+    test = data.splits["test"][0]
+    predicted = test.labels.clone()
+    predicted[:36] = (predicted[:36] + 1) % 10
+    predictions = {"index": torch.arange(360), "probabilities": functional.one_hot(predicted, 10) * 0.89 + 0.011}
+    drawn = {title: draw() for title, draw in ImageReports().sections(predictions, data)}
+    assert "324 of 360 images" in drawn["Test result"]
+    assert (drawn["Surest mistakes"].count("<img"), drawn["Data"].count("<img")) == (24, 10)
+    batch = (data.levels(test.tensors[0]), test.labels)
+    [picture] = ImageReports().show([predictions["probabilities"]], batch, data).values()
+    assert picture.size == (4 * 128, 4 * 144)
+
+
+def test_a_network_that_does_not_take_the_arguments_is_named() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+
+    with refused("model.network is Named, which does not take input_shape and num_classes"):
+        build_network(Named, (1, 8, 8), 10)  # pyright: ignore[reportArgumentType]
