@@ -21,32 +21,20 @@ settings.load_profile("lightning-template")
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Return a function that has a folder filled once in a session, however many processes test: do not change it."""
+def baked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the project of a start, baked once, however many processes test: copy it first."""
     base = tmp_path_factory.getbasetemp()
     root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
-    def folder(name: str, fill: Callable[[Path], object]) -> Path:
-        filled = root / "once" / name
-        filled.parent.mkdir(exist_ok=True)
-        with FileLock(f"{filled}.lock"):
-            if not filled.exists():
-                begun = filled.with_name(f"{name}.begun")
-                shutil.rmtree(begun, ignore_errors=True)  # of a test that failed
-                begun.mkdir()
-                fill(begun)
-                begun.rename(filled)
-        return filled
-
-    return folder
-
-
-@pytest.fixture(scope="session")
-def baked(once: Callable[..., Path]) -> Callable[[str], Path]:
-    """Return a function that gives the project of a start, baked once: copy it before changing it."""
-
     def project(start: str) -> Path:
-        return once(start, partial(bake_start, start)) / f"{start}-project"
+        folder = root / "baked" / start
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                shutil.rmtree(f"{folder}.begun", ignore_errors=True)  # of a test that failed
+                bake_start(start, Path(f"{folder}.begun"))
+                os.rename(f"{folder}.begun", folder)
+        return folder / f"{start}-project"
 
     return project
 

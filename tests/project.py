@@ -1,6 +1,5 @@
 """What a baked project consists of, how one is baked, and how its commands run in processes of their own."""
 
-import csv
 import json
 import os
 import subprocess
@@ -137,21 +136,15 @@ def repository(folder: Path, environment: dict[str, str]) -> Path:
     return folder
 
 
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 def read_json(file: Path) -> dict[str, Any]:
     """Return the object that a JSON file holds."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def change(file: Path, old: str, new: str) -> None:
-    """Replace a text that stands once in a file."""
+def change(file: Path, old: str, new: str, count: int = 1) -> None:
+    """Replace a text that stands once in a file, or so many times."""
     text = file.read_text(encoding="utf-8")
-    assert text.count(old) == 1, (file, old, text.count(old))
+    assert text.count(old) == count, (file, old, text.count(old))
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 

@@ -8,15 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from lightning_runs.commands import COMMANDS
-from PIL import Image
 from processes import run
 from project import GITHUB, PACKAGE, ROOT, STARTS, WHEEL, bake, clean_environment, person, repository, shell
 from test_recipes import blocks, recipe
 from uv import find_uv_bin
-from written_data import table_rows, text_rows, write_images, write_table, write_texts
+from written_data import table_rows, text_rows, write_images, write_masks, write_table, write_texts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 # What is not typed here, and why.
@@ -53,12 +51,8 @@ def commands(text: str) -> list[str]:
 def prepare(project: Path, start: str) -> None:
     """Write what the README asks for: data of one's own, a network, and files to predict."""
     write_images(project / "data" / "images")
-    for name in ("new", "data/masks/images", "data/masks/masks"):
-        (project / name).mkdir(parents=True)
-        for i in range(40):
-            mask = np.zeros((20 + i, 30), np.uint8)
-            mask[:, 15:] = 1  # the brighter half of the image
-            Image.fromarray(mask if name.endswith("masks") else 60 + 120 * mask).save(project / name / f"{i}.png")
+    write_masks(project / "data" / "masks")
+    shutil.copytree(project / "data" / "masks" / "images", project / "new")
     write_table(project / "table.csv", table_rows())
     write_texts(project / "texts")
     write_table(project / "texts.csv", text_rows())

@@ -18,7 +18,7 @@ from cookiecutter.utils import create_env_with_context
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jinja2 import FileSystemLoader
-from project import ROOT, TEMPLATE, files_below, read_json
+from project import PACKAGE, ROOT, TEMPLATE, WHEEL, change, files_below, read_json
 
 PROMPTS = read_json(ROOT / "cookiecutter.json")
 POST = load_hook("post_gen_project")
@@ -35,17 +35,12 @@ def problems(**given_answers: str) -> list[str]:
 
 
 def test_choices_of_the_hooks_are_those_of_the_prompts():
-    choices = {name: tuple(value) for name, value in PROMPTS.items() if isinstance(value, list) and name[0] != "_"}
-    assert choices == PRE.CHOICES
-    licences = {path.stem for path in (TEMPLATE / ".licenses").iterdir()}
-    assert {*POST.LICENSES} == licences == {*choices["license"]} - {"none"}
-    starts = {path.name for path in (TEMPLATE / ".starts").iterdir() if path.is_dir()}
-    assert {*POST.STARTS} == starts == {*choices["start"]}
-
-
-def test_every_prompt_and_every_choice_has_a_sentence():
     names = [name for name in PROMPTS if name[0] != "_"]
-    assert len(names) == 12
+    assert {name: tuple(PROMPTS[name]) for name in names if isinstance(PROMPTS[name], list)} == PRE.CHOICES
+    licences = {path.stem for path in (TEMPLATE / ".licenses").iterdir()}
+    assert {*POST.LICENSES} == licences == {*PRE.CHOICES["license"]} - {"none"}
+    starts = {path.name for path in (TEMPLATE / ".starts").iterdir() if path.is_dir()}
+    assert {*POST.STARTS} == starts == {*PRE.CHOICES["start"]}
     assert list(PROMPTS["__prompts__"]) == names
     for name, choices in PRE.CHOICES.items():
         # cookiecutter shows the sentence instead of the choice, so it has to begin with it.
@@ -95,8 +90,20 @@ def test_a_text_that_cannot_be_quoted_is_refused(field):
         assert message.startswith(f"{field} {PRE.show(text)} ")
 
 
-def check_texts(name: str, description: str, author: str) -> None:
-    """Render the files that the texts are written into, and find each text there as it was given."""
+MARKS = ["{{ 7*7 }}", "{%", "#}", "{", "%", "#", "```", "~~~", "`", "<!--", "<b>", "</details>", "&copy;", "&#35;"]
+MARKS += ["!!python/object/apply:os.system", "%YAML", "null", "[table]", "[a](b)", "*a*", "$(id)", ": ", "| ", "---"]
+MARKS += ['"', "\\", "\n", "    ", "O'Brien", "مشروع", "数据", "👩‍💻", "é", "C#", "\u202e", "\ufeff", "\ufffe", "12) "]
+TEXT = st.text(max_size=60) | st.lists(st.sampled_from(MARKS), max_size=6).map("".join)
+ACCEPTED = TEXT.map(lambda text: PRE.FORBIDDEN.sub("", text)[:100]).filter(str.strip)
+ACCEPTED = ACCEPTED.filter(lambda text: not PRE.FORBIDDEN.search(text))  # which a removal may have brought together
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(name=ACCEPTED, description=ACCEPTED, author=ACCEPTED)
+@example(name="__proto__", description="<!-- ``` x>", author="$HOME `id` ${x} %PATH% ~ # - : * ! | > ?")
+@example(name=" x ##", description="    ```", author="__import__('os').system('touch hacked')")
+def test_any_other_text_stands_unchanged_in_every_file(name, description, author):
+    assert problems(project_name=name, description=description, author_name=author) == []
     texts = {"project_name": name, "description": description, "author_name": author}
     literal = {field: "{% raw %}" + text + "{% endraw %}" for field, text in texts.items()}
     context = generate_context(str(ROOT / "cookiecutter.json"), extra_context=literal)
@@ -115,30 +122,17 @@ def check_texts(name: str, description: str, author: str) -> None:
     assert [jinja.from_string(text).render() for text in texts.values()] == list(texts.values())
 
 
-MARKS = ["{{ 7*7 }}", "{%", "#}", "{", "%", "#", "```", "~~~", "`", "<!--", "<b>", "</details>", "&copy;", "&#35;"]
-MARKS += ["!!python/object/apply:os.system", "%YAML", "null", "[table]", "[a](b)", "*a*", "$(id)", ": ", "| ", "---"]
-MARKS += ['"', "\\", "\n", "    ", "O'Brien", "مشروع", "数据", "👩‍💻", "é", "C#", "\u202e", "\ufeff", "\ufffe", "12) "]
-TEXT = st.text(max_size=60) | st.lists(st.sampled_from(MARKS), max_size=6).map("".join)
-ACCEPTED = TEXT.map(lambda text: PRE.FORBIDDEN.sub("", text)[:100]).filter(str.strip)
-ACCEPTED = ACCEPTED.filter(lambda text: not PRE.FORBIDDEN.search(text))  # which a removal may have brought together
+BAD_NAMES = ["", "..", "a/b", "/tmp/a", "C:a", "a b", "a.b", "My", "3d", "_a", "-a", "a-", "a\n", "é"]
+BAD_NAMES += ["pytorch__lightning", "pil", "data", "vendor", "python3", "con", "lpt9", "conftest"]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
-@given(name=ACCEPTED, description=ACCEPTED, author=ACCEPTED)
-@example(name="__proto__", description="<!-- ``` x>", author="$HOME `id` ${x} %PATH% ~ # - : * ! | > ?")
-@example(name=" x ##", description="    ```", author="__import__('os').system('touch hacked')")
-def test_any_other_text_stands_unchanged_in_every_file(name, description, author):
-    assert problems(project_name=name, description=description, author_name=author) == []
-    check_texts(name, description, author)
-
-
-@pytest.mark.parametrize(
-    "slug", ["", "..", "a/b", "/tmp/a", "C:a", "a b", "a.b", "My", "3d", "_a", "-a", "a-", "a\n", "é"]
-)
-def test_a_bad_package_name_is_refused_with_a_better_one(slug):
+@pytest.mark.parametrize("slug", BAD_NAMES)
+def test_a_bad_or_taken_name_is_refused_with_a_better_one(slug):
     (message,) = problems(project_slug=slug)
     assert message.startswith(f"project_slug {PRE.show(slug)} ")
     assert problems(project_slug=message.split("such as '")[1].removesuffix("'.")) == []
+    for accepted in ("a", "my-project", "my_project2", "match", "x" * 64, "digits"):
+        assert problems(project_slug=accepted) == []
 
 
 def test_names_of_dependencies_modules_and_keywords_are_refused():
@@ -148,21 +142,12 @@ def test_names_of_dependencies_modules_and_keywords_are_refused():
         project = tomllib.loads(text)["project"]
         named += [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     dependencies = {re.split(r"[ \[>=<]", line)[0] for line in named}
-    internal = {"functorch", "ipykernel_launcher", "torchgen"}  # none that a user imports
     installed = metadata.packages_distributions().items()
-    imported = {name.lower() for name, of in installed if dependencies & set(of) and name[0] != "_"} - internal
+    imported = {name.lower() for name, of in installed if dependencies & set(of) and name[0] != "_"}
+    imported -= {"functorch", "ipykernel_launcher", "torchgen"}  # which no user imports
     python = {name for name in (*keyword.kwlist, *sys.stdlib_module_names) if PRE.SLUG.fullmatch(name)}
     accepted = [name for name in imported | dependencies | python if not problems(project_slug=name)]
     assert accepted == [], "to be added to RESERVED in hooks/pre_gen_project.py"
-
-
-def test_a_name_that_is_taken_is_refused_and_another_is_named():
-    for slug in ("a", "my-project", "my_project2", "match", "x" * 64, "digits"):
-        assert problems(project_slug=slug) == []
-    for slug in ("pytorch__lightning", "pil", "data", "vendor", "python3", "con", "lpt9", "conftest"):
-        (message,) = problems(project_slug=slug)
-        assert message.endswith(f"such as '{slug}-project'.")
-        assert problems(project_slug=f"{slug}-project") == []
 
 
 @pytest.mark.parametrize("slug", ["a/b/c", "../escaped", "mine/new", "", "~", "x" * 300, "/absolute", "torch"])
@@ -195,11 +180,16 @@ def test_all_problems_of_a_replay_stand_in_one_message(bake_project, tmp_path, c
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_second_bake_leaves_what_the_user_has_added(bake_project, keep):
     project = bake_project()
-    package = project / "src" / "my_lightning_project"
+    package = project / "src" / PACKAGE
+    before = "vendor/lightning_runs-0.9.0-py3-none-any.whl"
+    change(project / "pyproject.toml", WHEEL, before, count=2)
+    (project / WHEEL).rename(project / before)
     changed = [package / "module.py", project / "LICENSE", project / "README.md"]
-    own = [package / "mine.py", project / ".starts" / "todo.txt", project / ".licenses" / "mine.txt"]
+    names = [".starts/todo.txt", ".licenses/mine.txt", "vendor/other-1.0-py3-none-any.whl"]
+    names += ["vendor/lightning-runs/src/lightning_runs/mine.py"]
+    own = [package / "mine.py", *(project / name for name in names)]
     for file in (*changed, *own):
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("mine")
     (package / "network.py").unlink()
 
@@ -209,9 +199,12 @@ def test_a_second_bake_leaves_what_the_user_has_added(bake_project, keep):
 
     assert [file.read_text(encoding="utf-8") == "mine" for file in changed] == [keep] * 3
     assert (package / "network.py").is_file()
-    assert [file.read_text() for file in own] == ["mine"] * 3
-    left = {name for name in files_below(project) if name.startswith((".starts", ".licenses"))}
-    assert left == {".starts/todo.txt", ".licenses/mine.txt"}
+    assert [file.read_text() for file in own] == ["mine"] * 5
+    left = {name for name in files_below(project) if name.startswith((".starts", ".licenses", "vendor"))}
+    wheel = before if keep else WHEEL
+    assert left == {*names, wheel}
+    assert wheel in (project / "pyproject.toml").read_text(encoding="utf-8")
+    assert b"mine.py" not in (project / wheel).read_bytes()
 
 
 def test_commands_follow_the_system_and_the_build_of_torch(bake_project, capfd):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from processes import Command, run
-from project import LIBRARY, PACKAGE, ROOT, STARTS, clean_environment, command, read_json
+from project import PACKAGE, ROOT, STARTS, clean_environment, command, read_json
 
 SHORT = ("--run=own", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.devices=1")
 OWN_CLASSES = "docs/own-classes.md"
@@ -91,26 +91,6 @@ def test_tests_of_the_old_classes_fail_by_naming_what_to_delete(swapped):
         (swapped / "configs" / f"{name}.yaml").unlink()
     done = command(swapped, "pytest", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
-
-
-def test_the_example_of_every_name_works(project):
-    page = (LIBRARY / "lightning_runs" / "docs" / "own-classes.md").read_text(encoding="utf-8")
-    (classes,) = blocks(page.split("\n## An example of every name\n")[1].split("\n## ")[0], "python")
-    example = recipe(project, OWN_CLASSES, "From start to end")
-    train = blocks(example, "python")[1].replace("mine", "sign").replace("Wave", "Sign")
-    swap_classes(project, classes, train, blocks(example, "yaml")[0])
-    (project / "new.txt").write_text("1\n4\n")
-
-    run(project, PACKAGE, "fit", *SHORT)
-    assert re.search(r"above.*\n.*below", run(project, PACKAGE, "predict", "new.txt"))
-    run(project, PACKAGE, "predict", "--run=own")
-    folder = project / "runs" / "own"
-    record = read_json(folder / "run.json")
-    assert record["headline"] == ["accuracy", "max", "%"]
-    assert record["fingerprint"]
-    assert (folder / "predictions.csv").read_text().startswith("number,sine\n")
-    assert list((folder / "images").iterdir())
-    assert "Confidence" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_exercises_of_a_course_work_as_the_page_says(bake_project):

@@ -129,21 +129,17 @@ def the_torch_build_names_its_index_for_uv_and_for_pip(project: Path, answers: A
         assert sources == {package: source for package in packages}
 
 
-def check(project: Path, answers: Answers) -> None:
-    it_has_the_files_of_its_start_the_licence_and_the_wheel(project, answers)
-    no_placeholder_is_left(project)
-    the_configuration_has_the_answers(project, answers)
-    the_licence_is_the_chosen_one(project, answers)
-    dependencies_follow_from_start_and_logger(project, answers)
-    the_torch_build_names_its_index_for_uv_and_for_pip(project, answers)
-
-
 def test_every_pair_of_answers_gives_a_project_that_is_right(tmp_path):
     # pairs are enough, for no answer is looked at in Python code
     rows = covering()
     for number, answers in enumerate(rows):
         project = render(answers, tmp_path / str(number))
-        check(project, answers)
+        no_placeholder_is_left(project)
+        it_has_the_files_of_its_start_the_licence_and_the_wheel(project, answers)
+        the_configuration_has_the_answers(project, answers)
+        the_licence_is_the_chosen_one(project, answers)
+        dependencies_follow_from_start_and_logger(project, answers)
+        the_torch_build_names_its_index_for_uv_and_for_pip(project, answers)
     # a single run: ruff takes the settings of each project for that project's files
     for command in (["check", "--quiet"], ["format", "--check", "--quiet"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "."]

@@ -2,13 +2,13 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from comparison import differences
 from processes import run
-from project import STARTS, command, read_json, read_rows
+from project import STARTS, command, read_json
+from written import read_table
 
 SHORT = (
     *("--trainer.max_epochs=3", "--trainer.limit_train_batches=8", "--trainer.limit_val_batches=2"),
@@ -16,49 +16,29 @@ SHORT = (
 )
 
 
-def train(start: str, project: Path, folder: Path) -> None:
-    """Train a copy of a project twice, killed the second time, and give each command that follows."""
-    folder = Path(shutil.copytree(project, folder / "project"))
+@pytest.mark.parametrize("start", STARTS)
+def test_a_killed_run_of_a_start_ends_like_a_whole_one(start, baked, tmp_path):
+    folder = Path(shutil.copytree(baked(start), tmp_path / "project"))
+    whole = folder / "runs" / "whole"
     package = f"{start}_project"
     said = run(folder, package, "fit", "--run=whole", *SHORT)
-    shutil.copy(folder / "runs" / "whole" / "test.json", folder / "tested.json")
+    tested = read_json(whole / "test.json")
     run(folder, package, "fit", "--run=killed", *SHORT, death=(f"{package}.module", "training_step", 15))
     for arguments in ("fit --resume=killed", "test --run=whole", "report whole", "predict --run=whole"):
         said += run(folder, package, *arguments.split())
-    (folder / "said.txt").write_text(said, encoding="utf-8")
-
-
-@pytest.fixture(params=STARTS)
-def trained(request: pytest.FixtureRequest, baked: Callable[[str], Path], once: Callable[..., Path]) -> Path:
-    """The folder of a start's project, trained once for all tests."""
-    start = request.param
-    return once(f"trained-{start}", lambda folder: train(start, baked(start), folder)) / "project"
-
-
-def test_commands_leave_no_traceback_and_no_warning_of_ours(trained):
-    said = (trained / "said.txt").read_text(encoding="utf-8")
     assert "Traceback" not in said
-    assert "_project" not in "".join(re.findall(r".*Warning: .*", said))
-
-
-def test_a_kill_leaves_no_trace_in_the_end_of_a_run(trained):
-    assert differences(trained / "runs" / "whole", trained / "runs" / "killed") == []
-
-
-def test_test_and_the_report_repeat_what_fit_measured(trained):
-    run = trained / "runs" / "whole"
-    tested = read_json(run / "test.json")
-    assert tested == read_json(trained / "tested.json")
-    assert f"{tested['test/loss']:.4g}" in (run / "report.html").read_text(encoding="utf-8")
-
-
-def test_predict_writes_a_row_for_each_item(trained):
-    rows = read_rows(trained / "runs" / "whole" / "predictions.csv")
+    assert "_project" not in "".join(re.findall(r".*Warning: .*", said))  # a warning of ours
+    assert differences(whole, folder / "runs" / "killed") == []
+    assert read_json(whole / "test.json") == tested
+    assert f"{tested['test/loss']:.4g}" in (whole / "report.html").read_text(encoding="utf-8")
+    rows = read_table(whole / "predictions.csv")
     assert len({next(iter(row.values())) for row in rows}) == len(rows) > 50
 
 
-def test_the_project_s_own_tests_pass(trained):
-    done = command(trained, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly")
+@pytest.mark.parametrize("start", STARTS)
+def test_the_own_tests_of_a_start_pass(start, baked, tmp_path):
+    project = Path(shutil.copytree(baked(start), tmp_path / "project"))
+    done = command(project, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly")
     assert done.returncode == 0, done.stdout
 
 

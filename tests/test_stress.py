@@ -14,28 +14,15 @@ from project import ROOT, bake_start
 
 RUNS = int(os.environ.get("RUNS", "1"))  # of each variant, each killed up to two times
 DDP = "--trainer.devices=2 --trainer.strategy=ddp"
-CALLBACK = "--trainer.callbacks+=pytorch_lightning.callbacks"
-AVERAGED = f"{CALLBACK}.EMAWeightAveraging --trainer.callbacks.decay=0.9"
+AVERAGED = "--trainer.callbacks+=pytorch_lightning.callbacks.EMAWeightAveraging --trainer.callbacks.decay=0.9"
 UNFREEZING = "--trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing --trainer.callbacks.epochs=[0,1]"
 MIXUP = "--data.mix=mixup --model.label_smoothing=0.1"
-BEST = "--trainer.callbacks.monitor=val/accuracy --trainer.callbacks.mode=max"
-PLATEAU = "--model.scheduler=pytorch_lightning.cli.ReduceLROnPlateau --model.scheduler.init_args.monitor=val/loss"
 # What a resumed run may get wrong: a start, or two files of `own_classes`, and options.
 VARIANTS = {
     "own loaders, two processes": f"classifier plain_data {DDP}",
-    "own augmentation, workers": "mixup augmented_data",
-    "own augmentation, two processes": f"mixup augmented_data {DDP}",
     "workers": "images --data.num_workers=2",
-    "accumulated gradients": "images --trainer.accumulate_grad_batches=3",
-    "plateau": f"images {PLATEAU} --model.scheduler.init_args.patience=0",
     "validation inside an epoch": "images --trainer.val_check_interval=0.3",
-    "validation every second epoch": "images --trainer.check_val_every_n_epoch=2",
-    "two best": f"images {CALLBACK}.ModelCheckpoint {BEST} --trainer.callbacks.save_top_k=2",
-    "early stopping": f"images {CALLBACK}.EarlyStopping {BEST} --trainer.callbacks.patience=1",
-    "stochastic averaging": f"images {CALLBACK}.StochasticWeightAveraging --trainer.callbacks.swa_lrs=0.01",
-    "strong augmentation": "images --data.augment=strong --data.mix=cutmix",
     "two processes, all at once": f"images {DDP} --data.num_workers=2 --trainer.val_check_interval=0.5",
-    "half precision": "images --trainer.precision=bf16-mixed",
     "averaged weights and mixup": f"images {AVERAGED} {MIXUP}",
     "averaged weights and fine-tuning": f"images {AVERAGED} {UNFREEZING} --model.layer_rate_decay=0.5",
     "a fold": f"images {MIXUP} --data.fold=1 --data.num_folds=3 --trainer.limit_test_batches=0",

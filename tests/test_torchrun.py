@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from comparison import differences
-from processes import Command, as_ranks, classes_folder, free_port, held_processes
+from processes import as_ranks, classes_folder, free_port, held_processes
 from project import LIBRARY, clean_environment
 
 PROGRAM = ("own_classes", "classifier", "plain_data")
@@ -63,19 +63,3 @@ def test_a_worker_that_is_killed_is_replaced_without_a_trace(folder):
     with two_launchers(folder, "elastic", "--trainer.callbacks+=own_classes.hold.Hold") as launchers:
         os.kill(held_processes(folder, 8, launchers)[1], signal.SIGKILL)
         check_end(folder, launchers, "elastic")
-
-
-NODES = ["--trainer.num_nodes=2", "--trainer.devices=1"]
-SLURM = {"SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "1", "SLURM_NTASKS_PER_NODE": "1"}
-REFUSED = {
-    "no launcher": (NODES, {}, "trainer.num_nodes is 2"),
-    "one of two tasks": ([], SLURM | {"SLURM_NTASKS": "2"}, "SLURM has 2 tasks"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "environment", "named"), REFUSED.values(), ids=REFUSED)
-def test_what_would_wait_forever_is_refused_at_once(arguments, environment, named, folder):
-    command = Command(folder, *PROGRAM, "fit", *arguments, environment=environment)
-    assert command.wait(60) == 1, command.output()
-    assert named in command.output()
-    assert not (folder / "runs").exists()
