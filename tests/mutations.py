@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant("training/speed.py", "if self.restarting or not self._ordinary or self.trainer.accumulate_grad_batches > 1:", "if self.restarting or not self._ordinary:", f"{EXACT} -k second_epoch"),
     # runs
     Mutant("runs/run.py", "if status == \"running\" and not self.in_use() else status", "if False else status", f"{RUNS} -k interrupted"),
-    Mutant("runs/run.py", "except filelock.Timeout:\n            return True", "except filelock.Timeout:\n            return False", f"{RESUME} -k unfinished"),
+    Mutant("runs/run.py", "except filelock.Timeout:\n            return True", "except filelock.Timeout:\n            return False", f"{RESUME} -k in_use"),
     Mutant("runs/run.py", 'or name.strip(".") == ""', "", f"{RUNS} -k bad_name"),
     Mutant("runs/run.py", '"dirty": any(not line', '"dirty": not any(not line', f"{RUNS} -k commit"),
     Mutant("runs/run.py", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name), reverse=True", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name)", f"{RUNS} -k newest"),
