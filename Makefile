@@ -1,13 +1,13 @@
 # make demo: bake the default project and train it.   make test: the quick tests, in minutes.
 # make test-all: every test; the slow ones type the READMEs' commands, kill trainings, and install packages.
 # make messages: write the library's messages into tests/library/messages.txt, for the reviewer of a change.
-# make stress: some 300 kills of trainings; RUNS=80 makes ten times as many.   make mutants: small mistakes, which tests must notice.
+# make stress: some 300 kills of trainings; RUNS=200 makes ten times as many.   make mutants: small mistakes, which tests must notice.
 # make benchmark: speed, start-up, bake, accuracy and memory against hand-written loops and other frameworks.
 # They install their packages into .venv once, by uv if it is installed. The first time, PyTorch is downloaded (3 GB with CUDA).
 # Another Python: make demo PYTHON=python3.13
 PYTHON ?= python3
 VENV ?= .venv
-RUNS ?= 8
+RUNS ?= 20
 BIN = $(VENV)/bin
 PROJECT = demo/my-lightning-project
 UV := $(shell command -v uv 2>/dev/null)

@@ -16,16 +16,13 @@ RUNS = int(os.environ.get("RUNS", "1"))  # of each variant, each killed up to tw
 DDP = "--trainer.devices=2 --trainer.strategy=ddp"
 AVERAGED = "--trainer.callbacks+=pytorch_lightning.callbacks.EMAWeightAveraging --trainer.callbacks.decay=0.9"
 UNFREEZING = "--trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing --trainer.callbacks.epochs=[0,1]"
-MIXUP = "--data.mix=mixup --model.label_smoothing=0.1"
 # What a resumed run may get wrong: a start, or two files of `own_classes`, and options.
 VARIANTS = {
     "own loaders, two processes": f"classifier plain_data {DDP}",
     "workers": "images --data.num_workers=2",
     "validation inside an epoch": "images --trainer.val_check_interval=0.3",
     "two processes, all at once": f"images {DDP} --data.num_workers=2 --trainer.val_check_interval=0.5",
-    "averaged weights and mixup": f"images {AVERAGED} {MIXUP}",
     "averaged weights and fine-tuning": f"images {AVERAGED} {UNFREEZING} --model.layer_rate_decay=0.5",
-    "a fold": f"images {MIXUP} --data.fold=1 --data.num_folds=3 --trainer.limit_test_batches=0",
     "classes drawn as often": "table --data.balance=sampling",
     "text, two processes": f"text {DDP} --data.max_vocabulary=500 --data.balance=sampling",
     "masks": "masks --data.balance=sampling --data.augment=strong",
