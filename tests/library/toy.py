@@ -127,7 +127,6 @@ def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type 
 
 
 def refused(text: str) -> Any:
-    """Expect a refusal with this text."""
     return pytest.raises(UserError, match=re.escape(text))
 
 
