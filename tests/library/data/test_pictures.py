@@ -50,9 +50,7 @@ def test_a_photo_is_turned_as_its_camera_was(tmp_path) -> None:
     assert open_picture(tmp_path / "photo.jpg", 3).size == (20, 40)
 
 
-@pytest.mark.parametrize(
-    "change", [{"dtype": "float32"}, {"shape": ["batch", 3]}, {"shape": ["batch", 3, "height", 5]}]
-)
+@pytest.mark.parametrize("change", [{"dtype": "float32"}, {"shape": ["batch", 3, "height", 5]}])
 def test_an_export_that_takes_no_pictures_is_refused(tmp_path, change) -> None:
     known = {"name": "pixels", "dtype": "uint8", "shape": ["batch", 3, 4, 5]}
     with refused("they must be one batch of uint8 pixels"):
