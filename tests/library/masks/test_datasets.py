@@ -177,7 +177,7 @@ def test_test_images_may_be_chosen(folder) -> None:
     assert [len(data.splits[part][1]) for part in ("train", "val", "test")] == [6, 1, 3]
     data.splits = {}
     data.dataset = "digit_scenes"
-    with refused("data.dataset is digit_scenes, but the run was trained with mask_folder. Leave it out."):
+    with refused("data.dataset is digit_scenes"):
         data.setup("predict")
 
 
