@@ -91,9 +91,6 @@ MISTAKES = {
         "fit --trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing --trainer.callbacks.epochs=[1,3]",
         "Unfreezing [1, 3]",
     ),
-    "layers frozen in two processes": Mistake(
-        f"{CALLBACK}BackboneFinetuning --trainer.devices=2 --trainer.strategy=ddp", "--trainer.devices Unfreezing"
-    ),
     "resume: no run": Mistake("fit --resume --trainer.default_root_dir=none", "none fit"),
     "resume: no such run": Mistake("fit --resume=nothing", "nothing interrupted"),
     "resume: two names": Mistake("fit --run a --resume b", "--run --resume --ckpt_path"),
@@ -111,7 +108,6 @@ MISTAKES = {
     "predict: no such file": Mistake("predict new.png", "ToyData predict_paths"),
     "serve: not exported": Mistake("serve finished", "finished/export/model.onnx export"),
     "serve: no token": Mistake("serve --host 0.0.0.0", "--host 0.0.0.0 SERVE_TOKEN"),
-    "lr_find: no rate": Mistake("lr_find --model.lr 0", "Toy 0"),
 }
 
 

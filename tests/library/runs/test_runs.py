@@ -2,7 +2,6 @@
 
 import pickle
 import subprocess
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ def test_another_measurement_leaves_a_run_s_test_alone(option, run, have, monkey
     assert (option or "the data have changed") in capsys.readouterr().out
 
 
-def test_the_newest_run_is_found_by_when_it_began(tmp_path) -> None:
+def test_the_newest_run_is_found_by_when_it_began(tmp_path, capsys) -> None:
     for name, day, status in (("a", 2, "finished"), ("b", 1, "finished"), ("c", 3, "interrupted")):
         runs.Run(runs.make_folder(tmp_path, name, "")).update(started=f"2024-01-0{day} 00:00:00", status=status)
     assert [run.name for run in runs.every(tmp_path)] == ["c", "a", "b"]
@@ -85,8 +84,8 @@ def test_the_newest_run_is_found_by_when_it_began(tmp_path) -> None:
     assert runs.find(tmp_path, None, finished=True).name == "b"
     (tmp_path / "b" / "run.json").write_text("{")
     assert runs.find(tmp_path, None, finished=True).name == "a"
-    with pytest.raises(UserError, match=r"run\.json can't be read"):
-        runs.find(tmp_path, "b", finished=True)
+    assert runs.find(tmp_path, "b", finished=True).record == {}
+    assert "run.json can't be read" in capsys.readouterr().err
 
 
 def test_a_run_that_no_process_trains_is_interrupted(tmp_path) -> None:
@@ -115,8 +114,6 @@ def test_processes_of_a_launcher_have_the_choice_of_rank_0(monkeypatch) -> None:
         assert ranks.choice_of_rank_0("first", partial(str, rank)) == "0"
         with pytest.raises(UserError, match="refused by rank 0"):
             ranks.choice_of_rank_0("last", refuse)
-        with pytest.raises(UserError, match="would resume from step 1") if rank else nullcontext():
-            ranks.compare_positions(f"step {rank}", None)
 
 
 class Code:

@@ -110,6 +110,9 @@ def parser_message(message: str, options: Iterable[str]) -> str:
     unknown = re.search(r"(?:[Uu]nrecognized arguments: |does not accept option '|^Option ')([^\s']+)", message)
     if unknown:
         return _unknown_option(unknown[1].split("=")[0], options)
+    required = re.search(r"arguments are required: \w+\.(\S+)", message)
+    if required:
+        return f"--{required[1]} has no value. Give one, or let the data module have a @property of that name."
     missing = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if missing:
         return f"there is no {missing[2]} in {missing[1]}; give the class as package.module.Class."

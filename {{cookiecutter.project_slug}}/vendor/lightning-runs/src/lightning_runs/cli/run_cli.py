@@ -185,7 +185,7 @@ class RunCLI(LightningCLI):
             differences.refuse(run, trained, flat(self._plain_options()), bool(options.accept_changes))
 
     def _plain_options(self) -> dict[str, Any]:
-        options = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[self._command]
+        options = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[self._command]
         without = CALL_OPTIONS if options["weights"] else {*CALL_OPTIONS, "weights", "weights_strict"}
         options = {name: value for name, value in options.items() if name not in without}
         options = with_references(options, self.parser.unresolved.get(self._command))
@@ -203,7 +203,6 @@ class RunCLI(LightningCLI):
     # ---- The run
 
     def _find_run(self, options: Any) -> None:
-        """Find the run to resume or to evaluate, and its checkpoint."""
         root = Path(options.trainer.default_root_dir or "runs")
         self.ckpt_path = options.ckpt_path
         if self._command == "fit":
@@ -287,8 +286,6 @@ class RunCLI(LightningCLI):
             self._choose_run("new", lambda: runs.Run(runs.make_folder(root, options.run, text)))
             self.created = True
         try:
-            if kept:
-                ranks.compare_positions(str(self.position), self.ckpt_path)
             trainer_setup.set_outputs(self, options, kept)
             trainer_setup.set_callbacks(self, options, fit)
             if fit and options.weights and not self.ckpt_path:
@@ -296,7 +293,6 @@ class RunCLI(LightningCLI):
                 options.trainer.callbacks.append(checkpoint_files.StartingWeights(*arguments))
             trainer_setup.set_plugins(options.trainer)
             trainer = super().instantiate_trainer(**kwargs)
-            trainer_setup.refuse_unshared_layers(trainer)
         except BaseException:
             if self.run is not None and self.created:  # a run that could not even be set up
                 self.run.discard()

@@ -36,13 +36,6 @@ def refuse_callbacks(trainer: Any) -> None:
                 raise UserError(f"a run with {kind.__name__} can't be resumed or repeated. Without it, {instead}.")
 
 
-def refuse_unshared_layers(trainer: Any) -> None:
-    """Refuse layers that are frozen before several processes agree on which gradients they average."""
-    if trainer.world_size > 1 and any(isinstance(one, callbacks.BaseFinetuning) for one in trainer.callbacks):
-        hint = "lightning_runs.training.finetuning.Unfreezing with --trainer.strategy ddp_find_unused_parameters_true."
-        raise UserError(f"BackboneFinetuning needs --trainer.devices 1. On several, take {hint}")
-
-
 def set_outputs(cli: "RunCLI", options: Any, kept: bool) -> None:
     """Set the folder and the loggers that the Trainer writes to; ``kept`` if the command trains a run."""
     trainer = options.trainer

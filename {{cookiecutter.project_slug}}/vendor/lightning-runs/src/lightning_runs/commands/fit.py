@@ -55,11 +55,9 @@ class TrainerCLI(RunCLI):
             report.after_fit(self)
 
     def validate(self, **kwargs: Any) -> None:
-        """Measure the checkpoint on the validation data."""
         self.measure("validate", kwargs)
 
     def test(self, **kwargs: Any) -> None:
-        """Measure the checkpoint on the test data."""
         self.measure("test", kwargs)
 
     def predict(self, **kwargs: Any) -> None:

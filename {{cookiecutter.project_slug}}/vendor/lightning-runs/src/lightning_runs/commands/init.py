@@ -71,9 +71,7 @@ def main(args: list[str]) -> int:
     for file in texts:
         if file.exists():
             raise UserError(f"{file} exists, and init changes no file. Move it, and repeat the command.")
-    if Path("configs/default.yaml").exists():
-        print("configs/default.yaml is kept as it is.")
-    else:
+    if not Path("configs/default.yaml").exists():
         texts[Path("configs/default.yaml")] = config
     for file, content in texts.items():
         file.parent.mkdir(exist_ok=True)
@@ -90,7 +88,7 @@ def _arguments(owners: dict[str, type]) -> dict[str, Any]:
     parser = LightningArgumentParser()
     for group, owner in owners.items():
         parser.add_lightning_class_args(owner, group)  # type: ignore[arg-type]
-    options = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False, skip_validation=True))
+    options = yaml.safe_load(parser.dump(parser.get_defaults(), skip_unset=False, skip_validation=True))
     for name in Contract(owners["model"], owners.get("data")).linked:
         options["model"].pop(name, None)
     return options

@@ -19,7 +19,6 @@ from ..cli.arguments import ONE_PROCESS, option_values
 from ..cli.run_cli import RunCLI
 from ..errors import DivergedError, UserError
 from ..names import program
-from ..reports.tables import as_text
 from ..resume import signals
 from ..runs.options import flat
 from . import COMMANDS
@@ -53,7 +52,6 @@ class RangeTest(Callback):
 
     def __init__(self) -> None:
         self.losses: list[tuple[float, float]] = []  # rate and loss of each batch
-        self.configured: list[float] = []  # the rate of each group of parameters; their ratios are kept
         self.rate = 0.0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -62,19 +60,13 @@ class RangeTest(Callback):
         if not pl_module.automatic_optimization or len(trainer.optimizers) != 1:
             raise UserError(f"lr_find needs one optimizer that Lightning steps; {name} has others. Use sweep.")
         trainer.strategy.lr_scheduler_configs = []  # a warm-up would change the rate too
-        groups = trainer.optimizers[0].param_groups
-        self.configured = [float(group.get("initial_lr", group.get("lr", 0))) for group in groups]
-        if max(self.configured) <= 0:
-            raise UserError(f"the optimizer of {name} has no learning rate above 0, so there is none to find.")
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Set the rate of this step."""
         self.rate = LOWEST * (HIGHEST / LOWEST) ** (trainer.global_step / (STEPS - 1))
-        for group, configured in zip(trainer.optimizers[0].param_groups, self.configured, strict=True):
-            group["lr"] = self.rate * (configured / max(self.configured))
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self.rate
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keep the loss at this rate."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor) and math.isfinite(loss.item()):  # there is none if the batch was skipped
             self.losses.append((self.rate, loss.item()))
@@ -103,7 +95,7 @@ def suggestion(losses: Sequence[tuple[float, float]]) -> float:
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
-    """Find a learning rate, and print the losses that it comes from and the command that uses it."""
+    """Find a learning rate, and print it and the command that uses it."""
     if {"-h", "--help"} & set(args):
         print(f"usage: {program()} lr_find [options of fit]\n\n{COMMANDS['lr_find'].text}")
         return 0
@@ -114,8 +106,6 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     with signals.handled():
         cli = DryRun(module_class, data_class, ["fit", *args, *OPTIONS], callbacks=[test])
     rate = suggestion(test.losses)
-    shown = [(f"{tried:.1e}", mean) for tried, mean in smoothed(test.losses)[:: STEPS // 16]]
-    print(as_text(("learning rate", "mean loss"), shown))
     print(f"Suggested learning rate: {rate:.2g}")
     names = [name for name in flat(cli.options()) if re.fullmatch(r"model\.(.+\.)?(lr|learning_rate)", name)]
     if len(names) == 1:

@@ -46,7 +46,6 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
 
 
 def _values(trials: Trials, contract: Contract) -> dict[str, dict[str, Any]]:
-    """Return the options of each run, by the end of its name."""
     seeds = trials.options.seeds
     folds = trials.options.folds
     for option, count in (("--seeds", seeds), ("--folds", folds)):

@@ -39,10 +39,7 @@ def main(args: list[str]) -> int:
         found = [runs.Run(folder) for folder in sorted(folders, reverse=True)]
         for run in found:
             run.name = str(run.folder.relative_to(root.absolute()))
-    for run in found:
-        if run.damaged:
-            print(f"left out: {run.damaged}", file=sys.stderr)
-    rows = [row_of(run) for run in reversed(found) if not run.damaged]
+    rows = [row_of(run) for run in reversed(found)]
     rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort] or 0))
     if options.csv:
         cells = [map(escape_formula, row.values()) for row in rows]

@@ -157,7 +157,7 @@ def application(service: Service, token: str) -> FastAPI:
 
     @app.get("/model", dependencies=protected, summary="Kind, classes, metrics and columns of the model")
     async def model() -> JSONResponse:
-        return JSONResponse(json_value({key: fact for key, fact in service.model.facts.items() if key != "tokenizer"}))
+        return JSONResponse(json_value({k: v for k, v in service.model.facts.items() if len(str(v)) < 100_000}))
 
     @app.get("/health")
     async def health() -> dict[str, str]:

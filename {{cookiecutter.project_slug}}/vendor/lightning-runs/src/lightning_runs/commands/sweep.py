@@ -125,7 +125,7 @@ class Sweep:
             return math.nan
         measured = self.study.get_trials()[trial.number].intermediate_values.values()
         if not measured:
-            raise UserError(f"{self.trials.run(stem).name} logs no {self.space.metric}, which is the sweep's metric.")
+            raise UserError(f"{self.trials.run(stem).name} logs no {self.space.metric}, the metric of the sweep.")
         if trial.user_attrs.get("pruned"):
             raise optuna.TrialPruned
         return max(measured) if self.space.direction == "maximize" else min(measured)

@@ -78,7 +78,7 @@ class Trials:
             for name in sorted(now | before):
                 if now.get(name) != before.get(name):
                     change = f"{name} is {now.get(name)} and was {before.get(name)} when {file} was written"
-                    raise UserError(f"{change}. Choose another NAME.")
+                    raise UserError(f"{change}. Choose another NAME: {self.command} NAME …, or remove {self.folder}.")
             yield
         finally:
             folder.unlock()

@@ -28,7 +28,6 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _items(file: Path) -> Sequence[Any]:
-    """Return the items in a file of one of the two formats."""
     try:
         with file.open("rb") as stream:
             if stream.read(6) == np.lib.format.MAGIC_PREFIX:
@@ -43,7 +42,7 @@ def _items(file: Path) -> Sequence[Any]:
 
 
 def _array(values: Mapping[str, Any], known: Mapping[str, Any]) -> np.ndarray:
-    """Return the array for an input of the model; it must have the input's shape, and values that its dtype can hold."""
+    """Return the array for an input of the model; it must have the input's shape, and values of its dtype."""
     name, shape = known["name"], known["shape"][1:]
     if name not in values:
         raise ValueError(f"it has no {name}")

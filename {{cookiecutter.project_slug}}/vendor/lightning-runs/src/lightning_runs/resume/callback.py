@@ -302,7 +302,6 @@ class ExactResume(callbacks.Callback):
         self._end(trainer, "finished")
 
     def on_exception(self, trainer: Any, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Record how the run ended."""
         self._end(trainer, "failed" if isinstance(exception, Exception) else "interrupted")
 
     def _end(self, trainer: Any, status: str) -> None:
@@ -351,7 +350,6 @@ def _start_in(folder: Path, accept_changes: bool) -> Start:
 
 
 def _change_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> None:
-    """Change the paths in the states of all ModelCheckpoints."""
     for state in checkpoint.get("callbacks", {}).values():
         if isinstance(state, dict) and "best_k_models" in state:
             for name in ("dirpath", "best_model_path", "last_model_path", "kth_best_model_path"):

@@ -237,7 +237,6 @@ def _is_equal(value: Any, other: Any) -> bool:
 
 
 def _are_alike(value: Any, other: Any) -> bool:
-    """Return whether two values are tensors of one shape and type."""
     are_tensors = isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor)
     return are_tensors and value.shape == other.shape and value.dtype == other.dtype
 

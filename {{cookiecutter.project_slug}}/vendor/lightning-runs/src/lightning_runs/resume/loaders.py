@@ -33,7 +33,6 @@ class ExactLoaders(Callback):
         self.notes: list[str] = []  # a sentence about each training loader that is not always resumed exactly
 
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
-        """Wrap each loader that Lightning prepares."""
         self.trainer = trainer
         seeds = {"cuda": torch.cuda.manual_seed, "mps": torch.mps.manual_seed}
         self.seed_device = seeds.get(trainer.strategy.root_device.type)

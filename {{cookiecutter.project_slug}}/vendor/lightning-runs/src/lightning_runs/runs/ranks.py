@@ -35,16 +35,6 @@ def choice_of_rank_0(question: str, choose: Callable[[], str]) -> str:
     return text
 
 
-def compare_positions(position: str, checkpoint: object) -> None:
-    """Refuse to resume from another position than rank 0; the processes may run on several machines."""
-    if _world() is not None and choice_of_rank_0("position", lambda: position) != position:
-        raise UserError(
-            f"this process reads {checkpoint or 'no checkpoint'} and would resume from {position}, but rank 0 would"
-            " not: the machines do not see the same files. Put the project on a file system that they share, or start"
-            " the command again if they do."
-        )
-
-
 def gather(value: Any, world_size: int) -> list[Any]:
     """Return the value of each process of a training, by rank; every process has to call this."""
     values = [value] * world_size

@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +31,6 @@ class Run:
     Attributes:
         record: The content of ``run.json``: ``status`` (running, finished, failed or interrupted), times, command, git
             commit, versions, and in the end the best checkpoint.
-        damaged: Why ``run.json`` can't be read, or None.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,6 @@ class Run:
         self.config_file = folder / "config.yaml"
         self.checkpoints = folder / "checkpoints"
         self.record: dict[str, Any] = {}
-        self.damaged: str | None = None
         self._updated: float | None = None  # when this process, which works on the run, last wrote the record
         self._lock_file = folder / ".lock"
         self._lock: filelock.BaseFileLock | None = None
@@ -49,7 +48,7 @@ class Run:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            self.damaged = f"{file} can't be read: {error}."
+            print(f"note: {file} can't be read ({error}), so nothing is known of this run.", file=sys.stderr)
 
     @property
     def status(self) -> str:
@@ -199,10 +198,8 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
         if not run.config_file.is_file():
             known = ", ".join(run.name for run in every(root)[:5]) or "none"
             raise UserError(f"there is no run {name} in {root} (newest: {known}).")
-        if run.damaged:
-            raise UserError(f"{run.damaged} Remove the file; the run then counts as interrupted.")
         return run
-    runs = [run for run in every(root) if not run.damaged]
+    runs = every(root)
     if finished:
         found = [run for run in runs if run.record.get("status") == "finished" and not run.record.get("debug")]
         if not found:

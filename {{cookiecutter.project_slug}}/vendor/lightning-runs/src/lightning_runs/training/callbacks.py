@@ -86,7 +86,6 @@ class AverageCorrection(Callback):
                 callback._average_model.module.load_state_dict(pl_module.state_dict())  # pyright: ignore
 
     def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let an average that has not begun be the current weights."""
         self.on_validation_start(trainer, pl_module)
 
 
@@ -194,11 +193,9 @@ class Throughput(Callback):
         self._items += sum(map(count_items, parts))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
         self._seconds += time.perf_counter() - self._started
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock again."""
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -245,11 +242,9 @@ class Pictures(Callback):
             self._batch = batch if self._batch is None else self._batch
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log pictures of the validation data."""
         self._log(trainer, pl_module, "val", f"val_epoch_{trainer.current_epoch:03d}")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log pictures of the test data."""
         self._log(trainer, pl_module, "test", "test")
 
     def _log(self, trainer: Any, pl_module: pl.LightningModule, split: str, stem: str) -> None:

@@ -32,7 +32,6 @@ class Unfreezing(Callback):
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Freeze layers until their epoch."""
         parameters = parameter_groups(pl_module)
         for i, group in enumerate(layer_groups(pl_module)):
             trains = self.epochs[min(i, len(self.epochs) - 1)] <= trainer.current_epoch

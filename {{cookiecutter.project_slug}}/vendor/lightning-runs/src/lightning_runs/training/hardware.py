@@ -42,7 +42,6 @@ def check(trainer: Trainer | Mapping[str, Any]) -> str:
 
 
 def _check_launcher(num_nodes: int) -> None:
-    """Refuse to wait forever for processes that nobody starts."""
     started_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if not by_torchrun() and SLURMEnvironment.detect():
         tasks = int(os.environ["SLURM_NTASKS"])

@@ -230,7 +230,6 @@ class MetricsCSV(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """Return the writer of metrics.csv."""
         if self._experiment is None:
             self._experiment = _AppendingWriter(self.log_dir, self._step)
         return self._experiment
@@ -246,7 +245,6 @@ class MetricsCSV(CSVLogger):
         self._last_flush = time.monotonic()
 
     def finalize(self, status: str) -> None:
-        """Write the waiting rows."""
         if self._experiment is not None:
             self.flush()
 
@@ -274,7 +272,6 @@ class _AppendingWriter(ExperimentWriter):
             self._write(list(csv.DictReader(stream)))
 
     def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Replace the file, whole or not at all."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, fieldnames=self.metrics_keys)
         writer.writeheader()

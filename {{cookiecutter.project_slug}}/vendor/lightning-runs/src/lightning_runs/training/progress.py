@@ -28,7 +28,6 @@ class ProgressBar(TQDMProgressBar):
             self.disable()
 
     def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Note the metrics of this epoch's validation."""
         super().on_validation_end(trainer, pl_module)
         results = trainer.fit_loop.epoch_loop.val_loop._results.values()
         self._validated_epoch = trainer.current_epoch
@@ -40,7 +39,6 @@ class ProgressBar(TQDMProgressBar):
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")  # Lightning counts from 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the epoch's metrics in a line above the bar."""
         metrics = self._epoch_metrics(trainer, pl_module)  # in each process: reading one may gather it from all
         if self.is_enabled:
             super().on_train_epoch_end(trainer, pl_module)
