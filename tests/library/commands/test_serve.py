@@ -304,7 +304,7 @@ def test_the_printed_table_has_no_column_for_each_class(capsys) -> None:
     [
         (None, ["model.onnx can't be used"]),
         ({"columns": {"w": {"mean": 0.0, "std": 1.0}}}, ["model.onnx can't take new.csv:2"]),
-        ({"kind": "os.path"}, ["model.onnx", "'os.path'", "facts['kind']", *predict_onnx.READERS]),
+        ({"kind": "os.path"}, ["new.csv is neither JSON nor an array of NumPy"]),
     ],
 )
 def test_a_model_that_can_not_be_used_is_refused(facts, words, monkeypatch) -> None:

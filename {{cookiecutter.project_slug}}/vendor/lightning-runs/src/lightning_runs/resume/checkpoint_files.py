@@ -4,6 +4,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
@@ -105,9 +106,9 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
     try:
         model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
     except RuntimeError as error:
-        text = " ".join(str(error).split())
+        text = shorten(str(error), 400, placeholder=" …")
         hint = "Give the options of its run's config.yaml, and the same network."
-        raise UserError(f"the checkpoint {file} is of another model: {text[:300]} {hint}") from error
+        raise UserError(f"the checkpoint {file} is of another model: {text} {hint}") from error
 
 
 def best_checkpoint(run: Run) -> Path:
@@ -155,7 +156,7 @@ class StartingWeights(Callback):
         try:
             pl_module.load_state_dict(self.weights if self.strict else fitting, strict=self.strict)
         except RuntimeError as error:
-            text = " ".join(str(error).split())[:1000]
+            text = shorten(str(error), 1000, placeholder=" …")
             hint = "Take those that fit with --weights_strict false."
             raise UserError(f"--weights: {self.file} does not fit {model}: {text} {hint}") from error
         for part in pl_module.modules():
