@@ -1,4 +1,4 @@
-# make demo: bake the default project and train it.   make test: the quick tests, in minutes.
+# make demo: bake the default project, if it is not there, and train it.   make test: the quick tests, in minutes.
 # make test-all: every test; the slow ones type the READMEs' commands, kill trainings, and install packages.
 # make messages: write the library's messages into tests/library/messages.txt, for the reviewer of a change.
 # make stress: some 300 kills of trainings; RUNS=200 makes ten times as many.   make mutants: small mistakes, which tests must notice.
@@ -17,7 +17,7 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20
 .PHONY: demo test test-slow test-all messages stress mutants benchmark clean
 
 demo: $(VENV)/demo.installed
-	@$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
+	@test -d $(PROJECT) || $(BIN)/cookiecutter --no-input --output-dir demo . > demo/bake.log 2>&1 || { cat demo/bake.log; exit 1; }
 	cd $(PROJECT) && $(abspath $(BIN))/python -m my_lightning_project fit
 	@echo "The project is in $(PROJECT). Next:"
 	@echo "  cd $(PROJECT) && source ../../$(VENV)/bin/activate"
@@ -26,7 +26,7 @@ demo: $(VENV)/demo.installed
 # torch and what the project needs are installed here as a user does it, from the baked project
 $(VENV)/demo.installed: $(VENV)/bin/python {{cookiecutter.project_slug}}/pyproject.toml
 	$(INSTALL) "cookiecutter>=2.6"
-	$(BIN)/cookiecutter --no-input --overwrite-if-exists --output-dir demo . > /dev/null
+	test -d $(PROJECT) || $(BIN)/cookiecutter --no-input --output-dir demo . > /dev/null
 	$(INSTALL) --editable $(PROJECT)
 	@touch $@
 

@@ -30,4 +30,4 @@ class BatchSpeed(pl.Callback):
         """Print batches per second of the first process."""
         if trainer.is_global_zero and self.num_batches:
             seconds = time.perf_counter() - self.start
-            print(f"test speed: {self.num_batches / seconds:,.0f} batches per second")
+            print(f"callbacks.py: {self.num_batches / seconds:,.0f} batches per second in the test")
