@@ -157,8 +157,8 @@ def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
         return ast.literal_eval(links[name])
     except (ValueError, SyntaxError) as error:
         raise UserError(
-            f"the data module's {name} is a {type(getattr(data, name)).__name__}. It fills an argument of the model, so"
-            " it must be a plain value: a number, a text, or a list, tuple or dict of these."
+            f"the data module's {name}, a {type(getattr(data, name)).__name__}, fills an argument of the model, so it must"
+            " be plain: numbers and texts, and lists, tuples and dicts of nothing else."
         ) from error
 
 

@@ -54,7 +54,7 @@ class RangeTest(Callback):
         self.losses: list[tuple[float, float]] = []  # rate and loss of each batch
         self.rate = 0.0
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Check that there is one learning rate to try."""
         name = type(pl_module).__name__
         if not pl_module.automatic_optimization or len(trainer.optimizers) != 1:
@@ -72,7 +72,8 @@ class RangeTest(Callback):
             self.losses.append((self.rate, loss.item()))
             means = [mean for _, mean in smoothed(self.losses)]
             # larger rates are useless once the loss has grown by as much as it had fallen
-            trainer.should_stop = means[-1] > means[0] + max(means[0] - min(means), abs(means[0]) / 2)
+            has_grown = means[-1] > means[0] + max(means[0] - min(means), abs(means[0]) / 2)
+            trainer.should_stop = has_grown and len(means) > 4 * NEIGHBOURS  # the first means are of few losses
 
 
 def smoothed(losses: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

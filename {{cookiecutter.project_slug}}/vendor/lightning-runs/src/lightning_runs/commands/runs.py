@@ -59,6 +59,7 @@ def row_of(run: runs.Run) -> dict[str, Any]:
     rows = runs.metric_rows(run)
     metric = record.get("metric")
     best = max if record.get("mode") == "max" else min
+    best_score = record.get("best_score")  # of a checkpoint; training may log a metric of the same name
     if not metric and not run.config_file.is_file():  # of a plain script, or of a plain Trainer alone
         names = [name for row in rows[:1] for name in row if str(name).startswith("val")]
         metric = min(names, key=lambda name: "loss" not in name, default=None)
@@ -76,7 +77,7 @@ def row_of(run: runs.Run) -> dict[str, Any]:
         "name": run.name,
         "status": status,
         "metric": metric,
-        "best": best and best(filter(math.isfinite, values), default=record.get("best_score")),
+        "best": best and best(filter(math.isfinite, values), default=None) if best_score is None else best_score,
         "last": values[-1] if values else None,
         "test_metric": test_metric or None,
         "test": tested.get(test_metric),

@@ -192,6 +192,12 @@ class Throughput(Callback):
             parts = list(batch.values() if isinstance(batch, dict) else batch)
         self._items += sum(map(count_items, parts))
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"items": self._items}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._items = state_dict["items"]
+
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seconds += time.perf_counter() - self._started
 
