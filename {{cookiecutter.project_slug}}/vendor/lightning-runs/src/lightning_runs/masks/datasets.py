@@ -207,6 +207,14 @@ def read_mask_folder(
             f" ignored (--data.ignore_index); 2 to {MAX_UNNAMED_CLASSES} are classes. Write the number of its class"
             " into each pixel, no grey level and no number of a single object, or name the classes in classes.txt."
         )
+    whites = {file: found for (_, file), found in zip(pairs, mask_labels, strict=True) if 255 in found}
+    is_grey = not labels and 0 in existing and classes[-1] >= MAX_UNNAMED_CLASSES
+    is_apart = all({*found} <= {0, 255} for found in whites.values())
+    if whites and ignored == 255 and not is_trained and (is_grey or is_apart):
+        raise UserError(
+            f"255 is ignored (--data.ignore_index), but seems to be a class in {next(iter(whites))}: other labels are"
+            f" {classes[:5]}. Write the number of its class into each pixel, no grey level, or name it in classes.txt."
+        )
     if not is_trained:
         _note_unlike_palettes([file for _, file in pairs], palettes)
         if any(is_turned):
