@@ -103,6 +103,7 @@ MUTANTS = (
     Mutant("data/pictures.py", "else values // 256", "else values // max(1, values.max() // 256)", f"{TESTS}data/test_pictures.py -k other_types"),
     Mutant("masks/datasets.py", "(is_grey or is_apart)", "is_grey", f"{TESTS}masks/test_datasets.py -k seems"),
     Mutant("tables/reading.py", "delimiter=delimiter, strict=True", "delimiter=delimiter", f"{TESTS}tables/test_reading.py -k not_a_table"),
+    Mutant("tables/reading.py", "not (differ and ", "(not differ and ", f"{TESTS}tables/test_columns.py -k silently"),
     Mutant("texts/reading.py", "if inner and all(", "if False and all(", f"{TESTS}texts/test_reading.py -k learned_from"),
     # data
     Mutant("data/batches.py", "[self.rank :: self.world_size][: len(self)", "[self.rank :][: len(self)", BATCHES),

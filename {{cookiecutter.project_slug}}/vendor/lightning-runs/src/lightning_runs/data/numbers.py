@@ -59,7 +59,9 @@ def _readings(cells: Counter[str]) -> dict[str, dict[str, str]]:
     if others and min(others) >= 100 and max(others) < 1000:  # such as 950 beside 1.200
         del readings["."]
     counts = {mark: sum(cells[cell] for cell in numbers) for mark, numbers in readings.items()}
-    most = max(1, 0.8 * cells.total(), *counts.values())
+    numeric = {cell for numbers in readings.values() for cell in numbers}
+    words = [cell for cell in cells.elements() if is_word(cell) and cell not in numeric]
+    most = max(1, 0.8 * (cells.total() - len(words) + num_odd(words)), *counts.values())
     return {mark: numbers for mark, numbers in readings.items() if counts[mark] == most}
 
 
@@ -93,6 +95,12 @@ def is_word(text: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def num_odd(words: Iterable[str]) -> int:
+    """Count words without the most frequent one, which marks missing values, such as unknown."""
+    counts = Counter(words)
+    return counts.total() - max(counts.values(), default=0)
 
 
 def looks_like_a_number(cell: str) -> bool:

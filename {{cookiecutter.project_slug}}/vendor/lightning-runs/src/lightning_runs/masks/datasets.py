@@ -192,7 +192,15 @@ def read_mask_folder(
         labels = existing
         ignored = None
     for (_, file), found in zip(pairs, mask_labels, strict=True):
-        _check_labels(file, found.tolist(), labels, ignored)
+        unknown = [label for label in found.tolist() if label not in {*labels, ignored}]
+        if labels and unknown:
+            allowed = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
+            raise UserError(
+                f"{file} has the label {unknown[0]}; allowed are {allowed}, and --data.ignore_index {ignored} for"
+                " pixels without a class. Correct it, or classes.txt."
+            )
+        if found.tolist() == [ignored]:
+            raise UserError(f"{file} has no class: all of it is {ignored}, which is ignored. Remove it and its image.")
     classes = [label for label in existing if label != ignored]
     absent = [label for label in labels if label not in classes]
     if absent and classes != existing and not is_trained:
@@ -229,19 +237,6 @@ def read_mask_folder(
     names = known.get("class_names") or [f"label {label}" for label in labels]
     masked = MaskedImages(class_masks, shape, pixels, [file for file, _ in pairs])
     return masked, num_train, {"labels": labels, "class_names": names}
-
-
-def _check_labels(file: Path, found: list[int], labels: Sequence[int], ignored: int | None) -> None:
-    """Refuse a mask with a label that is not one of the classes, if these are known, or with no class."""
-    unknown = [label for label in found if label not in {*labels, ignored}]
-    if labels and unknown:
-        allowed = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
-        raise UserError(
-            f"{file} has the label {unknown[0]}; allowed are {allowed}, and --data.ignore_index {ignored} for"
-            " pixels without a class. Correct it, or classes.txt."
-        )
-    if found == [ignored]:
-        raise UserError(f"{file} has no class: all of it is {ignored}, which is ignored. Remove it and its image.")
 
 
 def _note_unlike_palettes(files: Sequence[Path], palettes: Sequence[Mapping[int, Any]]) -> None:
