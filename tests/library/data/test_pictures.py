@@ -32,7 +32,7 @@ def test_values_of_other_types_are_scaled_by_the_type(tmp_path, values, suffix, 
 @pytest.mark.parametrize("values", [-1 * LEVELS.astype("i4"), 999 * LEVELS.astype("i4"), LEVELS.astype("f4")])
 def test_values_beyond_the_range_of_their_type_are_refused(tmp_path, values) -> None:
     Image.fromarray(values).save(tmp_path / "a.tif")
-    with refused("must be from 0 to"):
+    with refused("Save it in 8 bits"):
         open_picture(tmp_path / "a.tif", 1)
 
 

@@ -178,8 +178,7 @@ class SplitDataModule(pl.LightningDataModule):
             pixels = dataset[seen][0].flatten(1)
             if (pixels.amin(dim=1) == pixels.amax(dim=1)).all() or pixels.max() < 16:
                 text = f"{dataset.files[seen[0]]} and all of {len(pixels)} training images that were read have a single"
-                text += " value each, or none above 15 of 255. Save them without transparency, with 8 bits per channel"
-                raise UserError(f"{text} and white at 255.")
+                raise UserError(f"{text} value each, or none above 15 of 255. Save them opaque, in 8 bits per channel.")
         for part in ("val", "test"):
             names = self.copies(part)
             if names:

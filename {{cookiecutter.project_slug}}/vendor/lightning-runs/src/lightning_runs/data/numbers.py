@@ -59,9 +59,8 @@ def _readings(cells: Counter[str]) -> dict[str, dict[str, str]]:
     if others and min(others) >= 100 and max(others) < 1000:  # such as 950 beside 1.200
         del readings["."]
     counts = {mark: sum(cells[cell] for cell in numbers) for mark, numbers in readings.items()}
-    numeric = {cell for numbers in readings.values() for cell in numbers}
-    words = [cell for cell in cells.elements() if is_word(cell) and cell not in numeric]
-    most = max(1, 0.8 * (cells.total() - len(words) + num_odd(words)), *counts.values())
+    words = [cells[cell] for cell in cells if is_word(cell) and all(cell not in read for read in readings.values())]
+    most = max(1, 0.8 * (cells.total() - max(words, default=0)), *counts.values())  # one word marks missing values
     return {mark: numbers for mark, numbers in readings.items() if counts[mark] == most}
 
 
@@ -99,8 +98,7 @@ def is_word(text: str) -> bool:
 
 def num_odd(words: Iterable[str]) -> int:
     """Count words without the most frequent one, which marks missing values, such as unknown."""
-    counts = Counter(words)
-    return counts.total() - max(counts.values(), default=0)
+    return sum(sorted(Counter(words).values())[:-1])
 
 
 def looks_like_a_number(cell: str) -> bool:

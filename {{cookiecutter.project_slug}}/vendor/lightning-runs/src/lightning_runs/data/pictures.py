@@ -59,17 +59,13 @@ def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None =
 
 
 def in_eight_bits(picture: "Image") -> "Image":
-    """Return a grey picture of floats from 0 to 1, or of whole numbers up to 65535, with levels from 0 to 255.
-
-    The range is that of the type, not of the file: a dark picture stays darker than others.
-    """
+    """Return a grey picture with levels from 0 to 255: floats from 0 to 1, and whole numbers to 65535, however dark."""
     from PIL import Image
 
     values = np.asarray(picture)
     white = 1 if picture.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= white):
-        found = f"from {values.min():g} to {values.max():g}"
-        raise UserError(f"its values, {found}, must be from 0 to {white} ({values.dtype}). Save it with 8 bits")
+        raise UserError(f"it has values of {values.min():g} to {values.max():g}, not 0 to {white}. Save it in 8 bits")
     levels = (values * 255).round() if white == 1 else values // 256
     return Image.fromarray(levels.astype(np.uint8))
 
