@@ -100,8 +100,11 @@ MUTANTS = (
     Mutant("data/folders.py", 'return name.startswith((".", "~$")) or name.lower() in SYSTEM_NAMES', "return False", f"{TESTS}data/test_folders.py -k systems"),
     Mutant("data/folders.py", "followlinks=True", "followlinks=False", f"{TESTS}data/test_folders.py -k linked"),
     Mutant("data/pictures.py", 'picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)', "pass", f"{TESTS}data/test_pictures.py -k transparent"),
-    Mutant("data/pictures.py", "values = (values * 255).round()", "pass", f"{TESTS}data/test_pictures.py -k other_types"),
+    Mutant("data/pictures.py", "else values // 256", "else values // max(1, values.max() // 256)", f"{TESTS}data/test_pictures.py -k other_types"),
+    Mutant("masks/datasets.py", "(is_grey or is_apart)", "is_grey", f"{TESTS}masks/test_datasets.py -k seems"),
     Mutant("tables/reading.py", "delimiter=delimiter, strict=True", "delimiter=delimiter", f"{TESTS}tables/test_reading.py -k not_a_table"),
+    Mutant("tables/reading.py", "not (differ and ", "(not differ and ", f"{TESTS}tables/test_columns.py -k silently"),
+    Mutant("texts/reading.py", "if inner and all(", "if False and all(", f"{TESTS}texts/test_reading.py -k learned_from"),
     # data
     Mutant("data/batches.py", "[self.rank :: self.world_size][: len(self)", "[self.rank :][: len(self)", BATCHES),
     Mutant("data/batches.py", "shuffle = train and not (trainer and trainer.overfit_batches)", "shuffle = train", f"{BATCHES} -k overfitted"),

@@ -31,10 +31,13 @@ def test_folders_that_do_not_fit_are_named(tmp_path) -> None:
 
 def test_files_are_listed_class_by_class_with_their_labels(tmp_path, capsys) -> None:
     write(tmp_path, "dog/b.txt", "dog/a.TXT", "cat/deeper/c.txt", "cat/picture.png", "dog/no_suffix", "dog/Thumbs.db")
+    write(tmp_path, "e.txt")
     [(files, labels)] = folders.labelled_files([tmp_path], ["cat", "dog"], [".txt"])
     assert [file.name for file in files] == ["c.txt", "a.TXT", "b.txt"]
     assert labels == [0, 1, 1]
-    assert f"note: 2 files in {tmp_path} are skipped: .png (1), no suffix (1)." in capsys.readouterr().err
+    note = capsys.readouterr().err
+    assert f"note: 2 files in {tmp_path} are skipped: .png (1), no suffix (1)." in note
+    assert f"note: files in {tmp_path}, but in no class folder, are left out: 1, such as e.txt." in note
 
 
 @pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN"])

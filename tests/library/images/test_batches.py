@@ -1,11 +1,9 @@
 import pytest
 import torch
 from lightning_runs.images.augmentation import mix_images, move_and_mirror
-from lightning_runs.images.classifier import ImageReports, build_network
+from lightning_runs.images.classifier import ImageReports
 from starts import prepared
-from torch import nn
 from torch.nn import functional
-from toy import refused
 
 
 def test_images_move_by_exactly_their_offsets(monkeypatch) -> None:
@@ -49,12 +47,3 @@ def test_sections_and_a_picture_show_images() -> None:
     batch = (data.levels(test.tensors[0]), test.labels)
     [picture] = ImageReports().show([predictions["probabilities"]], batch, data).values()
     assert picture.size == (4 * 128, 4 * 144)
-
-
-def test_a_network_that_does_not_take_the_arguments_is_named() -> None:
-    class Named(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-
-    with refused("model.network is Named, which does not take input_shape and num_classes"):
-        build_network(Named, (1, 8, 8), 10)  # pyright: ignore[reportArgumentType]

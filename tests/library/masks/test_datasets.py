@@ -107,6 +107,17 @@ def test_black_and_white_masks_are_two_classes(folder, names) -> None:
     assert read(folder, classes)[0].labels.equal(images.labels)
 
 
+@pytest.mark.parametrize(
+    ("others", "first", "file"),
+    [((0, 1), (0, 255), 0), ((0, 255), (0, 254), 1), ((0, 127), (127, 255), 0), ((0, 2), (64, 255), 0)],
+)
+def test_255_that_seems_to_be_a_class_is_refused(folder, others, first, file) -> None:
+    write_every_mask(folder, *others)
+    write(folder, "masks/0.png", halves(*first))
+    with refused(f"seems to be a class in {folder / 'masks' / str(file)}.png"):
+        read(folder)
+
+
 def test_a_class_without_a_pixel_beside_ignored_ones_is_refused(folder) -> None:
     known = {"labels": [0, 1, 2], "class_names": ["sky", "sea", "land"]}
     write(folder, "classes.txt", "sky\nsea\nland\n")

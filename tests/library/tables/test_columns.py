@@ -23,23 +23,44 @@ def test_columns_without_information_are_left_out_and_named(tmp_path, capsys) ->
 def test_a_few_words_in_columns_of_numbers_are_missing_values(tmp_path, capsys) -> None:
     lines = [[*line, str(i % 2) if i else "often"] for i, line in enumerate(table_rows())]
     lines[9][0] = "k.A."
-    for line in lines[5:18]:
-        line[4] = "many"
+    for i, line in enumerate(lines[5:40]):
+        line[4] = ("many", "few")[i % 2]
     file = write_table(tmp_path / "a.csv", lines)
     columns = read(file).facts["columns"]
     assert [name for name, known in columns.items() if "words" in known] == ["colour", "often"]
-    assert f"size (k.A.). {file}:10 has 'k.A.'" in capsys.readouterr().err
+    assert f"size as missing values (k.A.: 1). {file}:10 has 'k.A.'" in capsys.readouterr().err
     read(write_table(tmp_path / "b.csv", table_rows()))
     assert capsys.readouterr().err == "note: b.csv: 60 rows and 4 columns are read.\n"
+
+
+@pytest.mark.parametrize(
+    ("third", "other", "kind"),
+    [
+        ("-", "{}", "missing values"),
+        ("none", "{},5", "missing values"),
+        ("{} cm", "{} cm", "words"),
+        ("<{}", "{}", "words"),
+    ],
+)
+def test_numbers_do_not_silently_become_words(tmp_path, capsys, third, other, kind) -> None:
+    lines = table_rows()
+    for i, line in enumerate(lines[1:]):
+        line[1] = (other if i % 3 else third).format(i % 7)
+    columns = read(write_table(tmp_path / "a.csv", lines)).facts["columns"]
+    assert ("words" in columns["colour"]) is (kind == "words")
+    assert f"colour as {kind} ({third.format(0)}: " in capsys.readouterr().err
 
 
 DATES = "2024-01-31, 31.1.2024, 1/31/24 12:00, 2024-01-31T12:00:05Z, Jan 1 2000, 15-Mar-2024, 1. März 2024, 10:30:05 PM"
 
 
-@pytest.mark.parametrize("date", [*DATES.split(", "), "March 15th, 2024", "2024-01"])
+@pytest.mark.parametrize(
+    "date", [*DATES.split(", "), "March 15th, 2024", "2024-01", "2024年1月10日", "Mon 10 Jan 2024", "Jan 10"]
+)
 def test_dates_are_refused(tmp_path, date) -> None:
     lines = rows_with(1, date)
-    lines[5][1] = "unknown"
+    for line in lines[5:25]:
+        line[1] = "unknown"
     file = write_table(tmp_path / "a.tsv", lines, "\t")
     with refused(f"the column colour has dates, such as {date}"):
         read(file)
@@ -87,9 +108,9 @@ def test_a_target_that_can_not_be_learned_is_refused(tmp_path, column, value, op
 
 
 def test_a_word_among_numbers_to_learn_is_named(tmp_path) -> None:
-    file = write_table(tmp_path / "a.csv", rows_with(0, "k.A.", slice(7, 8)))
-    for kind in (None, "number"):
-        with refused(f"{file}:8 has 'k.A.'"):
+    for kind, word, end in ((None, "k.A.", 8), ("number", "k.A.", 8), (None, "-", 28)):
+        file = write_table(tmp_path / "a.csv", rows_with(0, word, slice(7, end)))
+        with refused(f"{file}:8 has '{word}'"):
             read(file, "size", kind=kind)
 
 
@@ -101,3 +122,8 @@ def test_the_kind_of_the_target_follows_its_values(tmp_path) -> None:
     assert read(file, "five", kind="class").class_names == ["0", "1", "2", "3", "4"]
     assert read(file, "two").class_names == ["0", "1"]  # 1 and 1.0 are one class
     assert read(file, "two", kind="number").class_names == []
+    lines[1:] = [[*line[:5], f"{i % 3} cm"] for i, line in enumerate(lines[1:])]
+    file = write_table(tmp_path / "b.csv", lines)
+    assert read(file, "two", kind="class").class_names == ["0 cm", "1 cm", "2 cm"]
+    with refused("has '0 cm', which is not a number. Correct it, or use --data.kind class"):
+        read(file, "two")

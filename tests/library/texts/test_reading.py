@@ -26,6 +26,8 @@ def read_texts(file: Path, **options: Any) -> Any:
         ("text,label\na,b,c\n", ", line 2 has more values than columns"),
         ("text,label\na\nb,c\n", ", line 2 has fewer values than columns"),
         ('text,label\n"a,b\n', " can't be read after line 1"),
+        ('text,label\na,b\n"c,d\ne,b\nf",d\n', ":5 ends a row that has other rows in a cell"),
+        ('text,label\r\na,b\r\nc,"d\r\ne,b\r\nf,d"\r\n', ":5 ends a row that has other rows in a cell"),
         ("text,label\n" + "a,sea\n" * 9, " have the class sea, so there is nothing to learn."),
         ("text,label\na,b\nc,d\ne,f\n", " has 3 classes for 3 texts"),
     ],

@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 import pytorch_lightning as pl
 import torch
 from lightning_runs.errors import UserError
-from lightning_runs.images.classifier import ImageReports, build_network
+from lightning_runs.images.classifier import ImageReports
 from lightning_runs.images.pretrained import Pretrained
 from lightning_runs.training import finetuning
 from lightning_runs.training.pretrained import FineTuningHooks
@@ -44,7 +44,7 @@ class ImageClassifier(ImageReports, FineTuningHooks, pl.LightningModule):
         loss_weights: The weight of each class in the training loss; taken from the data.
 
     Raises:
-        UserError: The network does not take ``input_shape`` and ``num_classes``, or its output does not fit.
+        UserError: The output of the network does not fit.
     """
 
     headline = ("accuracy", "max", "%")  # the metric that counts
@@ -75,7 +75,7 @@ class ImageClassifier(ImageReports, FineTuningHooks, pl.LightningModule):
         self.scheduler_interval = scheduler_interval
         self.label_smoothing = label_smoothing
         self.layer_rate_decay = layer_rate_decay
-        self.network = build_network(network, input_shape, num_classes)
+        self.network = network(input_shape, num_classes)
         if isinstance(self.network, Pretrained):
             self.network.set_pixels(self.facts["mean"], self.facts["std"])
         self.channels_last = channels_last

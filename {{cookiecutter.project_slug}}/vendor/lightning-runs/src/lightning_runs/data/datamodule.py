@@ -168,7 +168,7 @@ class SplitDataModule(pl.LightningDataModule):
         return copied_files(*found)
 
     def check_items(self) -> None:
-        """Refuse training images of a single value, and report items of other parts that are in training too, once."""
+        """Refuse training images of one value or all dark, and report items of other parts that are in training too."""
         if self.is_checked:
             return
         self.is_checked = True
@@ -176,9 +176,9 @@ class SplitDataModule(pl.LightningDataModule):
         if getattr(dataset, "files", None):
             seen = indices[:: 1 + len(indices) // NUM_SEEN]
             pixels = dataset[seen][0].flatten(1)
-            if (pixels.amin(dim=1) == pixels.amax(dim=1)).all():
+            if (pixels.amin(dim=1) == pixels.amax(dim=1)).all() or pixels.max() < 16:
                 text = f"{dataset.files[seen[0]]} and all of {len(pixels)} training images that were read have a single"
-                raise UserError(f"{text} value each. Save them without transparency, with 8 bits per channel.")
+                raise UserError(f"{text} value each, or none above 15 of 255. Save them opaque, in 8 bits per channel.")
         for part in ("val", "test"):
             names = self.copies(part)
             if names:

@@ -87,6 +87,9 @@ def labelled_files(
             other = "the run's data" if folder.name == "train" else folder.parent / "train"
             differing = ", ".join(sorted(set(class_names) ^ set(names)))
             raise UserError(f"{folder} and {other} must have the same class folders; they differ in {differing}.")
+        stray = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+        if stray:
+            print_note(f"files in {folder}, but in no class folder, are left out: {len(stray)}, such as {stray[0]}.")
     found = find_files([folder / name for folder in folders for name in class_names], suffixes)
     parts = []
     for folder in folders:

@@ -59,7 +59,8 @@ def _readings(cells: Counter[str]) -> dict[str, dict[str, str]]:
     if others and min(others) >= 100 and max(others) < 1000:  # such as 950 beside 1.200
         del readings["."]
     counts = {mark: sum(cells[cell] for cell in numbers) for mark, numbers in readings.items()}
-    most = max(1, 0.8 * cells.total(), *counts.values())
+    words = [cells[cell] for cell in cells if is_word(cell) and all(cell not in read for read in readings.values())]
+    most = max(1, 0.8 * (cells.total() - max(words, default=0)), *counts.values())  # one word marks missing values
     return {mark: numbers for mark, numbers in readings.items() if counts[mark] == most}
 
 
@@ -93,6 +94,11 @@ def is_word(text: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def num_odd(words: Iterable[str]) -> int:
+    """Count words without the most frequent one, which marks missing values, such as unknown."""
+    return sum(sorted(Counter(words).values())[:-1])
 
 
 def looks_like_a_number(cell: str) -> bool:

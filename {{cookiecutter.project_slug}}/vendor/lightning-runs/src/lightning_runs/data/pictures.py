@@ -59,20 +59,15 @@ def open_picture(file: Path, channels: int, draft_size: tuple[int, int] | None =
 
 
 def in_eight_bits(picture: "Image") -> "Image":
-    """Return a grey picture of floats, or of 16 or 32 bits, with levels from 0 to 255; Pillow would cut them off."""
+    """Return a grey picture with levels from 0 to 255: floats from 0 to 1, and whole numbers to 65535, however dark."""
     from PIL import Image
 
     values = np.asarray(picture)
-    low = values.min()
-    high = values.max()
-    if picture.mode == "F" and low >= 0 and high <= 1:
-        values = (values * 255).round()
-    elif picture.mode != "F" and low >= 0 and 4096 <= high < 65536:
-        values = values // 256
-    elif not (low >= 0 and high < 256 and (values == values.round()).all()):
-        ranges = "0 to 255, 0 to 1 for floats, or up to 65535 with some above 4095"
-        raise UserError(f"its values, from {low:g} to {high:g}, have no clear range: {ranges}. Save it with 8 bits")
-    return Image.fromarray(values.astype(np.uint8))
+    white = 1 if picture.mode == "F" else 65535
+    if not (values.min() >= 0 and values.max() <= white):
+        raise UserError(f"it has values of {values.min():g} to {values.max():g}, not 0 to {white}. Save it in 8 bits")
+    levels = (values * 255).round() if white == 1 else values // 256
+    return Image.fromarray(levels.astype(np.uint8))
 
 
 def as_array(picture: "Image") -> np.ndarray:

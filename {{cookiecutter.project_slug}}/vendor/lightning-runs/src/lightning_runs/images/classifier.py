@@ -1,7 +1,6 @@
 """A LightningModule that classifies images: its tables, pictures, report and export."""
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,7 +8,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from ..data.batches import Levels
-from ..errors import UserError
 from ..reports import charts
 from ..reports.charts import enlarged, grid, picture_html
 from ..reports.classification import ClassificationReport, Section, class_table
@@ -81,21 +79,6 @@ class ImageReports:
     def exported(self) -> nn.Module:
         """Return the module that ``export`` writes, from pixels to probabilities."""
         return ExportedClassifier(self.network, self.facts)
-
-
-def build_network(
-    factory: Callable[[tuple[int, int, int], int], nn.Module], input_shape: tuple[int, int, int], num_classes: int
-) -> nn.Module:
-    """Call a network's class or function; a UserError says that it does not take these arguments."""
-    try:
-        inspect.signature(factory).bind(input_shape, num_classes)
-    except TypeError as error:
-        name = getattr(factory, "__name__", "network")
-        raise UserError(
-            f"model.network is {name}, which does not take input_shape and num_classes. Write a function that does,"
-            f" such as: def build(input_shape, num_classes): return {name}(num_classes=num_classes)"
-        ) from error
-    return factory(input_shape, num_classes)
 
 
 def draw(image: Tensor, size: int) -> Image.Image:

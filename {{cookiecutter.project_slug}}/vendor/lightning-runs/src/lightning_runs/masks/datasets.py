@@ -192,7 +192,15 @@ def read_mask_folder(
         labels = existing
         ignored = None
     for (_, file), found in zip(pairs, mask_labels, strict=True):
-        _check_labels(file, found.tolist(), labels, ignored)
+        unknown = [label for label in found.tolist() if label not in {*labels, ignored}]
+        if labels and unknown:
+            allowed = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
+            raise UserError(
+                f"{file} has the label {unknown[0]}; allowed are {allowed}, and --data.ignore_index {ignored} for"
+                " pixels without a class. Correct it, or classes.txt."
+            )
+        if found.tolist() == [ignored]:
+            raise UserError(f"{file} has no class: all of it is {ignored}, which is ignored. Remove it and its image.")
     classes = [label for label in existing if label != ignored]
     absent = [label for label in labels if label not in classes]
     if absent and classes != existing and not is_trained:
@@ -206,6 +214,14 @@ def read_mask_folder(
             f"the masks in {root / 'masks'} have the labels {shown}, {len(classes)} in all, beside {ignored}, which is"
             f" ignored (--data.ignore_index); 2 to {MAX_UNNAMED_CLASSES} are classes. Write the number of its class"
             " into each pixel, no grey level and no number of a single object, or name the classes in classes.txt."
+        )
+    whites = {file: found for (_, file), found in zip(pairs, mask_labels, strict=True) if 255 in found}
+    is_grey = not labels and 0 in existing and classes[-1] >= MAX_UNNAMED_CLASSES
+    is_apart = all({*found} <= {0, 255} for found in whites.values())
+    if whites and ignored == 255 and not is_trained and (is_grey or is_apart):
+        raise UserError(
+            f"255 is ignored (--data.ignore_index), but seems to be a class in {next(iter(whites))}: other labels are"
+            f" {classes[:5]}. Write the number of its class into each pixel, no grey level, or name it in classes.txt."
         )
     if not is_trained:
         _note_unlike_palettes([file for _, file in pairs], palettes)
@@ -221,19 +237,6 @@ def read_mask_folder(
     names = known.get("class_names") or [f"label {label}" for label in labels]
     masked = MaskedImages(class_masks, shape, pixels, [file for file, _ in pairs])
     return masked, num_train, {"labels": labels, "class_names": names}
-
-
-def _check_labels(file: Path, found: list[int], labels: Sequence[int], ignored: int | None) -> None:
-    """Refuse a mask with a label that is not one of the classes, if these are known, or with no class."""
-    unknown = [label for label in found if label not in {*labels, ignored}]
-    if labels and unknown:
-        allowed = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
-        raise UserError(
-            f"{file} has the label {unknown[0]}; allowed are {allowed}, and --data.ignore_index {ignored} for"
-            " pixels without a class. Correct it, or classes.txt."
-        )
-    if found == [ignored]:
-        raise UserError(f"{file} has no class: all of it is {ignored}, which is ignored. Remove it and its image.")
 
 
 def _note_unlike_palettes(files: Sequence[Path], palettes: Sequence[Mapping[int, Any]]) -> None:

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 
 from ..data.folders import print_note
+from ..data.numbers import num_odd
 from ..errors import UserError
 from .reading import Table, column_numbers, describe_first_word, first_names, word_positions
 
 _DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?|\d{4}-[01]\d"
+    r"([^\W\d]{2,9}[.,]* )?(\d{4}[-/.年]\d{1,2}[-/.月]\d{1,2}日?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{4}-[01]\d"
+    r"|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+    r"|(?i:jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?|oct|nov|dec)(t?em|o)?(ber)?\.? \d+"
     r"|\d{1,2}(st|nd|rd|th|\.)?[-/ ]*[^\W\d]{3,9}\.?[-/, ]+(\d{2}|\d{4})"
     r"|[^\W\d]{3,9}\.?[-/ ]\d{1,2}(st|nd|rd|th)?,?[-/ ]\d{4})"
     r"([T ,].*)?"
 )
+_MEASURE = re.compile(r"\W*\d.*", re.DOTALL)  # such as 151 cm or <0.5
 _NUMBERING = re.compile(r"(?i:(.*[\W_])?(id|index|idx|nr|no|row|uuid|guid|unnamed: \d+))|.*[a-z](Id|ID)")
 
 
@@ -37,15 +41,16 @@ def is_class(table: Table, target: str, kind: str | None) -> bool:
     Raises:
         UserError: The target can't be learned, or not as this kind.
     """
-    has_numbers = column_numbers(table, target) is not None
     count = len(set(class_texts(table, target)))
+    cells = table.plain(target)
+    has_measures = count > 2 and is_typical(_MEASURE, cells[word_positions(cells)])  # two may be <=50K and >50K
     word = describe_first_word(table, target)
     if count < 2:
         raise UserError(f"data.target is {target}, which has {count} value in {table.file}: nothing can be learned.")
     if word and kind == "number":
         raise UserError(f"data.kind is number, but {target} has words. Leave out --data.kind, or replace them. {word}")
-    if word and kind is None and has_numbers:
-        raise UserError(f"{target} has few words among numbers. {word} Correct it, or use --data.kind class.")
+    if word and kind is None and (has_measures or column_numbers(table, target) is not None):
+        raise UserError(f"{target} has words among numbers. {word} Correct it, or use --data.kind class.")
     classes = kind == "class" or (kind is None and (bool(word) or count == 2))
     if classes and count > max(2, len(table.row_names) // 2):
         advice = f"make all values numbers. {word}" if word else "use --data.kind number."
@@ -75,6 +80,12 @@ def sorts_classes(numbers: np.ndarray, classes: np.ndarray) -> bool:
     return 5 * np.count_nonzero(in_order[1:] != in_order[:-1]) <= expected_changes
 
 
+def is_typical(pattern: re.Pattern[str], words: np.ndarray) -> bool:
+    """Return whether half the words match a pattern, and four in five without the most frequent other word."""
+    others = [word for word in words if not pattern.fullmatch(word)]
+    return len(words) > 0 and max(len(others), 4 * num_odd(others)) <= len(words) - len(others)
+
+
 def describe_columns(
     table: Table, names: Sequence[str], rows: np.ndarray, classes: np.ndarray | None
 ) -> dict[str, Any]:
@@ -101,15 +112,17 @@ def describe_columns(
     for name in names:
         cells = table.columns[name]
         words = cells[word_positions(table.plain(name))]
-        dates = [word for word in words if _DATE.fullmatch(word)]
-        if dates and 5 * len(dates) >= 4 * np.count_nonzero(cells != ""):
+        numbers = column_numbers(table, name)
+        if numbers is None and is_typical(_DATE, words):
+            date = next(filter(_DATE.fullmatch, words))
             raise UserError(
-                f"the column {name} has dates, such as {dates[0]}, which are not supported. Leave it out with"
+                f"the column {name} has dates, such as {date}, which are not supported. Leave it out with"
                 f" --data.ignore '[{name}]', or write it as numbers."
             )
-        numbers = column_numbers(table, name)
-        if numbers is not None and len(words):
-            mixed.append(f"{name} ({first_names(sorted(set(words)))}). {describe_first_word(table, name)}")
+        if len(words) and (numbers is not None or is_typical(_MEASURE, words)):
+            kind = "words" if numbers is None else "missing values"
+            counts = [f"{word}: {count}" for word, count in Counter(words).most_common()]
+            mixed.append(f"{name} as {kind} ({first_names(counts)}). {describe_first_word(table, name)}")
         column = _described(cells[rows], None if numbers is None else numbers[rows])
         if isinstance(column, str):
             left_out.append(f"{name} ({column})")
@@ -124,7 +137,7 @@ def describe_columns(
     if left_out:
         print_note(f"{table.file.name}: columns without information are left out: {first_names(left_out)}.")
     if mixed:
-        print_note(f"{table.file.name}: a few words among numbers are read as missing values: {' '.join(mixed[:5])}")
+        print_note(f"{table.file.name}: cells that are not numbers alone are read: {' '.join(mixed[:5])}")
     if numbering:
         print_note(
             f"{table.file.name}: {first_names(numbering)} may number the rows, and so give the target away. Leave such"

@@ -57,8 +57,7 @@ class TableDataModule(SplitDataModule):
             check_column(table, "data.group", self.group)
         has_target = table.columns[self.target] != ""
         if not self.known and not has_target.all():
-            count = int((~has_target).sum())
-            print_note(f"{table.file.name}: {count} rows without a value of {self.target} are left out.")
+            print_note(f"{table.file.name}: {(~has_target).sum()} rows without a value of {self.target} are left out.")
         self.row_names = [os.path.basename(name) for name in table.row_names[has_target]]
         columns = {name: cells[has_target] for name, cells in table.columns.items()}
         return Table(table.file, columns, table.row_names[has_target], table.notations, table.decimal)
@@ -135,9 +134,8 @@ class TableDataModule(SplitDataModule):
             from sklearn import ensemble, linear_model  # here, because it takes a second
 
             linear: Any = linear_model.LogisticRegression(max_iter=1000) if num_classes else linear_model.Ridge()
-            boosting: Any = ensemble.HistGradientBoostingRegressor
-            if num_classes:
-                boosting = ensemble.HistGradientBoostingClassifier
+            kind = "Classifier" if num_classes else "Regressor"
+            boosting: Any = getattr(ensemble, f"HistGradientBoosting{kind}")
             sizes = [len(column["words"]) + 1 for column in self.known["columns"].values() if "words" in column]
             one_hot = [F.one_hot(words[:, i], size) for i, size in enumerate(sizes)]
             for name, model, features in (

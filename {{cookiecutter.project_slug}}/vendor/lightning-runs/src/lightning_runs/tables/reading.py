@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..data.folders import find_files, print_note
-from ..data.numbers import is_word, looks_like_a_number, number_notations
+from ..data.numbers import is_word, looks_like_a_number, num_odd, number_notations
 from ..errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
@@ -109,21 +109,24 @@ def word_positions(texts: np.ndarray) -> np.ndarray:
 def column_numbers(table: Table, name: str) -> np.ndarray | None:
     """Return the numbers of a column, ``(N,)`` float64, or None for one of words.
 
-    A missing or infinite number is NaN, and so is a word among at least four times as many numbers.
+    A missing or infinite number is NaN, and so is a word among at least four times as many numbers; the most frequent
+    word does not count beside different numbers: it marks missing values.
 
     Raises:
         UserError: Most cells look like numbers, but can't be read as such.
     """
     texts = table.plain(name)
     positions = word_positions(texts)
+    words = texts[positions]
     few = np.count_nonzero(texts != "") / 5
-    unclear = [text for text in texts[positions] if looks_like_a_number(text)]
+    unclear = [text for text in words if looks_like_a_number(text)]
     if unclear and len(positions) - len(unclear) <= few:
         raise UserError(
             f"the column {name} of {table.file} has numbers whose notation is not clear, such as {unclear[0]!r}. Write"
             f" them with a decimal point and in one unit, or leave the column out: --data.ignore '[{name}]'."
         )
-    if len(positions) > few:
+    differ = len({*texts} - {*words, ""}) > 1
+    if len(positions) > few and not (differ and 4 * num_odd(words) <= np.count_nonzero(texts != "") - len(words)):
         return None
     numbers = np.where(texts == "", "nan", texts)
     numbers[positions] = "nan"

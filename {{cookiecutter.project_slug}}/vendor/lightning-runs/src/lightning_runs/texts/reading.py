@@ -70,6 +70,14 @@ def read_csv_columns(file: Path, columns: Mapping[str, str]) -> list[tuple[str, 
         raise UserError(f"{file} can't be read after line {reader.line_num}: {error}.") from error
     finally:
         csv.field_size_limit(limit)
+    if "label" in columns:
+        labels = {row[-1] for row in rows} - {""}
+        position = header.index(columns["label"])
+        for name, *cells in rows:
+            for cell in cells:
+                inner = [line.rstrip("\r").split(delimiter) for line in cell.split("\n")[1:-1]]
+                if inner and all(len(row) == len(header) and row[position] in labels for row in inner):
+                    raise UserError(f"{name} ends a row that has other rows in a cell. Close the quote before them.")
     return rows
 
 
