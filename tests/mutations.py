@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant("training/callbacks.py", "elif callback._save_on_train_epoch_end and trainer", "elif False and trainer", f"{BEST} -k between"),
     Mutant("training/callbacks.py", "config.frequency = between * math.ceil(config.frequency / between)", "pass", f"{CHOICES} -k plateau"),
     Mutant("training/callbacks.py", "if scheduler.total_steps < steps // config.frequency:", "if False:", f"{CHOICES} -k cycle"),
-    Mutant("training/callbacks.py", "self._items += sum(map(count_items, parts))", "self._items += count_items(parts[0])", f"{FIT} -k items"),
+    Mutant("training/callbacks.py", "zip(parts, loaders, strict=False)", "zip(parts[:1], loaders, strict=False)", f"{FIT} -k items"),
     Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
     Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k smoke"),
     Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
@@ -84,8 +84,10 @@ MUTANTS = (
     Mutant("resume/checkpoint_state.py", "            setattr(owners[key], name, _decoded(value, getattr(owners[key], name, None)))", "            pass", f"{EXACT} -k attributes"),
     Mutant("cli/trainer_setup.py", "trainer.logger = bool(trainer.fast_dev_run)", "trainer.logger = False", f"{BEST} -k smoke"),
     # predictions and exports
-    Mutant("reports/predictions.py", "output.shape[:1] == (count,)", "output.ndim", f"{PREDICTIONS} -k whatever"),
-    Mutant("reports/predictions.py", "if len(set(lengths.values())) > 1:", "if False:", f"{PREDICTIONS} -k cannot_be_a_column"),
+    Mutant("reports/predictions.py", "count in (0, *sizes)", "True", f"{PREDICTIONS} -k whatever"),
+    Mutant("reports/predictions.py", "if len(items | set(lengths.values())) > 1:", "if False:", f"{PREDICTIONS} -k cannot_be_a_column"),
+    Mutant("reports/predictions.py", "dict.fromkeys(chain(*outputs))", "outputs[0]", f"{PREDICTIONS} -k whatever"),
+    Mutant("training/callbacks.py", "return min(loader.batch_size,", "raise TypeError(", f"{FIT} -k items"),
     Mutant("reports/predictions.py", 'columns["dataloader"] = ', "_ = ", f"{PREDICTIONS} -k several_loaders"),
     Mutant("commands/export.py", "example = None if has_own else cli.model.example_input_array", "example = None", f"{TESTS}commands/test_export.py -k as_it_is"),
     # training

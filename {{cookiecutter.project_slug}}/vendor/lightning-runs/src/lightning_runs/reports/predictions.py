@@ -1,6 +1,7 @@
 """Predictions: computed by the Trainer, joined to columns, and arranged as a table."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from ..errors import UserError
@@ -27,7 +28,8 @@ def compute(cli: Any) -> Columns:
     batches: list[Columns] = []
 
     def keep(trainer: Any, _: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        columns = columns_of(outputs, count_items(batch), module)
+        loader = trainer.predict_loop._combined_loader.flattened[dataloader_idx]
+        columns = columns_of(outputs, count_items(batch, loader, batch_idx), module, batches[0] if batches else {})
         if columns and trainer.predict_loop.num_dataloaders > 1:
             columns["dataloader"] = [dataloader_idx] * len(next(iter(columns.values())))
         batches.append(columns)
@@ -49,32 +51,44 @@ def compute(cli: Any) -> Columns:
     return join([batch for part in parts for batch in part], module)
 
 
-def columns_of(outputs: Any, count: int, module: str) -> Columns:
+def columns_of(outputs: Any, count: int, module: str, first: Columns) -> Columns:
     """Return what ``predict_step`` returned for a batch of ``count`` items as columns, each with an entry per item.
 
-    A list of tensors with a row for each item is several outputs; any other list has an entry for each item.
+    A list of tensors with a row for each item is several outputs; any other list has an entry for each item. Where it
+    may be both, it is what it was in the ``first`` batch. A ``count`` of 0 is unknown.
     """
+    import numpy as np
     import torch
+    from lightning_utilities.core.apply_func import apply_to_collection
 
     named = outputs if isinstance(outputs, dict) else {"prediction": outputs}
     if isinstance(outputs, list | tuple) and outputs:
+        sizes = {len(output) if isinstance(output, torch.Tensor) and output.ndim else 0 for output in outputs}
+        are_outputs = len(sizes) == 1 and 0 not in sizes and count in (0, *sizes)
+        are_entries = count in (0, len(outputs))
         if all(isinstance(output, dict) for output in outputs):
-            named = {name: [output.get(name) for output in outputs] for name in outputs[0]}
-        elif all(isinstance(output, torch.Tensor) and output.shape[:1] == (count,) for output in outputs):
+            named = {name: [output.get(name) for output in outputs] for name in dict.fromkeys(chain(*outputs))}
+        elif are_outputs and are_entries and not first and (len(outputs), *sizes) != (1, 1):
+            raise UserError(
+                f"{module}.predict_step returns {len(outputs)} tensors of {sizes.pop()} rows. Each may be an item's or"
+                ' an output of all items: return a dict for each item, or one such as {"mean": …, "std": …}.'
+            )
+        elif are_outputs and (not are_entries or "prediction_0" in first):
             named = {f"prediction_{i}": output for i, output in enumerate(outputs)}
     columns: Columns = {}
     for name, value in named.items() if outputs is not None else ():
-        if isinstance(value, torch.Tensor):
-            columns[name] = value.reshape(1).cpu() if value.ndim == 0 else value.cpu()
-        elif isinstance(value, list | tuple):
-            columns[name] = [entry.tolist() if isinstance(entry, torch.Tensor) else entry for entry in value]
+        if isinstance(value, torch.Tensor) and value.ndim:
+            columns[name] = value.cpu()
         else:
-            hint = "Return a tensor or a list with one entry for each item, or a dict of these."
-            raise UserError(f"{module}.predict_step returns {name} as {type(value).__name__}. {hint}")
+            plain = apply_to_collection(value, (torch.Tensor, np.ndarray, np.generic), lambda one: one.tolist())
+            columns[name] = list(plain) if isinstance(plain, list | tuple) else [plain]
     lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
+    items = {count} if count and columns and "index" not in columns else set()  # an index tells which items there are
+    if len(items | set(lengths.values())) > 1:
+        size = f" of {count} items" if items else ""
         text = ", ".join(f"{length} of {name}" for name, length in lengths.items())
-        raise UserError(f"{module}.predict_step returns for a batch {text}. Return one entry of each for each item.")
+        hint = "Return an entry of each for each item, or a dict with the index of those items that have one."
+        raise UserError(f"{module}.predict_step returns {text} for a batch{size}. {hint}")
     return columns
 
 
@@ -84,11 +98,11 @@ def join(batches: Sequence[Columns], module: str) -> Columns:
 
     if not batches:
         raise UserError(f"predict_dataloader yields no batch, so {module} predicted nothing.")
-    batches = [batch for batch in batches if batch]
-    if any(batch.keys() != batches[0].keys() for batch in batches):
-        raise UserError(f"{module}.predict_step returns other keys than {', '.join(batches[0])} for some batches.")
+    found = sorted({", ".join(sorted(batch)) or "nothing" for batch in batches})
+    if len(found) > 1:
+        raise UserError(f"{module}.predict_step returns {found[0]} for a batch and {found[1]} for another one.")
     columns: Columns = {}
-    for name in batches[0] if batches else ():
+    for name in batches[0]:
         parts = [batch[name] for batch in batches]
         if all(isinstance(part, torch.Tensor) and part.shape[1:] == parts[0].shape[1:] for part in parts):
             columns[name] = torch.cat(parts)
@@ -125,8 +139,8 @@ def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> t
         lengths = {len(entry) if isinstance(entry, list) else -1 for entry in column}
         length = lengths.pop() if len(lengths) == 1 else -1
         is_flat = length > 0 and not any(isinstance(value, list | dict) for value in column[0])
-        is_one = length > 0 and is_flat and all(abs(sum(entry) - 1) < 1e-3 for entry in column)  # class of several
-        if name == "probabilities" and class_names is not None and length == len(class_names) and is_one:
+        is_named = name == "probabilities" and is_flat and length == len(class_names or ())
+        if class_names and is_named and all(abs(sum(entry) - 1) < 1e-3 for entry in column):  # one class of several
             best = [max(range(length), key=entry.__getitem__) for entry in column]
             cells["label"] = [class_names[i] for i in best]
             cells["probability"] = [round(entry[i], 6) for i, entry in zip(best, column, strict=True)]
