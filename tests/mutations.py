@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant("training/callbacks.py", "elif callback._save_on_train_epoch_end and trainer", "elif False and trainer", f"{BEST} -k between"),
     Mutant("training/callbacks.py", "config.frequency = between * math.ceil(config.frequency / between)", "pass", f"{CHOICES} -k plateau"),
     Mutant("training/callbacks.py", "if scheduler.total_steps < steps // config.frequency:", "if False:", f"{CHOICES} -k cycle"),
-    Mutant("training/callbacks.py", "zip(parts, loaders, strict=False)", "zip(parts[:1], loaders, strict=False)", f"{FIT} -k items"),
+    Mutant("training/callbacks.py", "loaders, strict=False)", "loaders[:1], strict=False)", f"{FIT} -k items"),
     Mutant("training/progress.py", "if result.has_reset}", "if False}", f"{CHOICES} -k unfinished"),
     Mutant("resume/callback.py", "callback.save_last = False", "pass", f"{BEST} -k smoke"),
     Mutant("resume/callback.py", "elif not trainer.reload_dataloaders_every_n_epochs:", "else:", f"{CHOICES} -k built_again"),
@@ -90,6 +90,7 @@ MUTANTS = (
     Mutant("training/callbacks.py", "return min(loader.batch_size,", "raise TypeError(", f"{FIT} -k items"),
     Mutant("reports/predictions.py", 'columns["dataloader"] = ', "_ = ", f"{PREDICTIONS} -k several_loaders"),
     Mutant("commands/export.py", "example = None if has_own else cli.model.example_input_array", "example = None", f"{TESTS}commands/test_export.py -k as_it_is"),
+    Mutant("cli/run_cli.py", "        self.model.on_load_checkpoint(checkpoint)", "        pass", f"{TESTS}commands/test_export.py -k hooks"),
     # training
     Mutant("training/callbacks.py", 'trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")', "torch.tensor(self._items)", f"{FIT} -k items"),
     Mutant("training/callbacks.py", "self._seconds += time.perf_counter() - self._started", "pass", f"{FIT} -k items"),

@@ -189,10 +189,8 @@ class Throughput(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the items of the batch, or of the batch of each of several loaders."""
         loaders = trainer.fit_loop._combined_loader.flattened
-        parts = [batch]
-        if len(loaders) > 1:
-            parts = list(batch.values() if isinstance(batch, dict) else batch)
-        for part, loader in zip(parts, loaders, strict=False):
+        batches = batch.values() if isinstance(batch, dict) else batch
+        for part, loader in zip(batches if len(loaders) > 1 else [batch], loaders, strict=False):
             self._items += 0 if part is None else count_items(part, loader, batch_idx)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
