@@ -57,8 +57,9 @@ class Network:
             found = dict(zip(required, batch if isinstance(batch, Sequence) else [batch], strict=False))
         missing = [name for name in required if not isinstance(found.get(name), Tensor)]
         if missing:
-            text = f"the data's batches have no tensor {', '.join(missing)}, which forward takes."
-            raise UserError(f"{text} {self.hint}{self.or_example}")
+            raise UserError(
+                f"the batches have no tensor {', '.join(missing)} for forward. {self.hint}{self.or_example}"
+            )
         return found
 
     def outputs(self, inputs: dict[str, Tensor], call: Callable[..., Any] | None = None) -> dict[str, Tensor]:
@@ -164,8 +165,7 @@ def _batches(cli: Any, or_example: str) -> Iterator[Any]:
     splits = {"predict": "predict", "test": "test", "val": "validate"}
     found = [(s, owner) for s in splits for owner in owners if is_overridden(f"{s}_dataloader", owner)]
     if not found:
-        text = f"there are no data to compare on. Add predict_dataloader to {type(owners[0]).__name__}."
-        raise UserError(text + or_example)
+        raise UserError(f"no data to compare on. Add predict_dataloader to {type(owners[0]).__name__}.{or_example}")
     split, owner_of_loaders = found[0]
     for owner in owners:
         owner.trainer = cli.trainer

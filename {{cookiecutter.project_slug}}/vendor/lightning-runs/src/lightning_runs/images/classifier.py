@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..reports import charts
 from ..reports.charts import enlarged, grid, picture_html
 from ..reports.classification import ClassificationReport, Section, class_table
-from ..reports.predictions import table
+from ..reports.tables import table
 
 CELL = 128  # pixels of an image in a picture of several
 COLUMNS = 4
