@@ -36,7 +36,7 @@ SEVERAL = torch.arange(6.0).reshape(3, 2)
 def test_each_item_has_one_row_whatever_is_returned(outputs, header, rows) -> None:
     columns = predictions.join([predictions.columns_of(outputs, len(rows), "Toy", {})], "Toy")
     lists = {name: column.tolist() if isinstance(column, torch.Tensor) else column for name, column in columns.items()}
-    assert predictions.table(lists, None) == (header, rows)
+    assert tables.table(lists, None) == (header, rows)
 
 
 @pytest.mark.parametrize(

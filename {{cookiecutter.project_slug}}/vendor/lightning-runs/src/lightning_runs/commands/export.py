@@ -57,9 +57,7 @@ class Network:
             found = dict(zip(required, batch if isinstance(batch, Sequence) else [batch], strict=False))
         missing = [name for name in required if not isinstance(found.get(name), Tensor)]
         if missing:
-            raise UserError(
-                f"the batches have no tensor {', '.join(missing)} for forward. {self.hint}{self.or_example}"
-            )
+            raise UserError(f"batches have no tensor {', '.join(missing)} for forward. {self.hint}{self.or_example}")
         return found
 
     def outputs(self, inputs: dict[str, Tensor], call: Callable[..., Any] | None = None) -> dict[str, Tensor]:
@@ -86,11 +84,8 @@ class Network:
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Write a run's best checkpoint as ONNX and by `torch.export`, compare both with it, and describe it."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} export",
-        description="Write a run's best checkpoint as model.onnx and model.pt2 (torch.export), and a model card.",
-        allow_abbrev=False,
-    )
+    text = "Write a run's best checkpoint as model.onnx and model.pt2 (torch.export), and a model card."
+    parser = argparse.ArgumentParser(f"{program()} export", description=text, allow_abbrev=False)
     parser.add_argument("run", nargs="?", metavar="RUN", help="name or folder of a run (default: the newest finished)")
     text = "accepted difference, as a fraction of the largest output above 1 (default: %(default)s)"
     parser.add_argument("--tolerance", type=float, default=1e-4, metavar="X", help=text)
