@@ -13,7 +13,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from toy import Toy, ToyData
-from written import record
+from written import record, rows
 
 export = pytest.importorskip("lightning_runs.commands.export")
 FOLDER = Path("runs/a/export")
@@ -34,8 +34,9 @@ def finished_run(have) -> None:
     have("finished", "a")
 
 
-def test_both_files_compute_what_the_checkpoint_does(run) -> None:
+def test_both_files_compute_what_the_checkpoint_does(run, capsys) -> None:
     assert run("export", "a", module=Sums) == 0
+    assert "size can change: numbers (batch, 4)" in capsys.readouterr().out
     checkpoint = torch.load(Path("runs/a/checkpoints", record("a")["best_checkpoint"]), weights_only=True)
     state = checkpoint["state_dict"]
     files = {"facts.json": ""}
@@ -122,6 +123,32 @@ def test_forward_is_exported_as_it_is(module, data, inputs, outputs, run) -> Non
     assert [one["name"] for one in facts()["outputs"]] == outputs
 
 
+class Loaded(Sums):
+    def __init__(self, lr: float = 0.02) -> None:
+        super(Toy, self).__init__()
+        self.layer = cast(Any, None)
+
+    def configure_model(self) -> None:
+        self.layer = self.layer or nn.Linear(4, 1)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"]["layer.weight"] *= 2 if self.trainer.state.fn == "predict" else 0
+
+
+def test_hooks_load_the_model_that_the_trainer_has(run) -> None:
+    assert run("predict", module=Loaded) == 0
+    expected = [float(row["prediction"]) for row in rows("a", "predictions.csv")]
+    assert run("export", "a", module=Loaded) == 0
+    [numbers] = [batch[0] for batch in ToyData(100).predict_dataloader()]
+    [found] = onnxruntime.InferenceSession(FOLDER / "model.onnx").run(None, {"numbers": numbers.numpy()})
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+class Listed(Sums):
+    def forward(self, numbers: Tensor) -> Any:
+        return {"total": self.layer(numbers), "parts": [numbers]}
+
+
 class OneSize(Sums):
     def forward(self, numbers: Tensor) -> Tensor:
         return super().forward(numbers.reshape(len(numbers.tolist()), 4))
@@ -132,6 +159,8 @@ class OneSize(Sums):
     [
         (Toy, ToyData, "Toy has no forward"),
         (Sums, NoLoader, "predict_dataloader to NoLoader"),
+        (Sums, NoLoader, "example_input_array of Sums"),
+        (Listed, ToyData, "output parts is not a tensor"),
         (Sums, Texts, "no tensor numbers"),
         (OneSize, ToyData, "OneSize can't be exported"),
     ],

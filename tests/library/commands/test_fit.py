@@ -1,7 +1,7 @@
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -31,16 +31,18 @@ def test_items_of_all_processes_are_counted(tmp_path, monkeypatch) -> None:
     clock = iter([0.0, 10.0, 40.0, 45.0, 50.0])
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
     two = SimpleNamespace(reduce=lambda items, reduce_op: {"sum": 2 * items}[reduce_op])
-    loaders = SimpleNamespace(_combined_loader=SimpleNamespace(flattened=[None, None]))
-    trainer: Any = SimpleNamespace(strategy=two, is_global_zero=True, current_epoch=0, fit_loop=loaders)
+    combined = SimpleNamespace(flattened=[DataLoader(cast(Any, range(20)), batch_size=8), []])
+    loop = SimpleNamespace(_combined_loader=combined)
+    trainer: Any = SimpleNamespace(strategy=two, is_global_zero=True, current_epoch=0, fit_loop=loop)
     throughput = callbacks.Throughput(runs.Run(tmp_path))
     throughput.on_train_start(trainer, Toy())
-    throughput.on_train_batch_end(trainer, Toy(), None, [{"numbers": torch.zeros(8, 4)}, torch.zeros(3)], 0)
+    batches = [[torch.zeros(9, 7)] * 4, {"name": "a", "numbers": torch.zeros(3)}]
+    throughput.on_train_batch_end(trainer, Toy(), None, batches, 2)
     throughput.on_validation_start(trainer, Toy())
     throughput.on_validation_end(trainer, Toy())
     throughput.on_train_epoch_end(trainer, Toy())
     known = runs.Run(tmp_path).record
-    assert (known["epochs"], known["train_items"], known["train_seconds"]) == (1, 2 * 11, 15.0)
+    assert (known["epochs"], known["train_items"], known["train_seconds"]) == (1, 2 * 7, 15.0)
 
 
 class Nothing(IterableDataset):

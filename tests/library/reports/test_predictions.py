@@ -5,6 +5,7 @@ import pytest
 import torch
 from lightning_runs.reports import predictions, tables
 from lightning_runs.reports.tables import Attachment
+from torch.utils.data import DataLoader
 from toy import Toy, ToyData, refused
 from written import rows
 
@@ -27,33 +28,58 @@ SEVERAL = torch.arange(6.0).reshape(3, 2)
         ([ONE, ONE[:1], ONE[:0]], ["prediction"], [[[0, 1, 2]], [[0]], [[]]]),
         ([{"box": ONE}, {"box": ONE[:1]}, {"box": ONE[:0]}], ["box"], [[[0, 1, 2]], [[0]], [[]]]),
         ({"a": ONE, "b": [ONE, ONE[:2], ONE]}, ["a", "b"], [[0, [0, 1, 2]], [1, [0, 1]], [2, [0, 1, 2]]]),
+        ([SEVERAL[:1]] * 3, ["prediction"], [[[[0, 1]]]] * 3),
+        ([{"a": {"b": ONE}}, {"c": [ONE.numpy()]}], ["a", "c"], [[{"b": [0, 1, 2]}, None], [None, [[0, 1, 2]]]]),
         ({"probabilities": SEVERAL}, ["probabilities_0", "probabilities_1"], [[0, 1], [2, 3], [4, 5]]),
     ],
 )
 def test_each_item_has_one_row_whatever_is_returned(outputs, header, rows) -> None:
-    columns = predictions.join([predictions.columns_of(outputs, 3, "Toy")], "Toy")
+    columns = predictions.join([predictions.columns_of(outputs, len(rows), "Toy", {})], "Toy")
     lists = {name: column.tolist() if isinstance(column, torch.Tensor) else column for name, column in columns.items()}
-    assert predictions.table(lists, None) == (header, rows)
+    assert tables.table(lists, None) == (header, rows)
 
 
 @pytest.mark.parametrize(
     ("batches", "named"),
     [
-        (["text"], "prediction as str"),
+        (["text"], "1 of prediction for a batch of 3 items"),
         ([{"a": ONE, "b": ONE[:2]}], "3 of a, 2 of b"),
-        ([{"a": {1: 2}}], "a as dict"),
-        ([{"a": ONE}, {"b": ONE}], "other keys than a"),
+        ([{"a": {1: 2}}], "1 of a"),
+        ([{"a": ONE}, {"b": ONE}], "a for a batch and b for another"),
+        ([ONE, None], "nothing for a batch"),
+        ([ONE.mean()], "1 of prediction"),
+        ([SEVERAL.numpy().T], "2 of prediction"),
+        ([[SEVERAL] * 3], "3 tensors of 3 rows"),
         ([], "predict_dataloader yields no batch"),
     ],
 )
 def test_what_cannot_be_a_column_is_refused(batches, named) -> None:
     with refused(named):
-        predictions.join([predictions.columns_of(outputs, 3, "Toy") for outputs in batches], "Toy")
+        predictions.join([predictions.columns_of(outputs, 3, "Toy", {}) for outputs in batches], "Toy")
 
 
 class TwoLoaders(ToyData):
     def predict_dataloader(self) -> Any:
         return [self.loader(16, 1), self.loader(12, 2)]
+
+
+class Signals(ToyData):
+    def predict_dataloader(self) -> DataLoader:
+        items: Any = [torch.full((1, 5), float(i)) for i in range(10)]
+        return DataLoader(items, batch_size=4, collate_fn=list)
+
+
+class Pairs(Toy):
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        means = torch.stack([item.mean() for item in batch])
+        return means, -means
+
+
+def test_the_loader_tells_how_many_items_a_batch_has(run, have) -> None:
+    have("finished", "a")
+    assert run("predict", module=Pairs, data=Signals) == 0  # the last batch has as many items as there are outputs
+    found = [[float(value) for value in row.values()] for row in rows("a", "predictions.csv")]
+    assert found == [[i, -i] for i in range(10)]
 
 
 class Indexed(Toy):

@@ -85,7 +85,6 @@ class RunCLI(LightningCLI):
         self.classes = chosen
         self.contract = Contract(*chosen)
         self.links: dict[str, str] = {}
-        self._options: dict[str, Any] | None = None
         self._checkpoint: dict[str, Any] | None = None  # the content of `ckpt_path`
         try:
             super().__init__(
@@ -179,23 +178,18 @@ class RunCLI(LightningCLI):
         trained = differences.options_of(run, self._checkpoint if fit else None)
         self.config = parser.parse([self._command, "-c", str(run.config_file), *args])
         options = self.config[self._command]
-        for name in differences.repeated(trained, flat(self._plain_options())):
+        for name in differences.repeated(trained, flat(self.options())):
             options[name] = options[name][: len(trained[name])]
         if fit:
-            differences.refuse(run, trained, flat(self._plain_options()), bool(options.accept_changes))
+            differences.refuse(run, trained, flat(self.options()), bool(options.accept_changes))
 
-    def _plain_options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
+        """Return all options as plain values, as they were given."""
         options = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[self._command]
         without = CALL_OPTIONS if options["weights"] else {*CALL_OPTIONS, "weights", "weights_strict"}
         options = {name: value for name, value in options.items() if name not in without}
         options = with_references(options, self.parser.unresolved.get(self._command))
         return classes.written(options, self.classes, self.defaults)
-
-    def options(self) -> dict[str, Any]:
-        """Return all options as plain values, as they were given."""
-        if self._options is None:
-            self._options = self._plain_options()  # takes 30 ms
-        return self._options
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as they are: Lightning would let those of a checkpoint override the command line."""
@@ -315,8 +309,13 @@ class RunCLI(LightningCLI):
             super()._run_subcommand(subcommand)
 
     def load(self) -> Any:
-        """Load the checkpoint's weights into the model, for use without a Trainer, and return the model."""
+        """Load the checkpoint into the model as a Trainer does, for use without one, and return the model."""
         checkpoint = checkpoint_files.read(str(self.ckpt_path))
+        self.trainer.state.fn = "predict"
+        self.model.trainer = self.trainer  # the module's hooks may ask it what is done
+        self.model.configure_model()
+        self.model.on_load_checkpoint(checkpoint)
         self.model.load_state_dict(checkpoint["state_dict"], strict=self.model.strict_loading)
+        self.model.trainer = None
         restore_attributes(checkpoint.get("attributes", [{}])[0], None, self.model)
         return self.model.eval()

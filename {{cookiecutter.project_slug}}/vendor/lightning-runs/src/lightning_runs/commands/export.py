@@ -5,7 +5,9 @@ import copy
 import inspect
 import io
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ class Network:
         make = contract.get("exported", model, data)
         action = f"Change exported() of {name}" if make else f"Add a method exported() to {name}"
         self.hint = f"{action}: it returns an nn.Module that maps raw inputs to the outputs of predict_step."
+        self.or_example = "" if make else f" Or set self.example_input_array of {name} to a batch that forward takes."
         if make is None and isinstance(model, LightningModule) and not is_overridden("forward", model):
             raise UserError(f"{name} has no forward that could be exported. {self.hint}")
         self.module: nn.Module = (make() if make else model).float().eval()
@@ -54,7 +57,7 @@ class Network:
             found = dict(zip(required, batch if isinstance(batch, Sequence) else [batch], strict=False))
         missing = [name for name in required if not isinstance(found.get(name), Tensor)]
         if missing:
-            raise UserError(f"the data's batches have no tensor {', '.join(missing)}, which forward takes. {self.hint}")
+            raise UserError(f"batches have no tensor {', '.join(missing)} for forward. {self.hint}{self.or_example}")
         return found
 
     def outputs(self, inputs: dict[str, Tensor], call: Callable[..., Any] | None = None) -> dict[str, Tensor]:
@@ -70,19 +73,19 @@ class Network:
                 found = {f"output_{i}": value for i, value in enumerate(found)}
             if not self.output_names:  # ONNX allows no output with the name of an input
                 self.output_names = [f"{key}_out" if key in inputs else str(key) for key in found]
-            return {key: value[:] for key, value in zip(self.output_names, found.values(), strict=True)}
         except Exception as error:  # a network can raise anything
             shapes = ", ".join(f"{key} {tuple(tensor.shape)} {tensor.dtype}" for key, tensor in inputs.items())
             raise UserError(f"the network can't take a batch of {shapes}: {brief(error)}. {self.hint}") from error
+        for key, value in found.items():
+            if not isinstance(value, Tensor) or not value.ndim:
+                raise UserError(f"the network's output {key} is not a tensor with an entry for each item. {self.hint}")
+        return dict(zip(self.output_names, found.values(), strict=True))
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:
     """Write a run's best checkpoint as ONNX and by `torch.export`, compare both with it, and describe it."""
-    parser = argparse.ArgumentParser(
-        prog=f"{program()} export",
-        description="Write a run's best checkpoint as model.onnx and model.pt2 (torch.export), and a model card.",
-        allow_abbrev=False,
-    )
+    text = "Write a run's best checkpoint as model.onnx and model.pt2 (torch.export), and a model card."
+    parser = argparse.ArgumentParser(f"{program()} export", description=text, allow_abbrev=False)
     parser.add_argument("run", nargs="?", metavar="RUN", help="name or folder of a run (default: the newest finished)")
     text = "accepted difference, as a fraction of the largest output above 1 (default: %(default)s)"
     parser.add_argument("--tolerance", type=float, default=1e-4, metavar="X", help=text)
@@ -95,10 +98,12 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     network = Network(cli.model, cli.datamodule)
     example = None if has_own else cli.model.example_input_array
     network.facts |= {"run": cli.run.name, "metrics": results(cli.run)}
-    batches = _batches(cli) if example is None else iter([example])
+    batches = _batches(cli, network.or_example) if example is None else iter([example])
     folder = cli.run.folder / "export"
     lines = _write(network, batches, folder / "model.onnx", options.tolerance, predicted)
     print(f"{cli.run.name}, compared with {Path(cli.ckpt_path).name}", *lines, sep="\n")
+    sizes = [f"{one['name']} ({', '.join(map(str, one['shape']))})" for one in network.facts["inputs"]]
+    print(f"Only the batch's size can change: {', '.join(sizes)}")
     template = charts.template(Path(__file__).with_name("model_card.md.jinja"), autoescape=False)
     write_whole(folder / "README.md", template.render(cli=cli, facts=network.facts, comparison=lines))
     print(f"Exported to {relative_path(folder)}: model.onnx, model.pt2 and README.md, a model card")
@@ -149,13 +154,13 @@ def _signature(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
     return [{"name": k, "dtype": str(t.dtype)[6:], "shape": ["batch", *t.shape[1:]]} for k, t in tensors.items()]
 
 
-def _batches(cli: Any) -> Iterator[Any]:
+def _batches(cli: Any, or_example: str) -> Iterator[Any]:
     """Yield the batches of ``predict``, ``test`` or ``validate``, before the data's hooks change them."""
     owners = [owner for owner in (cli.datamodule, cli.model) if owner is not None]
     splits = {"predict": "predict", "test": "test", "val": "validate"}
     found = [(s, owner) for s in splits for owner in owners if is_overridden(f"{s}_dataloader", owner)]
     if not found:
-        raise UserError(f"there are no data to compare on. Add predict_dataloader to {type(owners[0]).__name__}.")
+        raise UserError(f"no data to compare on. Add predict_dataloader to {type(owners[0]).__name__}.{or_example}")
     split, owner_of_loaders = found[0]
     for owner in owners:
         owner.trainer = cli.trainer
@@ -172,11 +177,13 @@ def _contents(network: Network, inputs: dict[str, Tensor], facts: str) -> dict[s
     shapes = {name: {0: torch.export.Dim("batch", min=1)} for name in inputs}
     two_items = {name: torch.cat([tensor, tensor])[:2] for name, tensor in inputs.items()}  # a size of 1 would be fixed
     names: dict[str, Any] = {"input_names": [*inputs], "output_names": network.output_names}
+    news = io.StringIO()  # torch warns of its own code
     try:
-        with torch.compiler.set_stance("force_eager"):  # the network may be compiled
+        with redirect_stderr(news), torch.compiler.set_stance("force_eager"):  # the network may be compiled
             exported = torch.export.export(network.module, (), two_items, dynamic_shapes=shapes)
             onnx: Any = torch.onnx.export(exported, kwargs=two_items, dynamo=True, verbose=False, **names)
     except Exception as error:  # the exporters raise many types
+        print(news.getvalue(), end="", file=sys.stderr)
         name = type(network.module).__name__
         raise UserError(f"{name} can't be exported for batches of any size: {brief(error)}. {network.hint}") from error
     onnx.model.metadata_props["facts"] = facts

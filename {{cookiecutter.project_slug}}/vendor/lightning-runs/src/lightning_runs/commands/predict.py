@@ -10,7 +10,6 @@ from .. import runs
 from ..cli.arguments import ONE_PROCESS, run_name, run_options
 from ..errors import UserError
 from ..names import program
-from ..reports import predictions
 from ..reports.tables import Attachment, as_text, write_csv
 
 # `predict --onnx` uses this module too, so what needs torch is imported inside `predict_paths`.
@@ -34,6 +33,7 @@ def predict_paths(
     from .. import contract
     from ..cli import classes
     from ..cli.run_cli import RunCLI
+    from ..reports import predictions
 
     found = runs.find(runs.default_root(), run and run_name(run), finished=True)
     module_class, data_class = classes.of_file(found.config_file, (module_class, data_class))

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError, brief, reason, require
 from ..names import program
-from ..reports.predictions import table
+from ..reports.tables import table
 from .predict import parse_arguments, show
 
 # The modules that read new inputs, by the kind in a model's facts: a model file never names code to import.

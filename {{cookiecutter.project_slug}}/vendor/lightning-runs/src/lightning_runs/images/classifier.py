@@ -11,7 +11,7 @@ from ..data.batches import Levels
 from ..reports import charts
 from ..reports.charts import enlarged, grid, picture_html
 from ..reports.classification import ClassificationReport, Section, class_table
-from ..reports.predictions import table
+from ..reports.tables import table
 
 CELL = 128  # pixels of an image in a picture of several
 COLUMNS = 4

@@ -1,14 +1,23 @@
 """Predictions: computed by the Trainer, joined to columns, and arranged as a table."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from ..errors import UserError
+import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.callbacks import LambdaCallback
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from .. import contract
+from ..errors import UserError, brief
 from ..names import program
+from ..runs import ranks
+from ..training.callbacks import count_items
+from .tables import table
 
 Columns = dict[str, Any]
-
-# torch and Lightning are imported inside functions, because `predict --onnx` uses `table` without them
 
 
 def compute(cli: Any) -> Columns:
@@ -17,17 +26,12 @@ def compute(cli: Any) -> Columns:
     The columns have an entry for each item, under the keys of the dict that ``predict_step`` returns, or
     ``prediction``. Several loaders add the column ``dataloader``. There are none if ``predict_step`` returns nothing.
     """
-    from pytorch_lightning.callbacks import LambdaCallback
-    from pytorch_lightning.utilities.model_helpers import is_overridden
-
-    from ..runs import ranks
-    from ..training.callbacks import count_items
-
     module = type(cli.model).__name__
     batches: list[Columns] = []
 
     def keep(trainer: Any, _: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        columns = columns_of(outputs, count_items(batch), module)
+        loader = trainer.predict_loop._combined_loader.flattened[dataloader_idx]
+        columns = columns_of(outputs, count_items(batch, loader, batch_idx), module, batches[0] if batches else {})
         if columns and trainer.predict_loop.num_dataloaders > 1:
             columns["dataloader"] = [dataloader_idx] * len(next(iter(columns.values())))
         batches.append(columns)
@@ -40,55 +44,57 @@ def compute(cli: Any) -> Columns:
     except (TypeError, AttributeError, RuntimeError) as error:
         if is_overridden("predict_step", cli.model):
             raise
-        cause = str(error).splitlines()[0][:120]
-        text = f"{module} has no predict_step, and its forward does not take a batch of predict_dataloader ({cause})."
+        text = f"{module} has no predict_step, and its forward takes no batch of predict_dataloader ({brief(error)})."
         raise UserError(f"{text} Add predict_step to {module}: {program()} docs own-classes") from None
     finally:
         cli.trainer.callbacks.remove(callback)
-    parts = ranks.gather(batches, cli.trainer.world_size)
-    return join([batch for part in parts for batch in part], module)
+    return join([*chain(*ranks.gather(batches, cli.trainer.world_size))], module)
 
 
-def columns_of(outputs: Any, count: int, module: str) -> Columns:
+def columns_of(outputs: Any, count: int, module: str, first: Columns) -> Columns:
     """Return what ``predict_step`` returned for a batch of ``count`` items as columns, each with an entry per item.
 
-    A list of tensors with a row for each item is several outputs; any other list has an entry for each item.
+    A list of tensors with a row for each item is several outputs; any other list has an entry for each item. Where it
+    may be both, it is what it was in the ``first`` batch. A ``count`` of 0 is unknown.
     """
-    import torch
-
     named = outputs if isinstance(outputs, dict) else {"prediction": outputs}
     if isinstance(outputs, list | tuple) and outputs:
+        sizes = {len(output) if isinstance(output, torch.Tensor) and output.ndim else 0 for output in outputs}
+        are_outputs = len(sizes) == 1 and 0 not in sizes and count in (0, *sizes)
+        are_entries = count in (0, len(outputs))
         if all(isinstance(output, dict) for output in outputs):
-            named = {name: [output.get(name) for output in outputs] for name in outputs[0]}
-        elif all(isinstance(output, torch.Tensor) and output.shape[:1] == (count,) for output in outputs):
+            named = {name: [output.get(name) for output in outputs] for name in dict.fromkeys(chain(*outputs))}
+        elif are_outputs and are_entries and not first and (len(outputs), *sizes) != (1, 1):
+            text = f"{len(outputs)} tensors of {sizes.pop()} rows, which may be one for each item or several outputs"
+            raise UserError(f"{module}.predict_step returns {text}. Return a dict of outputs, or a dict for each item.")
+        elif are_outputs and (not are_entries or "prediction_0" in first):
             named = {f"prediction_{i}": output for i, output in enumerate(outputs)}
     columns: Columns = {}
     for name, value in named.items() if outputs is not None else ():
-        if isinstance(value, torch.Tensor):
-            columns[name] = value.reshape(1).cpu() if value.ndim == 0 else value.cpu()
-        elif isinstance(value, list | tuple):
-            columns[name] = [entry.tolist() if isinstance(entry, torch.Tensor) else entry for entry in value]
+        if isinstance(value, torch.Tensor) and value.ndim:
+            columns[name] = value.cpu()
         else:
-            hint = "Return a tensor or a list with one entry for each item, or a dict of these."
-            raise UserError(f"{module}.predict_step returns {name} as {type(value).__name__}. {hint}")
+            plain = apply_to_collection(value, (torch.Tensor, np.ndarray, np.generic), lambda one: one.tolist())
+            columns[name] = list(plain) if isinstance(plain, list | tuple) else [plain]
     lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
+    items = {count} if count and columns and "index" not in columns else set()  # an index tells which items there are
+    if len(items | set(lengths.values())) > 1:
+        size = f" of {count} items" if items else ""
         text = ", ".join(f"{length} of {name}" for name, length in lengths.items())
-        raise UserError(f"{module}.predict_step returns for a batch {text}. Return one entry of each for each item.")
+        hint = "Return an entry of each for each item, or a dict with the index of those items that have one."
+        raise UserError(f"{module}.predict_step returns {text} for a batch{size}. {hint}")
     return columns
 
 
 def join(batches: Sequence[Columns], module: str) -> Columns:
     """Join the columns of batches, in the order of the column ``index`` if they have one."""
-    import torch
-
     if not batches:
         raise UserError(f"predict_dataloader yields no batch, so {module} predicted nothing.")
-    batches = [batch for batch in batches if batch]
-    if any(batch.keys() != batches[0].keys() for batch in batches):
-        raise UserError(f"{module}.predict_step returns other keys than {', '.join(batches[0])} for some batches.")
+    found = sorted({", ".join(sorted(batch)) or "nothing" for batch in batches})
+    if len(found) > 1:
+        raise UserError(f"{module}.predict_step returns {found[0]} for a batch and {found[1]} for another one.")
     columns: Columns = {}
-    for name in batches[0] if batches else ():
+    for name in batches[0]:
         parts = [batch[name] for batch in batches]
         if all(isinstance(part, torch.Tensor) and part.shape[1:] == parts[0].shape[1:] for part in parts):
             columns[name] = torch.cat(parts)
@@ -104,37 +110,9 @@ def join(batches: Sequence[Columns], module: str) -> Columns:
 
 def rows(cli: Any, columns: Columns) -> tuple[list[str], list[list[Any]]]:
     """Return header and rows of a model's predictions, by the user's own ``rows`` or by `table`."""
-    from .. import contract
-
     own_rows = contract.get("rows", cli.model, cli.datamodule)
     if own_rows is not None:
         header, body = own_rows(columns, cli.datamodule)
         return list(header), [list(row) for row in body]
     lists = {name: column.tolist() if hasattr(column, "tolist") else list(column) for name, column in columns.items()}
     return table(lists, contract.get("class_names", cli.datamodule))
-
-
-def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> tuple[list[str], list[list[Any]]]:
-    """Return header and rows of columns, which have an entry for each item.
-
-    Entries that are lists of numbers of one length become a column for each position; other lists are kept whole. With
-    ``class_names``, ``probabilities`` becomes the label, its probability, and ``p(NAME)`` of each class.
-    """
-    cells: dict[str, list[Any]] = {}
-    for name, column in columns.items():
-        lengths = {len(entry) if isinstance(entry, list) else -1 for entry in column}
-        length = lengths.pop() if len(lengths) == 1 else -1
-        is_flat = length > 0 and not any(isinstance(value, list | dict) for value in column[0])
-        is_one = length > 0 and is_flat and all(abs(sum(entry) - 1) < 1e-3 for entry in column)  # class of several
-        if name == "probabilities" and class_names is not None and length == len(class_names) and is_one:
-            best = [max(range(length), key=entry.__getitem__) for entry in column]
-            cells["label"] = [class_names[i] for i in best]
-            cells["probability"] = [round(entry[i], 6) for i, entry in zip(best, column, strict=True)]
-            for i, label in enumerate(class_names):
-                cells[f"p({label})"] = [round(entry[i], 6) for entry in column]
-        elif is_flat:
-            for i in range(length):
-                cells[name if length == 1 else f"{name}_{i}"] = [entry[i] for entry in column]
-        else:
-            cells[name] = column
-    return list(cells), [list(row) for row in zip(*cells.values(), strict=True)]

@@ -25,6 +25,32 @@ class Attachment:
     content: bytes = field(repr=False)
 
 
+def table(columns: dict[str, list[Any]], class_names: Sequence[str] | None) -> tuple[list[str], list[list[Any]]]:
+    """Return header and rows of columns, which have an entry for each item.
+
+    Entries that are lists of numbers of one length become a column for each position; other lists are kept whole. With
+    ``class_names``, ``probabilities`` becomes the label, its probability, and ``p(NAME)`` of each class.
+    """
+    cells: dict[str, list[Any]] = {}
+    for name, column in columns.items():
+        lengths = {len(entry) if isinstance(entry, list) else -1 for entry in column}
+        length = lengths.pop() if len(lengths) == 1 else -1
+        is_flat = length > 0 and not any(isinstance(value, list | dict) for value in column[0])
+        is_named = name == "probabilities" and is_flat and length == len(class_names or ())
+        if class_names and is_named and all(abs(sum(entry) - 1) < 1e-3 for entry in column):  # one class of several
+            best = [max(range(length), key=entry.__getitem__) for entry in column]
+            cells["label"] = [class_names[i] for i in best]
+            cells["probability"] = [round(entry[i], 6) for i, entry in zip(best, column, strict=True)]
+            for i, label in enumerate(class_names):
+                cells[f"p({label})"] = [round(entry[i], 6) for entry in column]
+        elif is_flat:
+            for i in range(length):
+                cells[name if length == 1 else f"{name}_{i}"] = [entry[i] for entry in column]
+        else:
+            cells[name] = column
+    return list(cells), [list(row) for row in zip(*cells.values(), strict=True)]
+
+
 def as_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a table in columns: numbers on the right, with four decimals, and a dash for None."""
     lines = [[str(name) for name in header], *([_cell_text(cell) for cell in row] for row in rows)]

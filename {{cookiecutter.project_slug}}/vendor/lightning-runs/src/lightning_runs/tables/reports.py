@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..reports import charts
 from ..reports.classification import ClassificationReport, Section
-from ..reports.predictions import table
+from ..reports.tables import table
 from .datamodule import table_metrics
 
 LISTED = 24  # errors, classes and words in a table of the report

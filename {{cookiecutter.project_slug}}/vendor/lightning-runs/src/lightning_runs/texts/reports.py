@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..reports import charts
 from ..reports.classification import ClassificationReport, Section, class_table
-from ..reports.predictions import table
+from ..reports.tables import table
 
 CHARACTERS_SHOWN = 300  # of a text in the report
 

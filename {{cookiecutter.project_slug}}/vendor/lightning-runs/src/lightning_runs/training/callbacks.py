@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,18 +162,18 @@ def missing_monitors(trainer: Any) -> list[tuple[str, str]]:
     ]
 
 
-def count_items(batch: Any) -> int:
-    """Return the number of items of a batch that is a tensor or begins with one, or else 0."""
-    while isinstance(batch, list | tuple | dict) and batch:
-        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
-    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 0
+def count_items(batch: Any, loader: Any, batch_idx: int) -> int:
+    """Return the number of items of a batch, by the indices of its loader or else by the batch; 0 if both lack it."""
+    with suppress(AttributeError, IndexError):  # Lightning notes the indices to predict
+        return len(loader.batch_sampler.seen_batch_indices[batch_idx])
+    with suppress(AttributeError, TypeError):  # another iterable, or one that has no length
+        return min(loader.batch_size, len(loader.sampler) - batch_idx % len(loader) * loader.batch_size)
+    parts = list(batch.values()) if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else [batch]
+    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 0)
 
 
 class Throughput(Callback):
-    """Record in ``run.json``, after each epoch, how many there were, and the items and seconds of training alone.
-
-    Items are those of all processes and loaders. They are counted where a batch is a tensor, or begins with one.
-    """
+    """Record in ``run.json``, after each epoch, their number, all items, and the seconds of training alone."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -187,10 +188,10 @@ class Throughput(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the items of the batch, or of the batch of each of several loaders."""
-        parts = [batch]
-        if len(trainer.fit_loop._combined_loader.flattened) > 1:
-            parts = list(batch.values() if isinstance(batch, dict) else batch)
-        self._items += sum(map(count_items, parts))
+        loaders = trainer.fit_loop._combined_loader.flattened
+        batches = batch.values() if isinstance(batch, dict) else batch
+        for part, loader in zip(batches if len(loaders) > 1 else [batch], loaders, strict=False):
+            self._items += 0 if part is None else count_items(part, loader, batch_idx)
 
     def state_dict(self) -> dict[str, Any]:
         return {"items": self._items}
