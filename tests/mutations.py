@@ -54,7 +54,6 @@ MUTANTS = (
     Mutant("runs/run.py", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name), reverse=True", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name)", f"{RUNS} -k newest"),
     Mutant("runs/run.py", " and not run.record.get(\"debug\")]", "]", f"{RUNS} -k debugging"),
     # the contract
-    Mutant("contract.py", 'if self.has("fold") != self.has("num_folds"):', "if False:", f"{CONTRACT} -k folds"),
     Mutant("contract.py", "inspect.signature(getattr(owner, name, METHODS[name])).bind(*[None] * count)", "pass", f"{CONTRACT} -k method"),
     Mutant("contract.py", ' and "/" not in parts[0]', "", f"{CONTRACT} -k headline"),
     Mutant("contract.py", 'data.setup("fit")', "pass", f"{TRACES} -k need_setup"),

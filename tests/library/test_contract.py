@@ -79,20 +79,14 @@ def test_a_headline_of_another_form_is_refused(wrong) -> None:
         Contract(type("Wrong", (Toy,), {"headline": wrong}), ToyData)
 
 
-class OneFold(ToyData):
-    def __init__(self, fold: int = 0) -> None:
-        pass
-
-
 @pytest.mark.parametrize(
     ("module", "data", "text"),
     [
         (torch.nn.Linear, ToyData, "it must be a LightningModule"),
         (Toy, Toy, "it must be a LightningDataModule"),
-        (Toy, OneFold, "one of the arguments fold and num_folds"),
     ],
 )
-def test_other_classes_and_half_of_the_folds_are_refused(module, data, text) -> None:
+def test_other_classes_are_refused(module, data, text) -> None:
     with refused(text):
         Contract(module, data)
 

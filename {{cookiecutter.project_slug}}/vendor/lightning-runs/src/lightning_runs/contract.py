@@ -133,8 +133,6 @@ class Contract:
                 inspect.signature(getattr(owner, name, METHODS[name])).bind(*[None] * count)
             except TypeError:  # of another signature, or not callable
                 yield f"{owner.__name__}.{name} must be a method with {count - 1} arguments beside self"
-        if self.has("fold") != self.has("num_folds"):
-            yield "the data module has one of the arguments fold and num_folds; it must have both or none"
         parts: Any = self.headline if isinstance(self.headline, tuple | list) else ()
         is_right = [type(part) for part in parts] == [str, str, str] and parts[1] in ("max", "min")
         if self.headline is not None and not (is_right and "/" not in parts[0]):
@@ -157,8 +155,8 @@ def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
         return ast.literal_eval(links[name])
     except (ValueError, SyntaxError) as error:
         raise UserError(
-            f"the data module's {name}, a {type(getattr(data, name)).__name__}, fills an argument of the model, so it must"
-            " be plain: numbers and texts, and lists, tuples and dicts of nothing else."
+            f"the data module's {name}, a {type(getattr(data, name)).__name__}, fills an argument of the model, so it"
+            " must be plain: numbers and texts, and lists, tuples and dicts of nothing else."
         ) from error
 
 

@@ -138,7 +138,6 @@ def _name(value: Any) -> str | None:
 
 
 def _own(value: Any) -> Any:
-    """Return the options of a class without its name."""
     if isinstance(value, Mapping) and "class_path" in value:
         return value.get("init_args") or {}
     return {} if isinstance(value, str) else value

@@ -59,7 +59,6 @@ def short(parser: Any, program: str) -> str:
 
 
 def _groups(parser: Any, fit: bool) -> dict[str, list[Any]]:
-    """Return the options that are shown, by the titles of their groups."""
     groups: dict[str, list[Any]] = {}
     for action in parser._actions:
         name = action.dest.partition(".")[0]
@@ -73,7 +72,6 @@ def _groups(parser: Any, fit: bool) -> dict[str, list[Any]]:
 
 
 def _option(action: Any, default: Any, width: int) -> list[str]:
-    """Return the lines of an option, which begin with its name."""
     text = LIGHTNING.get(action.dest)
     if text is None:
         sentence = " ".join((action.help or "").split()).replace("``", "").partition(". ")[0].rstrip(".")

@@ -57,7 +57,6 @@ class Axes:
 
 
 def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    """Return bounds of values; the second is larger than the first."""
     low = min(values)
     high = max(values)
     if high - low > max(1e-9 * abs(high), 1e-100):
@@ -67,7 +66,6 @@ def _bounds(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Return about five round numbers between two values."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)

@@ -169,7 +169,6 @@ class ExactResume(callbacks.Callback):
                 raise UserError(f"this run could not be resumed: {error} {kinds}") from error
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that Lightning's checkpoint lacks."""
         return self._state
 
     def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -181,7 +180,6 @@ class ExactResume(callbacks.Callback):
             )
 
     def on_load_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Make paths of the run's folder absolute again."""
         _change_paths(checkpoint, lambda path: str(self.folder / path) if path else path)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

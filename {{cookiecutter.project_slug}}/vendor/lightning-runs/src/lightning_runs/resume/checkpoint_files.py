@@ -132,8 +132,7 @@ class StartingWeights(Callback):
     """
 
     def __init__(self, source: str, strict: bool, root: Path, run: Run | None) -> None:
-        recorded = None if run is None else run.record.get("weights")  # of a run that was killed before its first save
-        file = Path(recorded or source).absolute()
+        file = Path(source).absolute()
         try:
             self.file = file if file.is_file() else best_checkpoint(find(root, source, False))
         except UserError as error:

@@ -190,7 +190,6 @@ def _encoded(value: Any) -> Any:
 
 
 def _decoded(value: Any, current: Any) -> Any:
-    """Return a plain value in the type of the current one."""
     value = _with_arrays(value)
     if isinstance(current, set | frozenset):
         return type(current)(value)

@@ -14,7 +14,6 @@ from ..runs.options import CALLBACK_GROUPS, flat
 LIMITS = {f"trainer.{limit}" for limit in ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")}
 # … and these change nothing in its result.
 CHANGEABLE = {*LIMITS, "save_every_n_steps", "speed.short_loop", "speed.keep_freed_memory"}
-Fingerprint = Callable[[], Any] | None  # the method of the contract, if the classes have it
 
 
 def options_of(run: Run, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -48,6 +47,6 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
     run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *accepted]
 
 
-def data_changed(run: Run, fingerprint: Fingerprint) -> bool:
+def data_changed(run: Run, fingerprint: Callable[[], Any] | None) -> bool:
     """Return whether the contract's ``fingerprint`` differs from that of the data a run was trained with."""
     return fingerprint is not None and run.record.get("fingerprint") not in (None, str(fingerprint()))

@@ -42,7 +42,6 @@ class ExactLoaders(Callback):
         strategy.process_dataloader = lambda loader: self.wrap(prepare(loader))
 
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Print and record the notes on the loaders."""
         between = trainer.reload_dataloaders_every_n_epochs
         if between > 1:
             self.notes.append(

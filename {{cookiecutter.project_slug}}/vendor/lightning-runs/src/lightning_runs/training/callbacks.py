@@ -206,7 +206,6 @@ class Throughput(Callback):
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the items and seconds of the epoch, and start again."""
         seconds = self._seconds + time.perf_counter() - self._started
         items = trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")
         self._items = 0
@@ -238,12 +237,10 @@ class Pictures(Callback):
         self._batch: Any = None  # the first one
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
-        """Keep the outputs of each n-th epoch."""
         if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
             self.on_test_batch_end(trainer, pl_module, outputs, batch)
 
     def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
-        """Keep the outputs, and the first batch."""
         if contract.get("show", pl_module) is not None:
             self._outputs.append(outputs)  # stays on the device: moving it would make every batch wait
             self._batch = batch if self._batch is None else self._batch

@@ -240,7 +240,6 @@ class MetricsCSV(CSVLogger):
             self.flush()
 
     def flush(self) -> None:
-        """Write the waiting rows."""
         super().save()
         self._last_flush = time.monotonic()
 

@@ -34,7 +34,6 @@ class ProgressBar(TQDMProgressBar):
         self._validation_metrics = {result.meta.name for result in results}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Name the epoch like its line does."""
         super().on_train_epoch_start(trainer, *args)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")  # Lightning counts from 0
 

@@ -62,9 +62,8 @@ def apply(options: SpeedOptions, trainer: Any) -> None:
 
 def _print_that_loop_is_off(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     if trainer.is_global_zero:
-        compared = ", ".join(COMPARED_RELEASES)
-        text = f"speed.short_loop is off: it was compared with Lightning {compared}, and this is {pl.__version__}."
-        print(text, flush=True)
+        releases = ", ".join(COMPARED_RELEASES)
+        print(f"speed.short_loop is off: it was compared with Lightning {releases}, and this is {pl.__version__}.")
 
 
 class ShortLoop(_TrainingEpochLoop):
