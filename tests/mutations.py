@@ -111,7 +111,6 @@ MUTANTS = (
     Mutant("data/batches.py", "[self.rank :: self.world_size][: len(self)", "[self.rank :][: len(self)", BATCHES),
     Mutant("data/batches.py", "shuffle = train and not (trainer and trainer.overfit_batches)", "shuffle = train", f"{BATCHES} -k overfitted"),
     Mutant("data/datamodule.py", 'order[np.argsort(labels[order], kind="stable")]', "order", f"{TESTS}data/test_datamodule.py -k share"),
-    # predictions and exports
     Mutant("reports/predictions.py", "order = index.argsort(stable=True)", "order = torch.arange(len(index))", f"{TESTS}reports/test_predictions.py -k sorted"),
     Mutant("reports/classification.py", "argsort(descending=True, stable=True)", "argsort(stable=True)", f"{TESTS}reports/test_classification.py -k surest"),
     Mutant("commands/export.py", "if difference > accepted:", "if False:", f"{TESTS}commands/test_export.py -k differs"),

@@ -22,11 +22,9 @@ from acting import acting
 from own_classes import class_of
 from project import ROOT, clean_environment
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "torchvision", "pytorch_lightning.cli", "torchmetrics", "numpy", "PIL.Image"])
-
-
-# A module, a method of its Lightning class, and a call of this method: there a process is killed.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "torchvision", "pytorch_lightning.cli", "torchmetrics", "optuna", "PIL.Image"])
+# A module, a method of its Lightning class, and a call of this method: there a process is killed as by ``kill -9``.
 Place = tuple[str, str, int]
 
 
@@ -54,16 +52,8 @@ def _run(words: list[str], folder: str, environment: dict[str, str], output: str
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
-class Command:
-    """A command that runs in a process of its own, and begins when this is made.
-
-    Args:
-        folder: The folder to run in.
-        module: The module that is run, such as a project's package.
-        arguments: What follows on the command line.
-        death: Where the process and those that it has started are killed, as by ``kill -9``.
-        environment: Environment variables to add.
-    """
+class Command(CONTEXT.Process):
+    """A module that runs in a folder in a process of its own, and begins when this is made."""
 
     def __init__(
         self,
@@ -73,36 +63,31 @@ class Command:
         death: Place | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        number, file = tempfile.mkstemp(dir=folder.parent, suffix=".out")
+        number, self.file = tempfile.mkstemp(dir=folder.parent, suffix=".out")
         os.close(number)
-        self._output = Path(file)
-        given = ([module, *arguments], str(folder), clean_environment(folder) | dict(environment or {}), file, death)
-        self._process = _CONTEXT.Process(target=_run, args=given)
-        self._process.start()
-        self.pid = self._process.pid or 0
-
-    def exit_code(self) -> int | None:
-        """Return the exit code (of a signal, the negative number), or None while it runs."""
-        return self._process.exitcode
+        variables = clean_environment(folder) | dict(environment or {})
+        super().__init__(target=_run, args=([module, *arguments], str(folder), variables, self.file, death))
+        self.start()
 
     def wait(self, timeout: float = 300) -> int | None:
         """Wait for the end, and return the exit code; kill the process after so many seconds."""
-        self._process.join(timeout)
-        if self._process.exitcode is None:
+        self.join(timeout)
+        if self.exitcode is None:
             self.kill()
-        return self._process.exitcode
+        return self.exitcode
 
     def kill(self) -> None:
         """Kill the process, and what it has started, as nothing can be caught."""
+        assert self.pid is not None
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:  # so new that it has no group of its own yet, and has started nothing
-            self._process.kill()
-        self._process.join()
+            super().kill()
+        self.join()
 
     def output(self) -> str:
         """Return what the process has written so far, to stdout and stderr."""
-        return self._output.read_text(encoding="utf-8")
+        return Path(self.file).read_text(encoding="utf-8")
 
 
 def run(folder: Path, module: str, *arguments: str, death: Place | None = None) -> str:

@@ -42,13 +42,7 @@ def assert_same(project: Path, expected: Path) -> None:
 
 
 def bake(output: Path, answers: Mapping[str, str] | None = None, **options: Any) -> Path:
-    """Bake a project, and return its folder.
-
-    Args:
-        output: The folder to bake in.
-        answers: Answers word for word, as if typed at a prompt; cookiecutter alone would render them as Jinja.
-        options: Further arguments of `cookiecutter.main.cookiecutter`.
-    """
+    """Bake a project with answers as if typed at a prompt, which cookiecutter alone would render as Jinja."""
     prompts = read_json(ROOT / "cookiecutter.json")
     literal = {
         name: text if isinstance(prompts[name], list) else "{% raw %}" + text + "{% endraw %}"
@@ -83,16 +77,14 @@ def clean_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m MODULE ARGUMENTS`` in a project's folder; stdout of the result has stderr too."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env=clean_environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def command(folder: Path, module: str, *arguments: str, status: int = 0) -> str:
+    """Run ``python -m MODULE ARGUMENTS`` in a project's folder, and return what it said."""
+    return shell([sys.executable, "-m", module, *arguments], folder, clean_environment(folder), status=status)
+
+
+def own_tests(folder: Path, *options: str, status: int = 0) -> str:
+    """Run a project's own tests, and return what they said."""
+    return command(folder, "pytest", "-q", "-p", "no:cacheprovider", *options, status=status)
 
 
 def person(home: Path) -> dict[str, str]:
@@ -112,7 +104,9 @@ def person(home: Path) -> dict[str, str]:
     return kept | {"HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "PATH": path}
 
 
-def shell(command: str | list[str], folder: Path, environment: dict[str, str], typed: str = "", status: int = 0) -> str:
+def shell(
+    command: str | list[str], folder: Path, environment: dict[str, str] | None = None, typed: str = "", status: int = 0
+) -> str:
     """Run a command, or lines for bash, and return what it said on stdout and stderr."""
     done = subprocess.run(
         ["bash", "-ec", command] if isinstance(command, str) else command,

@@ -3,11 +3,10 @@
 import importlib
 import json
 import re
-import subprocess
 import sys
 
 import pytest
-from project import LIBRARY, ROOT, STARTS, TEMPLATE, assert_same, command, files_below, read_json
+from project import LIBRARY, ROOT, STARTS, TEMPLATE, assert_same, files_below, own_tests, read_json, shell
 from test_render import read_toml, render
 
 # each start, precision and accelerator that a CPU trains with; tests/library/training has the other loggers
@@ -68,9 +67,7 @@ def test_the_librarys_readme_trains_without_a_project(tmp_path, monkeypatch):
 def test_ruff_is_content_with_the_template_in_place(arguments):
     # not its tests, whose import lines name the package by a placeholder; these are checked in a project
     sources = [TEMPLATE / "src", LIBRARY, *TEMPLATE.glob(".starts/*/src")]
-    ruff = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "hooks", "tests", *sources]
-    done = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    shell([sys.executable, "-m", "ruff", *arguments, "--no-cache", "hooks", "tests", *map(str, sources)], ROOT)
 
 
 @pytest.mark.slow
@@ -84,15 +81,11 @@ def test_pyright_is_content_with_each_start_and_the_template(tmp_path):
     ]
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
     for folder in (tmp_path, ROOT):
-        pyright = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
-        done = subprocess.run(pyright, cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
+        shell([sys.executable, "-m", "pyright", "--pythonpath", sys.executable], folder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
-def test_the_own_tests_of_a_project_pass_whatever_was_answered(bake_project, start):
+def test_the_own_own_tests_a_project_pass_whatever_was_answered(bake_project, start):
     answers = {"logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
-    project = bake_project({**answers, "start": start})
-    done = command(project, "pytest", "-q", "-p", "no:cacheprovider")
-    assert done.returncode == 0, done.stdout
+    own_tests(bake_project({**answers, "start": start}))

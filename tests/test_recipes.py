@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from processes import Command, run
-from project import PACKAGE, ROOT, STARTS, clean_environment, command, read_json
+from project import PACKAGE, ROOT, STARTS, clean_environment, own_tests, read_json
 
 SHORT = ("--run=own", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.devices=1")
 OWN_CLASSES = "docs/own-classes.md"
@@ -79,18 +79,15 @@ def test_the_readme_has_the_same_lines_for_ones_own_classes(project):
 
 
 @pytest.mark.slow
-def test_tests_of_the_old_classes_fail_by_naming_what_to_delete(swapped):
+def test_own_tests_the_old_classes_fail_by_naming_what_to_delete(swapped):
     for name in ("data", "module"):
         (swapped / "src" / PACKAGE / f"{name}.py").unlink()
-    named = command(swapped, "pytest", "-q", "-p", "no:cacheprovider")
-    assert named.returncode == 4
-    assert re.search(r"Delete tests/test_\w+\.py", named.stdout)
+    assert re.search(r"Delete tests/test_\w+\.py", own_tests(swapped, status=4))
     for file in {*swapped.glob("tests/test_*.py")} - {swapped / "tests" / "test_configs.py"}:
         file.unlink()
     for name in ("overfit", "gpu", "finetune"):
         (swapped / "configs" / f"{name}.yaml").unlink()
-    done = command(swapped, "pytest", "-q", "-p", "no:cacheprovider")
-    assert done.returncode == 0, done.stdout
+    own_tests(swapped)
 
 
 def test_the_exercises_of_a_course_work_as_the_page_says(bake_project):

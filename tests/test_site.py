@@ -1,7 +1,6 @@
 """The site is built without the internet, has every page once, and no link of it is dead."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -10,9 +9,7 @@ import lightning_runs
 import pytest
 import yaml
 from lightning_runs.commands import COMMANDS
-from project import ROOT
-
-NO_NETWORK = {"https_proxy": "http://127.0.0.1:9"}
+from project import ROOT, shell
 
 
 def pages_of(nav: list) -> list[str]:
@@ -23,8 +20,7 @@ def pages_of(nav: list) -> list[str]:
 
 @pytest.fixture(scope="module")
 def site() -> Path:
-    done = subprocess.run([sys.executable, ROOT / "docs" / "site.py"], capture_output=True, text=True, env=NO_NETWORK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    shell([sys.executable, "docs/site.py"], ROOT, {"https_proxy": "http://127.0.0.1:9"})  # no network
     return ROOT / "build" / "site"
 
 
@@ -56,5 +52,6 @@ def test_the_site_has_search_the_api_and_every_page(site):
 def test_every_command_and_public_name_has_its_place():
     names = re.findall(r"^::: [\w.]+\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(names) == sorted(lightning_runs.__all__)
+    assert [name for name in names if not hasattr(lightning_runs, name)] == []
     page = next(ROOT.glob("*/vendor/lightning-runs/src/lightning_runs/docs/commands.md")).read_text(encoding="utf-8")
     assert {*re.findall(r"^\| `(\w+)", page, re.MULTILINE)} == {*COMMANDS}

@@ -2,13 +2,21 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from comparison import differences
 from processes import run
-from project import STARTS, command, read_json
+from project import STARTS, command, own_tests, read_json
 from written import read_table
+
+
+@pytest.fixture
+def copy_of(baked, tmp_path) -> Callable[[str], Path]:
+    """Return a function that copies the project of a start."""
+    return lambda start: Path(shutil.copytree(baked(start), tmp_path / "project"))
+
 
 SHORT = (
     *("--trainer.max_epochs=3", "--trainer.limit_train_batches=8", "--trainer.limit_val_batches=2"),
@@ -17,8 +25,8 @@ SHORT = (
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_killed_run_of_a_start_ends_like_a_whole_one(start, baked, tmp_path):
-    folder = Path(shutil.copytree(baked(start), tmp_path / "project"))
+def test_a_killed_run_of_a_start_ends_like_a_whole_one(start, copy_of):
+    folder = copy_of(start)
     whole = folder / "runs" / "whole"
     package = f"{start}_project"
     said = run(folder, package, "fit", "--run=whole", *SHORT)
@@ -36,27 +44,14 @@ def test_a_killed_run_of_a_start_ends_like_a_whole_one(start, baked, tmp_path):
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_the_own_tests_of_a_start_pass(start, baked, tmp_path):
-    project = Path(shutil.copytree(baked(start), tmp_path / "project"))
-    done = command(project, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly")
-    assert done.returncode == 0, done.stdout
+def test_the_own_own_tests_a_start_pass(start, copy_of):
+    own_tests(copy_of(start), "-p", "no:randomly")
 
 
-def test_the_default_command_reaches_98_percent(baked, tmp_path):
-    project = Path(shutil.copytree(baked("images"), tmp_path / "project"))
-    done = command(project, "images_project", "fit")
-    assert done.returncode == 0, done.stdout
-    (accuracy,) = re.findall(r"test/accuracy (\S+)", done.stdout)
-    (folder,) = re.findall(r"Run folder: (\S+)", done.stdout)
-    assert float(accuracy) >= 0.98
-    assert (project / folder / "report.html").is_file()
-
-
-def test_two_devices_share_one_run_folder_and_all_images(baked, tmp_path):
-    project = Path(shutil.copytree(baked("images"), tmp_path / "project"))
+def test_two_devices_share_one_run_folder_and_all_images(copy_of):
+    project = copy_of("images")
     options = ("--trainer.max_epochs=2", "--trainer.devices=2", "--trainer.strategy=ddp", "--run=a")
-    done = command(project, "images_project", "fit", *options)
-    assert done.returncode == 0, done.stdout
+    command(project, "images_project", "fit", *options)
     assert [path.name for path in (project / "runs").iterdir()] == ["a"]
     # all 360 test images were seen, none twice: the accuracy is a whole number of them
     correct = read_json(project / "runs" / "a" / "test.json")["test/accuracy"] * 360

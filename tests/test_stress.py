@@ -38,11 +38,11 @@ def fit(folder: Path, words: list[str], two: bool, seconds: float) -> bool:
     """Train in one process or two, killed after so many seconds; return whether it has ended before."""
     commands = as_ranks(folder, *words) if two else [Command(folder, *words)]
     end = time.monotonic() + seconds
-    while time.monotonic() < end and any(command.exit_code() is None for command in commands):
+    while time.monotonic() < end and any(command.exitcode is None for command in commands):
         time.sleep(0.01)
     for command in commands:
         command.kill()
-    codes = {command.exit_code() for command in commands}
+    codes = {command.exitcode for command in commands}
     assert codes <= {0, -signal.SIGKILL}, commands[0].output()
     return codes == {0}
 

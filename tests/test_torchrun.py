@@ -6,9 +6,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from comparison import differences
@@ -22,44 +19,25 @@ PAGE = (LIBRARY / "lightning_runs" / "docs" / "clusters.md").read_text(encoding=
 (DOCUMENTED,) = re.findall(r"^TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun (.*)$", PAGE, re.MULTILINE)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return classes_folder(tmp_path / "own", "val_loss")
-
-
-@contextmanager
-def two_launchers(folder: Path, name: str, *options: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run the documented command twice, as on two machines."""
-    words = shlex.split(DOCUMENTED.replace("HOST:29400", f"127.0.0.1:{free_port()}").replace("NAME", name))
+@pytest.mark.parametrize("kill", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_launchers_come_to_the_same_end_as_one_machine(kill, tmp_path):
+    folder = classes_folder(tmp_path / "own", "val_loss")
+    words = shlex.split(DOCUMENTED.replace("HOST:29400", f"127.0.0.1:{free_port()}").replace("NAME", "a"))
     package = words.index("PACKAGE")
     words[package : package + 1] = PROGRAM
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *words, *FIT, *options]
+    hold = ["--trainer.callbacks+=own_classes.hold.Hold"] if kill else []
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *words, *FIT, *hold]
     environment = clean_environment(folder) | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "HOLD_AT": "8"}
     launchers = [subprocess.Popen(torchrun, cwd=folder, env=environment) for _ in range(2)]
     try:
-        yield launchers
+        if kill:  # a worker, which is replaced
+            os.kill(held_processes(folder, 8, launchers)[1], signal.SIGKILL)
+        assert [launcher.wait(timeout=300) for launcher in launchers] == [0, 0]
     finally:
         for launcher in launchers:
             launcher.terminate()  # which ends its workers too
             launcher.wait(timeout=60)
-
-
-def check_end(folder: Path, launchers: list[subprocess.Popen[bytes]], name: str) -> None:
-    """Both launchers end well, and the run is that of two processes on one machine."""
-    assert [launcher.wait(timeout=300) for launcher in launchers] == [0, 0]
     ranks = as_ranks(folder, *PROGRAM, "fit", "--run=whole", "--trainer.devices=2", *FIT)
     assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].output()
-    assert differences(folder / "runs" / "whole", folder / "runs" / name) == []
-    assert sorted(run.name for run in (folder / "runs").iterdir()) == [name, "whole"]
-
-
-def test_two_launchers_come_to_the_same_end_as_one_machine(folder):
-    with two_launchers(folder, "plain") as launchers:
-        check_end(folder, launchers, "plain")
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_killed_is_replaced_without_a_trace(folder):
-    with two_launchers(folder, "elastic", "--trainer.callbacks+=own_classes.hold.Hold") as launchers:
-        os.kill(held_processes(folder, 8, launchers)[1], signal.SIGKILL)
-        check_end(folder, launchers, "elastic")
+    assert differences(folder / "runs" / "whole", folder / "runs" / "a") == []
+    assert sorted(run.name for run in (folder / "runs").iterdir()) == ["a", "whole"]

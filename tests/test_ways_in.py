@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,7 +120,6 @@ def test_an_update_keeps_what_the_owner_changed(create, origin, environment):
     (project / "vendor" / "mine.whl").write_text("mine")
     (project / "configs" / "overfit.yaml").unlink()
     shell(COMMIT, project, environment)
-    assert WHEEL in shell("git ls-files vendor", project, environment)
     assert UP_TO_DATE in shell("cruft check", project, environment)
     improve(origin, environment)
     assert UP_TO_DATE not in shell("cruft check", project, environment, status=1)
@@ -144,11 +142,6 @@ def test_an_update_keeps_what_the_owner_changed(create, origin, environment):
     assert texts.items() <= read_json(project / ".cruft.json")["context"]["cookiecutter"].items()
     # the new library alone, and what names it
     assert {path.name for path in project.glob("vendor/*")} == {"mine.whl", Path(NEW).name}
-    test = runpy.run_path(str(project / "tests" / "test_vendor.py"))["test_vendor_has_the_wheel_that_pyproject_names"]
-    test()
-    (project / NEW).unlink()  # as if cruft's patch had not fitted
-    with pytest.raises(AssertionError):
-        test()
 
 
 @pytest.mark.slow

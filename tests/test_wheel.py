@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -20,7 +19,7 @@ from pathlib import Path
 import pytest
 from combinations import load_hook
 from packaging.requirements import Requirement
-from project import ROOT, TEMPLATE, files_below, read_json
+from project import ROOT, TEMPLATE, files_below, read_json, shell
 
 POST = load_hook("post_gen_project")
 LIBRARY = TEMPLATE / "vendor" / "lightning-runs"
@@ -67,35 +66,29 @@ def test_a_project_has_the_bytes_that_every_system_packs(library, bake_project, 
     assert (bake_project() / "vendor" / WHEEL).read_bytes() == packed(library)
 
 
-def test_stray_files_of_a_clone_stay_out(library):
-    expected = packed(library)
+def test_the_wheel_has_what_git_has_and_no_stray_file(library):
     package = library / "src" / "lightning_runs"
     strays = (".env", ".hidden.py", "notes.txt", "x.pyc", "__pycache__/y.py", ".ipynb_checkpoints/z.py", "weights.ckpt")
     for name in strays:
         for folder in (library, package):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text("secret")
-    assert packed(library) == expected
-
-
-def test_every_file_of_the_library_is_packed(library):
     # a file with a suffix that the allow-list lacks would be missing for users
-    listed = subprocess.run(["git", "ls-files", "src"], cwd=LIBRARY, capture_output=True, text=True, check=True).stdout
-    there = {name.removeprefix("src/") for name in listed.split() if (LIBRARY / name).is_file()}
+    listed = shell("git ls-files src", LIBRARY).split()
+    there = {name.removeprefix("src/") for name in listed if (LIBRARY / name).is_file()}
     assert there == {name for name in POST.wheel_members(str(library)) if ".dist-info/" not in name}
 
 
 def install(requirement: str | Path, site: Path) -> None:
     """Have pip install a package, without those that it needs, into a folder."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, requirement]
-    subprocess.run(pip, check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(requirement)]
+    shell(pip, ROOT)
 
 
 def test_pip_installs_the_wheel_and_python_imports_it(library, tmp_path):
     install(tmp_path / POST.pack_library(str(library), str(tmp_path)), tmp_path / "site")
-    command = [sys.executable, "-c", "import lightning_runs as library; print(library.__file__, library.__version__)"]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    code = "import lightning_runs as library; print(library.__file__, library.__version__)"
+    said = shell([sys.executable, "-c", code], tmp_path, os.environ | {"PYTHONPATH": str(tmp_path / "site")})
     assert said.split() == [str(tmp_path / "site/lightning_runs/__init__.py"), VERSION]
     found = metadata.Distribution.at(tmp_path / "site" / f"lightning_runs-{VERSION}.dist-info")
     groups = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}

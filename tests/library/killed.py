@@ -1,6 +1,5 @@
 """Commands of the toy task in a process that kills itself, forked from one that has imported torch and Lightning."""
 
-import multiprocessing
 import os
 import pkgutil
 import signal
@@ -8,10 +7,8 @@ import sys
 from functools import partial
 
 from acting import acting
+from processes import CONTEXT
 from toy import command
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "pytorch_lightning.cli", "torchmetrics", "optuna"])
 
 
 def _run(folder: str, args: tuple[str, ...], place: str, calls: int, when: str) -> None:
@@ -25,7 +22,7 @@ def _run(folder: str, args: tuple[str, ...], place: str, calls: int, when: str) 
 
 def kill(*args: str, place: str = "toy:Toy.training_step", calls: int = 1, when: str = "before") -> None:
     """Run a command in this folder, killed as by ``kill -9`` in a call of the method at ``place``."""
-    process = _CONTEXT.Process(target=_run, args=(os.getcwd(), args, place, calls, when))
+    process = CONTEXT.Process(target=_run, args=(os.getcwd(), args, place, calls, when))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -1,15 +1,14 @@
-"""Rules of the library's code: imports go downwards, the core knows no single task, each private name is listed."""
+"""Rules of the library's code: imports go downwards, each private name is listed."""
 
 import ast
 import re
 import tomllib
 from collections.abc import Iterator
-from importlib.util import find_spec, resolve_name
-from pathlib import Path
+from importlib.util import resolve_name
 
 import pytest
 from lightning_runs.training.speed import COMPARED_RELEASES
-from sizes import ROOT, TASKS, core_and_tasks
+from sizes import ROOT, core_and_tasks
 
 # From the ground up. A module may import its own package and the lower lines.
 FLOORS = (
@@ -81,34 +80,6 @@ def test_an_import_upwards_is_named(code: str) -> None:
     assert found.startswith(f"runs/find.py:{len(code.splitlines())}: ")
 
 
-# Words of single tasks. The core may give one as an example, in a docstring or after "such as".
-WORDS = {"imageclassifier", "convnet", "image_folder", "image_size", "digits", "mnist", "cifar10"}
-WORDS |= {"cross_entropy", "softmax", "torchvision", "augment", "label_smoothing", "tokenizer", "vocabulary", "iou"}
-# a recorded version, characters of a name, and the package that downloads pictures
-ALLOWED = {("runs/run.py", "torchvision"), ("runs/run.py", "digits"), ("data/pictures.py", "torchvision")}
-
-
-def words(code: str) -> set[str]:
-    """Return the words of a module's names and texts, without docstrings and examples."""
-    tree = ast.parse(code)
-    texts = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            node.value.value = ""  # a docstring
-        elif isinstance(node, ast.Constant | ast.JoinedStr) and "such as" in ast.unparse(node):
-            continue
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            texts.append(node.value)
-        texts += [getattr(node, name, None) for name in ("id", "attr", "arg", "name", "module", "asname")]
-    return {word.lower() for text in texts if isinstance(text, str) for word in re.findall(r"\w+", text)}
-
-
-def test_the_core_names_no_task() -> None:
-    core = {f"{'/'.join(module)}.py": code for module, code in LIBRARY.items() if module[0] not in TASKS}
-    found = {(name, word) for name, code in core.items() for word in words(code) & WORDS}
-    assert found - ALLOWED == set()
-
-
 def test_the_library_has_few_lines_and_lines_say_one_thing() -> None:
     core, tasks = core_and_tasks()
     assert core["lines"] <= 7600  # the numbers of DESIGN.md, which are never raised to follow the code
@@ -150,14 +121,6 @@ PRIVATE = {
 OTHERS = {"_exit", "_find_unused_parameters_true", "_step", "_cache"}
 # Names of methods and an attribute that replace those of a base class, and so look like the library's own.
 REPLACED = {"_parse_ckpt_path", "_check_log_dir_exists", "_rewrite_with_new_header", "_experiment"}
-
-
-@pytest.mark.parametrize("module", PRIVATE)
-def test_the_names_of_the_table_are_in_the_release(module) -> None:
-    spec = find_spec(module)
-    assert spec is not None
-    code = Path(str(spec.origin)).read_text(encoding="utf-8")
-    assert [name for name in PRIVATE[module].split() if not re.search(rf"\b{name}\b", code)] == []
 
 
 def private_names(code: str) -> Iterator[str]:

@@ -128,13 +128,3 @@ def test_a_run_and_its_export_predict_alike(case, folder, monkeypatch, capsys) -
     assert sum(right) >= 0.8 * len(right)
     assert run_start(case.start, "test", "--run=a") == 1  # because the data are gone
     assert f"{folder / 'data'}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("cells", [("{0}.5", "1{1}"), ("word {0}", "other {1}")])
-def test_a_table_with_one_kind_of_columns_is_exported(own_folder, cells) -> None:
-    lines = [[*(cell.format(i % 3, i % 2) for cell in cells), "xyz"[i % 3]] for i in range(60)]
-    write_table(own_folder / "table.csv", [["a", "b", "kind"], *lines])
-    add_options("table", "csv_file", own_folder / "configs" / "default.yaml")
-    data = ("--data.root=table.csv", "--data.target=kind")
-    assert run_start("table", "fit", "--run=a", "--trainer.max_epochs=1", *data) == 0
-    assert run_start("table", "export", "a") == 0

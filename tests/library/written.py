@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from comparison import differences
 from torch import Tensor
 
@@ -21,6 +22,10 @@ def rows(name: str, file: str = "metrics.csv") -> list[dict[str, str]]:
 
 def record(name: str, file: str = "run.json") -> dict[str, Any]:
     return json.loads((Path("runs") / name / file).read_text(encoding="utf-8"))
+
+
+def config(name: str) -> dict[str, Any]:
+    return yaml.safe_load((Path("runs") / name / "config.yaml").read_text(encoding="utf-8"))
 
 
 def last_checkpoint(name: str) -> dict[str, Any]:

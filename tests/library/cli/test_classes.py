@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-import yaml
-from comparison import differences
 from torch import Tensor, nn
 from toy import Toy, ToyData
+from written import assert_same, config
 
 
 class Deep(Toy):
@@ -44,10 +43,6 @@ data:
 """
 
 
-def config(name: str) -> dict:
-    return yaml.safe_load(Path("runs", name, "config.yaml").read_text(encoding="utf-8"))
-
-
 def test_options_name_the_classes_of_a_run(run) -> None:
     assert run("fit", *OTHER, "--run=a", "--model.hidden=8", "--data.init_args.batch_size=20") == 0
     assert config("a")["model"] == {"class_path": MODEL, "init_args": {"hidden": 8, "lr": 0.01}}
@@ -74,7 +69,7 @@ def test_a_file_names_the_classes(run, form) -> None:
     assert config("a")["model"]["init_args"]["hidden"] == 8
     assert config("a")["data"]["class_path"] == DATA
     assert run("fit", "-c", "runs/a/config.yaml", "--run=again") == 0
-    assert not differences(Path("runs/a"), Path("runs/again"))
+    assert_same("a", "again")
 
 
 def test_a_part_is_read_from_a_file(run) -> None:

@@ -1,8 +1,7 @@
 from pathlib import Path
 
 import pytest
-import yaml
-from written import assert_same
+from written import assert_same, config
 
 FILE = """
 data:
@@ -21,15 +20,11 @@ def file(monkeypatch) -> str:
     return "file.yaml"
 
 
-def options(name: str) -> dict:
-    return yaml.safe_load(Path(f"runs/{name}/config.yaml").read_text())
-
-
 def test_values_are_filled_in_and_no_secret_is_written(file, run) -> None:
     assert run("fit", "--run", "a", "-c", file, "--trainer.max_epochs=1") == 0
     written = [path for path in Path("runs/a").rglob("*") if path.is_file()]
     assert [path for path in written if b"hushhush" in path.read_bytes()] == []
-    written = options("a")
+    written = config("a")
     assert (written["data"]["batch_size"], written["model"]["lr"]) == ("${oc.env:SIZE}", "${data.batch_size}")
     assert written["logger"]["init_args"]["prefix"] == "${oc.env:SECRET}"
     assert run("fit", "--run", "b", "--data.batch_size=16", "--model.lr=16", "--trainer.max_epochs=1") == 0
@@ -42,5 +37,5 @@ def test_such_a_run_is_resumed_tested_and_repeated(file, interrupt, run) -> None
     assert run("test", "--run", "a") == 0
     assert run("fit", "--run", "b", "-c", "runs/a/config.yaml") == 0
     assert_same("a", "b")
-    assert options("b") == options("a")
-    assert (options("a")["data"]["batch_size"], options("a")["model"]["lr"]) == (8, 0.01)
+    assert config("b") == config("a")
+    assert (config("a")["data"]["batch_size"], config("a")["model"]["lr"]) == (8, 0.01)

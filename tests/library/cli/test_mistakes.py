@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning_runs
 import messages
 import pytest
 import torch
@@ -91,10 +90,3 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(run, monkeypatch) -> N
     with open(write, "w") as stream:
         monkeypatch.setattr("sys.stdout", stream)
         assert run("--help") == 141
-
-
-def test_the_public_names_exist() -> None:
-    assert set(lightning_runs.MODULES) == set(lightning_runs.__all__)
-    assert [name for name in lightning_runs.__all__ if not hasattr(lightning_runs, name)] == []
-    with pytest.raises(AttributeError, match="lost"):
-        lightning_runs.lost  # noqa: B018

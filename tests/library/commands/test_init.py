@@ -72,8 +72,3 @@ def test_a_class_that_is_no_model_is_refused(project, capsys, path) -> None:
     assert without_project(["init", path]) == 1
     assert path.partition(":")[0].partition(".")[0] in capsys.readouterr().err
     assert not (project / "train.py").exists()
-
-
-def test_the_library_alone_has_no_command_fit(capsys) -> None:
-    assert without_project(["fit"]) == 2
-    assert "init" in capsys.readouterr().err

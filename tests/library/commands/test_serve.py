@@ -21,8 +21,7 @@ import numpy as np
 import onnx.parser
 import pytest
 from lightning_runs import errors
-from lightning_runs.commands import predict, predict_onnx, serve
-from lightning_runs.reports.tables import Attachment
+from lightning_runs.commands import predict_onnx, serve
 from PIL import Image
 from processes import free_port
 from starlette.testclient import TestClient
@@ -291,12 +290,6 @@ def test_a_service_that_cannot_start_is_told_why(run, monkeypatch, capsys) -> No
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
     assert run("serve") == 1
     assert re.search(r"fastapi.*\[serve\]", capsys.readouterr().err)
-
-
-def test_the_printed_table_has_no_column_for_each_class(capsys) -> None:
-    header = ["file", "label", "p(a)", "mask", "b"]
-    predict.show(header, [["cat.png", "a", 0.5, Attachment("cat.png", b""), 1]], None)
-    assert capsys.readouterr().out.split() == ["file", "label", "b", "cat.png", "a", "1"]
 
 
 @pytest.mark.parametrize(

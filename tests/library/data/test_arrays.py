@@ -21,12 +21,16 @@ ITEMS = [{"a": [0.5, 1], "b": 2}, {"a": [0, 0.25], "b": -1}]
 ANSWERS = [{"total_0": 2.5, "total_1": 3.0}, {"total_0": -1.0, "total_1": -0.75}]
 
 
-@pytest.fixture
-def model() -> Path:
-    graph = onnx.parser.parse_model(GRAPH)
-    onnx.helper.set_model_props(graph, {"facts": json.dumps({"run": "toy", "inputs": INPUTS})})
+def write_model(text: str, inputs: list) -> Path:
+    graph = onnx.parser.parse_model(text)
+    onnx.helper.set_model_props(graph, {"facts": json.dumps({"run": "toy", "inputs": inputs})})
     onnx.save(graph, "model.onnx")
     return Path("model.onnx")
+
+
+@pytest.fixture
+def model() -> Path:
+    return write_model(GRAPH, INPUTS)
 
 
 @pytest.mark.parametrize("content", [ITEMS, {"inputs": ITEMS}])
@@ -49,9 +53,7 @@ def test_items_are_served(model) -> None:
 
 
 def test_rows_of_a_numpy_file_are_items(run, capsys) -> None:
-    graph = onnx.parser.parse_model(GRAPH.replace(", int64[batch] b", "").split("<int64")[0] + "{total = Add(a, a)}")
-    onnx.helper.set_model_props(graph, {"facts": json.dumps({"run": "toy", "inputs": INPUTS[:1]})})
-    onnx.save(graph, "model.onnx")
+    write_model(GRAPH.replace(", int64[batch] b", "").split("<int64")[0] + "{total = Add(a, a)}", INPUTS[:1])
     np.save("new.npy", np.array([[1.0, 2.0], [3.0, 4.0]]))
     assert run("predict", "new.npy", "--onnx=model.onnx") == 0
     assert capsys.readouterr().out.split()[-6:] == ["new.npy:0", "2.0000", "4.0000", "new.npy:1", "6.0000", "8.0000"]
@@ -62,14 +64,12 @@ def test_rows_of_a_numpy_file_are_items(run, capsys) -> None:
     [
         (b"", "new.json is neither JSON nor"),
         (b"[" * 100_000, "new.json is neither JSON nor"),
-        (b"\x93NUMPY", "new.json is neither JSON nor"),
         (b'{"rows": []}', "new.json must have a list of items"),
         (b'[{"a": [1, 2]}]', "new.json:0: it has no b"),
         (b'[{"a": [1, "x"], "b": 1}]', "new.json:0: could not convert string to float: np.str_('x')"),
         (b'[{"a": [1, [2]], "b": 1}]', "new.json:0: "),
         (b'[{"a": [1, 2], "b": 1.5}]', "new.json:0: b has values that are not of the type int64"),
         (b'[{"a": [1, 2], "b": 1e400}]', "new.json:0: "),
-        (b'[{"a": [1, 2], "b": null}]', "new.json:0: "),
     ],
 )
 def test_wrong_items_are_refused_by_name(content, words, model, run, capsys) -> None:

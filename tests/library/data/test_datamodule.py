@@ -5,7 +5,6 @@ import pytest
 import torch
 from lightning_runs.data.batches import Items
 from lightning_runs.data.datamodule import SplitDataModule
-from lightning_runs.data.folders import print_note
 from toy import refused
 
 LABELS = np.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
@@ -50,13 +49,6 @@ def test_new_items_need_what_a_checkpoint_knows() -> None:
     data.load_state_dict({"class_names": ["cat"]})
     data.check_known()
     assert data.state_dict() == {"class_names": ["cat"]}
-
-
-def test_the_first_process_alone_prints_a_note(capsys, monkeypatch) -> None:
-    print_note("two rows are left out.")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    print_note("two rows are left out.")
-    assert capsys.readouterr().err == "note: two rows are left out.\n"
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("val_fraction", 1.0), ("num_folds", 1), ("fold", 3)])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lightning_runs.data.pictures import as_array, open_picture, picture_size, read_pictures
+from lightning_runs.data.pictures import as_array, open_picture, picture_size
 from PIL import Image
 from toy import refused
 
@@ -49,10 +49,3 @@ def test_a_photo_is_turned_as_its_camera_was(tmp_path) -> None:
     Image.new("RGB", (40, 20)).save(tmp_path / "photo.jpg", exif=exif)
     assert picture_size(tmp_path / "photo.jpg") == (20, 40)
     assert open_picture(tmp_path / "photo.jpg", 3).size == (20, 40)
-
-
-@pytest.mark.parametrize("change", [{"dtype": "float32"}, {"shape": ["batch", 3, "height", 5]}])
-def test_an_export_that_takes_no_pictures_is_refused(tmp_path, change) -> None:
-    known = {"name": "pixels", "dtype": "uint8", "shape": ["batch", 3, 4, 5]}
-    with refused("they must be one batch of uint8 pixels"):
-        next(read_pictures([tmp_path], {"inputs": [known | change]}, lambda *_: LEVELS))

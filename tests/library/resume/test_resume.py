@@ -129,16 +129,6 @@ def test_a_run_in_use_is_refused_and_is_not_resumed(run, have, monkeypatch) -> N
     assert (record("a")["status"], record("b")["status"]) == ("finished", "interrupted")
 
 
-def test_checkpoints_hold_no_classes_among_hyperparameters(run) -> None:
-    class TakesClasses(Toy):
-        def __init__(self) -> None:
-            super().__init__()
-            self.save_hyperparameters({"layer": torch.nn.Linear, "size": 4})
-
-    assert run("fit", "--run", "a", module=TakesClasses) == 0
-    assert last_checkpoint("a")["hyper_parameters"] == {"size": 4}
-
-
 def test_a_state_that_no_resume_could_read_is_refused_at_once() -> None:
     class Odd(Toy):
         def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -83,7 +83,8 @@ def test_a_signal_to_one_of_two_devices_ends_both(tmp_path) -> None:
     options = ("fit", "--run=a", "--save_every_n_steps=5", "--trainer.devices=2", "--trainer.strategy=ddp")
     ranks = as_ranks(folder, "own_classes", "classifier", "plain_data", *options)
     while not (folder / "runs/a/checkpoints/last.ckpt").exists():
-        assert ranks[0].exit_code() is None, ranks[0].output()
+        assert ranks[0].exitcode is None, ranks[0].output()
         time.sleep(0.1)
+    assert ranks[1].pid is not None
     os.kill(ranks[1].pid, signal.SIGUSR1)
     assert [rank.wait(60) for rank in ranks] == [75, 75], ranks[0].output()
