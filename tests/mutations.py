@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant("resume/checkpoint_state.py", "if is_own and not isinstance(", "if False and not isinstance(", f"{EXACT} -k attributes"),
     Mutant("resume/checkpoint_state.py", "vars(owner).get(\"_non_persistent_buffers_set\", set())", "set()", f"{EXACT} -k attributes"),
     Mutant("resume/loaders.py", "seed_streams(value, others)", "seed_streams(value)", f"{EXACT} -k attributes"),
-    Mutant("resume/checkpoint_state.py", "            setattr(owners[key], name, _decoded(value, getattr(owners[key], name, None)))", "            pass", f"{EXACT} -k attributes"),
+    Mutant("resume/checkpoint_state.py", "                setattr(owners[key], name, _decoded(value, current))", "                pass", f"{EXACT} -k attributes"),
     Mutant("cli/trainer_setup.py", "trainer.logger = bool(trainer.fast_dev_run)", "trainer.logger = False", f"{BEST} -k smoke"),
     # predictions and exports
     Mutant("reports/predictions.py", "count in (0, *sizes)", "True", f"{PREDICTIONS} -k whatever"),
