@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning_runs import runs
 from lightning_runs.training import callbacks
+from torch.utils.data import DataLoader
 from toy import Toy, ToyData, assert_fails
 from written import assert_same, record, rows
 
