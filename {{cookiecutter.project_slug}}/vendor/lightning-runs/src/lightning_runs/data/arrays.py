@@ -27,7 +27,7 @@ def read(paths: Sequence[str | Path], facts: Mapping[str, Any]) -> Iterator[tupl
                 yield f"{file}:{i}", reason(error)
 
 
-def _items(file: Path) -> Sequence[Any]:
+def _items(file: Path) -> Any:
     try:
         with file.open("rb") as stream:
             if stream.read(6) == np.lib.format.MAGIC_PREFIX:

@@ -175,7 +175,7 @@ def restore_attributes(saved: Attributes, trainer: Any, pl_module: pl.LightningM
     saved = move_data_to_device(saved, pl_module.device)
     for key in saved.keys() & owners:
         for name, value in saved[key].items():
-            current = getattr(owners[key], name, None)
+            current: Any = getattr(owners[key], name, None)
             if _are_alike(value, current):
                 current.detach().copy_(value)  # an optimizer may hold this tensor
             else:
