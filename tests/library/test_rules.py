@@ -1,4 +1,4 @@
-"""Rules of the library's code: imports go downwards, each private name is listed."""
+"""Rules of the library's code, such as its floors: ``python tests/library/test_rules.py`` prints their plan."""
 
 import ast
 import re
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from importlib.util import resolve_name
 
 import pytest
-from lightning_runs.training.speed import COMPARED_RELEASES
 from sizes import ROOT, core_and_tasks
 
 # From the ground up. A module may import its own package and the lower lines.
@@ -147,7 +146,16 @@ def test_the_table_has_every_private_name_that_is_used() -> None:
 
 
 def test_lightning_is_capped_at_the_release_that_was_compared() -> None:
+    from lightning_runs.training.speed import COMPARED_RELEASES  # this file prints the plan without the library
+
     project = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (requirement,) = [text for text in project["dependencies"] if text.startswith("pytorch-lightning")]
     major, minor, _ = COMPARED_RELEASES[-1].split(".")
     assert requirement.endswith(f",<{major}.{int(minor) + 1}")
+
+
+if __name__ == "__main__":
+    for package in reversed(FLOOR):
+        modules = {module: code for module, code in LIBRARY.items() if module[0] == package}
+        used = {target for module, code in modules.items() for _, target in imports(code, module)} - {package, "?"}
+        print(FLOOR[package], package, *sorted(used, key=FLOOR.__getitem__))
