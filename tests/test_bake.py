@@ -86,6 +86,6 @@ def test_pyright_is_content_with_each_start_and_the_template(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", STARTS)
-def test_the_own_own_tests_a_project_pass_whatever_was_answered(bake_project, start):
+def test_the_own_tests_a_project_pass_whatever_was_answered(bake_project, start):
     answers = {"logger": "none", "accelerator": "gpu", "devices": "2", "precision": "16-mixed"}
     own_tests(bake_project({**answers, "start": start}))

@@ -44,7 +44,7 @@ def test_a_killed_run_of_a_start_ends_like_a_whole_one(start, copy_of):
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_the_own_own_tests_a_start_pass(start, copy_of):
+def test_the_own_tests_a_start_pass(start, copy_of):
     own_tests(copy_of(start), "-p", "no:randomly")
 
 

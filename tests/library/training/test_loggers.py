@@ -47,6 +47,7 @@ CLASS = "{class_path: lightning.pytorch.loggers.TensorBoardLogger, init_args: {s
 TWO_STEPS = "--trainer.logger=TensorBoardLogger --trainer.logger.save_dir=logs --trainer.logger.prefix p"
 
 
+@pytest.mark.slow  # TensorBoard is not installed for the quick tests
 @pytest.mark.parametrize(
     ("options", "text"),
     [
