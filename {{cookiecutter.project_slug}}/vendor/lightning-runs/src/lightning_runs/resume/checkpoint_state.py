@@ -58,7 +58,7 @@ def state_of_all_ranks(trainer: Any, pl_module: pl.LightningModule, pending: dic
         for callback in trainer.callbacks:
             found = {name: getattr(callback, name) for name in _SCORES if hasattr(callback, name)}
             lists = {name: [*value.values()] if isinstance(value, dict) else value for name, value in found.items()}
-            state["scores"][callback.state_key] = lists
+            state["scores"] |= {callback.state_key: lists} if lists else {}
     return ranks.gather(move_data_to_device(state, "cpu"), trainer.world_size)
 
 
