@@ -66,7 +66,7 @@ def test_three_failures_in_a_row_end_a_sweep_with_the_traceback(run, capsys, mon
     assert states() == ["FAIL"] * 3
     printed = capsys.readouterr().err
     assert printed.count("test_sweep.py") == 3
-    assert "error: 3 trials in a row have failed" in printed
+    assert "3 trials in a row have failed" in printed
 
 
 # The text of a search space, and what its message names.

@@ -77,7 +77,7 @@ def test_a_column_that_gives_the_class_away_is_reported(tmp_path, capsys, name, 
     for number, i in enumerate(order):
         lines[i].append(str(1000 + 7 * number))
     read(write_table(tmp_path / "a.csv", [[*lines[0], name], *lines[1:]]))
-    assert (f"{name} may number the rows" in capsys.readouterr().err) is named
+    assert (f"{name} looks like a row number" in capsys.readouterr().err) is named
 
 
 @pytest.mark.parametrize("words", ["True TRUE", "spam Spam", "not-spam not_spam", "größe gro\u0308ße"])

@@ -171,8 +171,8 @@ def _property_value(name: str, data: Any) -> Any:
         raise
     except Exception as error:
         raise UserError(
-            f"the data module's {name} failed with {brief(error)}. It fills an argument of the model, so it is read"
-            f" before there is a Trainer, after prepare_data and setup('fit') if it needs them."
+            f"the data module's property {name} failed: {brief(error)}. The model needs its value before there is a"
+            " Trainer. Set what it reads in __init__, prepare_data or setup('fit')."
         ) from error
 
 

@@ -61,14 +61,14 @@ class Parser(LightningArgumentParser):
         except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f" in line {mark.line + 1}" if mark else ""
-            self.error(f"{file} is not YAML: {getattr(error, 'problem', None) or reason(error)}{line}.")
+            self.error(f"{file} is not valid YAML: {getattr(error, 'problem', None) or reason(error)}{line}.")
         if not isinstance(options, dict):
             self.error(f"{file} has no options. Write them as in configs/default.yaml.")
         for name, value in options.items():
             is_group = any(option.startswith(f"--{name}.") for option in self.command.option_names())
             is_off = value is None and name in ("data", *CALLBACK_GROUPS)
             if is_group and not is_off and not isinstance(value, dict | list | str):  # a text may name a file
-                self.error(f"{name} has no options in {file}. Write them as in configs/default.yaml.")
+                self.error(f"in {file}, {name} is {value!r}; it must have options, as in configs/default.yaml.")
         if "${" in str(options):
             require("interpolate", "omegaconf")
             self.parser_mode = "omegaconf+"
@@ -147,7 +147,7 @@ class Parser(LightningArgumentParser):
         """Print what is wrong with the command, and end it by `Mistake`."""
         text = parser_message(message, self.command.option_names())
         for name, file in self.origins.items():
-            text = text.replace(f"no option {name}.", f"no option {name} ({file} has it).")
+            text = text.replace(f"there is no option {name}.", f"{file} sets {name}, which is not an option.")
         is_of_class = not self.command.called_as.startswith(program())
         called_as = f"{program()} fit" if is_of_class else self.command.called_as
         print(f"error: {text}\nAll options: {called_as} --help all", file=sys.stderr)

@@ -41,12 +41,12 @@ COMMANDS = {
     "repeat": Command("Train over several seeds or folds: mean and spread.", "repeat", packages=("scipy",)),
     "export": Command("Write a trained model as ONNX and torch.export files.", "export", packages=ONNX),
     "serve": Command(
-        "Answer requests by an exported model, over HTTP and on a page.",
+        "Serve an exported model over HTTP, with a page to try it.",
         "serve",
         needs_torch=False,
         packages=("fastapi", "fastapi_offline", "python_multipart", "uvicorn", "onnxruntime"),
     ),
-    "init": Command("Make a project of other classes use this library.", "init", needs_torch=False),
+    "init": Command("Set up a project of your own classes to use this library.", "init", needs_torch=False),
     "docs": Command("List the pages of the documentation, or print one: docs PAGE", "docs", needs_torch=False),
 }
 PREDICT_FILES = Command("Predict new files.", "predict")
@@ -93,7 +93,7 @@ def without_project(args: list[str]) -> int:
     names.set_package("lightning_runs")
     code = early(args)
     if code is None:
-        print(f"error: {args[0]} needs a project. Make one of two classes by: {program()} init", file=sys.stderr)
+        print(f"error: {args[0]} needs a project. Set one up: {program()} init", file=sys.stderr)
     return 2 if code is None else code
 
 

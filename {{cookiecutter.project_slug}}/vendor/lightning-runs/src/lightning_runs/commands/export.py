@@ -106,7 +106,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     print(f"Only the batch's size can change: {', '.join(sizes)}")
     template = charts.template(Path(__file__).with_name("model_card.md.jinja"), autoescape=False)
     write_whole(folder / "README.md", template.render(cli=cli, facts=network.facts, comparison=lines))
-    print(f"Exported to {relative_path(folder)}: model.onnx, model.pt2 and README.md, a model card")
+    print(f"Exported to {relative_path(folder)}: model.onnx, model.pt2, and README.md (the model card)")
     return 0
 
 
@@ -222,5 +222,5 @@ def compare(name: str, found: Tensor, expected: Tensor, tolerance: float, hint: 
         accepted = tolerance
         text = f"fraction of different values {difference:.1e} (accepted: {accepted:.1e})"
     if difference > accepted:
-        raise UserError(f"nothing was written, because {name} differs from the model's: {text}. {hint}")
+        raise UserError(f"nothing was written: the exported {name} differs from the model's, {text}. {hint}")
     return f"{name}: {text}"

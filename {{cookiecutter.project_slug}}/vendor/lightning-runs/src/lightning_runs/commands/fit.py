@@ -122,7 +122,7 @@ class TrainerCLI(RunCLI):
             return
         if self.trainer.global_step == 0:
             no_batch = not self.trainer.num_training_batches and self.trainer.limit_train_batches
-            limits = "the limits on epochs, steps or batches leave no step"
+            limits = "trainer.max_epochs, max_steps, max_time or limit_train_batches allows no step"
             raise UserError(f"nothing was trained: {'train_dataloader yields no batch' if no_batch else limits}.")
         if self.exact_resume.saved_at is not None:
             self.exact_resume.save(self.trainer, self.model)

@@ -77,7 +77,7 @@ def main(args: list[str]) -> int:
         file.parent.mkdir(exist_ok=True)
         write_whole(file, content)
         print(f"Written: {file}")
-    print(f"Next: python -m {package} fit --help   (one batch of everything: fit --trainer.fast_dev_run true)")
+    print(f"Next, a check with one batch: python -m {package} fit --trainer.fast_dev_run true")
     if folder.parent != Path():
         print(f"Python must find {package}: pip install -e . or export PYTHONPATH={folder.parent}")
     return 0

@@ -92,7 +92,7 @@ def suggestion(losses: Sequence[tuple[float, float]]) -> float:
         if highest - lowest > stdev(first):
             return next(rate for rate, mean in means if mean <= (highest + lowest) / 2)
     hint = "Can the network overfit one batch (fit -c configs/overfit.yaml)? Are the batches large enough?"
-    raise UserError(f"the loss falls at no rate from {LOWEST:g} to {HIGHEST:g}. {hint}")
+    raise UserError(f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall. {hint}")
 
 
 def main(args: list[str], module_class: type, data_class: type | None) -> int:

@@ -30,7 +30,7 @@ class OnnxModel:
 
         self.file = file
         if not file.is_file():
-            raise UserError(f"{file} does not exist. Write it with: {program()} export")
+            raise UserError(f"{file} does not exist. Export the run first: {program()} export [RUN]")
         try:
             options = onnxruntime.SessionOptions()
             # else its idle threads spin, and take the cores from what reads inputs and answers requests

@@ -77,7 +77,7 @@ def _summary_table(runs: Sequence[Run], folds: int | None) -> tuple[str, str]:
     title = "Each run, and their summary"
     print(f"\n{title}\n{as_text(['run', *names], rows)}")
     note = ", corrected for the data that folds share (Nadeau and Bengio, 2003)" if folds else ""
-    print(f"The interval is that of the mean, by Student's t{note}.\n", flush=True)
+    print(f"The interval is the 95 % confidence interval of the mean, by Student's t{note}.\n", flush=True)
     return title, charts.Markup(charts.table(["run", *names], rows, "numbers"))
 
 
@@ -124,4 +124,4 @@ def _write_out_of_fold(trials: Trials, runs: Sequence[Run]) -> None:
                 raise UserError(f"folds {rows[int(item)][0]} and {fold} both predicted item {int(item)}. {hint}")
             rows[int(item)] = [fold, *row]
     tables.write_csv(file, ["fold", *header], [rows[item] for item in sorted(rows)])
-    print(f"Predictions by the folds that were not trained on the item: {relative_path(file)}", flush=True)
+    print(f"Predictions of each item, by the fold that was not trained on it: {relative_path(file)}", flush=True)

@@ -178,12 +178,12 @@ def main(args: list[str]) -> int:
     source.add_argument("--onnx", type=Path, metavar="FILE", help="an exported model")
     parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1); 0.0.0.0 for every one")
     parser.add_argument("--port", type=int, default=8000, help="port (default: 8000); 0 for a free one")
-    parser.add_argument("--token", default=os.environ.get("SERVE_TOKEN", ""), help="what requests bring (SERVE_TOKEN)")
+    parser.add_argument("--token", default=os.environ.get("SERVE_TOKEN", ""), help="secret of requests (SERVE_TOKEN)")
     for name, (default, text) in LIMITS.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, metavar="N", help=f"{text} ({default})")
     options = parser.parse_args(args)
     if not options.token and options.host not in LOOPBACK:
-        raise UserError(f"--host {options.host} needs a token. Set one: export SERVE_TOKEN=$(openssl rand -hex 16)")
+        raise UserError(f"--host {options.host} needs a secret token: export SERVE_TOKEN=$(openssl rand -hex 16)")
     run = None if options.onnx else find(default_root(), options.run and run_name(options.run), finished=True)
     model = OnnxModel(run.folder / "export" / "model.onnx" if run else options.onnx)
     try:
@@ -194,7 +194,7 @@ def main(args: list[str]) -> int:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else half of an answer waits for 40 ms
     app = application(Service(model, options), options.token)
     address = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{listener.getsockname()[1]}"
-    print(f"Serving {model.file} at {address} (Ctrl-C ends it). For programs: {address}/docs", flush=True)
+    print(f"Serving {model.file} at {address} (Ctrl-C ends it). Its API: {address}/docs", flush=True)
     config = uvicorn.Config(app, http=TimedProtocol, ws="none", log_level="error", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run([listener])
     return 0

@@ -145,4 +145,4 @@ class Sweep:
         print(f"{self.trials.name}-{trial.number:03d} {trial.state.name.lower()}: {trial.value}", flush=True)
         last = study.get_trials()[-MAX_FAILURES:]
         if [one.state for one in last] == MAX_FAILURES * [State.FAIL]:
-            raise UserError(f"{MAX_FAILURES} trials in a row have failed.")
+            raise UserError(f"the sweep ends: {MAX_FAILURES} trials in a row have failed. The first error is above.")

@@ -59,9 +59,9 @@ def find_files(paths: Sequence[str | Path], suffixes: Sequence[str]) -> dict[Pat
             raise UserError(f"{path} has no file that ends in one of {' '.join(suffixes)}.")
         skipped.update(file.suffix.lower() or "no suffix" for file in set(files).difference(found[path]))
     if skipped:
-        counts = ", ".join(f"{suffix} ({count})" for suffix, count in sorted(skipped.items()))
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
         parent = os.path.commonpath([path.absolute() for path in found])
-        print_note(f"{skipped.total()} files in {parent} are skipped: {counts}. Read are {' '.join(suffixes)}.")
+        print_note(f"{skipped.total()} files in {parent} are skipped: {counts}. Only {' '.join(suffixes)} are read.")
     return found
 
 
@@ -72,8 +72,8 @@ def class_folders(folder: Path) -> list[str]:
         raise UserError(f"{folder} is missing: put your files into {layout} (--data.root names another folder).")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     if len(names) < 2:
-        text = f"only {names[0]}" if names else "none"
-        raise UserError(f"{folder} must have a folder of files for each of at least two classes; it has {text}.")
+        text = f"only the class folder {names[0]}" if names else "no class folder"
+        raise UserError(f"the folder {folder} has {text}. It needs a folder of files for each class, two at least.")
     return names
 
 

@@ -196,8 +196,8 @@ def read_mask_folder(
         if labels and unknown:
             allowed = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
             raise UserError(
-                f"{file} has the label {unknown[0]}; allowed are {allowed}, and --data.ignore_index {ignored} for"
-                " pixels without a class. Correct it, or classes.txt."
+                f"{file} has the label {unknown[0]}. Labels must be one of {allowed}, or {ignored} for pixels without a"
+                " class (--data.ignore_index). Correct the mask, or classes.txt."
             )
         if found.tolist() == [ignored]:
             raise UserError(f"{file} has no class: all of it is {ignored}, which is ignored. Remove it and its image.")

@@ -81,7 +81,7 @@ def columns_of(outputs: Any, count: int, module: str, first: Columns) -> Columns
     if len(items | set(lengths.values())) > 1:
         size = f" of {count} items" if items else ""
         text = ", ".join(f"{length} of {name}" for name, length in lengths.items())
-        hint = "Return an entry of each for each item, or a dict with the index of those items that have one."
+        hint = "Return a dict of outputs with a row for each item, or add the index of the items that have one."
         raise UserError(f"{module}.predict_step returns {text} for a batch{size}. {hint}")
     return columns
 

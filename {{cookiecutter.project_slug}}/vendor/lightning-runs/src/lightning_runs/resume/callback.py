@@ -325,8 +325,8 @@ class ExactResume(callbacks.Callback):
         what = names[0] if self._loss_check == 0 else "the loss"
         place = f"(epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx})"
         raise DivergedError(
-            f"{what} is not finite after step {trainer.global_step} {place}. The last finite checkpoint is kept. Look"
-            " for NaN in the inputs and targets, or try a lower learning rate."
+            f"{what} is NaN or infinite after step {trainer.global_step} {place}. The last checkpoint before it is"
+            " kept. Look for NaN in the inputs and targets, or try a lower learning rate."
         )
 
 

@@ -100,15 +100,15 @@ def position(file: object, checkpoint: Mapping[str, Any]) -> Position:
 def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: LightningModule) -> None:
     """Refuse the content of a checkpoint file that was not saved by such a model."""
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise UserError(f"no training has written the checkpoint {file}. Give one of runs/NAME/checkpoints.")
+        raise UserError(f"{file} is not a checkpoint of a training. Give a file from runs/NAME/checkpoints.")
     if is_overridden("configure_model", model):
         return
     try:
         model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
     except RuntimeError as error:
         text = shorten(str(error), 400, placeholder=" …")
-        hint = "Give the options of its run's config.yaml, and the same network."
-        raise UserError(f"the checkpoint {file} is of another model: {text} {hint}") from error
+        hint = "Use the options in its run's config.yaml, and the same network code."
+        raise UserError(f"the checkpoint {file} does not fit this model: {text} {hint}") from error
 
 
 def best_checkpoint(run: Run) -> Path:
@@ -156,7 +156,7 @@ class StartingWeights(Callback):
             pl_module.load_state_dict(self.weights if self.strict else fitting, strict=self.strict)
         except RuntimeError as error:
             text = shorten(str(error), 1000, placeholder=" …")
-            hint = "Take those that fit with --weights_strict false."
+            hint = "To load those that fit, and train the rest from scratch: --weights_strict false"
             raise UserError(f"--weights: {self.file} does not fit {model}: {text} {hint}") from error
         for part in pl_module.modules():
             if isinstance(part, PretrainedNetwork):

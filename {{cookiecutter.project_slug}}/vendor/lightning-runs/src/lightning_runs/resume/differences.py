@@ -35,12 +35,12 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
     names = before.keys() | {name for name in now if name.partition(".")[0] not in CALLBACK_GROUPS}
     kept = sorted(name for name in names - CHANGEABLE if not name.endswith("num_workers"))
     changes = [
-        f"{name} is {now.get(name)} and was {before.get(name)}" for name in kept if before.get(name) != now.get(name)
+        f"{name} was {before.get(name)} and is {now.get(name)}" for name in kept if before.get(name) != now.get(name)
     ]
     if changes and not accept:
         raise UserError(
-            f"a resumed run keeps its options and its data, but {', '.join(changes)}. Only {', '.join(sorted(LIMITS))}"
-            " and options that change no result may change. Start a new run, or accept the change in this one:"
+            f"{', '.join(changes)}. A resumed run keeps its options and its data. Only options that change no result,"
+            f" and {', '.join(sorted(LIMITS))}, may differ. Start a new run, or resume this one with the change:"
             " --accept_changes true"
         )
     accepted = [f"A change was accepted: {change}." for change in changes]

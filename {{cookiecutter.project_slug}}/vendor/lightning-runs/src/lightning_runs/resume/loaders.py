@@ -46,7 +46,7 @@ class ExactLoaders(Callback):
         if between > 1:
             self.notes.append(
                 f"The loaders are built again every {between} epochs. A resumed run builds those of the epoch in which"
-                " it resumes. That is exact if train_dataloader does not depend on the epoch."
+                " it resumes. Results stay the same if train_dataloader does not depend on the epoch."
             )
         if trainer.is_global_zero and self.notes:
             self.notes = list(dict.fromkeys(self.notes))
@@ -61,11 +61,11 @@ class ExactLoaders(Callback):
         if train and (iterates_itself or isinstance(loader.dataset, IterableDataset)):
             name = type(getattr(loader, "dataset", loader)).__name__
             self.notes.append(
-                f"{name} has no indices: a resumed run reads the finished part of its epoch again, which takes the time"
-                " of reading. That is exact if it yields the same items each time."
+                f"{name} can't start within an epoch: a resumed run reads the finished part again, which takes time."
+                " Results stay the same if it yields the same items each time."
             )
             if self.trainer.world_size > 1 or getattr(loader, "num_workers", 0) > 1:
-                self.notes.append(f"{name} is not shared: each process reads all of it, unless it takes its own part.")
+                self.notes.append(f"{name} is not shared: each process reads all of it, unless your code splits it.")
         return Iterated(loader, self, train) if iterates_itself else _exact_copy(loader, self, train)
 
 

@@ -64,7 +64,7 @@ class Run:
             self._lock = lock
         except filelock.Timeout as error:
             raise UserError(
-                f"the run {self.name} is in use: another process trains it. Wait until it ends, or choose another name."
+                f"another process is training the run {self.name!r}. Wait until it ends, or start a new run."
             ) from error
         except (OSError, NotImplementedError):
             print(f"{self._lock_file} can't be locked: start no second process on this run.", flush=True)
@@ -197,20 +197,20 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
         run = Run(root.absolute() / name)
         if not run.config_file.is_file():
             known = ", ".join(run.name for run in every(root)[:5]) or "none"
-            raise UserError(f"there is no run {name} in {root} (newest: {known}).")
+            raise UserError(f"the folder {root} has no run {name!r}. Its newest runs: {known}.")
         return run
     runs = every(root)
     if finished:
         found = [run for run in runs if run.record.get("status") == "finished" and not run.record.get("debug")]
         if not found:
             raise UserError(
-                f"there is no finished run in {root}, except for debugging. Train one with: {program()} fit. Or name a"
-                " run or a checkpoint: --run NAME, --ckpt_path FILE"
+                f"the folder {root} has no finished run; those with --debug do not count. Train one with:"
+                f" {program()} fit. Or name a run or a checkpoint: --run NAME, --ckpt_path FILE"
             )
     else:
         found = [run for run in runs if run.record.get("status") != "finished" and not run.in_use()]
         if not found:
-            raise UserError(f"there is no unfinished run in {root} to resume. Start one with: {program()} fit")
+            raise UserError(f"the folder {root} has no unfinished run to resume. Start one with: {program()} fit")
         found.sort(key=lambda run: run.record.get("status") == "failed")  # what failed may fail again
     return next((run for run in found if any(run.checkpoints.glob("*.ckpt"))), found[0])
 

@@ -140,8 +140,8 @@ def describe_columns(
         print_note(f"{table.file.name}: cells that are not numbers alone are read: {' '.join(mixed[:5])}")
     if numbering:
         print_note(
-            f"{table.file.name}: {first_names(numbering)} may number the rows, and so give the target away. Leave such"
-            f" columns out: --data.ignore '[{','.join(numbering)}]'."
+            f"{table.file.name}: {first_names(numbering)} looks like a row number. If the rows are in an order, it"
+            f" gives the target away. Leave it out: --data.ignore '[{','.join(numbering)}]'."
         )
     return known
 

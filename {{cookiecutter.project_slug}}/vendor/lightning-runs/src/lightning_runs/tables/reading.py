@@ -122,8 +122,8 @@ def column_numbers(table: Table, name: str) -> np.ndarray | None:
     unclear = [text for text in words if looks_like_a_number(text)]
     if unclear and len(positions) - len(unclear) <= few:
         raise UserError(
-            f"the column {name} of {table.file} has numbers whose notation is not clear, such as {unclear[0]!r}. Write"
-            f" them with a decimal point and in one unit, or leave the column out: --data.ignore '[{name}]'."
+            f"the column {name} of {table.file} has numbers that may be read in two ways, such as {unclear[0]!r}. Write"
+            f" them with a decimal point and no separator or unit, or leave it out: --data.ignore '[{name}]'."
         )
     differ = len({*texts} - {*words, ""}) > 1
     if len(positions) > few and not (differ and 4 * num_odd(words) <= np.count_nonzero(texts != "") - len(words)):

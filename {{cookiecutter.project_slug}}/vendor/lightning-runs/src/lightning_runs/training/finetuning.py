@@ -24,7 +24,7 @@ class Unfreezing(Callback):
 
     def __init__(self, epochs: list[int]) -> None:
         if epochs[:1] != [0] or sorted(epochs) != epochs:
-            raise UserError(f"Unfreezing has epochs {epochs}; they must rise from 0, such as [0, 3].")
+            raise UserError(f"Unfreezing has epochs {epochs}; they must start with 0 and rise, such as [0, 3].")
         self.epochs = epochs
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

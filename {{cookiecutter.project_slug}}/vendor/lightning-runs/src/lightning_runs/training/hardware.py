@@ -36,7 +36,7 @@ def check(trainer: Trainer | Mapping[str, Any]) -> str:
     limit = 4 * (os.cpu_count() or 1)  # a few more processes than cores are useful to try something out
     devices = str(trainer["devices"])
     if device == "cpu" and devices.isdigit() and not 1 <= int(devices) <= limit:
-        raise UserError(f"trainer.devices is {devices}, and the device is cpu. Choose a number from 1 to {limit}.")
+        raise UserError(f"trainer.devices is {devices}; on a CPU it is the number of processes, from 1 to {limit}.")
     _check_launcher(int(trainer["num_nodes"]))
     return device
 
@@ -52,8 +52,8 @@ def _check_launcher(num_nodes: int) -> None:
             )
     if num_nodes > 1 and not by_torchrun() and started_tasks == 1:
         raise UserError(
-            f"trainer.num_nodes is {num_nodes}, but nothing started this process on several machines: it would wait"
-            " forever for the others. Start it by torchrun or srun on each machine."
+            f"trainer.num_nodes is {num_nodes}, but only this machine runs the program, which would wait forever for"
+            " the others. Start it with torchrun or srun on each machine."
         )
 
 
