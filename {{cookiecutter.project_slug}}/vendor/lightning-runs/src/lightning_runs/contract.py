@@ -155,8 +155,8 @@ def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
         return ast.literal_eval(links[name])
     except (ValueError, SyntaxError) as error:
         raise UserError(
-            f"the data module's {name}, a {type(getattr(data, name)).__name__}, fills an argument of the model, so it"
-            " must be plain: numbers and texts, and lists, tuples and dicts of nothing else."
+            f"the model's argument {name} is the data module's property of that name, a"
+            f" {type(getattr(data, name)).__name__}. It must be a number, a text, or a list, tuple or dict of these."
         ) from error
 
 

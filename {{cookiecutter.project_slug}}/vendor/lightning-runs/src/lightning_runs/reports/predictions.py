@@ -92,7 +92,7 @@ def join(batches: Sequence[Columns], module: str) -> Columns:
         raise UserError(f"predict_dataloader yields no batch, so {module} predicted nothing.")
     found = sorted({", ".join(sorted(batch)) or "nothing" for batch in batches})
     if len(found) > 1:
-        raise UserError(f"{module}.predict_step returns {found[0]} for a batch and {found[1]} for another one.")
+        raise UserError(f"{module}.predict_step returns {found[0]} for one batch and {found[1]} for another.")
     columns: Columns = {}
     for name in batches[0]:
         parts = [batch[name] for batch in batches]

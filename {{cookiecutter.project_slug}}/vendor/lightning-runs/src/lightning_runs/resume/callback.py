@@ -190,7 +190,7 @@ class ExactResume(callbacks.Callback):
         """Restore the state, and refuse another number of processes or other data."""
         if self.is_alone and self.checkpoint is not None and not self._restored:
             raise UserError(
-                f"the training in {self.folder.parent} has begun before. Continue it by resume.fit(trainer, …), or by"
+                f"the training in {self.folder.parent} has begun before. Continue it with resume.fit(trainer, …), or"
                 " trainer.fit(…, ckpt_path=resume.checkpoint)."
             )
         if self.is_alone and self.run is not None:

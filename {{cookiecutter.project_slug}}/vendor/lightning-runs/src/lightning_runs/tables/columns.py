@@ -135,9 +135,9 @@ def describe_columns(
         reasons = ", ".join(left_out) or "there is none beside the target"
         raise UserError(f"{table.file} has no column to learn from: {reasons}.")
     if left_out:
-        print_note(f"{table.file.name}: columns without information are left out: {first_names(left_out)}.")
+        print_note(f"{table.file.name}: these columns say nothing and are left out: {first_names(left_out)}.")
     if mixed:
-        print_note(f"{table.file.name}: cells that are not numbers alone are read: {' '.join(mixed[:5])}")
+        print_note(f"{table.file.name}: numbers with signs or words are read: {' '.join(mixed[:5])}")
     if numbering:
         print_note(
             f"{table.file.name}: {first_names(numbering)} looks like a row number. If the rows are in an order, it"
