@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 # Callbacks by which a run could not be resumed or repeated, and what to do instead.
 REFUSED = {
-    callbacks.ModelPruning: "Prune the trained model with torch.nn.utils.prune",
-    callbacks.LearningRateFinder: "Give fit the rate that the command lr_find suggests",
-    callbacks.BatchSizeFinder: "Set --data.batch_size yourself",
-    callbacks.SpikeDetection: "Look for spikes in metrics.csv",
+    callbacks.ModelPruning: "prune the trained model with torch.nn.utils.prune",
+    callbacks.LearningRateFinder: "give fit the rate that lr_find suggests",
+    callbacks.BatchSizeFinder: "set --data.batch_size yourself",
+    callbacks.SpikeDetection: "look for spikes in metrics.csv",
 }
 
 
@@ -33,7 +33,7 @@ def refuse_callbacks(trainer: Any) -> None:
     for callback in as_list(trainer.callbacks):
         for kind, instead in REFUSED.items():
             if isinstance(callback, kind):
-                raise UserError(f"{kind.__name__} makes a run that can't be resumed. Leave it out. {instead}.")
+                raise UserError(f"{kind.__name__} makes a run that can't be resumed. Leave it out, and {instead}.")
 
 
 def set_outputs(cli: "RunCLI", options: Any, kept: bool) -> None:
