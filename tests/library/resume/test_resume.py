@@ -153,4 +153,4 @@ def test_a_stream_that_devices_can_not_share_is_named() -> None:
     exact = ExactLoaders(seed=1)
     exact.trainer = SimpleNamespace(training=True, world_size=2)
     exact.wrap(DataLoader(Stream()))
-    assert "Stream is not shared" in exact.notes[-1]
+    assert "Stream is not split" in exact.notes[-1]

@@ -31,7 +31,7 @@ def reason(error: Exception) -> str:
     text = (getattr(error, "strerror", None) or str(error)).strip()
     code = re.search(r"GLOBAL ([\w.]+)", text)
     if code:
-        return f"it would call {code.group(1)}, and code in a file is never executed"
+        return f"loading it would run code that it holds ({code.group(1)})"
     if not text or text.startswith("Weights only load failed"):
         return f"it is empty or damaged ({type(error).__name__})"
     return text.splitlines()[0][:200]

@@ -219,8 +219,8 @@ class RunCLI(LightningCLI):
         if options.resume is None:
             return
         if options.ckpt_path or (options.run and options.resume):
-            hint = "One command that starts a new run, and resumes it later: --run NAME --resume"
-            raise UserError(f"--resume NAME can't be combined with --run NAME or --ckpt_path. {hint}")
+            hint = "To start a run, and resume it later by the same command: --run NAME --resume"
+            raise UserError(f"--resume NAME names the run already; leave out --run and --ckpt_path. {hint}")
 
         def find() -> runs.Run | None:
             # by --run NAME --resume a launcher repeats one command, and the run continues wherever it has got to

@@ -222,5 +222,5 @@ def compare(name: str, found: Tensor, expected: Tensor, tolerance: float, hint: 
         accepted = tolerance
         text = f"fraction of different values {difference:.1e} (accepted: {accepted:.1e})"
     if difference > accepted:
-        raise UserError(f"nothing was written: the exported {name} differs from the model's, {text}. {hint}")
+        raise UserError(f"nothing was written: {name} lies too far from the model's, {text}. {hint}")
     return f"{name}: {text}"

@@ -19,6 +19,6 @@ def warn_once(package: str) -> None:
         for version in others:
             print(
                 f"warning: {package} needs lightning-runs {version}, but {VERSION} is installed."
-                " Install the project again: pip install -e . (uv: uv sync)",
+                f" To install {version}: pip install -e . (uv: uv sync)",
                 file=sys.stderr,
             )

@@ -80,8 +80,8 @@ def columns_of(outputs: Any, count: int, module: str, first: Columns) -> Columns
     items = {count} if count and columns and "index" not in columns else set()  # an index tells which items there are
     if len(items | set(lengths.values())) > 1:
         size = f" of {count} items" if items else ""
-        text = ", ".join(f"{length} of {name}" for name, length in lengths.items())
-        hint = "Return a dict of outputs with a row for each item, or add the index of the items that have one."
+        text = ", ".join(f"{length} rows of {name!r}" for name, length in lengths.items())
+        hint = "Return a row for each item, or an output 'index' too: the numbers of the items that have a row."
         raise UserError(f"{module}.predict_step returns {text} for a batch{size}. {hint}")
     return columns
 

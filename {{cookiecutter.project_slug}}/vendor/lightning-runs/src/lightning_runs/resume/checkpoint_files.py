@@ -43,7 +43,7 @@ def read(file: str | Path) -> dict[str, Any]:
     """Read a checkpoint without executing its content."""
     file = Path(file)
     if not file.is_file():
-        raise UserError(f"the checkpoint {file} does not exist.")
+        raise UserError(f"there is no checkpoint file {file} on this machine.")
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:

@@ -61,11 +61,11 @@ class ExactLoaders(Callback):
         if train and (iterates_itself or isinstance(loader.dataset, IterableDataset)):
             name = type(getattr(loader, "dataset", loader)).__name__
             self.notes.append(
-                f"{name} can't start within an epoch: a resumed run reads the finished part again, which takes time."
+                f"{name} can't be resumed in mid-epoch: a resumed run reads its finished part again, which takes time."
                 " Results stay the same if it yields the same items each time."
             )
             if self.trainer.world_size > 1 or getattr(loader, "num_workers", 0) > 1:
-                self.notes.append(f"{name} is not shared: each process reads all of it, unless your code splits it.")
+                self.notes.append(f"{name} is not split: each process reads all of it, unless your code splits it.")
         return Iterated(loader, self, train) if iterates_itself else _exact_copy(loader, self, train)
 
 

@@ -210,7 +210,7 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
     else:
         found = [run for run in runs if run.record.get("status") != "finished" and not run.in_use()]
         if not found:
-            raise UserError(f"the folder {root} has no unfinished run to resume. Start one with: {program()} fit")
+            raise UserError(f"there is no run to resume in the folder {root}. Start one with: {program()} fit")
         found.sort(key=lambda run: run.record.get("status") == "failed")  # what failed may fail again
     return next((run for run in found if any(run.checkpoints.glob("*.ckpt"))), found[0])
 
