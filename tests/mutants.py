@@ -3,6 +3,7 @@
 A mistake that no test notices is a fact that no test states. `mutations.py` has the mistakes.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -30,17 +31,17 @@ class Mutant:
         return root / (self.file if self.file.startswith("hooks/") else f"{LIBRARY}/{self.file}")
 
 
-def passes(mutant: Mutant, is_made: bool) -> bool:
-    """Run a mistake's test in a copy of the template, with the mistake or without, and return whether it passes.
+def passes(test: str, mutant: Mutant | None = None) -> bool:
+    """Run a test in a copy of the template, with a mistake or without, and return whether it passes.
 
     Raises:
         RuntimeError: No test was run.
     """
-    file, _, words = mutant.test.partition(" -k ")
+    file, _, words = test.partition(" -k ")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "template"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "demo", "build", "__pycache__"))
-        if is_made:
+        if mutant is not None:
             text = mutant.path(copy).read_text(encoding="utf-8")
             mutant.path(copy).write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
         arguments = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp", file]
@@ -48,13 +49,16 @@ def passes(mutant: Mutant, is_made: bool) -> bool:
         pytest = [sys.executable, "-m", "pytest", *arguments, "-k", words]
         done = subprocess.run(pytest, cwd=copy, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1):
-        raise RuntimeError(f"{mutant.test}: no test was run.\n{done.stdout[-3000:]}")
+        raise RuntimeError(f"{test}: no test was run.\n{done.stdout[-3000:]}")
     return done.returncode == 0
+
+
+passes_unchanged = functools.cache(passes)  # several mistakes have the same test
 
 
 def is_noticed(mutant: Mutant) -> bool:
     """Return whether a test fails with a mistake, but not without: one that always fails would notice anything."""
-    return passes(mutant, is_made=False) and not passes(mutant, is_made=True)
+    return passes_unchanged(mutant.test) and not passes(mutant.test, mutant)
 
 
 def main() -> None:
