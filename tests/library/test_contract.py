@@ -94,5 +94,5 @@ def test_a_link_is_a_plain_value_that_is_read_once() -> None:
     assert contract.linked_value("a", links, None) == (1, "b")
     assert contract.linked_value("num_numbers", links, data) == 4
     assert links == {"a": "(1, 'b')", "num_numbers": "4"}
-    with refused("the data module's trainer_class, a type"):
+    with refused("trainer_class", " type"):
         contract.linked_value("trainer_class", links, data)

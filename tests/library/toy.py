@@ -126,8 +126,8 @@ def begin_and_interrupt(name: str, *options: str, module: Any = Toy, data: type 
         assert command("fit", "--run", name, *options, module=module, data=data) == 130
 
 
-def refused(text: str) -> Any:
-    return pytest.raises(UserError, match=re.escape(text))
+def refused(*named: str) -> Any:
+    return pytest.raises(UserError, match="(?s)" + "".join(f"(?=.*{re.escape(text)})" for text in named))
 
 
 class Death(BaseException):

@@ -70,8 +70,8 @@ def test_an_export_that_differs_leaves_the_earlier_files(run, capsys) -> None:
     FOLDER.mkdir()
     (FOLDER / "model.onnx").write_bytes(b"earlier")
     assert run("export", "a", module=Shifted) == 1
-    difference = "prediction by the Trainer differs from the model's: largest difference 1.0e-02"
-    assert difference in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert [word for word in ("prediction by the Trainer", "1.0e-02") if word not in error] == []
     assert {file.name: file.read_bytes() for file in FOLDER.iterdir()} == {"model.onnx": b"earlier"}
     assert run("export", "a", "--tolerance=0.1", module=Shifted) == 0
 

@@ -163,5 +163,5 @@ def test_a_second_process_and_runs_of_others_are_refused(run, have, capsys) -> N
     Path("runs/repeat").mkdir()
     with FileLock("runs/repeat/.lock"):
         assert run("repeat", "--seeds=2") == 1
-    assert "repeat is in use" in capsys.readouterr().err
+    assert "process" in capsys.readouterr().err
     assert_fails("repeat-seed-1 exists", "repeat", "--seeds=2")

@@ -17,15 +17,15 @@ def found(root: Path) -> list[str]:
 
 def test_folders_that_do_not_fit_are_named(tmp_path) -> None:
     train = tmp_path / "train"
-    with refused(f"{train} is missing: put your files into {train}/CLASS/"):
+    with refused(f"{train} is missing", f"{train}/CLASS/", "--data.root"):
         folders.class_folders(train)
     (train / "cat").mkdir(parents=True)
-    with refused(f"{train} must have a folder of files for each of at least two classes; it has only cat"):
+    with refused(f"{train} ", "cat"):
         folders.class_folders(train)
     (train / "dog").mkdir()
-    with refused(f"{train / 'cat'} has no file that ends in one of .txt"):
+    with refused(f"{train / 'cat'} ", ".txt"):
         folders.labelled_files([train], ["cat", "dog"], [".txt"])
-    with refused("and the run's data must have the same class folders; they differ in cow, dog."):
+    with refused(f"{train} ", "cow, dog"):
         folders.labelled_files([train], ["cat", "cow"], [".txt"])
 
 
@@ -36,7 +36,7 @@ def test_files_are_listed_class_by_class_with_their_labels(tmp_path, capsys) -> 
     assert [file.name for file in files] == ["c.txt", "a.TXT", "b.txt"]
     assert labels == [0, 1, 1]
     note = capsys.readouterr().err
-    assert f"note: 2 files in {tmp_path} are skipped: .png (1), no suffix (1)." in note
+    assert [word for word in (f"2 files in {tmp_path}", "1 .png", "1 no suffix") if word not in note] == []
     assert f"note: files in {tmp_path}, but in no class folder, are left out: 1, such as e.txt." in note
 
 

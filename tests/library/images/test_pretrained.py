@@ -45,9 +45,9 @@ def test_a_file_of_weights_is_read_by_a_new_training_alone(tmp_path, capsys, cha
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (torch.nn.Linear(2, 2), "can't be read: it holds torch.nn.modules.linear.Linear, and code in a file is never"),
-        ({"fc.weight": torch.ones(2)}, f"do not fit {SMALL}: 280 of 336 are missing or have another shape"),
-        (None, "can't be read: No such file or directory."),
+        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        ({"fc.weight": torch.ones(2)}, f"{SMALL}: 280 of 336"),
+        (None, "No such file"),
     ],
 )
 def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text) -> None:

@@ -42,19 +42,19 @@ def test_each_item_has_one_row_whatever_is_returned(outputs, header, rows) -> No
 @pytest.mark.parametrize(
     ("batches", "named"),
     [
-        (["text"], "1 of prediction for a batch of 3 items"),
-        ([{"a": ONE, "b": ONE[:2]}], "3 of a, 2 of b"),
-        ([{"a": {1: 2}}], "1 of a"),
-        ([{"a": ONE}, {"b": ONE}], "a for a batch and b for another"),
-        ([ONE, None], "nothing for a batch"),
-        ([ONE.mean()], "1 of prediction"),
-        ([SEVERAL.numpy().T], "2 of prediction"),
-        ([[SEVERAL] * 3], "3 tensors of 3 rows"),
-        ([], "predict_dataloader yields no batch"),
+        (["text"], "1 prediction 3 items"),
+        ([{"a": ONE, "b": ONE[:2]}], "3 'a' 2 'b'"),
+        ([{"a": {1: 2}}], "1 'a'"),
+        ([{"a": ONE}, {"b": ONE}], "Toy.predict_step a b"),
+        ([ONE, None], "Toy.predict_step nothing"),
+        ([ONE.mean()], "1 prediction"),
+        ([SEVERAL.numpy().T], "2 prediction"),
+        ([[SEVERAL] * 3], "3 tensors"),
+        ([], "Toy predict_dataloader"),
     ],
 )
 def test_what_cannot_be_a_column_is_refused(batches, named) -> None:
-    with refused(named):
+    with refused(*named.split()):
         predictions.join([predictions.columns_of(outputs, 3, "Toy", {}) for outputs in batches], "Toy")
 
 

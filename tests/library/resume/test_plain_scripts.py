@@ -108,7 +108,7 @@ def test_without_the_exact_loaders_a_killed_script_differs(monkeypatch) -> None:
 def test_another_seed_or_none_is_refused(monkeypatch) -> None:
     with pytest.raises(Death):
         train("a", 5)
-    with pytest.raises(UserError, match="seed is 8 and was 7"):
+    with pytest.raises(UserError, match="seed.*8"):
         train("a", seed=8)
     monkeypatch.delenv("PL_GLOBAL_SEED")
     with pytest.raises(UserError, match="seed_everything"):
@@ -123,7 +123,7 @@ def test_a_forgotten_checkpoint_and_a_second_process_are_refused() -> None:
     with pytest.raises(UserError, match="ckpt_path=resume.checkpoint"):
         trainer.fit(Net(), ToyData())
     first = ExactResume("runs/b")
-    with pytest.raises(UserError, match="in use"):
+    with pytest.raises(UserError, match="process"):
         ExactResume("runs/b")
     assert first.checkpoint is None
 

@@ -66,11 +66,11 @@ def test_a_resumed_run_keeps_its_options(run, have) -> None:
     have("interrupted", "a")
     config = Path("runs/a/config.yaml")
     config.write_text(config.read_text().replace("everything: 1", "everything: 2"))
-    assert_fails(["data.batch_size is 4", "seed_everything is 2"], "fit", "--resume", "a", "--data.batch_size", "4")
+    assert_fails(["data.batch_size", " 4", "seed_everything", " 2"], "fit", "--resume", "a", "--data.batch_size", "4")
     config.write_text(config.read_text().replace("everything: 2", "everything: 1"))
     assert run("fit", "--resume", "a", "--model.lr", "0.01", "--accept_changes", "true") == 0
-    assert record("a")["accepted_changes"] == ["A change was accepted: model.lr is 0.01 and was 0.02."]
-    assert "model.lr is 0.01 and was 0.02" in Path("runs/a/report.html").read_text(encoding="utf-8")
+    assert record("a")["accepted_changes"] == ["A change was accepted: model.lr was 0.02 and is 0.01."]
+    assert "model.lr was 0.02 and is 0.01" in Path("runs/a/report.html").read_text(encoding="utf-8")
 
 
 def test_a_repeated_command_appends_its_callbacks_once(run, interrupt) -> None:
@@ -83,7 +83,7 @@ def test_a_repeated_command_appends_its_callbacks_once(run, interrupt) -> None:
 def test_a_run_is_not_resumed_on_other_data(run, have, monkeypatch) -> None:
     have("interrupted", "a")
     monkeypatch.setattr(ToyData, "train_dataloader", lambda self: self.loader(56, 0, shuffle=True))
-    assert_fails("the fingerprint of the data is 56 items and was 48 items", "fit", "--resume", "a")
+    assert_fails(["fingerprint of the data", "56 items", "48 items"], "fit", "--resume", "a")
     assert run("fit", "--resume", "a", "--accept_changes", "true") == 0
     assert len(record("a")["accepted_changes"]) == 1
     assert record("a")["fingerprint"] == "56 items"
@@ -123,7 +123,7 @@ def test_a_run_in_use_is_refused_and_is_not_resumed(run, have, monkeypatch) -> N
     have("interrupted", "a")
     have("interrupted", "b")
     with FileLock(Path("runs/b/.lock").absolute()):
-        assert_fails("the run b is in use", "fit", "--resume", "b")
+        assert_fails(["run 'b'", "process"], "fit", "--resume", "b")
         assert run("predict", "--run", "b") == 0  # which needs no lock
         assert run("fit", "--resume") == 0
     assert (record("a")["status"], record("b")["status"]) == ("finished", "interrupted")

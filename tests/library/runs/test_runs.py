@@ -99,7 +99,7 @@ def test_a_run_that_no_process_trains_is_interrupted(tmp_path) -> None:
 
 def test_a_debugging_run_is_taken_by_its_name_alone(run) -> None:
     assert run("fit", "--run", "a", "--debug", "quick") == 0
-    assert_fails("except for debugging", "test")
+    assert_fails(["no finished run", "--debug"], "test")
     assert run("test", "--run", "a") == 0
 
 
