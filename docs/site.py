@@ -29,6 +29,7 @@ def sources() -> dict[Path, str]:
         ROOT / "SECURITY.md": "security.md",
         ROOT / "tests" / "README.md": "tests.md",
         ROOT / "benchmarks" / "README.md": "benchmarks.md",
+        ROOT / "benchmarks" / "frameworks.md": "frameworks.md",
         LIBRARY / "README.md": "library/index.md",
         LIBRARY / "CHANGELOG.md": "library/changelog.md",
         PROJECT / "docs" / "own-classes.md": "starts/own-classes.md",
