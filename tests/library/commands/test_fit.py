@@ -53,6 +53,14 @@ def test_test_data_that_have_no_item_give_no_numbers(have, monkeypatch) -> None:
     assert record("a", "test.json") == own
 
 
+def test_an_overfitted_batch_stays_the_same_without_a_warning(run, monkeypatch, recwarn) -> None:
+    seen = []
+    monkeypatch.setattr(Toy, "on_train_batch_start", lambda self, batch, batch_idx: seen.append(batch[0]))
+    assert run("fit", "--trainer.overfit_batches=1") == 0
+    assert [batch.equal(seen[0]) for batch in seen] == [True] * 3
+    assert [warning for warning in recwarn if "overfit" in str(warning.message)] == []
+
+
 class Fails(Toy):
     error: BaseException = SystemExit()
 

@@ -12,6 +12,7 @@ WARNINGS = (
     "Checkpoint directory .* exists and is not empty",  # a resumed run continues in its folder
     "The dirpath has changed from",  # a run's folder was moved, which ExactResume knows
     ".*add the following callbacks: .*(ExactResume|Throughput|WeightAveraging)",  # which an evaluation does not need
+    "You requested to overfit but enabled",  # overfit_batches asks for batches in a fixed order
     "The `srun` command is available",  # a job that needs srun and was started without is refused
     r"\s*Unable to serialize instance",  # config.yaml lacks it, which is refused
     ".*isinstance.treespec, LeafSpec",  # Lightning's own use of torch
