@@ -22,7 +22,7 @@ def test_the_examples_of_the_parts_work(capsys) -> None:
         assert sum(bool(line.strip()) for line in code.splitlines()) <= 10
         exec(code, {})
     output = capsys.readouterr().out
-    assert re.search(r"^epoch 2/2  val_loss \d", output, flags=re.M)
+    assert re.search(r"^epoch 1/1  val_loss \d", output, flags=re.M)
     assert "prediction by ONNX: largest difference" in output
     assert {file.suffix for file in Path().glob("model.*")} == {".onnx", ".pt2"}
     (args,) = re.findall(r"^python -m lightning_runs (.*)$", section, flags=re.M)
@@ -47,10 +47,9 @@ def test_a_plain_script_is_listed_with_its_status(values, best, capsys) -> None:
     assert "val_acc" in page_of(Report("runs/a").write()).text
 
 
-@pytest.mark.parametrize(("option", "value"), [("precision", "16-true"), ("devices", 10_000)])
-def test_a_trainer_that_the_machine_cannot_carry_out(option, value) -> None:
-    trainer = Trainer(accelerator="cpu", logger=False, **{option: value})
-    with refused(f"trainer.{option} is {value}"):
+def test_a_trainer_that_the_machine_cannot_carry_out() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, precision="16-true")
+    with refused("trainer.precision is 16-true"):
         hardware.check(trainer)
     assert hardware.check(Trainer(accelerator="cpu", logger=False)) == "cpu"
 

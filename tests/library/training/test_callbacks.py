@@ -72,7 +72,7 @@ def test_the_line_of_an_unfinished_epoch_repeats_nothing(run, capsys) -> None:
     bar = ("--trainer.callbacks+=lightning_runs.training.progress.ProgressBar", "--trainer.enable_progress_bar=true")
     assert run("fit", *bar, "--trainer.max_epochs=-1", "--trainer.max_steps=15", module=LogsLast) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
-    assert [line.split()[1] for line in lines] == ["1", "2", "3"]
+    assert [line.split()[1] for line in lines] == ["0", "1", "2"]
     assert ["train/loss" in line for line in lines] == [True, True, False]
 
 

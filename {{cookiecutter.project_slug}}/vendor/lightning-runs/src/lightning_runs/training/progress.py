@@ -35,7 +35,7 @@ class ProgressBar(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")  # Lightning counts from 0
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = self._epoch_metrics(trainer, pl_module)  # in each process: reading one may gather it from all
@@ -46,9 +46,9 @@ class ProgressBar(TQDMProgressBar):
             step_metrics = {result.meta.name for result in results.values() if not result.meta.on_epoch}
             notes = {name: " (last batch)" for name in step_metrics}
             values = "  ".join(f"{name} {value:.4f}{notes.get(name, '')}" for name, value in metrics.items())
-            last = trainer.max_epochs or -1
-            total = f"/{last}" if last > 0 else ""  # -1 is no number of epochs
-            text = f"epoch {trainer.current_epoch + 1}{total}  {values}".rstrip()
+            last = (trainer.max_epochs or 0) - 1  # as Lightning and the names of checkpoints, which count from 0
+            total = f"/{last}" if last >= 0 else ""
+            text = f"epoch {trainer.current_epoch}{total}  {values}".rstrip()
             if self.is_enabled:
                 self.print(text)  # above the bar
             else:
