@@ -17,6 +17,7 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from ..errors import UserError
 from ..training.loggers import CLASSES, given_options
 from . import arguments
+from .messages import parser_message
 
 BASES = {"model": LightningModule, "data": LightningDataModule}
 FILES = (".yaml", ".yml", ".json")  # what a file with the options of one class ends with
@@ -114,7 +115,7 @@ def load(group: str, path: str) -> type:
     try:
         found = resolve_name(path.replace("lightning.pytorch.", "pytorch_lightning."))
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise UserError(f"--{group} is {path}: {error}. Give a class as package.module.Class.") from error
+        raise UserError(f"--{group} is {path}: {parser_message(str(error), ())}") from error
     if not isinstance(found, type) or not issubclass(found, BASES[group]):
         raise UserError(f"--{group} is {path}; it must be a {BASES[group].__name__}.")
     return found

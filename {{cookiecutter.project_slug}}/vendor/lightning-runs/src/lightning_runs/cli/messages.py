@@ -115,7 +115,8 @@ def parser_message(message: str, options: Iterable[str]) -> str:
         return f"--{required[1]} has no value. Give one, or let the data module have a @property of that name."
     missing = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if missing:
-        return f"there is no {missing[2]} in {missing[1]}; give the class as package.module.Class."
+        near = guess(missing[2], dir(sys.modules.get(missing[1])))
+        return f"there is no {missing[2]} in {missing[1]}; give the class as package.module.Class.{near}"
     option = re.match(r'Parser key "([\w.]+)":', message)
     cause = re.search(r"callable class: (.+?)(?:\.* Got value|\n)", message)
     if option and cause:
@@ -125,6 +126,7 @@ def parser_message(message: str, options: Iterable[str]) -> str:
         return f"--{option[1]}.{nested[1]} is an option of a class; give --{option[1]} CLASS before it."
     expected = re.findall(r"Expected an? (.+?)(?=\. Got value: |\n|$)", message)
     value = re.search(r"(?:\. Got value: |\n *Given value: )(.*)", message, re.DOTALL)
+    value = value or re.search(r"Expected a dot import path string: (.*)", message)
     if option and expected and value:
         types = [_type_in_words(text) for text in expected if "either not accessible" not in text]
         return f"--{option[1]} is {value[1]!r}; it must be {' or '.join(dict.fromkeys(types))}."
@@ -140,8 +142,14 @@ def _unknown_option(name: str, options: Iterable[str]) -> str:
     plain = name.lstrip("-").removesuffix("+")
     near = [option for option in known if option.rpartition(".")[2] == plain][:2]
     near = near or difflib.get_close_matches(plain, list(known), n=2, cutoff=0.6)
-    guess = f" Did you mean {' or '.join(known[option] for option in near)}?" if near else ""
-    return f"there is no option {name}.{guess}"
+    hint = f" Did you mean {' or '.join(known[option] for option in near)}?" if near else ""
+    return f"there is no option {name}.{hint}"
+
+
+def guess(word: str, words: Iterable[str]) -> str:
+    """Return a question with the word that is nearest to a misspelt one, or ""."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _type_in_words(expected: str) -> str:

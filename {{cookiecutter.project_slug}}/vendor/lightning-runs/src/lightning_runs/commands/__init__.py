@@ -1,6 +1,5 @@
 """The commands: a table of them, and the function that runs one."""
 
-import difflib
 import io
 import os
 import shlex
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .. import names
 from ..cli.arguments import option_values, options
-from ..cli.messages import ALL_FRAMES, print_error
+from ..cli.messages import ALL_FRAMES, guess, print_error
 from ..errors import require
 from ..names import program
 from ..resume import signals
@@ -148,12 +147,6 @@ def _early(args: list[str]) -> int | None:
     version.warn_once(names.package())
     command = command_of(args)
     return None if command.needs_torch else _module(command).main(args[1:])
-
-
-def guess(word: str, words: Sequence[str] | dict[str, Any]) -> str:
-    """Return a question with the word that is nearest to a misspelt one, or ""."""
-    near = difflib.get_close_matches(word, words, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 def usage() -> str:
