@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant("training/callbacks.py", "trainer.current_epoch % self.every_n_epochs == 0", "True", CONTRACT),
     Mutant("training/schedules.py", "warmup = min(self.warmup_steps, total / 5)", "warmup = self.warmup_steps", f"{TESTS}training/test_schedules.py"),
     Mutant("training/schedules.py", "0.5 * (1 + math.cos(math.pi * progress))", "(1 - progress)", f"{TESTS}training/test_schedules.py"),
-    Mutant("training/hardware.py", "4 * (os.cpu_count() or 1)", "10**9", f"{TESTS}training/test_hardware.py"),
+    Mutant("training/hardware.py", "refused == device and precision in precisions", "False", f"{TESTS}training/test_hardware.py"),
     Mutant("commands/fit.py", 'status = "interrupted" if isinstance(error, signals.Stopped) else "failed"', 'status = "failed"', f"{SIGNALS} -k in_a_step"),
     # files, pictures and tables
     Mutant("data/folders.py", 'return name.startswith((".", "~$")) or name.lower() in SYSTEM_NAMES', "return False", f"{TESTS}data/test_folders.py -k systems"),
@@ -117,8 +117,9 @@ MUTANTS = (
     Mutant("commands/export.py", "tolerance * max(1.0, ", "tolerance * (", f"{TESTS}commands/test_export.py -k tolerance"),
     # sweep and repeat
     Mutant("commands/repeat.py", "(1 / (count - 1) if folds else 0)", "0", f"{TESTS}commands/test_repeat.py -k interval"),
-    Mutant("commands/repeat.py", '"trainer.limit_test_batches": 0}', '"trainer.limit_test_batches": 1.0}', f"{TESTS}commands/test_repeat.py -k folds_are"),
+    Mutant("commands/repeat.py", '"test": False}', '"test": True}', f"{TESTS}commands/test_repeat.py -k folds_are"),
     Mutant("commands/sweep.py", "MaxTrialsCallback(wanted, states=ENDED)", "MaxTrialsCallback(wanted, states=tuple(State))", f"{TESTS}commands/test_sweep.py -k failures"),
+    Mutant("commands/sweep.py", '["--test=false"]', "[]", f"{TESTS}commands/test_sweep.py -k repeated"),
     Mutant("commands/sweep.py", "self.storage.set_trial_state_values(trial_id, State.WAITING)", "pass", f"{TESTS}commands/test_sweep.py -k killed"),
     Mutant("commands/trials.py", "if now.get(name) != before.get(name):", "if False:", f"{TESTS}commands/test_sweep.py -k changed_option"),
     # images

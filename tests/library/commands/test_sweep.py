@@ -41,8 +41,9 @@ def test_trials_are_added_and_the_best_one_can_be_repeated(run, capsys) -> None:
     printed = capsys.readouterr().out
     assert printed.count(" starts: ") == 3
     assert f"Best: {losses[min(losses)]}, val/loss {min(losses):.4f}" in printed
+    assert list(Path("runs").glob("*/test.json")) == []
     command = shlex.split(printed.splitlines()[-1].partition("Next: ")[2])
-    assert run(*command[3:], "--run=again") == 0
+    assert run(*command[3:], "--run=again", "--test=false") == 0
     assert rows("again") == rows(losses[min(losses)])
 
 
@@ -87,7 +88,7 @@ def test_a_mistake_in_the_space_is_named(text, named) -> None:
     write_space(text)
     code, printed = answer(Toy, ToyData, ["sweep", "--trials=1"], "toy_project")
     assert code in (1, 2)
-    assert [word for word in named.split() if word not in printed] == []
+    assert [word for word in ("configs/sweep.yaml", *named.split()) if word not in printed] == []
     assert "Traceback" not in printed
 
 

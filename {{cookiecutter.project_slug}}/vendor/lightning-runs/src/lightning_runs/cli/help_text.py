@@ -23,19 +23,16 @@ LIGHTNING = {
     "trainer.check_val_every_n_epoch": "Epochs between two validations.",
     "trainer.fast_dev_run": "Smoke test: run N batches of train, val and test; save nothing.",
     "trainer.callbacks": "Add a callback: --trainer.callbacks+=CLASS.",
-    "trainer.default_root_dir": "Folder of the runs; null is runs/.",
     "checkpoint.monitor": "Metric that chooses the best checkpoint.",
     "checkpoint.mode": "Whether its min or its max is best.",
     "checkpoint.save_top_k": "Number of best checkpoints to keep.",
-    "checkpoint.every_n_epochs": "Epochs between two checkpoints; null is 1.",
     "early_stopping.monitor": "Metric that must improve; null turns it off.",
     "early_stopping.mode": "Whether it improves to its min or its max.",
     "early_stopping.patience": "Validations without improvement that end the training.",
-    "early_stopping.min_delta": "Smallest change that counts.",
 }
 TITLES = {"trainer": "Training", "checkpoint": "The best checkpoint", "early_stopping": "Early stopping"}
 OF_FIT = ("checkpoint", "early_stopping", "save_every_n_steps", "debug", "resume", "accept_changes", "speed")
-OF_FIT += ("weights", "weights_strict")
+OF_FIT += ("test", "weights", "weights_strict")
 SILENT = ("weights_only", "verbose", "return_predictions")  # the commands set them themselves
 COLUMN = 29  # where the texts begin
 

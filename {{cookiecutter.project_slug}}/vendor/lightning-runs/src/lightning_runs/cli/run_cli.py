@@ -35,11 +35,12 @@ OPTIONS = {
     "debug": (str | None, None, "Mark the run as a trial; other commands take it only by its name."),
     "run": (str, None, "Name of the new run (fit), or of the run to evaluate."),
     "accept_changes": (bool, False, "Resume a run although its options or its data have changed (fit)."),
+    "test": (bool, True, "Test the best checkpoint; false validates it, and leaves the test data alone (fit)."),
     "weights": (str | None, None, "Start from the weights of this run's best checkpoint, or of a file."),
     "weights_strict": (bool, True, "Refuse weights that are missing or do not fit."),
 }
 # Options of a single call, which config.yaml leaves out.
-CALL_OPTIONS = {"config", "run", "resume", "accept_changes", "ckpt_path", *SILENT}
+CALL_OPTIONS = {"config", "run", "resume", "accept_changes", "test", "ckpt_path", *SILENT}
 
 
 class RunCLI(LightningCLI):

@@ -34,9 +34,9 @@ class TrainerCLI(RunCLI):
     """Lightning's four commands; every option has its value in ``configs/default.yaml`` and is listed by ``--help``."""
 
     def fit(self, **kwargs: Any) -> None:
-        """Train, then test the best checkpoint, or under ``limit_test_batches=0`` validate it; write the report."""
+        """Train, then test the best checkpoint, or with ``--test false`` validate it; write the report."""
         self.say(f"Training {self.description()}.")
-        tested = self.trainer.limit_test_batches != 0  # 0: the test data are not to be read
+        tested = self.config.fit.test
         configured = self.trainer.checkpoint_callback
         with self.recorded():
             self.trainer.fit(**kwargs)

@@ -60,7 +60,7 @@ def _values(trials: Trials, contract: Contract) -> dict[str, dict[str, Any]]:
         data = contract.data_class.__name__ if contract.data_class else "a project without a data module"
         hint = f"Add the arguments fold and num_folds to the data module's __init__: {program()} docs own-classes"
         raise UserError(f"{data} has no folds. {hint}")
-    same = {"data.num_folds": folds, "trainer.limit_test_batches": 0}  # a fold must not read the test data
+    same = {"data.num_folds": folds, "test": False}  # a fold must not read the test data
     return {f"fold-{fold}": {"data.fold": fold, **same} for fold in range(folds)}
 
 

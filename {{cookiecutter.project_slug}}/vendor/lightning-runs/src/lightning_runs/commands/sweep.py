@@ -1,6 +1,7 @@
 """``sweep``: search for better options with Optuna. Trial 7 is the run ``NAME-007``."""
 
 import math
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import LambdaCallback
 
 from ..cli.messages import parser_message, print_error
-from ..errors import DivergedError, UserError
+from ..errors import DivergedError, Mistake, UserError
 from ..files import relative_path, write_whole
 from ..names import program
 from .trials import Trials, argument_parser
@@ -65,12 +66,16 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
     space_parser.add_class_arguments(Space)
     try:
         space = Space(**space_parser.instantiate_classes(space_parser.parse_path(trials.options.space)))
+        space.suggest(optuna.create_study().ask())  # refuses a wrong form, and the parser a wrong option
+        for position in (0, -1):
+            trials.fit_options({option: next(iter(form.values()))[position] for option, form in space.space.items()})
+    except Mistake:
+        print(f"The option and its values are in the search space {trials.options.space}.", file=sys.stderr)
+        raise
     except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
         text = parser_message(str(error), ()).removeprefix("--")  # a key of the file is not an option
         raise UserError(f"the search space {trials.options.space} can't be used: {text}") from error
-    space.suggest(optuna.create_study().ask())  # refuses a wrong form, and the parser a wrong option
-    for position in (0, -1):
-        trials.fit_options({option: next(iter(form.values()))[position] for option, form in space.space.items()})
+    trials.fit_args += ["--test=false"]  # whoever chooses by the test data has none left for the last test
     with trials.locked("[0-9]*", space=space.space, metric=space.metric, direction=space.direction):
         Sweep(trials, space).work(trials.options.trials)
     return 0
@@ -125,7 +130,7 @@ class Sweep:
             return math.nan
         measured = self.study.get_trials()[trial.number].intermediate_values.values()
         if not measured:
-            raise UserError(f"{self.trials.run(stem).name} logs no {self.space.metric}, the metric of the sweep.")
+            raise UserError(f"{self.trials.name}-{stem} logs no {self.space.metric} (see {self.trials.options.space}).")
         if trial.user_attrs.get("pruned"):
             raise optuna.TrialPruned
         return max(measured) if self.space.direction == "maximize" else min(measured)
