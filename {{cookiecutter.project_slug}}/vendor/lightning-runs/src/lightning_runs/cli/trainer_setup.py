@@ -22,7 +22,6 @@ REFUSED = {
     callbacks.ModelPruning: "prune the trained model with torch.nn.utils.prune",
     callbacks.LearningRateFinder: "give fit the rate that lr_find suggests",
     callbacks.BatchSizeFinder: "set --data.batch_size yourself",
-    callbacks.SpikeDetection: "look for spikes in metrics.csv",
 }
 
 

@@ -26,17 +26,13 @@ def check(trainer: Trainer | Mapping[str, Any]) -> str:
         UserError: It is not there, or can't carry out the options, or the training would wait for processes forever.
     """
     if isinstance(trainer, Trainer):
-        options = {"precision": trainer.precision, "devices": trainer.num_devices, "num_nodes": trainer.num_nodes}
+        options = {"precision": trainer.precision, "num_nodes": trainer.num_nodes}
         trainer = options | {"accelerator": trainer.strategy.root_device.type}
     device = _device(str(trainer["accelerator"]))
     precision = str(trainer["precision"])
     for refused, precisions, reason, fix in REFUSED:
         if refused == device and precision in precisions:
             raise UserError(f"trainer.precision is {precision}, and the device is {device}: {reason}. Choose {fix}.")
-    limit = 4 * (os.cpu_count() or 1)  # a few more processes than cores are useful to try something out
-    devices = str(trainer["devices"])
-    if device == "cpu" and devices.isdigit() and not 1 <= int(devices) <= limit:
-        raise UserError(f"trainer.devices is {devices}; on a CPU it is the number of processes, from 1 to {limit}.")
     _check_launcher(int(trainer["num_nodes"]))
     return device
 
