@@ -202,7 +202,8 @@ def main() -> None:
     problems = find_problems(answers)
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)
-        sys.exit(f"\nThese answers were refused, and nothing was written:{lines}\n")
+        end = "Start again with other answers. The traceback that follows is cookiecutter's own and says no more."
+        sys.exit(f"\nThese answers were refused, and nothing was written:{lines}\n\n{end}\n")
     for warning in pair_messages(answers, WARNED, "Safer:"):
         print(f"Warning: {warning}", file=sys.stderr)
     if os.path.isdir("src"):  # an existing project; cookiecutter replaces this file too, unless it keeps files
