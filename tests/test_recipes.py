@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from processes import Command, run
-from project import PACKAGE, ROOT, STARTS, clean_environment, own_tests, read_json
+from project import PACKAGE, ROOT, STARTS, change, clean_environment, own_tests, read_json
 
 SHORT = ("--run=own", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.devices=1")
 OWN_CLASSES = "docs/own-classes.md"
@@ -82,12 +82,15 @@ def test_the_readme_has_the_same_lines_for_ones_own_classes(project):
 def test_own_tests_the_old_classes_fail_by_naming_what_to_delete(swapped):
     for name in ("data", "module"):
         (swapped / "src" / PACKAGE / f"{name}.py").unlink()
-    assert re.search(r"Delete tests/test_\w+\.py", own_tests(swapped, status=4))
+    said = own_tests(swapped, status=2)
+    assert re.findall(r"delete tests/test_(\w+)\.py", said) == ["data", "module", "train"]
     for file in {*swapped.glob("tests/test_*.py")} - {swapped / "tests" / "test_configs.py"}:
         file.unlink()
     for name in ("overfit", "gpu", "finetune"):
         (swapped / "configs" / f"{name}.yaml").unlink()
     own_tests(swapped)
+    change(swapped / "src" / PACKAGE / "mine.py", "class WaveModel", "class Wave")
+    assert re.search(r"'WaveModel'.* in train\.py", own_tests(swapped, status=4))
 
 
 def test_the_exercises_of_a_course_work_as_the_page_says(bake_project):

@@ -3,13 +3,18 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import chdir
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 from bundled import OPTIONS, RUNS
 
-from {{ cookiecutter.__package }} import train
+try:
+    from {{ cookiecutter.__package }} import train
+except ImportError as error:
+    raise pytest.UsageError(f"{error}. Name your classes in train.py: docs/own-classes.md") from error
 
 PROJECT = Path(__file__).parents[1]
 # Whatever configs/default.yaml says, tests train on bundled data in one process on the CPU, and log to a file.
@@ -31,10 +36,13 @@ OWN = [
     and issubclass(value, pl.LightningModule | pl.LightningDataModule)
     and value.__module__.rpartition(".")[2] not in ("data", "module")
 ]
-for name in ("data", "module"):
-    test = Path(__file__).with_name(f"test_{name}.py")
-    if test.exists() and not Path(train.__file__).with_name(f"{name}.py").exists():
-        raise pytest.UsageError(f"Delete tests/{test.name}: it tests {name}.py, which is gone. docs/own-classes.md")
+
+
+def pytest_exception_interact(call: pytest.CallInfo, report: pytest.CollectReport) -> None:
+    """Say what to do with a file that tests classes that are gone."""
+    cause = call.excinfo and call.excinfo.value.__cause__
+    if call.when == "collect" and isinstance(cause, ImportError):
+        report.longrepr = f"{cause}. Change this import, or delete {report.nodeid}: docs/own-classes.md"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,10 +50,8 @@ def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a copy of the configurations, in which all tests run."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "configs", folder / "configs")
-    before = Path.cwd()
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
+    with chdir(folder):
+        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -71,11 +77,7 @@ def run_on_cpu(root: Path, command: str, *options: str, config: Path | None = No
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., int]:
     """Run a command on the CPU, with its runs in ``tmp_path``; return its exit code."""
-
-    def run(command: str, *options: str, config: Path | None = None) -> int:
-        return run_on_cpu(tmp_path, command, *options, config=config)
-
-    return run
+    return partial(run_on_cpu, tmp_path)
 
 
 @pytest.fixture(scope="session", params=RUNS)

@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
@@ -11,5 +10,5 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict:
     return json.loads(file.read_text(encoding="utf-8"))
