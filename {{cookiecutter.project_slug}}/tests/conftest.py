@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import chdir
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ try:
 except ImportError as error:
     raise pytest.UsageError(f"{error}. Name your classes in train.py: docs/own-classes.md") from error
 
-PROJECT = Path(__file__).parents[1]
 # Whatever configs/default.yaml says, tests train on bundled data in one process on the CPU, and log to a file.
 ON_CPU = {
     "logger": "csv",
@@ -28,13 +28,15 @@ ON_CPU = {
 # Lightning and scikit-learn set these for processes that they start.
 SET_BY_TRAINING = {"PL_GLOBAL_SEED", "PL_SEED_WORKERS", "PYTORCH_NVML_BASED_CUDA_CHECK"}
 SET_BY_TRAINING |= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
-# Classes of your own in train.py: they take none of the options in bundled.py.
+BASES = (pl.LightningModule, pl.LightningDataModule)
+CLASSES = [value for value in vars(train).values() if isinstance(value, type) and issubclass(value, BASES)]
+ARGUMENTS = {name for value in CLASSES for name in signature(value).parameters}
+# Classes of your own in train.py: they do not take the options in bundled.py.
 OWN = [
     value.__name__
-    for value in vars(train).values()
-    if isinstance(value, type)
-    and issubclass(value, pl.LightningModule | pl.LightningDataModule)
-    and value.__module__.rpartition(".")[2] not in ("data", "module")
+    for value in CLASSES
+    if value.__module__.rpartition(".")[2] not in ("data", "module")
+    or not {option.partition(".")[2] for option in OPTIONS} <= ARGUMENTS
 ]
 
 
@@ -49,7 +51,7 @@ def pytest_exception_interact(call: pytest.CallInfo, report: pytest.CollectRepor
 def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a copy of the configurations, in which all tests run."""
     folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(PROJECT / "configs", folder / "configs")
+    shutil.copytree(Path(__file__).parents[1] / "configs", folder / "configs")
     with chdir(folder):
         yield folder
 

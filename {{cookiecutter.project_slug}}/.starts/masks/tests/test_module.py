@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,7 +9,7 @@ from {{ cookiecutter.__package }}.network import UNet
 FACTS = {"class_names": ["a", "b", "c"], "labels": [0, 1, 2], "mean": (0.3,), "std": (0.2,)}
 
 
-def built(**options: Any) -> SegmentationModel:
+def built(**options) -> SegmentationModel:
     torch.manual_seed(0)
     return SegmentationModel((1, 12, 12), FACTS, network=UNet, optimizer=torch.optim.AdamW, **options)
 

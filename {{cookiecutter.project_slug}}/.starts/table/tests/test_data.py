@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 import torch
 
@@ -7,7 +5,7 @@ from {{ cookiecutter.__package }}.data import DataModule
 from {{ cookiecutter.__package }}.network import Standardize
 
 
-def penguins(dataset: Any = "penguins", **options: Any) -> DataModule:
+def penguins(dataset, **options) -> DataModule:
     data = DataModule(dataset, **options)
     data.setup("fit")
     return data
@@ -24,7 +22,7 @@ def test_batches_have_the_promised_shapes(dataset) -> None:
 
 
 def test_parts_share_the_rows_none_twice() -> None:
-    splits = penguins().splits
+    splits = penguins("penguins").splits
     parts = [splits[part][1] for part in ("train", "val", "test")]
     assert [len(part) for part in parts] == [220, 55, 69]
     assert torch.cat(parts).sort().values.tolist() == list(range(344))
