@@ -96,7 +96,6 @@ MUTANTS = (
     Mutant("training/callbacks.py", "trainer.current_epoch % self.every_n_epochs == 0", "True", CONTRACT),
     Mutant("training/schedules.py", "warmup = min(self.warmup_steps, total / 5)", "warmup = self.warmup_steps", f"{TESTS}training/test_schedules.py"),
     Mutant("training/schedules.py", "0.5 * (1 + math.cos(math.pi * progress))", "(1 - progress)", f"{TESTS}training/test_schedules.py"),
-    Mutant("training/hardware.py", "refused == device and precision in precisions", "False", f"{TESTS}training/test_hardware.py"),
     Mutant("commands/fit.py", 'status = "interrupted" if isinstance(error, signals.Stopped) else "failed"', 'status = "failed"', f"{SIGNALS} -k in_a_step"),
     # files, pictures and tables
     Mutant("data/folders.py", 'return name.startswith((".", "~$")) or name.lower() in SYSTEM_NAMES', "return False", f"{TESTS}data/test_folders.py -k systems"),

@@ -98,7 +98,6 @@ MISTAKES = {
     "test: code in a checkpoint": Mistake("test --ckpt_path=code.ckpt", "code.ckpt print"),
     "test: a file of another program": Mistake("test --ckpt_path=other.ckpt", "other.ckpt runs/NAME/checkpoints"),
     "test: a model of another size": Mistake("test", "layer.weight epoch=0-step=6.ckpt", module=Wide),
-    "report: no such run": Mistake("report nothing", "nothing interrupted"),
     "predict: no such file": Mistake("predict new.png", "ToyData predict_paths"),
     "serve: not exported": Mistake("serve finished", "finished/export/model.onnx export"),
     "serve: no token": Mistake("serve --host 0.0.0.0", "--host 0.0.0.0 SERVE_TOKEN"),

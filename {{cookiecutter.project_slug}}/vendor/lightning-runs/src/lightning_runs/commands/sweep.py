@@ -1,7 +1,6 @@
 """``sweep``: search for better options with Optuna. Trial 7 is the run ``NAME-007``."""
 
 import math
-import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +69,7 @@ def main(args: list[str], module_class: type, data_class: type | None) -> int:
         for position in (0, -1):
             trials.fit_options({option: next(iter(form.values()))[position] for option, form in space.space.items()})
     except Mistake:
-        print(f"The option and its values are in the search space {trials.options.space}.", file=sys.stderr)
+        print_error(UserError(f"the search space {trials.options.space} has this option."))
         raise
     except (ArgumentError, OSError, TypeError, ValueError, RecursionError) as error:
         text = parser_message(str(error), ()).removeprefix("--")  # a key of the file is not an option
