@@ -67,7 +67,6 @@ MISTAKES = {
     "a misspelt key": Mistake("fit -c misspelt.yaml", "trainer.max_epochz misspelt.yaml --trainer.max_epochs", 2),
     "a wrong value in a file": Mistake("fit -c type.yaml", "--trainer.max_epochs many int", 2),
     "a folder of checkpoints": Mistake("fit --checkpoint.dirpath=x", "--checkpoint.dirpath", 2),
-    "a bare Trainer": Mistake("fit --trainer.barebones=true", "trainer.barebones"),
     "a GPU that is not there": Mistake("fit --trainer.accelerator=gpu", "trainer.accelerator gpu cpu"),
     "an unknown strategy": Mistake("fit --trainer.strategy=dpp", "strategy dpp"),
     "a strategy that a CPU lacks": Mistake("fit --trainer.strategy=fsdp", "fsdp accelerator cpu"),
@@ -86,6 +85,13 @@ MISTAKES = {
         "fit --trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing --trainer.callbacks.epochs=[1,3]",
         "Unfreezing [1, 3]",
     ),
+    "LightningCLI: an optimizer": Mistake("fit --optimizer Adam", "--optimizer", 2),
+    "LightningCLI: a short name": Mistake("fit --model Toy", "--model Toy package.module.Class"),
+    "LightningCLI: help of a class": Mistake("fit --model.help toy.Toy", "--model.help", 2),
+    "LightningCLI: a file before the command": Mistake("--config type.yaml fit", "--config", 2),
+    "LightningCLI: a file of two commands": Mistake("fit -c two.yaml", "fit.trainer.max_epochs two.yaml", 2),
+    "LightningCLI: the best checkpoint": Mistake("test --ckpt_path best", "checkpoint best"),
+    "a missing file of the data": Mistake("fit --data missing.yaml", "missing.yaml"),
     "resume: no run": Mistake("fit --resume --trainer.default_root_dir=none", "none fit"),
     "resume: no such run": Mistake("fit --resume=nothing", "nothing interrupted"),
     "resume: two names": Mistake("fit --run a --resume b", "--run --resume --ckpt_path"),
@@ -108,6 +114,7 @@ def prepare(folder: Path) -> None:
     """Write the files that the mistakes read."""
     texts = {"cut": "trainer: [\n", "list": "- 1\n", "number": "trainer: 3\n"}
     texts |= {"misspelt": "trainer:\n  max_epochz: 3\n", "type": "trainer:\n  max_epochs: many\n"}
+    texts |= {"two": "fit:\n  trainer:\n    max_epochs: 3\n"}
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text)
     (folder / "damaged.ckpt").write_bytes(b"no checkpoint")

@@ -1,9 +1,11 @@
-"""Classes that options and files name, instead of those of train.py."""
+"""Classes that options and files name, instead of those of train.py, and examples of LightningCLI's documentation."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
+from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from toy import Toy, ToyData
 from written import assert_same, config
@@ -21,6 +23,16 @@ class Deep(Toy):
 
     def forward(self, numbers: Tensor) -> Tensor:
         return self.layer(numbers)
+
+
+class Parts(Toy):
+    """Has an optimizer, a class, a list and a text among its arguments."""
+
+    def __init__(
+        self, optimizer: OptimizerCallable, loss: nn.Module | None = None, sizes: tuple[int, ...] = (), name: str = ""
+    ) -> None:
+        super().__init__()
+        self.configure_optimizers = lambda: optimizer(self.parameters())
 
 
 class MoreData(ToyData):
@@ -72,10 +84,43 @@ def test_a_file_names_the_classes(run, form) -> None:
     assert_same("a", "again")
 
 
-def test_a_part_is_read_from_a_file(run) -> None:
-    Path("cifar.yaml").write_text("batch_size: 4", encoding="utf-8")
-    assert run("fit", "--data", "cifar.yaml", "--run=a", "--trainer.max_epochs=1") == 0
-    assert config("a")["data"] == {"batch_size": 4, "num_workers": 0}
+ADAM = f"--model {__name__}.Parts --model.optimizer Adam"
+PROFILER = "{class_path: pytorch_lightning.profilers.PyTorchProfiler, dict_kwargs: {profile_memory: true}}"
+FILES = {
+    "one": "trainer: {max_epochs: 3, limit_val_batches: 1}",
+    "two": "trainer: {max_epochs: 1}",
+    "trainer": "max_epochs: 1",
+    "net": f"class_path: {__name__}.Parts\ninit_args: {{name: ./d, sizes: [3], optimizer: SGD}}",
+    "data": "batch_size: 4",
+    "profiler": f"trainer: {{profiler: {PROFILER}}}",
+    "plugins": "trainer: {plugins: [{class_path: lightning.pytorch.plugins.environments.LightningEnvironment}]}",
+    "callbacks": "trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.LearningRateMonitor}]}",
+}
+# The words of a call, and texts that config.yaml then has.
+EXAMPLES = {
+    "-c one.yaml --config two.yaml": "max_epochs: 1|limit_val_batches: 1",
+    "--trainer trainer.yaml --model net.yaml --data data.yaml": "max_epochs: 1|name: ./d|- 3|batch_size: 4",
+    '--data "{batch_size: 5}"': "batch_size: 5",
+    f"{ADAM} --model.optimizer.lr 0.03": "torch.optim.Adam|lr: 0.03",
+    f"{ADAM} --model.loss L1Loss --model.loss.reduction sum": "torch.nn.L1Loss|reduction: sum",
+    "-c profiler.yaml": "profile_memory: true",
+    "-c plugins.yaml": "class_path: pytorch_lightning.plugins.environments.LightningEnvironment",
+    "-c callbacks.yaml": "class_path: pytorch_lightning.callbacks.LearningRateMonitor",
+    "--trainer.callbacks+=LearningRateMonitor --trainer.callbacks.logging_interval=step": "logging_interval: step",
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_of_lightnings_documentation_works(example, run, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("PL_FIT__TRAINER__MAX_EPOCHS", "9")  # which is not read
+    for name, text in FILES.items():
+        Path(f"{name}.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run("fit", *shlex.split(example), "--print_config")
+    Path("printed.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert run("fit", "-c", "printed.yaml", "--run=a", "--trainer.max_epochs=1") == 0
+    written = Path("runs/a/config.yaml").read_text(encoding="utf-8")
+    assert [text for text in EXAMPLES[example].split("|") if text not in written] == []
 
 
 def test_options_of_other_classes_in_the_default_file_stay_out(run) -> None:

@@ -50,9 +50,12 @@ class StreamData(ToyData):
 
 
 class OwnLoader:
+    def __init__(self) -> None:
+        self.generator = np.random.default_rng(0)
+
     def __iter__(self) -> Iterator[list[Tensor]]:
         for _ in range(6):
-            yield [torch.randn(8, 4), torch.randn(8)]
+            yield [torch.randn(8, 4) + self.generator.random(), torch.randn(8)]
 
 
 class OwnLoaderData(ToyData):

@@ -12,13 +12,14 @@ import torch
 import wandb
 from comparison import unlike
 from lightning_runs import ExactResume, UserError, run
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateFinder, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from resume.test_exact import StreamData
 from sizes import ROOT
 from starts import add_options, start_module
 from torch import Tensor, nn
 from toy import Death, Toy, ToyData
+from training.test_loggers import wandb_rows
 from written import read_table, record, weights
 
 DEATH: list[int | None] = [None]  # the call of a step that dies; an attribute of the module would be resumed
@@ -71,6 +72,7 @@ SCRIPTS: dict[str, dict[str, Any]] = {
     "64 bit": {"precision": "64-true"},
     "bf16": {"precision": "bf16-mixed"},
     "a fixed version": {"logger": lambda name: CSVLogger("logs", name, version=3), "by_fit": False},
+    "two loggers": {"logger": lambda name: [CSVLogger("logs", name), CSVLogger("more", name)]},
 }
 
 
@@ -128,11 +130,25 @@ def test_a_forgotten_checkpoint_and_a_second_process_are_refused() -> None:
     assert first.checkpoint is None
 
 
+def test_a_trial_keeps_nothing_and_other_misuse_is_refused() -> None:
+    assert list(train("a", fast_dev_run=True).iterdir()) == []
+    resume = ExactResume("runs/b")
+    trainer = pl.Trainer(max_steps=1, logger=False, accelerator="cpu", devices=1)
+    resume.fit(trainer, Net(), ToyData())
+    with pytest.raises(UserError, match="Make a new one"):
+        resume.fit(trainer, Net(), ToyData())
+    finder = pl.Trainer(callbacks=[LearningRateFinder()], logger=False, accelerator="cpu", devices=1)
+    # the package lightning has a Trainer of its own
+    for trainer, text in ((finder, "LearningRateFinder"), (object(), "pytorch_lightning")):
+        with pytest.raises(UserError, match=text):
+            ExactResume(f"runs/{text}").setup(trainer, Net(), "fit")
+
+
 def test_wandb_continues_its_run_by_fit_alone(monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
 
-    def logger(name: str) -> WandbLogger:
-        return WandbLogger(name, save_dir="wandb_files")
+    def logger(name: str) -> list[Any]:
+        return [WandbLogger(name, save_dir="wandb_files"), CSVLogger("logs", name)]
 
     with pytest.raises(Death):
         train("a", 5, logger=logger)
@@ -144,6 +160,7 @@ def test_wandb_continues_its_run_by_fit_alone(monkeypatch) -> None:
     identity = Path("runs/a/run.json").read_text(encoding="utf-8").partition('"0": "')[2][:8]
     assert len([*Path("wandb_files/wandb").glob(f"offline-run-*-{identity}")]) == 2
     wandb.finish()
+    assert any("repeated" in row for row in wandb_rows(Path("wandb_files")))
 
 
 def test_a_plain_trainer_reaches_the_numbers_of_a_run() -> None:

@@ -76,15 +76,6 @@ def test_the_line_of_an_unfinished_epoch_repeats_nothing(run, capsys) -> None:
     assert ["train/loss" in line for line in lines] == [True, True, False]
 
 
-def test_names_of_lightnings_documentation_work(run) -> None:
-    name = "lightning.pytorch.callbacks.LearningRateMonitor"
-    Path("monitor.yaml").write_text(f"trainer:\n  callbacks:\n  - class_path: {name}\n")
-    for options in (("-c", "monitor.yaml"), (f"--trainer.callbacks+={name}",)):
-        assert run("fit", f"--run={len(options)}", *options) == 0
-        text = Path(f"runs/{len(options)}/config.yaml").read_text()
-        assert "class_path: pytorch_lightning.callbacks.LearningRateMonitor" in text
-
-
 class ReloadedData(ToyData):
     def train_dataloader(self) -> Any:
         epoch = self.trainer.current_epoch if self.trainer else 0

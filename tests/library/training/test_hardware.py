@@ -15,7 +15,7 @@ def check(monkeypatch: pytest.MonkeyPatch, device: str, **options: Any) -> str:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "GROUP_RANK", "NODE_RANK", "PYTORCH_NVML_BASED_CUDA_CHECK"):
         monkeypatch.delenv(name, raising=False)
-    usual = {"accelerator": "auto", "precision": "32-true", "devices": "auto", "num_nodes": 1}
+    usual = {"accelerator": "auto", "precision": "32-true", "num_nodes": 1}
     return hardware.check(usual | options)
 
 

@@ -104,7 +104,7 @@ class Contract:
     def __init__(self, module_class: type, data_class: type | None) -> None:
         for given, base in ((module_class, LightningModule), (data_class, LightningDataModule)):
             if given is not None and not (isinstance(given, type) and issubclass(given, base)):
-                raise UserError(f"train.py passes {given!r} to run; it must be a {base.__name__}.")
+                raise UserError(f"train.py passes {given!r} to run; it must be a {base.__name__} of pytorch_lightning.")
         self.module_class = module_class
         self.data_class = data_class
         self._classes = [owner for owner in (module_class, data_class) if owner is not None]

@@ -55,9 +55,10 @@ def without_names(args: Sequence[str]) -> list[str]:
             kept += [] if option.endswith(".save_dir") else [f"{option.replace('trainer.', '')}={value}"]
         elif group not in BASES:
             kept += words
-        elif not rest and value.endswith(FILES):
-            own = _own(_read(Path(value)))
-            kept += [f"--{group}.{name}={json.dumps(own[name])}" for name in own]
+        elif not rest and not isinstance(_part(value, Path()), str):
+            own = _own(_part(value, Path()))
+            texts = {name: one if isinstance(one, str) else json.dumps(one) for name, one in own.items()}
+            kept += [f"--{group}.{name}={text}" for name, text in texts.items()]
         elif rest not in ("", "class_path"):
             kept.append(f"--{group}.{rest.removeprefix('init_args.')}={value}")
     return kept
@@ -117,7 +118,7 @@ def load(group: str, path: str) -> type:
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise UserError(f"--{group} is {path}: {parser_message(str(error), ())}") from error
     if not isinstance(found, type) or not issubclass(found, BASES[group]):
-        raise UserError(f"--{group} is {path}; it must be a {BASES[group].__name__}.")
+        raise UserError(f"--{group} is {path}; it must be a {BASES[group].__name__} of pytorch_lightning.")
     return found
 
 
@@ -145,8 +146,13 @@ def _own(value: Any) -> Any:
 
 
 def _part(value: Any, folder: Path) -> Any:
-    """Return the content of a file with the options of one class, or a value that is no file."""
-    return _read(folder / value) if isinstance(value, str) and value.endswith(FILES) else value
+    """Return the options of one class from a file or from YAML in a text, or else the value itself."""
+    if isinstance(value, str) and value.endswith(FILES):
+        content = _read(folder / value)
+        if content is None:
+            raise UserError(f"{folder / value} can't be read as a file of options.")
+        return content
+    return get_loader("yaml")(value) if isinstance(value, str) and ": " in value else value
 
 
 def _read(file: Path) -> Any:

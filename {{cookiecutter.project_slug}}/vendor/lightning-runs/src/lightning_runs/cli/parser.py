@@ -51,6 +51,7 @@ class Parser(LightningArgumentParser):
         self.unresolved: dict[str, Any] = {}  # the options before OmegaConf filled in their references
         # changes the options of a file to those of the classes in use
         self.choose: Callable[[Any, Path, bool], Any] = lambda options, folder, is_default: options
+        self.named: Callable[[Any], Any] | None = None  # adds the names of classes to printed options
 
     def check_file(self, file: Path) -> None:
         """Check a configuration file, and have OmegaConf fill in its references."""
@@ -100,6 +101,8 @@ class Parser(LightningArgumentParser):
             text = super().dump(*args, **kwargs)
         finally:
             yaml.SafeDumper.yaml_multi_representers = representers
+        if self.named is not None:
+            return yaml.safe_dump(self.named(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
         if "${" not in text or self.command is self:
             return text
         from omegaconf import OmegaConf

@@ -16,7 +16,7 @@ from ..contract import Contract
 from ..errors import UserError
 from ..names import program
 from ..resume import checkpoint_files, differences
-from ..resume.callback import ExactResume
+from ..resume.callback import ExactResume, refuse_callbacks
 from ..resume.checkpoint_files import Position
 from ..resume.checkpoint_state import restore_attributes
 from ..runs import ranks
@@ -139,6 +139,8 @@ class RunCLI(LightningCLI):
             raise UserError(f"{DEFAULT_CONFIG} is not in {Path.cwd()}. Go to the project's folder, or give -c FILE.")
         parser.command = self._command_parser
         parser.command.choose = self._options_of_classes
+        if self.classes != self.defaults:
+            parser.command.named = partial(classes.written, classes=self.classes, defaults=self.defaults)
         parser.command.default_config_files = [str(DEFAULT_CONFIG)]
         parser.command.lists_all_options = args[-1] == "all"
         for file in files:
@@ -273,7 +275,7 @@ class RunCLI(LightningCLI):
         fit = self._command == "fit"
         kept = fit and self.is_kept and not options.trainer.fast_dev_run
         if fit:
-            trainer_setup.refuse_callbacks(options.trainer)
+            refuse_callbacks(trainer_setup.as_list(options.trainer.callbacks))
         root = Path(options.trainer.default_root_dir or "runs")
         self.position = self._checked_position(kept)
         if kept and self.run is None:

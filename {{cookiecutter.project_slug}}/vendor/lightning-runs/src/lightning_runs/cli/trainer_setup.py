@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning import callbacks
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from ..errors import UserError
 from ..resume.callback import ExactResume, Start
 from ..resume.checkpoint_state import AttributeState
 from ..resume.loaders import ExactLoaders
@@ -16,23 +15,6 @@ from ..training.callbacks import AverageCorrection, MonitorCheck, ScheduleLength
 
 if TYPE_CHECKING:
     from .run_cli import RunCLI
-
-# Callbacks by which a run could not be resumed or repeated, and what to do instead.
-REFUSED = {
-    callbacks.ModelPruning: "prune the trained model with torch.nn.utils.prune",
-    callbacks.LearningRateFinder: "give fit the rate that lr_find suggests",
-    callbacks.BatchSizeFinder: "set --data.batch_size yourself",
-}
-
-
-def refuse_callbacks(trainer: Any) -> None:
-    """Refuse callbacks by which a run could not be resumed or repeated, and a Trainer without any."""
-    if trainer.barebones:
-        raise UserError("trainer.barebones is true; it allows no callbacks, and a run needs some. Leave it false.")
-    for callback in as_list(trainer.callbacks):
-        for kind, instead in REFUSED.items():
-            if isinstance(callback, kind):
-                raise UserError(f"{kind.__name__} makes a run that can't be resumed. Leave it out, and {instead}.")
 
 
 def set_outputs(cli: "RunCLI", options: Any, kept: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, StochasticWeightAveraging
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.nn.parameter import is_lazy
 
@@ -23,7 +24,6 @@ from ..reports import predictions, tables
 from ..resume import differences, signals
 from ..runs import ranks
 from ..runs.options import config_text
-from ..training import loggers
 from . import report
 
 STEPS = {"validate": "validation_step", "test": "test_step"}
@@ -40,9 +40,8 @@ class TrainerCLI(RunCLI):
         configured = self.trainer.checkpoint_callback
         with self.recorded():
             self.trainer.fit(**kwargs)
-            if configured is not None and self.trainer.checkpoint_callback is not configured:
-                owner = type(self.model).__name__
-                self.say(f"note: the ModelCheckpoint of {owner}.configure_callbacks replaced that of --checkpoint.")
+            if configured not in (None, self.trainer.checkpoint_callback):
+                self.say(f"note: {type(self.model).__name__}.configure_callbacks replaced the options of --checkpoint.")
             self.choose_checkpoint()
             for callback in self.trainer.callbacks:
                 if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
@@ -97,7 +96,9 @@ class TrainerCLI(RunCLI):
                 raise UserError("your code ended the training by exit().") from error
             raise
         finally:
-            loggers.close(self.trainer.loggers)
+            for logger in self.trainer.loggers:
+                if isinstance(logger, WandbLogger):  # a later training in this process has a run of its own
+                    logger.experiment.finish()
             if unused:
                 self.run.discard()
         self.run.end("finished")

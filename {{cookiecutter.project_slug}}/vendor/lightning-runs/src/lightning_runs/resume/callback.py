@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,12 @@ from .loaders import ExactLoaders
 
 # Callbacks of Lightning that prepare an epoch when it begins, but not when a run is resumed within one.
 EPOCH_CALLBACKS = (callbacks.GradientAccumulationScheduler, callbacks.StochasticWeightAveraging)
+# Callbacks by which a run could not be resumed or repeated, and what to do instead.
+REFUSED = {
+    callbacks.ModelPruning: "prune the trained model with torch.nn.utils.prune",
+    callbacks.LearningRateFinder: "give fit the rate that lr_find suggests",
+    callbacks.BatchSizeFinder: "set --data.batch_size yourself",
+}
 
 
 class Start(NamedTuple):
@@ -73,7 +79,8 @@ class ExactResume(callbacks.Callback):
         start = folder if isinstance(folder, Start) else _start_in(Path(folder).absolute(), accept_changes)
         run, options, seed, self.position, self.checkpoint, new = start
         self.loaders = ExactLoaders(seed, self.position[:2], run)
-        self.rows = loggers.rows_of(run) if self.is_alone and run is not None else {}
+        files = map(Path, run.record.get("csv_files", [])) if run is not None else []
+        self.rows = {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
         self.signals = ExitStack()
         self.run = run
         self.every_n_steps = every_n_steps
@@ -94,12 +101,21 @@ class ExactResume(callbacks.Callback):
         """Train as ``trainer.fit`` with these arguments, from ``checkpoint``; each logger continues its own run."""
         if self not in trainer.callbacks:
             trainer.callbacks.append(self)
-        assert self.run is not None
-        loggers.prepare(trainer.loggers, self.run, self.position.step)
+        if self.run is not None:
+            loggers.prepare(trainer.loggers, self.run, self.position.step)
         trainer.fit(*args, **kwargs, ckpt_path=self.checkpoint)
 
     def setup(self, trainer: Any, pl_module: pl.LightningModule, stage: str) -> None:
         """Have checkpoints written whole, into the run; without the command line, set up all that it sets up."""
+        if self.is_alone and stage == "fit":
+            if not isinstance(trainer, pl.Trainer):
+                raise UserError("the Trainer is not that of pytorch_lightning. Import this package; it is the same.")
+            if self.saved_at is not None or self.run is None:
+                raise UserError("this ExactResume has done a training. Make a new one for each training.")
+            refuse_callbacks(trainer.callbacks)
+            if trainer.fast_dev_run:  # which keeps nothing
+                self.run.unlock()
+                self.run = None
         for callback in [callback for callback in trainer.callbacks if isinstance(callback, callbacks.ModelCheckpoint)]:
             if callback.dirpath is None:
                 callback.dirpath = None if self.run is None else str(self.folder)
@@ -112,12 +128,12 @@ class ExactResume(callbacks.Callback):
         if isinstance(trainer.precision_plugin, DoublePrecision):
             # Lightning loads a checkpoint before it does this, and would round the weights to float32
             trainer.precision_plugin.convert_module(pl_module)
-        if self.is_alone and self.run is not None:
+        if self.is_alone:
             others = [callback for callback in trainer.callbacks if callback is not self]
             # before others log or count the next batch
             trainer.callbacks = [checkpoint_state.AttributeState(), self, self.loaders, *others]
             self.loaders.setup(trainer, pl_module, stage)
-            if trainer.is_global_zero:
+            if trainer.is_global_zero and self.run is not None:
                 loggers.continue_runs(trainer.loggers, self.run, self.position.step, self.rows)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -328,6 +344,14 @@ class ExactResume(callbacks.Callback):
             f"{what} is NaN or infinite after step {trainer.global_step} {place}. The last checkpoint before it is"
             " kept. Look for NaN in the inputs and targets, or try a lower learning rate."
         )
+
+
+def refuse_callbacks(given: Sequence[Any]) -> None:
+    """Refuse callbacks by which a run could not be resumed or repeated."""
+    for callback in given:
+        for kind, instead in REFUSED.items():
+            if isinstance(callback, kind):
+                raise UserError(f"{kind.__name__} makes a run that can't be resumed. Leave it out, and {instead}.")
 
 
 def _start_in(folder: Path, accept_changes: bool) -> Start:

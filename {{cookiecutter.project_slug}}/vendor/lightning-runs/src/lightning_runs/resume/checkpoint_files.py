@@ -133,10 +133,7 @@ class StartingWeights(Callback):
 
     def __init__(self, source: str, strict: bool, root: Path, run: Run | None) -> None:
         file = Path(source).absolute()
-        try:
-            self.file = file if file.is_file() else best_checkpoint(find(root, source, False))
-        except UserError as error:
-            raise UserError(f"--weights is {source}, which is not a file, and {error}") from error
+        self.file = file if file.is_file() else best_checkpoint(find(root, source, False))
         content: Any = read(self.file)
         self.weights: Any = content.get("state_dict", content) if isinstance(content, dict) else {}
         self.strict = strict
@@ -150,14 +147,17 @@ class StartingWeights(Callback):
         fitting = {k: v for k, v in self.weights.items() if k in lazy or shapes.get(k) == getattr(v, "shape", ())}
         left_out = [name for name in {**own, **self.weights} if name not in fitting]
         model = type(pl_module).__name__
-        if not fitting:
-            raise UserError(f"--weights: nothing in {self.file} fits {model}.")
+        mistake = "" if fitting else f"nothing in {self.file} fits {model}."
         try:
             pl_module.load_state_dict(self.weights if self.strict else fitting, strict=self.strict)
         except RuntimeError as error:
-            text = shorten(str(error), 1000, placeholder=" …")
+            text = f"does not fit {model}: {shorten(str(error), 1000, placeholder=' …')}"
             hint = "To load those that fit, and train the rest from scratch: --weights_strict false"
-            raise UserError(f"--weights: {self.file} does not fit {model}: {text} {hint}") from error
+            mistake = mistake or f"{self.file} {text} {hint}"
+        if mistake and not trainer.is_global_zero:
+            raise SystemExit(1)  # the first process prints it
+        if mistake:
+            raise UserError(f"--weights: {mistake}")
         for part in pl_module.modules():
             if isinstance(part, PretrainedNetwork):
                 part.weights = None  # which it would read next

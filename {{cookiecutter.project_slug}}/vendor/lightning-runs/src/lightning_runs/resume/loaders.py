@@ -186,10 +186,11 @@ class Iterated(_Pass):
 
     def _batches(self) -> Iterator[Any]:
         key = self.rank_key
-        seed_streams(seed_of(key, 0))
+        others = generators(self.loader)
+        seed_streams(seed_of(key, 0), others)
         batches = iter(self.loader)
         for number in count():
-            seed_streams(seed_of(key, number))
+            seed_streams(seed_of(key, number), others)
             batch = next(batches, END)
             if batch is END:
                 return

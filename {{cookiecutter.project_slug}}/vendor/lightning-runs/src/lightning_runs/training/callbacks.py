@@ -43,9 +43,6 @@ def configured_callbacks(options: Any, others: list[Any]) -> list[Any]:
     if options.trainer.enable_checkpointing is not False and not replaced:
         found.append(options.checkpoint)
     if options.early_stopping.monitor:
-        patience = options.early_stopping.patience
-        if patience < 0:
-            raise UserError(f"early_stopping.patience is {patience}; it must be 0 or more validations.")
         found.append(options.early_stopping)
     return [*found, *others]
 

@@ -26,8 +26,8 @@ def check(trainer: Trainer | Mapping[str, Any]) -> str:
         UserError: It is not there, or can't carry out the options, or the training would wait for processes forever.
     """
     if isinstance(trainer, Trainer):
-        options = {"precision": trainer.precision, "num_nodes": trainer.num_nodes}
-        trainer = options | {"accelerator": trainer.strategy.root_device.type}
+        device = trainer.strategy.root_device.type
+        trainer = {"precision": trainer.precision, "num_nodes": trainer.num_nodes, "accelerator": device}
     device = _device(str(trainer["accelerator"]))
     precision = str(trainer["precision"])
     for refused, precisions, reason, fix in REFUSED:

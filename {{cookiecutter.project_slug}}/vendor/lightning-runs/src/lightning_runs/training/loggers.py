@@ -23,7 +23,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from ..errors import UserError, require
 from ..files import write_whole
 from ..names import package
-from ..runs import Run
+from ..runs import Run, metric_rows
 
 CLASSES = {"wandb": WandbLogger, "tensorboard": TensorBoardLogger, "mlflow": MLFlowLogger, "csv": CSVLogger}
 UNSET = (None, "lightning_logs")  # defaults that the parser passes on from one class to the next
@@ -60,7 +60,7 @@ def build(choices: list[Any], run: Run, step: int) -> list[Logger]:
         if isinstance(logger, WandbLogger):
             logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns about it
             if str(number) in kept and os.environ.get("WANDB_MODE") in OFFLINE:
-                _log_again(logger, run.folder / "metrics.csv", step)
+                _log_again(logger, run, step)
         if isinstance(logger, tuple(CLASSES.values())):
             kept[str(number)] = logger.version  # MLflow chooses it now
     return [*found, MetricsCSV(run.folder, step)]
@@ -78,6 +78,8 @@ def prepare(loggers: Sequence[Logger], run: Run, step: int) -> None:
 
 def continue_runs(loggers: Sequence[Logger], run: Run, step: int, rows: Mapping[Path, str]) -> None:
     """Record the run of each logger, or have it continue that; ``rows`` are of files that Lightning may delete."""
+    for file, text in rows.items():
+        write_whole(file, text)
     for number, logger in enumerate(loggers):
         begun = logger.run_id if isinstance(logger, MLFlowLogger) else logger.version
         kept = run.record.setdefault("logged_as", {}).setdefault(str(number), begun)
@@ -85,8 +87,6 @@ def continue_runs(loggers: Sequence[Logger], run: Run, step: int, rows: Mapping[
             new = Path(logger.log_dir)
             if kept != begun and isinstance(logger, TensorBoardLogger):
                 logger.experiment.close()
-            for file, text in rows.items():
-                write_whole(file, text)
             _continue(logger, kept, step)
             if new != Path(logger.log_dir):
                 shutil.rmtree(new, ignore_errors=True)
@@ -95,14 +95,10 @@ def continue_runs(loggers: Sequence[Logger], run: Run, step: int, rows: Mapping[
                 f"{type(logger).__name__} has begun the run {begun}, and the training was logged as {kept}. Train by"
                 " resume.fit(trainer, …), which has the logger continue its run."
             )
+        if isinstance(logger, WandbLogger) and logger.experiment.offline:
+            _log_again(logger, run, step)
     csv_files = [str(Path(logger.log_dir) / "metrics.csv") for logger in loggers if isinstance(logger, CSVLogger)]
     run.update(csv_files=csv_files)
-
-
-def rows_of(run: Run) -> dict[Path, str]:
-    """Return the contents of the files that CSV loggers have written for a run of a plain script."""
-    files = [Path(file) for file in run.record.get("csv_files", [])]
-    return {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
 
 
 def _continue(logger: Any, identity: Any, step: int) -> None:
@@ -116,13 +112,6 @@ def _continue(logger: Any, identity: Any, step: int) -> None:
         if isinstance(logger, CSVLogger) and getattr(rank_zero_only, "rank", 0) == 0:
             Path(logger.log_dir).mkdir(parents=True, exist_ok=True)
             logger._experiment = _AppendingWriter(logger.log_dir, step)
-
-
-def close(loggers: Iterable[Logger]) -> None:
-    """End the loggers' open runs, for a later training in this process."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
 
 
 def log_options(loggers: Iterable[Logger], options: Mapping[str, Any]) -> None:
@@ -189,10 +178,10 @@ def _set_wandb_mode(given: Mapping[str, Any], run: Run) -> None:
         rank_zero_only(print)(f"W&B is offline ({reason}). To upload the run later: wandb sync {folder}/offline-run-*")
 
 
-def _log_again(logger: WandbLogger, file: Path, step: int) -> None:
+def _log_again(logger: WandbLogger, run: Run, step: int) -> None:
     """Log the rows before a step again, marked ``repeated``: an offline file of a killed run lacks its last 32 KiB."""
-    with suppress(OSError, ValueError, csv.Error), file.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
+    with suppress(ValueError):
+        for row in metric_rows(run):
             values = {name: float(value) for name, value in row.items() if value and name != "step"}
             if int(row["step"]) < step:
                 logger.log_metrics(values | {"repeated": 1.0}, step=int(row["step"]))
