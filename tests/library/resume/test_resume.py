@@ -149,6 +149,13 @@ def test_each_process_has_random_numbers_of_its_own() -> None:
     assert keys[0] != keys[1]
 
 
+def test_a_loader_that_has_ended_seeds_no_step() -> None:
+    exact = ExactLoaders(seed=1)
+    before = torch.get_rng_state()
+    assert list(Iterated([1, 2], exact, train=True)._steps(iter([]), done=3)) == []
+    assert torch.get_rng_state().equal(before)
+
+
 def test_a_stream_that_devices_can_not_share_is_named() -> None:
     exact = ExactLoaders(seed=1)
     exact.trainer = SimpleNamespace(training=True, world_size=2)

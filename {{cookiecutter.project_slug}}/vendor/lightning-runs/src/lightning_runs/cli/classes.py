@@ -148,10 +148,9 @@ def _own(value: Any) -> Any:
 def _part(value: Any, folder: Path) -> Any:
     """Return the options of one class from a file or from YAML in a text, or else the value itself."""
     if isinstance(value, str) and value.endswith(FILES):
-        content = _read(folder / value)
-        if content is None:
+        value = _read(folder / value) or value
+        if isinstance(value, str):
             raise UserError(f"{folder / value} can't be read as a file of options.")
-        return content
     return get_loader("yaml")(value) if isinstance(value, str) and ": " in value else value
 
 

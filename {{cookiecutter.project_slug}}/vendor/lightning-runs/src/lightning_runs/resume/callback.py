@@ -30,8 +30,7 @@ from .loaders import ExactLoaders
 
 # Callbacks of Lightning that prepare an epoch when it begins, but not when a run is resumed within one.
 EPOCH_CALLBACKS = (callbacks.GradientAccumulationScheduler, callbacks.StochasticWeightAveraging)
-# Callbacks by which a run could not be resumed or repeated, and what to do instead.
-REFUSED = {
+REFUSED = {  # callbacks, and what to do instead
     callbacks.ModelPruning: "prune the trained model with torch.nn.utils.prune",
     callbacks.LearningRateFinder: "give fit the rate that lr_find suggests",
     callbacks.BatchSizeFinder: "set --data.batch_size yourself",
@@ -79,7 +78,7 @@ class ExactResume(callbacks.Callback):
         start = folder if isinstance(folder, Start) else _start_in(Path(folder).absolute(), accept_changes)
         run, options, seed, self.position, self.checkpoint, new = start
         self.loaders = ExactLoaders(seed, self.position[:2], run)
-        files = map(Path, run.record.get("csv_files", [])) if run is not None else []
+        files = map(Path, run.record.get("csv_files", ()) if run is not None else ())
         self.rows = {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
         self.signals = ExitStack()
         self.run = run

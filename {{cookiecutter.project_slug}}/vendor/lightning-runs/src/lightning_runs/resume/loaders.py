@@ -118,6 +118,8 @@ class _Pass:
         """Do nothing, like `state_dict`."""
 
     def _steps(self, batches: Iterator[Any], done: int) -> Iterator[Any]:
+        if done > (sized_len(self) or done):
+            return  # it ended earlier than the loader beside it, which seeds the step
         seed_device = self.exact.seed_device
         others = generators(self.exact.trainer.lightning_module)
         key = self.rank_key

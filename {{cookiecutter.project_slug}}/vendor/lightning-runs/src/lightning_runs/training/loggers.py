@@ -97,8 +97,8 @@ def continue_runs(loggers: Sequence[Logger], run: Run, step: int, rows: Mapping[
             )
         if isinstance(logger, WandbLogger) and logger.experiment.offline:
             _log_again(logger, run, step)
-    csv_files = [str(Path(logger.log_dir) / "metrics.csv") for logger in loggers if isinstance(logger, CSVLogger)]
-    run.update(csv_files=csv_files)
+    folders = [logger.log_dir for logger in loggers if isinstance(logger, CSVLogger)]
+    run.update(csv_files=[str(Path(folder, "metrics.csv")) for folder in folders])
 
 
 def _continue(logger: Any, identity: Any, step: int) -> None:
