@@ -134,7 +134,7 @@ def test_a_trial_keeps_nothing_and_other_misuse_is_refused() -> None:
     resume = ExactResume("runs/b")
     trainer = pl.Trainer(max_steps=1, logger=False, accelerator="cpu", devices=1)
     resume.fit(trainer, Net(), ToyData())
-    with pytest.raises(UserError, match="Make a new one"):
+    with pytest.raises(UserError, match="ExactResume"):
         resume.fit(trainer, Net(), ToyData())
     finder = pl.Trainer(callbacks=[LearningRateFinder()], logger=False, accelerator="cpu", devices=1)
     # the package lightning has a Trainer of its own

@@ -152,8 +152,7 @@ class StartingWeights(Callback):
             pl_module.load_state_dict(self.weights if self.strict else fitting, strict=self.strict)
         except RuntimeError as error:
             text = f"does not fit {model}: {shorten(str(error), 1000, placeholder=' …')}"
-            hint = "To load those that fit, and train the rest from scratch: --weights_strict false"
-            mistake = mistake or f"{self.file} {text} {hint}"
+            mistake = mistake or f"{self.file} {text} To load only those that fit: --weights_strict false"
         if mistake and not trainer.is_global_zero:
             raise SystemExit(1)  # the first process prints it
         if mistake:
