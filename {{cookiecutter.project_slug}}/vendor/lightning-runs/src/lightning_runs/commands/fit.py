@@ -37,11 +37,8 @@ class TrainerCLI(RunCLI):
         """Train, then test the best checkpoint, or with ``--test false`` validate it; write the report."""
         self.say(f"Training {self.description()}.")
         tested = self.config.fit.test
-        configured = self.trainer.checkpoint_callback
         with self.recorded():
             self.trainer.fit(**kwargs)
-            if configured not in (None, self.trainer.checkpoint_callback):
-                self.say(f"note: {type(self.model).__name__}.configure_callbacks replaced the options of --checkpoint.")
             self.choose_checkpoint()
             for callback in self.trainer.callbacks:
                 if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:

@@ -153,10 +153,8 @@ class StartingWeights(Callback):
         except RuntimeError as error:
             text = f"does not fit {model}: {shorten(str(error), 1000, placeholder=' …')}"
             mistake = mistake or f"{self.file} {text} To load only those that fit: --weights_strict false"
-        if mistake and not trainer.is_global_zero:
-            raise SystemExit(1)  # the first process prints it
-        if mistake:
-            raise UserError(f"--weights: {mistake}")
+        if mistake:  # the first process prints it
+            raise UserError(f"--weights: {mistake}") if trainer.is_global_zero else SystemExit(1)
         for part in pl_module.modules():
             if isinstance(part, PretrainedNetwork):
                 part.weights = None  # which it would read next

@@ -180,7 +180,7 @@ def _set_wandb_mode(given: Mapping[str, Any], run: Run) -> None:
 
 def _log_again(logger: WandbLogger, run: Run, step: int) -> None:
     """Log the rows before a step again, marked ``repeated``: an offline file of a killed run lacks its last 32 KiB."""
-    with suppress(ValueError):
+    with suppress(TypeError, ValueError):  # of a row that a kill has cut short
         for row in metric_rows(run):
             values = {name: float(value) for name, value in row.items() if value and name != "step"}
             if int(row["step"]) < step:
