@@ -150,7 +150,8 @@ def get(name: str, *owners: Any) -> Any:
 def linked_value(name: str, links: dict[str, str], data: Any) -> Any:
     """Return the value of a model's argument: that of ``links`` as text, or else that of the data module's property."""
     if name not in links:
-        links[name] = repr(_property_value(name, data))
+        value = _property_value(name, data)
+        links[name] = repr(value.tolist() if hasattr(value, "tolist") else value)  # such as a number of NumPy
     try:
         return ast.literal_eval(links[name])
     except (ValueError, SyntaxError) as error:
