@@ -92,7 +92,7 @@ PRIVATE = {
     "pytorch_lightning.cli": "_run_subcommand _parse_ckpt_path _prepare_subcommand_kwargs",
     "pytorch_lightning.callbacks.weight_averaging": "_average_model",
     "pytorch_lightning.callbacks.model_checkpoint": "_enable_version_counter _every_n_train_steps _train_time_interval"
-    " _save_on_train_epoch_end _last_global_step_saved",
+    " _save_on_train_epoch_end",
     "pytorch_lightning.core.module": "_current_fx_name",
     "pytorch_lightning.loggers.csv_logs": "_experiment",
     "pytorch_lightning.loggers.mlflow": "_run_id",

@@ -21,6 +21,9 @@ class Wavers(Toy):
         loss = super().training_step(batch, batch_idx)
         return loss * (3 if self.global_step % 7 == 0 else -0.02)
 
+    def on_train_epoch_end(self) -> None:
+        self.layer.weight.data *= 0.9  # after the validation
+
 
 SCHEDULES = {
     "each epoch": "",
@@ -120,15 +123,16 @@ def test_a_smoke_test_has_a_logger_for_the_modules_callbacks(run) -> None:
 
 
 EMA = callback("EMAWeightAveraging", "decay=0.9")
+ONLY_WEIGHTS = (*OPTIONS[3:], "--checkpoint.save_weights_only=true", *EMA)
 SWA = callback("StochasticWeightAveraging", "swa_lrs=0.001", "swa_epoch_start=1")
 
 
-@pytest.mark.parametrize("options", [EMA, SWA], ids=["EMA", "SWA"])
+@pytest.mark.parametrize("options", [EMA, ONLY_WEIGHTS, SWA], ids=["EMA", "only weights", "SWA"])
 def test_the_averaged_weights_are_kept_tested_and_used(options, run) -> None:
     assert run("fit", "--run", "a", *options) == 0
     kept = torch.load(Path("runs/a/checkpoints", record("a")["best_checkpoint"]), weights_only=True)
     weights = kept["state_dict"]
-    if options == EMA:  # the latest weights beside their average
+    if options != SWA:  # the latest weights beside their average
         assert not weights["layer.weight"].equal(kept["current_model_state"]["layer.weight"])
     else:
         average = kept["callbacks"]["StochasticWeightAveraging"]["average_model_state"]

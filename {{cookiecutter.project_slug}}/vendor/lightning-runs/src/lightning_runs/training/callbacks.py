@@ -101,8 +101,6 @@ class MonitorCheck(Callback):
 
     def _check_checkpoints(self, trainer: Any) -> None:
         for callback in validation_checkpoints(trainer):
-            if callback._save_on_train_epoch_end is None:  # else hooks at the end of the epoch may change the weights
-                callback._save_on_train_epoch_end = False
             option = ""
             if callback._every_n_train_steps or callback._train_time_interval is not None:
                 option = "every_n_train_steps" if callback._every_n_train_steps else "train_time_interval"
@@ -111,6 +109,7 @@ class MonitorCheck(Callback):
             if option:
                 text = f"checkpoint.{option} saves at other steps than the validations that log {callback.monitor}."
                 raise UserError(f"{text} Leave it null: each validation then saves.")
+            callback._save_on_train_epoch_end = False  # hooks at the end of the epoch may change the weights
 
     def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Refuse a monitor that the first validation did not log."""
@@ -125,10 +124,7 @@ class MonitorCheck(Callback):
         self._validated_at = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
-        """Save no checkpoint with an earlier metric, and let early stopping wait for a validation."""
-        for callback in validation_checkpoints(trainer):
-            if self._validated_at != trainer.global_step:
-                callback._last_global_step_saved = trainer.global_step  # as if it were saved
+        """Let early stopping wait for a validation."""
         for one in trainer.callbacks if self._validated_at is None else ():
             if isinstance(one, callbacks.EarlyStopping) and one.strict and is_of_validation(trainer, one.monitor):
                 one.strict = False
