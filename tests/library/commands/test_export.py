@@ -135,10 +135,20 @@ class Loaded(Sums):
         checkpoint["state_dict"]["layer.weight"] *= 2 if self.trainer.state.fn == "predict" else 0
 
 
-def test_hooks_load_the_model_that_the_trainer_has(run) -> None:
-    assert run("predict", module=Loaded) == 0
+class Newer(Sums):
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(lr)
+        self.other = nn.Linear(4, 1)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] |= self.other.state_dict(prefix="other.")
+
+
+@pytest.mark.parametrize("module", [Loaded, Newer])
+def test_hooks_load_the_model_that_the_trainer_has(module, run) -> None:
+    assert run("predict", module=module) == 0
     expected = [float(row["prediction"]) for row in rows("a", "predictions.csv")]
-    assert run("export", "a", module=Loaded) == 0
+    assert run("export", "a", module=module) == 0
     [numbers] = [batch[0] for batch in ToyData(100).predict_dataloader()]
     [found] = onnxruntime.InferenceSession(FOLDER / "model.onnx").run(None, {"numbers": numbers.numpy()})
     assert found == pytest.approx(expected, abs=1e-5)

@@ -60,7 +60,8 @@ def test_values_out_of_bounds_are_refused(name, value) -> None:
 
 @pytest.mark.parametrize("brightest", [0, 15])
 def test_images_of_a_single_value_or_all_dark_end_the_run(tmp_path, brightest) -> None:
-    images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 3, 2, 2).clone()
+    step = 1 if brightest else 20  # dark ones of two values, or bright ones of one
+    images = torch.arange(0, 12 * step, step, dtype=torch.uint8)[:, None, None, None].expand(12, 3, 2, 2).clone()
     images[:, 0] = images[:, 0].clamp(min=brightest)
     data: Any = SplitDataModule(2, 0.25)
     items: Any = Items(images, torch.zeros(12))

@@ -148,6 +148,8 @@ class Attributes(Toy):
         self.last = deque([0.0], maxlen=3)
         self.kinds = Counter("a")
         self.schedule = Schedule()
+        self.schedules = {"first": Schedule()}
+        self.teacher = [nn.Linear(4, 1)]
         self.generator = torch.Generator()
         self.register_buffer("scale", torch.ones(1), persistent=False)
 
@@ -156,7 +158,7 @@ class Attributes(Toy):
 
     def step(self, batch: Any, split: str) -> Tensor:
         values = [getattr(self, "ramp", 1.0), self.array.sum(), sum(self.last), self.kinds["a"], self.seen["mean"]]
-        values += [self.schedule.weight, self.scale]
+        values += [self.schedule.weight, self.schedules["first"].weight, self.scale]
         loss = super().step(batch, f"raw_{split}") * sum(map(float, values))
         self.log(f"{split}/loss", loss)
         return loss
@@ -165,6 +167,8 @@ class Attributes(Toy):
         loss = super().training_step(batch, batch_idx)
         self.ramp *= 1.5
         self.schedule.weight += 0.1
+        self.schedules["first"].weight += 0.2
+        self.trainer.datamodule.level += 0.01  # pyright: ignore[reportAttributeAccessIssue]
         self.scale += torch.rand(1, generator=self.generator)
         self.array = self.array + 0.1
         self.last.append(loss.item())
@@ -175,6 +179,13 @@ class Attributes(Toy):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         return [Scales()]
+
+
+class Growing(ToyData):
+    level = 1.0  # the module raises it
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [batch[0] * self.level, batch[1]]
 
 
 SWA = callback("StochasticWeightAveraging", "swa_lrs=0.01", "swa_epoch_start=1")
@@ -205,7 +216,7 @@ EXACT: dict[str, tuple[str, ...]] = {
 CLASSES: dict[str, dict[str, Any]] = {
     "schedule": {"module": Plateau},
     "random": {"module": RandomSteps, "data": NoisyData},
-    "attributes": {"module": Attributes},
+    "attributes": {"module": Attributes, "data": Growing},
     "stream": {"data": StreamData},
     "own loader": {"data": OwnLoaderData},
     "statistics": {"module": Normalized},
@@ -238,7 +249,12 @@ def test_fewer_workers_and_a_death_without_a_step_change_nothing(run, die) -> No
     assert differences(Path("runs/whole"), Path("runs/a")) == []
 
 
-def test_attributes_are_those_of_the_tested_checkpoint(run) -> None:
-    assert run("fit", "--run", "a", module=Attributes) == 0
-    assert run("validate", "--run", "a", module=Attributes) == 0
+@pytest.mark.parametrize("only", ["false", "true"])
+def test_a_checkpoint_has_all_that_it_was_chosen_by(only, run, capsys) -> None:
+    options = ("--trainer.callbacks=[]", "--checkpoint.monitor=val/loss", f"--checkpoint.save_weights_only={only}")
+    assert run("fit", "--run", "a", *options, **CLASSES["attributes"]) == 0
+    assert run("validate", "--run", "a", **CLASSES["attributes"]) == 0
     assert record("a", "validate.json")["val/loss"] == pytest.approx(record("a")["best_score"])
+    best = torch.load(Path("runs/a/checkpoints", record("a")["best_checkpoint"]), weights_only=True)
+    assert ("optimizer_states" in best) == (only == "false")
+    assert "teacher[0] of module is in no checkpoint" in capsys.readouterr().out

@@ -115,7 +115,10 @@ class ExactResume(callbacks.Callback):
             if trainer.fast_dev_run:  # which keeps nothing
                 self.run.unlock()
                 self.run = None
-        for callback in [callback for callback in trainer.callbacks if isinstance(callback, callbacks.ModelCheckpoint)]:
+        checkpoints = [callback for callback in trainer.callbacks if isinstance(callback, callbacks.ModelCheckpoint)]
+        self.saves_weights_only = bool(checkpoints) and all(one.save_weights_only for one in checkpoints)
+        for callback in checkpoints:
+            callback.save_weights_only = False  # else no callback adds its part: averaged weights, changed attributes
             if callback.dirpath is None:
                 callback.dirpath = None if self.run is None else str(self.folder)
                 callback.save_last = False  # `last.ckpt` there belongs to the resume
@@ -187,8 +190,10 @@ class ExactResume(callbacks.Callback):
         return self._state
 
     def on_save_checkpoint(self, trainer: Any, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write paths relative to the run's folder, which may be moved, renamed or copied."""
+        """Write paths relative to the run's folder, which may be moved, and no optimizer where none is wanted."""
         folder = self.folder
+        if self.saves_weights_only and not self._state:  # the file of a ModelCheckpoint
+            del checkpoint["optimizer_states"]
         if self.run is not None:
             _change_paths(
                 checkpoint, lambda path: os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
@@ -204,10 +209,8 @@ class ExactResume(callbacks.Callback):
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         """Restore the state, and refuse another number of processes or other data."""
         if self.is_alone and self.checkpoint is not None and not self._restored:
-            raise UserError(
-                f"the training in {self.folder.parent} has begun before. Continue it with resume.fit(trainer, …), or"
-                " trainer.fit(…, ckpt_path=resume.checkpoint)."
-            )
+            text = f"the training in {self.folder.parent} has begun before. Continue it with resume.fit(trainer, …),"
+            raise UserError(f"{text} or trainer.fit(…, ckpt_path=resume.checkpoint).")
         if self.is_alone and self.run is not None:
             self.signals.enter_context(signals.handled())
             if trainer.is_global_zero:
@@ -339,10 +342,8 @@ class ExactResume(callbacks.Callback):
             return
         what = names[0] if self._loss_check == 0 else "the loss"
         place = f"(epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx})"
-        raise DivergedError(
-            f"{what} is NaN or infinite after step {trainer.global_step} {place}. The last checkpoint before it is"
-            " kept. Look for NaN in the inputs and targets, or try a lower learning rate."
-        )
+        text = f"{what} is NaN or infinite after step {trainer.global_step} {place}. The last checkpoint before it is kept."
+        raise DivergedError(f"{text} Look for NaN in the inputs and targets, or try a lower learning rate.")
 
 
 def refuse_callbacks(given: Sequence[Any]) -> None:

@@ -56,11 +56,8 @@ def read(file: str | Path) -> dict[str, Any]:
 
 
 def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the last checkpoint of a folder, or the next newest if it is damaged, and its content."""
-    first = [folder / LAST, folder / PREVIOUS]
-    rest = [file for file in folder.glob("*.ckpt") if file not in first]
-    rest.sort(key=lambda file: file.stat().st_mtime, reverse=True)
-    found = [file for file in (*first, *rest) if file.is_file()]
+    """Return the last state of a folder, or the one before if that is damaged, and its content."""
+    found = [file for file in (folder / LAST, folder / PREVIOUS) if file.is_file()]
     for file in found:
         try:
             checkpoint = read(file)
@@ -70,7 +67,7 @@ def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         else:
             return file, checkpoint
     if found:
-        raise UserError(f"none of the {len(found)} files {folder / '*.ckpt'} can be used. Start a new run with: fit")
+        raise UserError(f"{' and '.join(map(str, found))} can't be used. Start a new run with: fit")
     return None
 
 
@@ -101,8 +98,8 @@ def check_model(file: str | Path, checkpoint: Mapping[str, Any], model: Lightnin
     """Refuse the content of a checkpoint file that was not saved by such a model."""
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"{file} is not a checkpoint of a training. Give a file from runs/NAME/checkpoints.")
-    if is_overridden("configure_model", model):
-        return
+    if is_overridden("configure_model", model) or is_overridden("on_load_checkpoint", model):
+        return  # such a hook may change one of the two before Lightning loads it
     try:
         model.load_state_dict(checkpoint["state_dict"], strict=model.strict_loading)
     except RuntimeError as error:

@@ -1,6 +1,7 @@
 """The state of each process that Lightning's checkpoints lack: metrics, trained layers, and the user's attributes."""
 
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
 from typing import Any
@@ -10,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities import move_data_to_device
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import nn
 from torch.utils.data import Dataset
 from torchmetrics import Metric
@@ -22,6 +24,7 @@ _LATEST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")
 _SCORES = ("best_model_score", "kth_value", "best_k_models", "best_score", "wait_count")
 # Modules and callbacks of these packages have no attributes of the user's.
 _LIBRARIES = ("pytorch_lightning", "lightning_fabric", "lightning_runs", "torch", "torchmetrics")
+_ENTRIES = 100  # of a list or dict, which may be objects of the user's
 _OF_LIGHTNING = vars(pl.LightningModule()).keys()
 Attributes = dict[str, dict[str, Any]]  # of each owner, by its name
 ARRAY = "array of NumPy"  # key of a dict that stands for an array or a number of NumPy
@@ -101,7 +104,8 @@ class AttributeState(Callback):
 
     Owners are the LightningModule, the user's modules in it, the user's callbacks without a ``state_dict``, and objects
     of the user's classes in any of these. Saved are numbers, texts, tensors, and lists, tuples and dicts of them,
-    attributes that are arrays, sets or deques, and buffers that are not persistent.
+    attributes that are arrays, sets or deques, and buffers that are not persistent. Of a data module without a
+    ``state_dict``, numbers and texts are saved.
     """
 
     def __init__(self) -> None:
@@ -126,8 +130,15 @@ class AttributeState(Callback):
             restore_attributes(self._restored, trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore them for the module's hooks …"""
+        """Restore them for the module's hooks, name networks that are not saved …"""
         restore_attributes(self._restored, trainer, pl_module)
+        saved = {*pl_module.modules()}
+        for key, owner in _owners(trainer, pl_module).items():
+            for name, part in _parts(owner):
+                is_left_out = isinstance(part, nn.Module) and part not in saved and any(True for _ in part.parameters())
+                if is_left_out and trainer.is_global_zero and not is_overridden("on_save_checkpoint", pl_module):
+                    text = f"note: {name} of {key} is in no checkpoint, so a resumed run begins with a new one."
+                    print(f"{text} Save it by on_save_checkpoint.", flush=True)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """… and once more, because such hooks may set them."""
@@ -138,17 +149,29 @@ class AttributeState(Callback):
 
 def _owners(trainer: Any, pl_module: pl.LightningModule) -> dict[str, Any]:
     """Return the user's modules, callbacks and the objects in them, by their names; without a Trainer no callbacks."""
-    owners: dict[str, Any] = {f"module {name}".strip(): module for name, module in pl_module.named_modules()}
+    found: list[tuple[str, Any]] = [(f"module {name}".strip(), module) for name, module in pl_module.named_modules()]
     for callback in trainer.callbacks if trainer is not None else ():
         if type(callback).state_dict is Callback.state_dict:
-            owners[f"callback {callback.state_key}"] = callback
+            found.append((f"callback {callback.state_key}", callback))
     package = type(pl_module).__module__.partition(".")[0]  # whose classes are the user's
-    for key, owner in [*owners.items()]:
-        for name, value in vars(owner).items():
-            is_own = type(value).__module__.partition(".")[0] == package and hasattr(value, "__dict__")
-            if is_own and not isinstance(value, nn.Module | pl.LightningDataModule | Dataset | Enum):
-                owners[f"{type(value).__name__} {name} of {key}"] = value
-    return {name: one for name, one in owners.items() if type(one).__module__.partition(".")[0] not in _LIBRARIES}
+    for key, owner in [*found]:
+        for name, part in _parts(owner):
+            is_own = type(part).__module__.partition(".")[0] == package and hasattr(part, "__dict__")
+            if is_own and not isinstance(part, nn.Module | pl.LightningDataModule | Dataset | Enum):
+                found.append((f"{type(part).__name__} {name} of {key}", part))
+    data = getattr(trainer, "datamodule", None)
+    if data is not None and type(data).state_dict is pl.LightningDataModule.state_dict:
+        found.append(("data module", data))
+    return {name: one for name, one in found if type(one).__module__.partition(".")[0] not in _LIBRARIES}
+
+
+def _parts(owner: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of an owner; of a list, tuple or dict the first entries."""
+    for name, value in vars(owner).items():
+        entries = [*value.values()] if isinstance(value, dict) else value
+        are_entries = isinstance(entries, list | tuple)
+        for number, part in enumerate(entries[:_ENTRIES] if are_entries else [value]):
+            yield f"{name}[{number}]" if are_entries else name, part
 
 
 def _attributes(trainer: Any, pl_module: pl.LightningModule, before: Attributes | None = None) -> Attributes:
@@ -160,7 +183,8 @@ def _attributes(trainer: Any, pl_module: pl.LightningModule, before: Attributes 
         buffers = vars(owner).get("_non_persistent_buffers_set", set())
         for name in (vars(owner).keys() - _OF_LIGHTNING) | buffers:
             value = getattr(owner, name)
-            if name in known and _is_equal(value, known[name]):
+            is_of_data = isinstance(owner, pl.LightningDataModule) and not isinstance(value, int | float | str)
+            if is_of_data or (name in known and _is_equal(value, known[name])):
                 continue
             with suppress(TypeError):
                 copied = _encoded(value)

@@ -44,10 +44,8 @@ class ExactLoaders(Callback):
     def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
         between = trainer.reload_dataloaders_every_n_epochs
         if between > 1:
-            self.notes.append(
-                f"The loaders are built again every {between} epochs. A resumed run builds those of the epoch in which"
-                " it resumes. Results stay the same if train_dataloader does not depend on the epoch."
-            )
+            text = f"The loaders are built again every {between} epochs. A resumed run builds those of its epoch."
+            self.notes.append(f"{text} Results stay the same if train_dataloader does not depend on the epoch.")
         if trainer.is_global_zero and self.notes:
             self.notes = list(dict.fromkeys(self.notes))
             print(*self.notes, sep="\n", flush=True)
@@ -60,10 +58,8 @@ class ExactLoaders(Callback):
         iterates_itself = not isinstance(loader, DataLoader) or hasattr(loader, "state_dict")
         if train and (iterates_itself or isinstance(loader.dataset, IterableDataset)):
             name = type(getattr(loader, "dataset", loader)).__name__
-            self.notes.append(
-                f"{name} can't be resumed in mid-epoch: a resumed run reads its finished part again, which takes time."
-                " Results stay the same if it yields the same items each time."
-            )
+            text = f"{name} can't be resumed in mid-epoch: a resumed run reads its finished part again, which takes time."
+            self.notes.append(f"{text} Results stay the same if it yields the same items each time.")
             if self.trainer.world_size > 1 or getattr(loader, "num_workers", 0) > 1:
                 self.notes.append(f"{name} is not split: each process reads all of it, unless your code splits it.")
         return Iterated(loader, self, train) if iterates_itself else _exact_copy(loader, self, train)

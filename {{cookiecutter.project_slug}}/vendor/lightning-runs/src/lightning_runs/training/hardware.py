@@ -42,15 +42,11 @@ def _check_launcher(num_nodes: int) -> None:
     if not by_torchrun() and SLURMEnvironment.detect():
         tasks = int(os.environ["SLURM_NTASKS"])
         if tasks > started_tasks:
-            raise UserError(
-                f"SLURM has {tasks} tasks for this job, but started {started_tasks}, which would wait for the others"
-                " forever. Put srun before the command, as scripts/train.sbatch does, or ask for one task."
-            )
+            text = f"SLURM has {tasks} tasks for this job, but started {started_tasks}, which would wait forever."
+            raise UserError(f"{text} Put srun before the command, as scripts/train.sbatch does, or ask for one task.")
     if num_nodes > 1 and not by_torchrun() and started_tasks == 1:
-        raise UserError(
-            f"trainer.num_nodes is {num_nodes}, but only this machine runs the program, which would wait forever for"
-            " the others. Start it with torchrun or srun on each machine."
-        )
+        text = f"trainer.num_nodes is {num_nodes}, but only this machine runs the program, which would wait forever."
+        raise UserError(f"{text} Start it with torchrun or srun on each machine.")
 
 
 def _device(accelerator: str) -> str:
@@ -61,9 +57,7 @@ def _device(accelerator: str) -> str:
         # else every step of an optimizer asks the NVIDIA driver for GPUs again: 150 µs without one
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     if not {"gpu": cuda or mps, "cuda": cuda, "mps": mps}.get(accelerator, True):
-        raise UserError(
-            f"trainer.accelerator is {accelerator}, but no such device was found that this torch ({torch.__version__})"
-            " can use. Choose --trainer.accelerator auto (the best device here) or cpu."
-        )
+        text = f"trainer.accelerator is {accelerator}, but torch {torch.__version__} finds no such device."
+        raise UserError(f"{text} Choose --trainer.accelerator auto (the best device here) or cpu.")
     found = "gpu" if cuda else "mps" if mps else "cpu"
     return {"auto": found, "gpu": found, "cuda": "gpu"}.get(accelerator, accelerator)

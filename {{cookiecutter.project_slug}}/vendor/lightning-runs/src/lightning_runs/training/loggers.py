@@ -91,10 +91,8 @@ def continue_runs(loggers: Sequence[Logger], run: Run, step: int, rows: Mapping[
             if new != Path(logger.log_dir):
                 shutil.rmtree(new, ignore_errors=True)
         elif kept != begun:
-            raise UserError(
-                f"{type(logger).__name__} has begun the run {begun}, and the training was logged as {kept}. Train by"
-                " resume.fit(trainer, …), which has the logger continue its run."
-            )
+            text = f"{type(logger).__name__} has begun the run {begun}, and the training was logged as {kept}."
+            raise UserError(f"{text} Train by resume.fit(trainer, …), which has the logger continue its run.")
         if isinstance(logger, WandbLogger) and logger.experiment.offline:
             _log_again(logger, run, step)
     folders = [logger.log_dir for logger in loggers if isinstance(logger, CSVLogger)]
