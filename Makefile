@@ -46,7 +46,7 @@ stress: $(VENV)/test.installed
 	RUNS=$(RUNS) $(PYTEST) tests/test_stress.py
 
 # makes small mistakes in the code, one at a time, and runs the test that must notice each
-mutants: $(VENV)/test.installed
+mutants: $(VENV)/test-all.installed
 	$(BIN)/python tests/mutants.py
 
 # the project has an environment of its own, for the other frameworks' packages would slow the import of Lightning

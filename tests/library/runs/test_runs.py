@@ -48,11 +48,6 @@ def test_the_commit_is_recorded_and_whether_code_was_changed(tmp_path, monkeypat
     assert runs.run._git_state() == {**state, "dirty": True}
 
 
-def test_a_bad_name_is_refused() -> None:
-    assert_fails("--run is '..'", "fit", "--run", "..")
-    assert not Path("runs").exists()
-
-
 def test_values_of_single_processes_are_averaged(run, have, monkeypatch) -> None:
     have("finished", "a")
     measured = record("a", "test.json")["test/loss"]
