@@ -37,8 +37,12 @@ class TrainerCLI(RunCLI):
         """Train, then test the best checkpoint, or with ``--test false`` validate it; write the report."""
         self.say(f"Training {self.description()}.")
         tested = self.config.fit.test
+        configured = [*self.trainer.callbacks]
         with self.recorded():
             self.trainer.fit(**kwargs)
+            for one in configured:
+                if one not in self.trainer.callbacks:
+                    self.say(f"note: {type(self.model).__name__}.configure_callbacks replaced {type(one).__name__}.")
             self.choose_checkpoint()
             for callback in self.trainer.callbacks:
                 if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:

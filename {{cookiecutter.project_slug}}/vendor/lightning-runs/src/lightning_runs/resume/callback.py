@@ -342,7 +342,7 @@ class ExactResume(callbacks.Callback):
             return
         what = names[0] if self._loss_check == 0 else "the loss"
         place = f"(epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx})"
-        text = f"{what} is NaN or infinite after step {trainer.global_step} {place}. The last checkpoint before it is kept."
+        text = f"{what} is NaN or infinite after step {trainer.global_step} {place}. The checkpoint before it is kept."
         raise DivergedError(f"{text} Look for NaN in the inputs and targets, or try a lower learning rate.")
 
 

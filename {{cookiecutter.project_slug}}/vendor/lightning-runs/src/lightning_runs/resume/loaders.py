@@ -58,7 +58,7 @@ class ExactLoaders(Callback):
         iterates_itself = not isinstance(loader, DataLoader) or hasattr(loader, "state_dict")
         if train and (iterates_itself or isinstance(loader.dataset, IterableDataset)):
             name = type(getattr(loader, "dataset", loader)).__name__
-            text = f"{name} can't be resumed in mid-epoch: a resumed run reads its finished part again, which takes time."
+            text = f"{name} can't be resumed in mid-epoch: a resume reads its finished part again, which takes time."
             self.notes.append(f"{text} Results stay the same if it yields the same items each time.")
             if self.trainer.world_size > 1 or getattr(loader, "num_workers", 0) > 1:
                 self.notes.append(f"{name} is not split: each process reads all of it, unless your code splits it.")
