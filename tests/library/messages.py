@@ -67,6 +67,7 @@ MISTAKES = {
     "a misspelt key": Mistake("fit -c misspelt.yaml", "trainer.max_epochz misspelt.yaml --trainer.max_epochs", 2),
     "a wrong value in a file": Mistake("fit -c type.yaml", "--trainer.max_epochs many int", 2),
     "a folder of checkpoints": Mistake("fit --checkpoint.dirpath=x", "--checkpoint.dirpath", 2),
+    "a bare Trainer": Mistake("fit --trainer.barebones=true", "trainer.barebones"),
     "a GPU that is not there": Mistake("fit --trainer.accelerator=gpu", "trainer.accelerator gpu cpu"),
     "an unknown strategy": Mistake("fit --trainer.strategy=dpp", "strategy dpp"),
     "a strategy that a CPU lacks": Mistake("fit --trainer.strategy=fsdp", "fsdp accelerator cpu"),

@@ -41,7 +41,5 @@ def require(extra: str, *packages: str) -> None:
     """Refuse to continue without packages, by their import names, which the project's ``extra`` installs."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        raise UserError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. Install with:"
-            f" pip install -e '.[{extra}]' (uv: uv sync --extra {extra})."
-        )
+        text = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed."
+        raise UserError(f"{text} Install with: pip install -e '.[{extra}]' (uv: uv sync --extra {extra}).")

@@ -275,6 +275,8 @@ class RunCLI(LightningCLI):
         fit = self._command == "fit"
         kept = fit and self.is_kept and not options.trainer.fast_dev_run
         if fit:
+            if options.trainer.barebones:
+                raise UserError("trainer.barebones is true, but a run needs callbacks. Leave it false.")
             refuse_callbacks(trainer_setup.as_list(options.trainer.callbacks))
         root = Path(options.trainer.default_root_dir or "runs")
         self.position = self._checked_position(kept)

@@ -38,11 +38,9 @@ def predict_paths(
     found = runs.find(runs.default_root(), run and run_name(run), finished=True)
     module_class, data_class = classes.of_file(found.config_file, (module_class, data_class))
     if not contract.Contract(module_class, data_class).has("predict_paths"):
-        raise UserError(
-            f"{data_class.__name__ if data_class else 'a project without a data module'} can't predict files yet. Give"
-            " the data module's __init__ an argument predict_paths, a list of paths or None. Have predict_dataloader"
-            " return a loader over these files."
-        )
+        name = data_class.__name__ if data_class else "a project without a data module"
+        text = f"{name} can't predict files yet. Give its __init__ an argument predict_paths, a list of paths or None."
+        raise UserError(f"{text} Have predict_dataloader return a loader over these files.")
     if not any(path.exists() for path in paths):
         raise UserError(f"{paths[0]} does not exist, so it can't be predicted.")
     option = f"--data.predict_paths={json.dumps([str(path) for path in paths])}"

@@ -104,8 +104,7 @@ class AttributeState(Callback):
 
     Owners are the LightningModule, the user's modules in it, the user's callbacks without a ``state_dict``, and objects
     of the user's classes in any of these. Saved are numbers, texts, tensors, and lists, tuples and dicts of them,
-    attributes that are arrays, sets or deques, and buffers that are not persistent. Of a data module without a
-    ``state_dict``, numbers and texts are saved.
+    attributes that are arrays, sets or deques, buffers that are not persistent, and a data module's numbers and texts.
     """
 
     def __init__(self) -> None:

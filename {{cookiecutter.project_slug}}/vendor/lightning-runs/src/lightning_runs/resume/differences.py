@@ -38,11 +38,8 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
         f"{name} was {before.get(name)} and is {now.get(name)}" for name in kept if before.get(name) != now.get(name)
     ]
     if changes and not accept:
-        raise UserError(
-            f"{', '.join(changes)}. A resumed run keeps its options and its data. Only options that change no result,"
-            f" and {', '.join(sorted(LIMITS))}, may differ. Start a new run, or resume this one with the change:"
-            " --accept_changes true"
-        )
+        text = f"{', '.join(changes)}. A resumed run keeps its data and options, except {', '.join(sorted(LIMITS))}"
+        raise UserError(f"{text} and options that change no result. Start a new run, or add --accept_changes true.")
     accepted = [f"A change was accepted: {change}." for change in changes]
     run.record["accepted_changes"] = [*run.record.get("accepted_changes", []), *accepted]
 

@@ -63,9 +63,7 @@ class Run:
             lock.acquire(timeout=LOCK_TIMEOUT)
             self._lock = lock
         except filelock.Timeout as error:
-            raise UserError(
-                f"another process is training the run {self.name!r}. Wait until it ends, or start a new run."
-            ) from error
+            raise UserError(f"another process trains the run {self.name!r}. Wait, or start a new run.") from error
         except (OSError, NotImplementedError):
             print(f"{self._lock_file} can't be locked: start no second process on this run.", flush=True)
 
@@ -203,10 +201,8 @@ def find(root: Path, name: str | None, finished: bool) -> Run:
     if finished:
         found = [run for run in runs if run.record.get("status") == "finished" and not run.record.get("debug")]
         if not found:
-            raise UserError(
-                f"the folder {root} has no finished run; those with --debug do not count. Train one with:"
-                f" {program()} fit. Or name a run or a checkpoint: --run NAME, --ckpt_path FILE"
-            )
+            text = f"{root} has no finished run; those with --debug do not count. Train one with: {program()} fit."
+            raise UserError(f"{text} Or name a run or a checkpoint: --run NAME, --ckpt_path FILE")
     else:
         found = [run for run in runs if run.record.get("status") != "finished" and not run.in_use()]
         if not found:
