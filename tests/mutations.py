@@ -12,6 +12,8 @@ FIT = TESTS + "commands/test_fit.py"
 OWN = TESTS + "test_own_classes.py"
 TRACES = TESTS + "cli/test_tracebacks.py"
 BEST = TESTS + "training/test_best_checkpoint.py"
+BATCHES = TESTS + "data/test_batches.py"
+CONTRACT = TESTS + "test_contract.py"
 CHOICES = TESTS + "training/test_callbacks.py"
 PREDICTIONS = TESTS + "reports/test_predictions.py"
 
@@ -105,4 +107,51 @@ MUTANTS = (
     Mutant("commands/export.py", "if difference > accepted:", "if False:", f"{TESTS}commands/test_export.py -k differs"),
     # sweep and repeat
     Mutant("commands/sweep.py", '["--test=false"]', "[]", f"{TESTS}commands/test_sweep.py -k repeated"),
+    # other parts
+    Mutant("resume/checkpoint_files.py", 'in_epoch = epochs["started"] > epochs["processed"]', "in_epoch = True", f"{RESUME} -k train_longer"),
+    Mutant("files.py", "os.replace(temporary, file)", "__import__('shutil').copy(temporary, file)", f"{TESTS}test_files.py"),
+    Mutant("files.py", "os.fsync(stream.fileno())", "pass", f"{TESTS}test_files.py"),
+    Mutant("files.py", "            os.replace(file, previous)", "            pass", f"{TESTS}test_files.py"),
+    Mutant("resume/callback.py", "            trainer.should_stop = True", "            pass", f"{EXACT} -k early_stopping"),
+    Mutant("resume/differences.py", 'not name.endswith("num_workers")', "True", f"{EXACT} -k fewer_workers"),
+    Mutant("resume/signals.py", '"SIGUSR1": 75', '"SIGUSR1": 1', f"{SIGNALS} -k SIGUSR1"),
+    Mutant("resume/signals.py", "(signum == signal.SIGINT and not is_first)", "False", f"{SIGNALS} -k second_ctrl"),
+    Mutant("resume/randomness.py", "    random.seed(value)", "    pass", f"{EXACT} -k random"),
+    Mutant("resume/loaders.py", "return hash((*self.key, self.exact.trainer.global_rank))", "return hash(self.key)", f"{RESUME} -k random_numbers_of_its_own"),
+    Mutant("training/speed.py", "if self.restarting or not self._ordinary or self.trainer.accumulate_grad_batches > 1:", "if self.restarting or not self._ordinary:", f"{EXACT} -k second_epoch"),
+    Mutant("runs/run.py", "except filelock.Timeout:\n            return True", "except filelock.Timeout:\n            return False", f"{RESUME} -k in_use"),
+    Mutant("runs/run.py", 'or name.strip(".") == ""', "", f"{RUNS} -k bad_name"),
+    Mutant("runs/run.py", '"dirty": any(not line', '"dirty": not any(not line', f"{RUNS} -k commit"),
+    Mutant("runs/run.py", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name), reverse=True", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name)", f"{RUNS} -k newest"),
+    Mutant("runs/run.py", " and not run.record.get(\"debug\")]", "]", f"{RUNS} -k debugging"),
+    Mutant("contract.py", "inspect.signature(getattr(owner, name, METHODS[name])).bind(*[None] * count)", "pass", f"{CONTRACT} -k method"),
+    Mutant("contract.py", ' and "/" not in parts[0]', "", f"{CONTRACT} -k headline"),
+    Mutant("training/loggers.py", "value not in (*UNSET, defaults.get(name))", "True", f"{TESTS}training/test_loggers.py -k form"),
+    Mutant("commands/trials.py", 'os.environ.setdefault("WANDB_RUN_GROUP", self.name)', "pass", f"{TESTS}cli/test_classes.py -k search"),
+    Mutant("cli/run_cli.py", "if fit and options.weights and not self.ckpt_path:", "if fit and options.weights:", f"{TESTS}commands/test_weights.py -k again"),
+    Mutant("training/progress.py", 'getattr(trainer.checkpoint_callback, "monitor", None)]', "None]", f"{OWN} -k line_of_each and two"),
+    Mutant("cli/parser.py", "allow_abbrev=False", "allow_abbrev=True", f"{TESTS}cli/test_mistakes.py"),
+    Mutant("cli/messages.py", "cutoff=0.6", "cutoff=0.99", f"{TESTS}cli/test_mistakes.py"),
+    Mutant("reports/predictions.py", "dict.fromkeys(chain(*outputs))", "outputs[0]", f"{PREDICTIONS} -k whatever"),
+    Mutant("training/callbacks.py", "return min(loader.batch_size,", "raise TypeError(", f"{FIT} -k items"),
+    Mutant("training/callbacks.py", 'trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")', "torch.tensor(self._items)", f"{FIT} -k items"),
+    Mutant("training/callbacks.py", "self._seconds += time.perf_counter() - self._started", "pass", f"{FIT} -k items"),
+    Mutant("training/callbacks.py", "trainer.current_epoch % self.every_n_epochs == 0", "True", CONTRACT),
+    Mutant("training/schedules.py", "warmup = min(self.warmup_steps, total / 5)", "warmup = self.warmup_steps", f"{TESTS}training/test_schedules.py"),
+    Mutant("training/schedules.py", "0.5 * (1 + math.cos(math.pi * progress))", "(1 - progress)", f"{TESTS}training/test_schedules.py"),
+    Mutant("data/batches.py", "shuffle = train and not (trainer and trainer.overfit_batches)", "shuffle = train", f"{BATCHES} -k overfitted"),
+    Mutant("data/datamodule.py", 'order[np.argsort(labels[order], kind="stable")]', "order", f"{TESTS}data/test_datamodule.py -k share"),
+    Mutant("reports/predictions.py", "order = index.argsort(stable=True)", "order = torch.arange(len(index))", f"{TESTS}reports/test_predictions.py -k sorted"),
+    Mutant("reports/classification.py", "argsort(descending=True, stable=True)", "argsort(stable=True)", f"{TESTS}reports/test_classification.py -k surest"),
+    Mutant("commands/export.py", "tolerance * max(1.0, ", "tolerance * (", f"{TESTS}commands/test_export.py -k tolerance"),
+    Mutant("commands/repeat.py", "(1 / (count - 1) if folds else 0)", "0", f"{TESTS}commands/test_repeat.py -k interval"),
+    Mutant("commands/repeat.py", '"test": False}', '"test": True}', f"{TESTS}commands/test_repeat.py -k folds_are"),
+    Mutant("commands/sweep.py", "MaxTrialsCallback(wanted, states=ENDED)", "MaxTrialsCallback(wanted, states=tuple(State))", f"{TESTS}commands/test_sweep.py -k failures"),
+    Mutant("commands/sweep.py", "self.storage.set_trial_state_values(trial_id, State.WAITING)", "pass", f"{TESTS}commands/test_sweep.py -k killed"),
+    Mutant("commands/trials.py", "if now.get(name) != before.get(name):", "if False:", f"{TESTS}commands/test_sweep.py -k changed_option"),
+    Mutant("images/datasets.py", "(0.4914, 0.4822, 0.4465)", "(0.4914, 0.4465, 0.4822)", f"{TESTS}images/test_datasets.py -k published"),
+    Mutant("images/augmentation.py", "height // 8", "height // 2", f"{TESTS}images/test_batches.py -k offsets"),
+    Mutant("hooks/pre_gen_project.py", '{"accelerator": ("mps",), "precision": ("64-true",)}', '{"accelerator": ("mps",), "precision": ("32-true",)}', "tests/test_hooks.py -k acceptable"),
+    Mutant("hooks/post_gen_project.py", 'if answers["torch_build"] != "default":', "if False:", "tests/test_hooks.py -k build"),
+    Mutant("training/hardware.py", "int(devices) > 4 * (os.cpu_count() or 1)", "False", f"{TESTS}training/test_hardware.py"),
 )  # fmt: skip

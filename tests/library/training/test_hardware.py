@@ -25,6 +25,7 @@ def test_the_device_of_the_machine_is_chosen(device, monkeypatch) -> None:
 
 
 REFUSED = [(device, {"precision": value}, f"{fix}.") for device, values, _, fix in hardware.REFUSED for value in values]
+REFUSED += [("cpu", {"devices": 10**6}, "fewer")]
 
 
 @pytest.mark.parametrize(("device", "options", "text"), REFUSED)

@@ -36,7 +36,7 @@ class TrainerCLI(RunCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, then test the best checkpoint, or with ``--test false`` validate it; write the report."""
         self.say(f"Training {self.description()}.")
-        tested = self.config.fit.test
+        tested = self.config.fit.test and self.trainer.limit_test_batches != 0
         configured = [*self.trainer.callbacks]
         with self.recorded():
             self.trainer.fit(**kwargs)

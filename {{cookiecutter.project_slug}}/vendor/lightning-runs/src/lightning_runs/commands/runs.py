@@ -24,9 +24,7 @@ HELP = (
 
 def main(args: list[str]) -> int:
     """Print the table, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        f"{program()} runs", description="Show a table of all runs.", epilog=HELP, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(f"{program()} runs", description="List all runs.", epilog=HELP, allow_abbrev=False)
     text = "list every folder in DIR with a run.json or a metrics.csv, such as a CSVLogger's, instead of this project's"
     parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help=text)
     parser.add_argument("--sort", choices=COLUMNS, default="started", help="order by this column (default: started)")

@@ -341,9 +341,8 @@ class ExactResume(callbacks.Callback):
         if self._loss_check == 0 and not names:
             return
         what = names[0] if self._loss_check == 0 else "the loss"
-        place = f"(epoch {trainer.current_epoch}, batch {trainer.fit_loop.epoch_loop.batch_idx})"
-        text = f"{what} is NaN or infinite after step {trainer.global_step} {place}. The checkpoint before it is kept."
-        raise DivergedError(f"{text} Look for NaN in the inputs and targets, or try a lower learning rate.")
+        text = f"{what} is NaN or infinite after step {trainer.global_step} (epoch {trainer.current_epoch})."
+        raise DivergedError(f"{text} The checkpoint before it is kept. Look for NaN in the data, or lower the rate.")
 
 
 def refuse_callbacks(given: Sequence[Any]) -> None:

@@ -33,6 +33,9 @@ def check(trainer: Trainer | Mapping[str, Any]) -> str:
     for refused, precisions, reason, fix in REFUSED:
         if refused == device and precision in precisions:
             raise UserError(f"trainer.precision is {precision}, and the device is {device}: {reason}. Choose {fix}.")
+    devices = str(trainer.get("devices"))
+    if device == "cpu" and devices.isdigit() and int(devices) > 4 * (os.cpu_count() or 1):
+        raise UserError(f"trainer.devices is {devices}; on a CPU it is the number of processes. Choose fewer.")
     _check_launcher(int(trainer["num_nodes"]))
     return device
 
