@@ -116,7 +116,7 @@ def load(group: str, path: str) -> type:
     try:
         found = resolve_name(path.replace("lightning.pytorch.", "pytorch_lightning."))
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise UserError(f"--{group} is {path}: {parser_message(str(error), ())}") from error
+        raise UserError(f"--{group} is {path}; give package.module.Class: {parser_message(str(error), ())}") from error
     if not isinstance(found, type) or not issubclass(found, BASES[group]):
         raise UserError(f"--{group} is {path}; it must be a {BASES[group].__name__} of pytorch_lightning.")
     return found

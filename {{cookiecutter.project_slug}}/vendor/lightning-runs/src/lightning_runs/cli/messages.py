@@ -116,7 +116,7 @@ def parser_message(message: str, options: Iterable[str]) -> str:
     missing = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if missing:
         near = guess(missing[2], dir(sys.modules.get(missing[1])))
-        return f"there is no {missing[2]} in {missing[1]}; give the class as package.module.Class.{near}"
+        return f"there is no class {missing[2]} in {missing[1]}.{near}"
     option = re.match(r'Parser key "([\w.]+)":', message)
     cause = re.search(r"callable class: (.+?)(?:\.* Got value|\n)", message)
     if option and cause:
