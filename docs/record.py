@@ -37,6 +37,7 @@ class Terminal:
         if self.pid == 0:
             os.chdir(folder)
             os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment)
+        self.folder = folder
         self.decoder = codecs.getincrementaldecoder("utf-8")()
         self.text = ""
         self.frames: dict[float, list[str]] = {}  # the last of each tenth of a second
@@ -46,7 +47,7 @@ class Terminal:
     def read(self) -> None:
         """Wait for further output."""
         self.text += self.decoder.decode(os.read(self.file, 65536))
-        self.text = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", self.text)
+        self.text = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", self.text).replace(f"{self.folder}/", "")
         self.clock += min(time.monotonic() - self.seen, LONGEST_WAIT)
         self.seen = time.monotonic()
         # after a carriage return, a line is written again
