@@ -133,7 +133,7 @@ WRONG: list[tuple[str, dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("kind", "request_", "code", "text"), WRONG)
 def test_a_wrong_request_is_refused_in_a_sentence(kind, request_, code, text) -> None:
-    limits = {"max_inputs": 5, "max_bytes": 500_000, "max_pixels": 10_000}
+    limits: dict[str, Any] = {"max_inputs": 5, "max_bytes": 500_000, "max_pixels": 10_000}
     response = client(write_model(kind), **limits).post("/predict", **request_)
     assert (response.status_code, text in response.json()["detail"]) == (code, True), response.text
     assert "serve-" not in response.text  # no path of the service

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands.test_serve import client, save_model
+from toy import assert_fails
 from written import read_table
 
 GRAPH = """(float[batch, 2] a, int64[batch] b) => (float[batch, 2] total)
@@ -27,10 +28,8 @@ def model() -> Path:
 def test_items_of_a_json_file_are_predicted(content, model, run) -> None:
     Path("new.json").write_text(json.dumps(content))
     assert run("predict", "new.json", f"--onnx={model}", "--csv=out.csv") == 0
-    rows = [
-        {"file": f"new.json:{i}"} | {name: str(value) for name, value in row.items()} for i, row in enumerate(ANSWERS)
-    ]
-    assert read_table(Path("out.csv")) == rows
+    for i, (row, answer) in enumerate(zip(read_table(Path("out.csv")), ANSWERS, strict=True)):
+        assert row == {"file": f"new.json:{i}"} | {name: str(value) for name, value in answer.items()}
 
 
 def test_items_are_served(model) -> None:
@@ -60,7 +59,6 @@ def test_rows_of_a_numpy_file_are_items(run, capsys) -> None:
         (b'[{"a": [1, 2], "b": 1e400}]', "new.json:0: "),
     ],
 )
-def test_wrong_items_are_refused_by_name(content, words, model, run, capsys) -> None:
+def test_wrong_items_are_refused_by_name(content, words, model) -> None:
     Path("new.json").write_bytes(content)
-    assert run("predict", "new.json", f"--onnx={model}") == 1
-    assert words in capsys.readouterr().err
+    assert_fails(words, "predict", "new.json", f"--onnx={model}")
