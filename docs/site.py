@@ -79,5 +79,6 @@ def collect() -> None:
 
 if __name__ == "__main__":
     collect()
-    command = sys.argv[1:] or ["build", "--clean"]
+    # a link to a page or a heading that does not exist is a warning
+    command = sys.argv[1:] or ["build", "--clean", "--strict"]
     raise SystemExit(subprocess.call([sys.executable, "-m", "zensical", *command], cwd=ROOT))

@@ -1,14 +1,12 @@
 """What all tests share: baked projects, and a stranger's environment."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import settings
 from project import bake, bake_start, person, repository
 
@@ -22,21 +20,8 @@ settings.load_profile("lightning-template")
 
 @pytest.fixture(scope="session")
 def baked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that gives the project of a start, baked once, however many processes test: copy it first."""
-    base = tmp_path_factory.getbasetemp()
-    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-    def project(start: str) -> Path:
-        folder = root / "baked" / start
-        folder.parent.mkdir(exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                shutil.rmtree(f"{folder}.begun", ignore_errors=True)  # of a test that failed
-                bake_start(start, Path(f"{folder}.begun"))
-                os.rename(f"{folder}.begun", folder)
-        return folder / f"{start}-project"
-
-    return project
+    """Return a function that gives the project of a start, baked once, to be read alone."""
+    return cache(lambda start: bake_start(start, tmp_path_factory.mktemp(start)))
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import pytest
 from combinations import PRE
 from project import LIBRARY, ROOT, STARTS, TEMPLATE, read_json, start_files
 
-PROMPTS_PAGE = ROOT / "docs" / "prompts.md"
-PAGE = PROMPTS_PAGE.read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
 TESTS_PAGE = ROOT / "tests" / "README.md"
 OF_THE_TEMPLATE = (
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")),

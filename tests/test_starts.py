@@ -1,22 +1,12 @@
 """The project of each start, used as a user does: real commands, one of them killed, and the project's own tests."""
 
 import re
-import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from comparison import differences
 from processes import run
-from project import STARTS, command, own_tests, read_json
+from project import STARTS, bake_start, command, own_tests, read_json
 from written import read_table
-
-
-@pytest.fixture
-def copy_of(baked, tmp_path) -> Callable[[str], Path]:
-    """Return a function that copies the project of a start."""
-    return lambda start: Path(shutil.copytree(baked(start), tmp_path / "project"))
-
 
 SHORT = (
     *("--trainer.max_epochs=3", "--trainer.limit_train_batches=8", "--trainer.limit_val_batches=2"),
@@ -25,8 +15,8 @@ SHORT = (
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_killed_run_of_a_start_ends_like_a_whole_one(start, copy_of):
-    folder = copy_of(start)
+def test_a_killed_run_of_a_start_ends_like_a_whole_one(start, tmp_path):
+    folder = bake_start(start, tmp_path)
     whole = folder / "runs" / "whole"
     package = f"{start}_project"
     said = run(folder, package, "fit", "--run=whole", *SHORT)
@@ -44,12 +34,12 @@ def test_a_killed_run_of_a_start_ends_like_a_whole_one(start, copy_of):
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_the_own_tests_a_start_pass(start, copy_of):
-    own_tests(copy_of(start), "-p", "no:randomly")
+def test_the_own_tests_a_start_pass(start, tmp_path):
+    own_tests(bake_start(start, tmp_path), "-p", "no:randomly")
 
 
-def test_two_devices_share_one_run_folder_and_all_images(copy_of):
-    project = copy_of("images")
+def test_two_devices_share_one_run_folder_and_all_images(tmp_path):
+    project = bake_start("images", tmp_path)
     options = ("--trainer.max_epochs=2", "--trainer.devices=2", "--trainer.strategy=ddp", "--run=a")
     command(project, "images_project", "fit", *options)
     assert [path.name for path in (project / "runs").iterdir()] == ["a"]

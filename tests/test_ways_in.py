@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ ANSWERS = {
     "strategy": "ddp",
     "torch_build": "cu128",
 }
-AS_ARGUMENTS = [f"{name}={text}" for name, text in ANSWERS.items()]
 # In answer to prompts a choice is typed as its number.
 AS_TYPED = "".join(
     f"{PRE.CHOICES[name].index(text) + 1 if name in PRE.CHOICES else text}\n" for name, text in ANSWERS.items()
@@ -32,63 +30,50 @@ AS_TYPED = "".join(
 UP_TO_DATE = "SUCCESS: Good work! Project's cruft is up to date"
 UPDATED = "Good work! Project's cruft has been updated"
 COMMIT = "git add --all; git commit --quiet -m Change"
-CONFLICTS = "git diff --name-only --diff-filter=U; find . -name '*.rej'"
-NEW = WHEEL.replace("1.0.0", "1.0.99")
 # the commands of the library's page: to update, and to connect a project before
 PAGE = (LIBRARY / "lightning_runs" / "docs" / "update.md").read_text(encoding="utf-8")
 UPDATE, LINK, _ = re.findall(r"^```\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 UPDATE = UPDATE.splitlines()[0]  # without the installation
 
 
-@pytest.fixture
-def cook(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Path]:
-    """Return a function that runs cookiecutter's command and returns the project's folder."""
-
-    def run(template: Path | str, *arguments: Path | str, typed: str = "") -> Path:
-        folder = tmp_path / f"cooked{len(arguments)}"
-        command = ["cookiecutter", str(template), "-o", str(folder), *map(str, arguments)]
-        shell(command, tmp_path, environment, typed)
-        (project,) = folder.iterdir()
-        return project
-
-    return run
+def cook(folder: Path, environment: dict[str, str], *arguments: Path | str, typed: str = "") -> Path:
+    """Run cookiecutter's command in an empty folder, and return the folder of the project."""
+    folder.mkdir()
+    shell(["cookiecutter", *map(str, arguments)], folder, environment, typed)
+    (project,) = folder.iterdir()
+    return project
 
 
-def test_typed_and_replayed_answers_give_the_same_project(cook, origin, bake_project, tmp_path):
+def test_typed_and_replayed_answers_give_the_same_project(origin, bake_project, environment, tmp_path):
     expected = bake_project(ANSWERS)
-    assert_same(cook(ROOT, typed=AS_TYPED), expected)
+    assert_same(cook(tmp_path / "typed", environment, ROOT, typed=AS_TYPED), expected)
     # of a template that lies elsewhere: the file names the folder of the first one
     (saved,) = (tmp_path / "home" / ".cookiecutter_replay").iterdir()
     saved.rename(tmp_path / "answers.json")
-    assert_same(cook(origin, "--replay-file", tmp_path / "answers.json"), expected)
+    replayed = cook(tmp_path / "replayed", environment, origin, "--replay-file", tmp_path / "answers.json")
+    assert_same(replayed, expected)
 
 
-@pytest.fixture
-def create(origin: Path, tmp_path: Path, environment: dict[str, str]) -> Callable[..., Path]:
-    """Return a function that has `cruft create` make a project, and commits it."""
-
-    def run(answers: dict[str, str]) -> Path:
-        command = ["cruft", "create", GITHUB, "--no-input", "--extra-context", json.dumps(answers)]
-        shell(command, tmp_path, environment)
-        (made,) = tmp_path.glob("*/.cruft.json")
-        shell(f"git init --quiet; {COMMIT}", made.parent, environment)
-        return made.parent
-
-    return run
+def create(folder: Path, environment: dict[str, str], answers: dict[str, str]) -> Path:
+    """Have `cruft create` make a project in a folder, and commit it."""
+    command = ["cruft", "create", GITHUB, "--no-input", "--extra-context", json.dumps(answers)]
+    shell(command, folder, environment)
+    (made,) = folder.glob("*/.cruft.json")
+    shell(f"git init --quiet; {COMMIT}", made.parent, environment)
+    return made.parent
 
 
 @pytest.mark.parametrize("way", ["gh", "git", "zip", "cruft"])
-def test_each_way_to_the_template_gives_the_same_project(
-    cook, create, origin, bake_project, environment, tmp_path, way
-):
+def test_each_way_to_the_template_gives_the_same_project(origin, bake_project, environment, tmp_path, way):
     archive = tmp_path / "main.zip"  # with one folder in it, as GitHub makes them
     shell(f"git archive --prefix=lightning-template-main/ --output={archive} HEAD", origin, environment)
     templates = {"gh": "gh:org/lightning-template", "git": f"git+{GITHUB}.git", "zip": archive}
     if way == "cruft":
-        project = create(ANSWERS)
+        project = create(tmp_path, environment, ANSWERS)
         (project / ".cruft.json").unlink()
     else:
-        project = cook(templates[way], "--no-input", *AS_ARGUMENTS)
+        answers = [f"{name}={text}" for name, text in ANSWERS.items()]
+        project = cook(tmp_path / "cooked", environment, templates[way], "--no-input", *answers)
     assert_same(project, bake_project(ANSWERS))
 
 
@@ -109,9 +94,9 @@ def improve(template: Path, environment: dict[str, str]) -> None:
     shell(COMMIT, template, environment)
 
 
-def test_an_update_keeps_what_the_owner_changed(create, origin, environment):
+def test_an_update_keeps_what_the_owner_changed(origin, environment, tmp_path):
     texts = {"description": "<!-- ``` x>", "author_name": "$HOME `id` %PATH% ~ # - : * ! | > ?"}
-    project = create(texts)
+    project = create(tmp_path, environment, texts)
     own = project / "src" / PACKAGE
     for file in (own / "network.py", own / "module.py"):
         file.write_text(file.read_text(encoding="utf-8") + "\n\nMINE = 1\n", encoding="utf-8")
@@ -127,7 +112,7 @@ def test_an_update_keeps_what_the_owner_changed(create, origin, environment):
     assert UPDATED in shell(UPDATE, project, environment)
 
     assert UP_TO_DATE in shell("cruft check", project, environment)
-    assert shell(CONFLICTS, project, environment) == ""
+    assert shell("git diff --name-only --diff-filter=U; find . -name '*.rej'", project, environment) == ""
     network = (own / "network.py").read_text(encoding="utf-8")
     assert network.startswith("# Better by one line.\n")
     assert network.endswith("\n\nMINE = 1\n")
@@ -141,7 +126,7 @@ def test_an_update_keeps_what_the_owner_changed(create, origin, environment):
     assert not {"quick.yaml", "overfit.yaml"} & {file.name for file in project.glob("configs/*")}
     assert texts.items() <= read_json(project / ".cruft.json")["context"]["cookiecutter"].items()
     # the new library alone, and what names it
-    assert {path.name for path in project.glob("vendor/*")} == {"mine.whl", Path(NEW).name}
+    assert {path.name for path in project.glob("vendor/*")} == {"mine.whl", Path(WHEEL.replace("1.0.0", "1.0.99")).name}
 
 
 @pytest.mark.slow

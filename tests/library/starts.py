@@ -15,6 +15,11 @@ from jinja2 import Environment
 
 STARTS = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}" / ".starts"
 DIGITS = STARTS / "images" / "src" / "{{cookiecutter.__package}}" / "digits.npz"
+# Runs a command where torch can't be imported, with nothing but the library.
+PROGRAM = """import sys; sys.modules["torch"] = None; import lightning_runs
+raise SystemExit(lightning_runs.Project("start").main(sys.argv[1:]))"""
+WITHOUT_TORCH = (sys.executable, "-c", PROGRAM)
+LIBRARY_ALONE = {"PYTHONPATH": str(STARTS.parent / "vendor" / "lightning-runs" / "src")}
 # the model and the network of each start, and what the model takes from the data
 MODELS = {
     "images": ("ImageClassifier", "ConvNet", ("input_shape", "num_classes")),
@@ -73,10 +78,4 @@ def run_start(start: str, name: str, *options: str) -> int:
 
 def predict_without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``predict`` with an exported model in a process that can't import torch."""
-    program = (
-        "import sys; sys.modules['torch'] = None; import lightning_runs;"
-        " raise SystemExit(lightning_runs.Project('start').main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", program, "predict", *arguments]
-    environment = {"PYTHONPATH": str(STARTS.parent / "vendor" / "lightning-runs" / "src")}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.run([*WITHOUT_TORCH, "predict", *arguments], env=LIBRARY_ALONE, capture_output=True, text=True)

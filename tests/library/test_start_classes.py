@@ -88,23 +88,18 @@ def test_the_fingerprint_follows_the_data_and_no_option(start, tmp_path) -> None
     assert data_class(start)(**options).fingerprint() != before
 
 
-@pytest.mark.parametrize(("start", "folder"), [("images", "train/cat"), ("masks", "images"), ("text", "sea")])
-def test_hidden_folders_are_left_out_and_copies_reported(start, folder, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("start", ["images", "masks", "text"])
+def test_hidden_folders_are_left_out_and_copies_reported(start, tmp_path, capsys) -> None:
     options = write_own(start, tmp_path)
     count = len(prepared(start, **options).splits["train"][0])
     for first in [*tmp_path.rglob("0.png"), *tmp_path.rglob("00[01].txt")]:
         (first.parent / ".ipynb_checkpoints").mkdir()
         for name in (f".ipynb_checkpoints/{first.name}", *(f"copy {i}{first.suffix}" for i in range(10))):
             (first.parent / name).write_bytes(first.read_bytes())
-    for name in ("notes.md", "photo.jfif"):
-        (tmp_path / folder / name).touch()
-    capsys.readouterr()
     data = prepared(start, **options, batch_size=4)
     assert len(data.splits["train"][0]) == count + (10 if start == "masks" else 20)
     data.train_dataloader()
-    notes = capsys.readouterr().err
-    assert [word for word in (f"2 files in {tmp_path}", "1 .jfif, 1 .md") if word not in notes] == []
-    assert "items of the part test are in training too, such as" in notes
+    assert "items of the part test are in training too, such as" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("start", ["images", "masks"])

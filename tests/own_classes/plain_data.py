@@ -1,19 +1,12 @@
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, random_split
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 
-class RandomDigits(Dataset):
-    def __init__(self, count, seed):
-        generator = torch.Generator().manual_seed(seed)
-        self.labels = torch.randint(10, (count,), generator=generator)
-        self.images = torch.randn(count, 1, 8, 8, generator=generator) + self.labels.view(-1, 1, 1, 1)
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return self.images[index], self.labels[index]
+def random_digits(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(10, (count,), generator=generator)
+    return TensorDataset(torch.randn(count, 1, 8, 8, generator=generator) + labels.view(-1, 1, 1, 1), labels)
 
 
 class DigitsDataModule(pl.LightningDataModule):
@@ -23,8 +16,8 @@ class DigitsDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
 
     def setup(self, stage):
-        self.digits_train, self.digits_val = random_split(RandomDigits(200, seed=0), [160, 40])
-        self.digits_test = RandomDigits(40, seed=1)
+        self.digits_train, self.digits_val = random_split(random_digits(200, seed=0), [160, 40])
+        self.digits_test = random_digits(40, seed=1)
 
     def train_dataloader(self):
         return DataLoader(self.digits_train, self.batch_size, shuffle=True, num_workers=self.num_workers)

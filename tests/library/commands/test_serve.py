@@ -25,6 +25,7 @@ from lightning_runs.commands import predict_onnx, serve
 from PIL import Image
 from processes import free_port
 from starlette.testclient import TestClient
+from starts import LIBRARY_ALONE, WITHOUT_TORCH
 from tokenizers import Tokenizer, models, pre_tokenizers
 from toy import assert_fails
 from written import read_table
@@ -47,22 +48,25 @@ FIRST_CHANNEL = """(uint8[batch, 2, 2] mask, float[batch] confidence) <int64[1] 
     {mask = Squeeze(items, c) n = Cast<to=1>(items) confidence = ReduceMean<keepdims=0>(n, p)}"""
 
 
-def write_model(kind: str) -> Path:
-    dtype, shape = INPUTS.get(kind, ("uint8", [1, 2, 2]))
-    sizes = ", ".join(map(str, ["batch", *shape]))
-    outputs = FIRST_CHANNEL if kind == "masks" else SOFTMAX
-    head = '<ir_version: 10, opset_import: ["": 20]>'
-    model = onnx.parser.parse_model(f"{head} toy ({dtype.replace('float32', 'float')}[{sizes}] items) => {outputs}")
-    inputs = [{"name": "items", "dtype": dtype, "shape": ["batch", *shape]}]
-    facts = {"kind": kind, "run": "toy", "class_names": list("abcd"), "inputs": inputs, **FACTS[kind]}
+def save_model(graph: str, facts: dict[str, Any]) -> Path:
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> toy {graph}')
     onnx.helper.set_model_props(model, {"facts": json.dumps(facts)})
     onnx.save(model, "model.onnx")
     return Path("model.onnx")
 
 
-def client(kind: str, token: str = "", **limits: float) -> TestClient:
+def write_model(kind: str) -> Path:
+    dtype, shape = INPUTS.get(kind, ("uint8", [1, 2, 2]))
+    sizes = ", ".join(map(str, ["batch", *shape]))
+    outputs = FIRST_CHANNEL if kind == "masks" else SOFTMAX
+    inputs = [{"name": "items", "dtype": dtype, "shape": ["batch", *shape]}]
+    facts = {"kind": kind, "run": "toy", "class_names": list("abcd"), "inputs": inputs, **FACTS[kind]}
+    return save_model(f"({dtype.replace('float32', 'float')}[{sizes}] items) => {outputs}", facts)
+
+
+def client(model: Path, token: str = "", **limits: float) -> TestClient:
     options = {name: default for name, (default, _) in serve.LIMITS.items()} | limits
-    service = serve.Service(predict_onnx.OnnxModel(write_model(kind)), argparse.Namespace(**options))
+    service = serve.Service(predict_onnx.OnnxModel(model), argparse.Namespace(**options))
     return TestClient(serve.application(service, token), base_url="http://localhost", raise_server_exceptions=False)
 
 
@@ -86,7 +90,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_answers_are_those_of_predict(kind) -> None:
-    response = client(kind).post("/predict", files=upload(*FILES[kind]))
+    response = client(write_model(kind)).post("/predict", files=upload(*FILES[kind]))
     assert response.status_code == 200, response.text
     for name, content in FILES[kind]:
         Path(name).write_bytes(content)
@@ -103,7 +107,7 @@ def test_answers_are_those_of_predict(kind) -> None:
 
 
 def test_json_and_csv_are_answered_like_files() -> None:
-    asked = client("rows")
+    asked = client(write_model("rows"))
     expected = asked.post("/predict", files=upload(("new.csv", TABLE))).json()
     assert [answer.pop("file") for answer in expected["predictions"]] == ["new.csv:2", "new.csv:3"]
     inputs = [ROW, {**ROW, "z": 0, "y": None, "w": 3, "more": 1}]
@@ -129,39 +133,35 @@ WRONG: list[tuple[str, dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("kind", "request_", "code", "text"), WRONG)
 def test_a_wrong_request_is_refused_in_a_sentence(kind, request_, code, text) -> None:
-    response = client(kind, max_inputs=5, max_bytes=500_000, max_pixels=10_000).post("/predict", **request_)
+    limits: dict[str, Any] = {"max_inputs": 5, "max_bytes": 500_000, "max_pixels": 10_000}
+    response = client(write_model(kind), **limits).post("/predict", **request_)
     assert (response.status_code, text in response.json()["detail"]) == (code, True), response.text
     assert "serve-" not in response.text  # no path of the service
 
 
 def test_a_token_is_required_where_there_is_one() -> None:
-    asked = client("rows", token="secret")
+    asked = client(write_model("rows"), token="secret")
     for header, code in (({}, 401), ({"Authorization": "Bearer x"}, 401), ({"Authorization": "Bearer secret"}, 200)):
         assert asked.post("/predict", json={"inputs": [ROW]}, headers=header).status_code == code
 
 
 def test_the_page_and_the_docs_load_nothing_from_elsewhere() -> None:
-    asked = client("texts")
+    asked = client(write_model("texts"))
     for path in ("/", "/docs"):
         assert not re.search(r"(src|href|url)\s*[=:(]\s*[\"']?(https?:)?//", asked.get(path).raise_for_status().text)
     assert asked.get("/health", headers={"Host": "evil.example"}).status_code == 400
 
 
 LIMITS = ("--max_bytes=50000", "--max_inputs=5", "--max_seconds=2", "--max_waiting=8", "--max_pixels=10000")
-PROGRAM = """if True:
-    import sys, lightning_runs.commands
-    sys.modules["torch"] = None
-    raise SystemExit(lightning_runs.commands.early(["serve", "--onnx=model.onnx", "--port=0", *sys.argv[1:]]))
-"""
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 HEAD = "POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 
 
 @contextmanager
 def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    command = [sys.executable, "-c", PROGRAM, *options]
+    """Serve the model of rows in a process that can't import torch."""
+    command = [*WITHOUT_TORCH, "serve", f"--onnx={write_model('rows')}", "--port=0", *options]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(command, env=LIBRARY_ALONE, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             yield process, int(re.findall(r"http://127.0.0.1:(\d+)", line)[0])
@@ -180,6 +180,9 @@ def form(content: bytes, name: str = "a.png") -> bytes:
 
 def rows(inputs: Any) -> bytes:
     return request(json.dumps({"inputs": inputs}).encode())
+
+
+GOOD = rows([ROW])
 
 
 def connected(port: int, sent: bytes) -> socket.socket:
@@ -209,31 +212,27 @@ HOSTILE = [
 
 
 def test_hostile_requests_harm_nobody() -> None:
-    write_model("rows")
-    good = rows([ROW])
-
     def answers(sent: bytes) -> tuple[bytes, bytes]:
         connection = connected(port, sent)
         if b"\r\n\r\n" not in sent:  # a head that never ends is never answered
             connection.shutdown(socket.SHUT_WR)
-        beside = connected(port, good)
+        beside = connected(port, GOOD)
         return received(connection), received(beside).partition(b"\r\n\r\n")[2]
 
     with serving(*LIMITS) as (_, port), ThreadPoolExecutor(3) as pool:
-        expected = received(connected(port, good)).partition(b"\r\n\r\n")[2]
+        expected = received(connected(port, GOOD)).partition(b"\r\n\r\n")[2]
         found = list(pool.map(answers, HOSTILE))
         assert {beside for _, beside in found} == {expected}
         codes = [int(answer.split()[1]) for answer, _ in found if answer]
         assert {code for code in codes if code >= 500} <= {503}
-        waiting = [connected(port, good[:-9]) for _ in range(8)]
+        waiting = [connected(port, GOOD[:-9]) for _ in range(8)]
         time.sleep(0.3)
-        assert received(connected(port, good)).startswith(b"HTTP/1.1 503 ")
+        assert received(connected(port, GOOD)).startswith(b"HTTP/1.1 503 ")
         assert {received(connection)[:13] for connection in waiting} == {b"HTTP/1.1 408 "}
-        assert received(connected(port, good)).endswith(expected)
+        assert received(connected(port, GOOD)).endswith(expected)
 
 
 def test_a_connection_without_a_whole_head_is_closed() -> None:
-    write_model("rows")
     with serving() as (_, port):
         slow = connected(port, HEAD.encode())
         silent = connected(port, b"")
@@ -254,7 +253,7 @@ def test_the_documented_litserve_program_answers_and_ends() -> None:
     Path("app.py").write_text(program, encoding="utf-8")
     port = free_port()
     command = [sys.executable, "app.py", str(write_model("images")), str(port)]
-    with subprocess.Popen(command, env=ENVIRONMENT) as process, ThreadPoolExecutor(9) as pool:
+    with subprocess.Popen(command, env=os.environ | LIBRARY_ALONE) as process, ThreadPoolExecutor(9) as pool:
         for _ in range(600):
             with suppress(ConnectionRefusedError):
                 connected(port, b"").close()
@@ -269,15 +268,13 @@ def test_the_documented_litserve_program_answers_and_ends() -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_lets_what_is_under_way_be_answered(name, code) -> None:
-    write_model("rows")
-    good = rows([ROW])
     with serving() as (process, port):
-        asked = connected(port, good[:-9])
-        stuck = connected(port, good[:-9])
+        asked = connected(port, GOOD[:-9])
+        stuck = connected(port, GOOD[:-9])
         time.sleep(1)
         process.send_signal(getattr(signal, name))
         time.sleep(0.3)
-        asked.sendall(good[-9:])
+        asked.sendall(GOOD[-9:])
         assert received(asked).startswith(b"HTTP/1.1 200 ")
         assert b"the service is stopping" in received(stuck)
         _, printed = process.communicate(timeout=2)

@@ -1,17 +1,15 @@
 """An exported model without a kind reads its items from JSON and NumPy files, in `predict --onnx` and in `serve`."""
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
-import onnx.parser
 import pytest
-from lightning_runs.commands import predict_onnx, serve
-from starlette.testclient import TestClient
+from commands.test_serve import client, save_model
+from toy import assert_fails
 from written import read_table
 
-GRAPH = """<ir_version: 10, opset_import: ["": 20]> toy (float[batch, 2] a, int64[batch] b) => (float[batch, 2] total)
+GRAPH = """(float[batch, 2] a, int64[batch] b) => (float[batch, 2] total)
     <int64[1] last = {1}> {c = Cast<to=1>(b) d = Unsqueeze(c, last) total = Add(a, d)}"""
 INPUTS = [
     {"name": "a", "dtype": "float32", "shape": ["batch", 2]},
@@ -21,39 +19,28 @@ ITEMS = [{"a": [0.5, 1], "b": 2}, {"a": [0, 0.25], "b": -1}]
 ANSWERS = [{"total_0": 2.5, "total_1": 3.0}, {"total_0": -1.0, "total_1": -0.75}]
 
 
-def write_model(text: str, inputs: list) -> Path:
-    graph = onnx.parser.parse_model(text)
-    onnx.helper.set_model_props(graph, {"facts": json.dumps({"run": "toy", "inputs": inputs})})
-    onnx.save(graph, "model.onnx")
-    return Path("model.onnx")
-
-
 @pytest.fixture
 def model() -> Path:
-    return write_model(GRAPH, INPUTS)
+    return save_model(GRAPH, {"run": "toy", "inputs": INPUTS})
 
 
 @pytest.mark.parametrize("content", [ITEMS, {"inputs": ITEMS}])
 def test_items_of_a_json_file_are_predicted(content, model, run) -> None:
     Path("new.json").write_text(json.dumps(content))
     assert run("predict", "new.json", f"--onnx={model}", "--csv=out.csv") == 0
-    rows = [
-        {"file": f"new.json:{i}"} | {name: str(value) for name, value in row.items()} for i, row in enumerate(ANSWERS)
-    ]
-    assert read_table(Path("out.csv")) == rows
+    for i, (row, answer) in enumerate(zip(read_table(Path("out.csv")), ANSWERS, strict=True)):
+        assert row == {"file": f"new.json:{i}"} | {name: str(value) for name, value in answer.items()}
 
 
 def test_items_are_served(model) -> None:
-    options = argparse.Namespace(**{name: default for name, (default, _) in serve.LIMITS.items()})
-    service = serve.Service(predict_onnx.OnnxModel(model), options)
-    client = TestClient(serve.application(service, ""), base_url="http://localhost")
-    assert client.post("/predict", json={"inputs": ITEMS}).json() == {"predictions": ANSWERS}
-    response = client.post("/predict", json={"inputs": [ITEMS[0], {"a": [1, 2, 3], "b": 0}]})
+    asked = client(model)
+    assert asked.post("/predict", json={"inputs": ITEMS}).json() == {"predictions": ANSWERS}
+    response = asked.post("/predict", json={"inputs": [ITEMS[0], {"a": [1, 2, 3], "b": 0}]})
     assert (response.status_code, response.json()["detail"]) == (422, "body:1: a has the shape [3]; it must be [2].")
 
 
 def test_rows_of_a_numpy_file_are_items(run, capsys) -> None:
-    write_model(GRAPH.replace(", int64[batch] b", "").split("<int64")[0] + "{total = Add(a, a)}", INPUTS[:1])
+    save_model("(float[batch, 2] a) => (float[batch, 2] total) {total = Add(a, a)}", {"inputs": INPUTS[:1]})
     np.save("new.npy", np.array([[1.0, 2.0], [3.0, 4.0]]))
     assert run("predict", "new.npy", "--onnx=model.onnx") == 0
     assert capsys.readouterr().out.split()[-6:] == ["new.npy:0", "2.0000", "4.0000", "new.npy:1", "6.0000", "8.0000"]
@@ -72,7 +59,6 @@ def test_rows_of_a_numpy_file_are_items(run, capsys) -> None:
         (b'[{"a": [1, 2], "b": 1e400}]', "new.json:0: "),
     ],
 )
-def test_wrong_items_are_refused_by_name(content, words, model, run, capsys) -> None:
+def test_wrong_items_are_refused_by_name(content, words, model) -> None:
     Path("new.json").write_bytes(content)
-    assert run("predict", "new.json", f"--onnx={model}") == 1
-    assert words in capsys.readouterr().err
+    assert_fails(words, "predict", "new.json", f"--onnx={model}")

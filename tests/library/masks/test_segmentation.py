@@ -50,15 +50,13 @@ def test_measures_of_each_class_are_right() -> None:
     assert re.search(r">sea</th><td><span style=\"[^\"]*rgb\(128,0,0\)\"></span></td><td>0.500</td>", table)
 
 
-MASK = np.repeat(np.array([[0, 9]], np.uint8), 16, axis=0).repeat(8, axis=1)  # the right half is class 9
-
-
 @pytest.mark.parametrize("labels", [[0, *range(51, 59), 200], [3, *range(51, 59), 300]])
 def test_a_predicted_mask_has_the_size_of_its_image(labels, tmp_path) -> None:
     file = str(tmp_path / "4.png")
     Image.new("RGB", (30, 24)).save(file)
     facts = {"class_names": list("abcdefghij"), "labels": labels}
-    names, [row] = reading.rows({"file": [file], "mask": [MASK], "confidence": [0.75]}, facts)
+    mask = np.repeat(np.array([[0, 9]], np.uint8), 16, axis=0).repeat(8, axis=1)  # the right half is class 9
+    names, [row] = reading.rows({"file": [file], "mask": [mask], "confidence": [0.75]}, facts)
     assert names == ["file", "mask", "confidence", *(f"share({name})" for name in "abcdefghij")]
     assert row[0::2] == [file, 0.75, *[0.0] * 4, 0.5]
     picture = Image.open(io.BytesIO(row[1].content))
@@ -89,9 +87,8 @@ def test_a_class_without_pixels_is_no_part_of_the_mean() -> None:
 def test_the_dice_loss_is_the_mean_over_the_classes() -> None:
     masks = torch.tensor([[[0, 1, 1, IGNORED]]])
     logits = torch.full((1, 2, 1, 4), -50.0)
-    logits[0, 0, 0, :2] = (
-        50  # two pixels of class 0, one of them wrong, and two of class 1, one of them without a class
-    )
+    # two pixels of class 0, one of them wrong, and two of class 1, one of them without a class
+    logits[0, 0, 0, :2] = 50
     logits[0, 1, 0, 2:] = 50
     assert dice_loss(logits, masks).item() == pytest.approx(((1 - 3 / 4) + (1 - 3 / 4)) / 2)
     assert bool(dice_loss(logits, torch.full_like(masks, IGNORED)).isfinite())

@@ -9,6 +9,7 @@ from lightning_runs.texts.pretrained import PretrainedEncoder
 from starts import add_options, built, data_class, prepared, run_start
 from torch.nn import functional
 from toy import refused
+from training.test_finetuning import unfreezing
 from written import read_table
 from written_data import write_texts
 
@@ -74,11 +75,7 @@ def test_a_run_is_fine_tuned_and_then_needs_no_hub(own_folder, tmp_path) -> None
     tiny = write_encoder(tmp_path / "model")
     options = [f"--data.root={texts}", "--data.batch_size=8", f"--data.tokenizer={tiny}"]
     options += ["--model.network=lightning_runs.texts.pretrained.PretrainedEncoder", "--model.layer_rate_decay=0.8"]
-    options += [
-        "--trainer.callbacks+=lightning_runs.training.finetuning.Unfreezing",
-        "--trainer.callbacks.epochs=[0,1]",
-    ]
-    assert run_start("text", "fit", "--run=tuned", *options) == 0
+    assert run_start("text", "fit", "--run=tuned", *options, *unfreezing("[0,1]")) == 0
     tiny.rename(tmp_path / "gone")
     assert run_start("text", "predict", str(texts / "sea"), "--run=tuned", "--csv=new.csv") == 0
     assert len(read_table(Path("new.csv"))) == 20
