@@ -72,7 +72,7 @@ def test_python_does_what_the_commands_do(project, run) -> None:
 
 
 def test_a_mistake_is_an_error_with_the_message_of_the_command(project) -> None:
-    for options, word in (({"max_epoch": 3}, "--trainer.max_epochs"), ({"devices": 0}, "devices")):
+    for options, word in (({"max_epoch": 3}, "--trainer.max_epochs"), ({"devices": 10**6}, "devices")):
         with pytest.raises(UserError, match=word):
             project.fit(trainer=options)
 

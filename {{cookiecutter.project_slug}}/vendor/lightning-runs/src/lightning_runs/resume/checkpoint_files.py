@@ -56,8 +56,8 @@ def read(file: str | Path) -> dict[str, Any]:
 
 
 def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the last state of a folder, or the one before if that is damaged, and its content."""
-    found = [file for file in (folder / LAST, folder / PREVIOUS) if file.is_file()]
+    """Return the last checkpoint of a folder, or the next newest if it is damaged, and its content."""
+    found = sorted(folder.glob("*.ckpt"), key=lambda one: (one.name != LAST, one.name != PREVIOUS, -one.stat().st_mtime))
     for file in found:
         try:
             checkpoint = read(file)
@@ -67,7 +67,7 @@ def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         else:
             return file, checkpoint
     if found:
-        raise UserError(f"{' and '.join(map(str, found))} can't be used. Start a new run with: fit")
+        raise UserError(f"none of the {len(found)} files {folder / '*.ckpt'} can be used. Start a new run with: fit")
     return None
 
 
