@@ -12,8 +12,6 @@ FIT = TESTS + "commands/test_fit.py"
 OWN = TESTS + "test_own_classes.py"
 TRACES = TESTS + "cli/test_tracebacks.py"
 BEST = TESTS + "training/test_best_checkpoint.py"
-BATCHES = TESTS + "data/test_batches.py"
-CONTRACT = TESTS + "test_contract.py"
 CHOICES = TESTS + "training/test_callbacks.py"
 PREDICTIONS = TESTS + "reports/test_predictions.py"
 
@@ -37,7 +35,6 @@ MUTANTS = (
     Mutant("resume/loaders.py", "done = exact.start[1] if epoch == exact.start[0] else 0", "done = 0", f"{EXACT} -k plain"),
     # runs
     Mutant("runs/run.py", "if status == \"running\" and not self.in_use() else status", "if False else status", f"{RUNS} -k interrupted"),
-    # the contract
     Mutant("contract.py", 'data.setup("fit")', "pass", f"{TRACES} -k need_setup"),
     # what a user's own classes get wrong
     Mutant("cli/messages.py", "if not isinstance(error, UserError) and any(map(_is_own, _files(error))):", "if False:", f"{TRACES} -k own_code"),
@@ -107,7 +104,6 @@ MUTANTS = (
     Mutant("commands/export.py", "if difference > accepted:", "if False:", f"{TESTS}commands/test_export.py -k differs"),
     # sweep and repeat
     Mutant("commands/sweep.py", '["--test=false"]', "[]", f"{TESTS}commands/test_sweep.py -k repeated"),
-    # other parts
     Mutant("resume/checkpoint_files.py", 'in_epoch = epochs["started"] > epochs["processed"]', "in_epoch = True", f"{RESUME} -k train_longer"),
     Mutant("files.py", "os.replace(temporary, file)", "__import__('shutil').copy(temporary, file)", f"{TESTS}test_files.py"),
     Mutant("files.py", "os.fsync(stream.fileno())", "pass", f"{TESTS}test_files.py"),
@@ -124,8 +120,8 @@ MUTANTS = (
     Mutant("runs/run.py", '"dirty": any(not line', '"dirty": not any(not line', f"{RUNS} -k commit"),
     Mutant("runs/run.py", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name), reverse=True", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name)", f"{RUNS} -k newest"),
     Mutant("runs/run.py", " and not run.record.get(\"debug\")]", "]", f"{RUNS} -k debugging"),
-    Mutant("contract.py", "inspect.signature(getattr(owner, name, METHODS[name])).bind(*[None] * count)", "pass", f"{CONTRACT} -k method"),
-    Mutant("contract.py", ' and "/" not in parts[0]', "", f"{CONTRACT} -k headline"),
+    Mutant("contract.py", "inspect.signature(getattr(owner, name, METHODS[name])).bind(*[None] * count)", "pass", f"{TESTS}test_contract.py -k method"),
+    Mutant("contract.py", ' and "/" not in parts[0]', "", f"{TESTS}test_contract.py -k headline"),
     Mutant("training/loggers.py", "value not in (*UNSET, defaults.get(name))", "True", f"{TESTS}training/test_loggers.py -k form"),
     Mutant("commands/trials.py", 'os.environ.setdefault("WANDB_RUN_GROUP", self.name)', "pass", f"{TESTS}cli/test_classes.py -k search"),
     Mutant("cli/run_cli.py", "if fit and options.weights and not self.ckpt_path:", "if fit and options.weights:", f"{TESTS}commands/test_weights.py -k again"),
@@ -136,10 +132,10 @@ MUTANTS = (
     Mutant("training/callbacks.py", "return min(loader.batch_size,", "raise TypeError(", f"{FIT} -k items"),
     Mutant("training/callbacks.py", 'trainer.strategy.reduce(torch.tensor(self._items, device=pl_module.device), reduce_op="sum")', "torch.tensor(self._items)", f"{FIT} -k items"),
     Mutant("training/callbacks.py", "self._seconds += time.perf_counter() - self._started", "pass", f"{FIT} -k items"),
-    Mutant("training/callbacks.py", "trainer.current_epoch % self.every_n_epochs == 0", "True", CONTRACT),
+    Mutant("training/callbacks.py", "trainer.current_epoch % self.every_n_epochs == 0", "True", f"{TESTS}test_contract.py"),
     Mutant("training/schedules.py", "warmup = min(self.warmup_steps, total / 5)", "warmup = self.warmup_steps", f"{TESTS}training/test_schedules.py"),
     Mutant("training/schedules.py", "0.5 * (1 + math.cos(math.pi * progress))", "(1 - progress)", f"{TESTS}training/test_schedules.py"),
-    Mutant("data/batches.py", "shuffle = train and not (trainer and trainer.overfit_batches)", "shuffle = train", f"{BATCHES} -k overfitted"),
+    Mutant("data/batches.py", "shuffle = train and not (trainer and trainer.overfit_batches)", "shuffle = train", f"{TESTS}data/test_batches.py -k overfitted"),
     Mutant("data/datamodule.py", 'order[np.argsort(labels[order], kind="stable")]', "order", f"{TESTS}data/test_datamodule.py -k share"),
     Mutant("reports/predictions.py", "order = index.argsort(stable=True)", "order = torch.arange(len(index))", f"{TESTS}reports/test_predictions.py -k sorted"),
     Mutant("reports/classification.py", "argsort(descending=True, stable=True)", "argsort(stable=True)", f"{TESTS}reports/test_classification.py -k surest"),

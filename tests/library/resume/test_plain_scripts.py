@@ -98,6 +98,14 @@ def test_the_documented_script_trains_and_has_an_end() -> None:
     assert json.loads(Path("runs/a/run.json").read_text(encoding="utf-8"))["status"] == "finished"
 
 
+def test_without_the_exact_loaders_a_killed_script_differs(monkeypatch) -> None:
+    whole = train("whole")
+    monkeypatch.setattr("lightning_runs.resume.loaders.ExactLoaders.wrap", lambda self, loader: loader)
+    with pytest.raises(Death):
+        train("killed", 9)
+    assert unlike(whole / "last.ckpt", train("killed") / "last.ckpt") != []
+
+
 def test_another_seed_or_none_is_refused(monkeypatch) -> None:
     with pytest.raises(Death):
         train("a", 5)

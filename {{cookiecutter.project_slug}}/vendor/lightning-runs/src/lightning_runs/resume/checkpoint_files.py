@@ -57,8 +57,8 @@ def read(file: str | Path) -> dict[str, Any]:
 
 def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the last checkpoint of a folder, or the next newest if it is damaged, and its content."""
-    found = sorted(folder.glob("*.ckpt"), key=lambda one: (one.name != LAST, one.name != PREVIOUS, -one.stat().st_mtime))
-    for file in found:
+    kept = sorted(folder.glob("*.ckpt"), key=lambda one: (one.name != LAST, one.name != PREVIOUS, -one.stat().st_mtime))
+    for file in kept:
         try:
             checkpoint = read(file)
             position(file, checkpoint)
@@ -66,8 +66,8 @@ def newest_readable(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             print(f"{error} It is skipped.")
         else:
             return file, checkpoint
-    if found:
-        raise UserError(f"none of the {len(found)} files {folder / '*.ckpt'} can be used. Start a new run with: fit")
+    if kept:
+        raise UserError(f"none of the {len(kept)} files {folder / '*.ckpt'} can be used. Start a new run with: fit")
     return None
 
 
