@@ -61,7 +61,7 @@ def folded_traceback(error: BaseException) -> str:
     found = traceback.TracebackException.from_exception(error)
     count = len(found.stack)
     own = [frame for frame in found.stack[:-1] if _is_own(frame.filename)]
-    if not own:
+    if not own and not _is_own(found.stack[-1].filename):
         own = [frame for frame in found.stack[:-1] if Path(frame.filename).is_relative_to(LIBRARY)]
     found.stack[:] = own + found.stack[-1:]
     found.__cause__ = found.__context__ = None

@@ -35,14 +35,15 @@ class TrainerCLI(RunCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, then test the best checkpoint, or with ``--test false`` validate it; write the report."""
+        if self.run is not None and any(self.position):
+            self.say(f"Resuming {self.run.name} in epoch {self.position.epoch}, from batch {self.position.batch}.")
         self.say(f"Training {self.description()}.")
         tested = self.config.fit.test and self.trainer.limit_test_batches != 0
         configured = [*self.trainer.callbacks]
         with self.recorded():
             self.trainer.fit(**kwargs)
-            for one in configured:
-                if one not in self.trainer.callbacks:
-                    self.say(f"note: {type(self.model).__name__}.configure_callbacks replaced {type(one).__name__}.")
+            for one in [one for one in configured if one not in self.trainer.callbacks]:
+                self.say(f"note: {type(self.model).__name__}.configure_callbacks replaced {type(one).__name__}.")
             self.choose_checkpoint()
             for callback in self.trainer.callbacks:
                 if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
@@ -212,8 +213,7 @@ class TrainerCLI(RunCLI):
         """Return the model, its number of parameters, the device, number of processes and precision in words."""
         counts = [p.numel() for p in self.model.parameters() if not is_lazy(p)]
         size = f", {sum(counts):,} parameters," if counts else ""  # they may be made later
-        count = self.trainer.world_size
-        processes = "1 process" if count == 1 else f"{count} processes"
+        processes = f"{self.trainer.world_size} process{'es' if self.trainer.world_size > 1 else ''}"
         return f"{type(self.model).__name__}{size} on {self.device}, {processes}, precision {self.trainer.precision}"
 
 
