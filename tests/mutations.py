@@ -39,7 +39,7 @@ MUTANTS = (
     # what a user's own classes get wrong
     Mutant("cli/messages.py", "if not isinstance(error, UserError) and any(map(_is_own, _files(error))):", "if False:", f"{TRACES} -k own_code"),
     Mutant("commands/fit.py", "unused = not begun and isinstance(error, Exception) and is_mistake(error)", "unused = not begun", f"{TRACES} -k own_code"),
-    Mutant("cli/parser.py", 'return re.sub(r"(?<![\\w.])lightning\\.pytorch\\.", "pytorch_lightning.", text)', "return text", f"{CHOICES} -k documentation"),
+    Mutant("cli/parser.py", 'return re.sub(r"(?<![\\w.])lightning\\.pytorch\\.", "pytorch_lightning.", text)', "return text", f"{TESTS}cli/test_classes.py -k documentation"),
     # the best checkpoint, and what is monitored
     Mutant("training/callbacks.py", "callback._save_on_train_epoch_end = False", "pass", f"{BEST} -k short"),
     Mutant("training/callbacks.py", "elif callback._save_on_train_epoch_end and trainer", "elif False and trainer", f"{BEST} -k between"),
@@ -99,10 +99,8 @@ MUTANTS = (
     Mutant("tables/columns.py", "if numbers is None and is_typical(_DATE, words):", "if False:", f"{TESTS}tables/test_columns.py -k dates"),
     Mutant("tables/columns.py", "if counts_rows or _NUMBERING", "if _NUMBERING", f"{TESTS}tables/test_columns.py -k gives_the_class"),
     Mutant("texts/reading.py", "io.StringIO(read_text(file), newline=None)", "read_text(file).splitlines()", f"{TESTS}texts/test_reading.py -k as_in_training"),
-    # data
     Mutant("data/batches.py", "[self.rank :: self.world_size][: len(self)", "[self.rank :][: len(self)", f"{TESTS}data/test_batches.py"),
     Mutant("commands/export.py", "if difference > accepted:", "if False:", f"{TESTS}commands/test_export.py -k differs"),
-    # sweep and repeat
     Mutant("commands/sweep.py", '["--test=false"]', "[]", f"{TESTS}commands/test_sweep.py -k repeated"),
     Mutant("resume/checkpoint_files.py", 'in_epoch = epochs["started"] > epochs["processed"]', "in_epoch = True", f"{RESUME} -k train_longer"),
     Mutant("files.py", "os.replace(temporary, file)", "__import__('shutil').copy(temporary, file)", f"{TESTS}test_files.py"),
@@ -116,7 +114,7 @@ MUTANTS = (
     Mutant("resume/loaders.py", "return hash((*self.key, self.exact.trainer.global_rank))", "return hash(self.key)", f"{RESUME} -k random_numbers_of_its_own"),
     Mutant("training/speed.py", "if self.restarting or not self._ordinary or self.trainer.accumulate_grad_batches > 1:", "if self.restarting or not self._ordinary:", f"{EXACT} -k second_epoch"),
     Mutant("runs/run.py", "except filelock.Timeout:\n            return True", "except filelock.Timeout:\n            return False", f"{RESUME} -k in_use"),
-    Mutant("runs/run.py", 'or name.strip(".") == ""', "", f"{RUNS} -k bad_name"),
+    Mutant("runs/run.py", 'or name.strip(".") == ""', "", f"{TESTS}cli/test_mistakes.py -k dots"),
     Mutant("runs/run.py", '"dirty": any(not line', '"dirty": not any(not line', f"{RUNS} -k commit"),
     Mutant("runs/run.py", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name), reverse=True", "key=lambda run: (str(run.record.get(\"started\", \"\")), run.name)", f"{RUNS} -k newest"),
     Mutant("runs/run.py", " and not run.record.get(\"debug\")]", "]", f"{RUNS} -k debugging"),
