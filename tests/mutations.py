@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant("training/callbacks.py", 'if trainer.sanity_checking or trainer.state.fn != "fit":', 'if trainer.state.fn != "fit":', f"{BEST} -k after_the_sanity"),
     Mutant("training/progress.py", 'total = f"/{last}" if last >= 0 else ""', 'total = f"/{last}"', f"{CHOICES} -k unfinished"),
     Mutant("training/hardware.py", '"a CPU has no 16-bit float training", "bf16-mixed or 32-true"', '"a CPU has no 16-bit float training", "32-true"', f"{TESTS}cli/test_mistakes.py -k precision"),
-    Mutant("commands/fit.py", "if one not in self.trainer.callbacks]", "if False]", f"{BEST} -k replaces"),
+    Mutant("commands/fit.py", "if callback not in self.trainer.callbacks:", "if False:", f"{BEST} -k replaces"),
     Mutant("cli/run_cli.py", "if options.trainer.barebones:", "if False:", f"{TESTS}cli/test_mistakes.py -k bare"),
     Mutant("reports/predictions.py", "named.items() if outputs is not None else ()", "named.items()", f"{PREDICTIONS} -k writes_files"),
     # files, pictures and tables

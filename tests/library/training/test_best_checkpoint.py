@@ -113,7 +113,7 @@ class OwnCheckpoint(Toy):
 
 def test_a_checkpoint_of_the_module_replaces_that_of_the_options(run, capsys) -> None:
     assert run("fit", *OPTIONS, module=OwnCheckpoint) == 0
-    assert "OwnCheckpoint.configure_callbacks replaced ModelCheckpoint" in capsys.readouterr().out
+    assert "configure_callbacks replaced ModelCheckpoint" in capsys.readouterr().out
     assert (record("a")["best_checkpoint"], record("a")["mode"]) == ("own.ckpt", "max")
     assert {file.name for file in Path("runs/a/checkpoints").iterdir()} == {"own.ckpt", "last.ckpt", "previous.ckpt"}
 

@@ -125,8 +125,8 @@ def parser_message(message: str, options: Iterable[str]) -> str:
     if option and nested:
         return f"--{option[1]}.{nested[1]} is an option of a class; give --{option[1]} CLASS before it."
     expected = re.findall(r"Expected an? (.+?)(?=\. Got value: |\n|$)", message)
-    value = re.search(r"(?:\. Got value: |\n *Given value: )(.*)", message, re.DOTALL)
-    value = value or re.search(r"Expected a dot import path string: (.*)", message)
+    values = (r"\n *Given value: (.*)", r"\. Got value: (.*)", r"Expected a dot import path string: (.*)")
+    value = next(filter(None, (re.search(text, message, re.DOTALL) for text in values)), None)
     if option and expected and value:
         types = [_type_in_words(text) for text in expected if "either not accessible" not in text]
         return f"--{option[1]} is {value[1]!r}; it must be {' or '.join(dict.fromkeys(types))}."
@@ -140,8 +140,10 @@ def parser_message(message: str, options: Iterable[str]) -> str:
 def _unknown_option(name: str, options: Iterable[str]) -> str:
     known = {option.lstrip("-"): option for option in options}
     plain = name.lstrip("-").removesuffix("+")
+    last = plain.rpartition(".")[2]
     near = [option for option in known if option.rpartition(".")[2] == plain][:2]
     near = near or difflib.get_close_matches(plain, list(known), n=2, cutoff=0.6)
+    near = [option for option in near if guess(last, [option.rpartition(".")[2]])]  # not alike by the group alone
     hint = f" Did you mean {' or '.join(known[option] for option in near)}?" if near else ""
     return f"there is no option {name}.{hint}"
 
@@ -155,7 +157,5 @@ def guess(word: str, words: Iterable[str]) -> str:
 def _type_in_words(expected: str) -> str:
     if expected.startswith("dot import path"):
         return "a class, given as package.module.Class"
-    choices = re.fullmatch(r"(?:typing\.)?Literal\[(.*)\]", expected)
-    if choices:
-        return f"one of {choices[1]}"
-    return re.sub(r"^<class '([\w.]+)'>$", r"a value of type \1", expected.replace("<class 'NoneType'>", "null"))
+    expected = re.sub(r"^(?:typing\.)?Literal\[(.*)\]$", r"one of \1", expected.replace("<class 'NoneType'>", "null"))
+    return re.sub(r"^<class '([\w.]+)'>$", r"a value of type \1", expected)

@@ -47,7 +47,7 @@ class Parser(LightningArgumentParser):
         self.command = self  # the parser of the command that is given
         self.lists_all_options = False  # whether the help is Lightning's own
         self.lacks_options = False  # whether options that are required may be missing
-        self.origins: dict[str, Path] = {}  # the configuration file of each option
+        self.origins: dict[str, tuple[Path, Any]] = {}  # the configuration file that sets an option, and its value
         self.unresolved: dict[str, Any] = {}  # the options before OmegaConf filled in their references
         # changes the options of a file to those of the classes in use
         self.choose: Callable[[Any, Path, bool], Any] = lambda options, folder, is_default: options
@@ -73,7 +73,8 @@ class Parser(LightningArgumentParser):
         if "${" in str(options):
             require("interpolate", "omegaconf")
             self.parser_mode = "omegaconf+"
-        self.origins |= dict.fromkeys(flat(self.command.choose(options, file.parent, False)), file)
+        chosen = flat(self.command.choose(options, file.parent, False))
+        self.origins.update({name: (file, value) for name, value in chosen.items()})
 
     def parse(self, args: Sequence[str]) -> Namespace:
         """Return the options of a command line; ``null`` turns a named callback off."""
@@ -149,8 +150,9 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong with the command, and end it by `Mistake`."""
         text = parser_message(message, self.command.option_names())
-        for name, file in self.origins.items():
+        for name, (file, value) in self.origins.items():
             text = text.replace(f"there is no option {name}.", f"{file} sets {name}, which is not an option.")
+            text = text.replace(f"--{name} is {str(value)!r};", f"in {file}, {name} is {str(value)!r};")
         is_of_class = not self.command.called_as.startswith(program())
         called_as = f"{program()} fit" if is_of_class else self.command.called_as
         print(f"error: {text}\nAll options: {called_as} --help all", file=sys.stderr)

@@ -142,6 +142,7 @@ class RunCLI(LightningCLI):
         if self.classes != self.defaults:
             parser.command.named = partial(classes.written, classes=self.classes, defaults=self.defaults)
         parser.command.default_config_files = [str(DEFAULT_CONFIG)]
+        parser.command.origins = parser.origins
         parser.command.lists_all_options = args[-1] == "all"
         for file in files:
             parser.check_file(file)
@@ -291,12 +292,11 @@ class RunCLI(LightningCLI):
                 arguments = (run_name(options.weights), options.weights_strict, root, self.run)
                 options.trainer.callbacks.append(checkpoint_files.StartingWeights(*arguments))
             trainer_setup.set_plugins(options.trainer)
-            trainer = super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**kwargs)
         except BaseException:
             if self.run is not None and self.created:  # a run that could not even be set up
                 self.run.discard()
             raise
-        return trainer
 
     def _checked_position(self, kept: bool) -> Position:
         """Refuse a checkpoint that does not fit, and return the position that a kept training begins at."""

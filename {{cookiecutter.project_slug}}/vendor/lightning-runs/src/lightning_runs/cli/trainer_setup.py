@@ -53,11 +53,9 @@ def set_callbacks(cli: "RunCLI", options: Any, fit: bool) -> None:
 
 def set_plugins(trainer: Any) -> None:
     """Add what answers to SLURM."""
-    plugins = as_list(trainer.plugins)
     if SLURMEnvironment.detect() and not ranks.by_torchrun():
         # Lightning's own answer to SLURM's signals would save in the middle of a batch
-        plugins.append(SLURMEnvironment(auto_requeue=False))
-    trainer.plugins = plugins
+        trainer.plugins = [*as_list(trainer.plugins), SLURMEnvironment(auto_requeue=False)]
 
 
 def as_list(value: Any) -> list[Any]:

@@ -42,8 +42,9 @@ class TrainerCLI(RunCLI):
         configured = [*self.trainer.callbacks]
         with self.recorded():
             self.trainer.fit(**kwargs)
-            for one in [one for one in configured if one not in self.trainer.callbacks]:
-                self.say(f"note: {type(self.model).__name__}.configure_callbacks replaced {type(one).__name__}.")
+            for callback in configured:
+                if callback not in self.trainer.callbacks:
+                    self.say(f"note: the model's configure_callbacks replaced {type(callback).__name__}.")
             self.choose_checkpoint()
             for callback in self.trainer.callbacks:
                 if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:

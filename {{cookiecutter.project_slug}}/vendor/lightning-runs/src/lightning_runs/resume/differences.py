@@ -34,9 +34,8 @@ def refuse(run: Run, before: Mapping[str, Any], now: Mapping[str, Any], accept: 
     # a callback that is off has no options beside its monitor
     names = before.keys() | {name for name in now if name.partition(".")[0] not in CALLBACK_GROUPS}
     kept = sorted(name for name in names - CHANGEABLE if not name.endswith("num_workers"))
-    changes = [
-        f"{name} was {before.get(name)} and is {now.get(name)}" for name in kept if before.get(name) != now.get(name)
-    ]
+    changed = [name for name in kept if before.get(name) != now.get(name)]
+    changes = [f"{name} was {before.get(name)} and is {now.get(name)}" for name in changed]
     if changes and not accept:
         text = f"{', '.join(changes)}. A resumed run keeps its data and options, except {', '.join(sorted(LIMITS))}"
         raise UserError(f"{text} and options that change no result. Start a new run, or add --accept_changes true.")
