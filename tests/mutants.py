@@ -28,7 +28,7 @@ class Mutant:
 
     def path(self, root: Path) -> Path:
         """Return the file in a copy of the template."""
-        return root / (self.file if self.file.startswith("hooks/") else f"{LIBRARY}/{self.file}")
+        return root / (self.file if self.file.startswith(("hooks/", "{{")) else f"{LIBRARY}/{self.file}")
 
 
 def passes(test: str, mutant: Mutant | None = None) -> bool:

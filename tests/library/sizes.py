@@ -1,4 +1,4 @@
-"""How large the library is: ``python tests/library/sizes.py`` prints the numbers that DESIGN.md bounds."""
+"""How large the library is: ``python tests/library/sizes.py`` prints what `test_rules.py` bounds."""
 
 import ast
 from collections import Counter

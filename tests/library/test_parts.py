@@ -56,7 +56,7 @@ def test_a_trainer_that_the_machine_cannot_carry_out() -> None:
 
 class Noisy(nn.Module):
     def forward(self, numbers: Tensor) -> Tensor:
-        return numbers + torch.rand_like(numbers)
+        return numbers + torch.rand_like(numbers) / 100
 
 
 def test_a_module_is_exported_as_it_is_or_not_at_all() -> None:

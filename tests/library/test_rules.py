@@ -1,4 +1,4 @@
-"""Rules of the library's code, such as its floors: ``python tests/library/test_rules.py`` prints their plan."""
+"""Rules of the library's code, such as its floors."""
 
 import ast
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.util import resolve_name
 
 import pytest
+from lightning_runs.training.speed import COMPARED_RELEASES
 from sizes import ROOT, core_and_tasks
 
 # From the ground up. A module may import its own package and the lower lines.
@@ -58,7 +59,7 @@ def offences(code: str, module: tuple[str, ...]) -> list[str]:
     """Describe each import of a module that does not go downwards, with its file and line."""
     package = module[0]
     if package not in FLOOR:
-        return [f"{package} has no floor: name it in DESIGN.md first"]
+        return [f"{package} has no floor: name it in FLOORS first"]
     found = []
     for line, target in imports(code, module):
         place = f"{'/'.join(module)}.py:{line}"
@@ -81,7 +82,7 @@ def test_an_import_upwards_is_named(code: str) -> None:
 
 def test_the_library_has_few_lines_and_lines_say_one_thing() -> None:
     core, tasks = core_and_tasks()
-    assert core["lines"] <= 7600  # the numbers of DESIGN.md, which are never raised to follow the code
+    assert core["lines"] <= 7600  # these numbers are never raised to follow the code
     assert tasks["lines"] <= 2700
     both = core + tasks
     assert both["extra targets"] + both["walruses"] <= 60
@@ -146,16 +147,7 @@ def test_the_table_has_every_private_name_that_is_used() -> None:
 
 
 def test_lightning_is_capped_at_the_release_that_was_compared() -> None:
-    from lightning_runs.training.speed import COMPARED_RELEASES  # this file prints the plan without the library
-
     project = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (requirement,) = [text for text in project["dependencies"] if text.startswith("pytorch-lightning")]
     major, minor, _ = COMPARED_RELEASES[-1].split(".")
     assert requirement.endswith(f",<{major}.{int(minor) + 1}")
-
-
-if __name__ == "__main__":
-    for package in reversed(FLOOR):
-        modules = {module: code for module, code in LIBRARY.items() if module[0] == package}
-        used = {target for module, code in modules.items() for _, target in imports(code, module)} - {package, "?"}
-        print(FLOOR[package], package, *sorted(used, key=FLOOR.__getitem__))

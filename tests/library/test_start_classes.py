@@ -1,6 +1,8 @@
 """What the own data modules and models of all starts promise alike."""
 
+from functools import partial
 from importlib.util import find_spec
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +108,8 @@ def test_hidden_folders_are_left_out_and_copies_reported(start, tmp_path, capsys
 @pytest.mark.parametrize("augment", ["none", "light", "strong"])
 def test_training_batches_alone_are_augmented(start, augment, bundled) -> None:
     batch = next(iter(bundled[start].train_dataloader()))
+    half = batch[0].shape[3] // 2
+    batch[0][:] = 16 * (torch.arange(2 * half) < half)  # the left half is bright
     data = data_class(start)(augment=augment)
     plugin = SimpleNamespace(convert_input=lambda images: images)
     data.trainer = SimpleNamespace(training=False, precision_plugin=plugin)
@@ -115,6 +119,8 @@ def test_training_batches_alone_are_augmented(start, augment, bundled) -> None:
     changed = data.on_after_batch_transfer(batch, 0)
     assert changed[0].equal(plain[0]) is (augment == "none")
     assert changed[1].equal(plain[1]) is (augment == "none" or start == "images")
+    left, right = (part.sum((1, 2, 3)) for part in changed[0].split(half, 3))
+    assert augment == "strong" or (left > right).all()  # digits are not mirrored
 
 
 ROWS = {"table": table_rows, "text": text_rows}  # of each table a new copy, which a test may change
@@ -173,13 +179,14 @@ def test_too_few_rows_and_unknown_classes_are_refused(start, tmp_path) -> None:
         data.setup("test")
 
 
-@pytest.mark.parametrize("start", MODELS)
-def test_weights_of_classes_are_in_the_loss_of_training_alone(start, bundled) -> None:
+@pytest.mark.parametrize(("start", "option"), [*zip(MODELS, repeat("loss_weights")), ("images", "label_smoothing")])
+def test_options_of_the_loss_are_in_that_of_training_alone(start, option, bundled) -> None:
     data = bundled[start]
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     losses = []
-    for weights in (None, [0.1, *[1.0] * (data.num_classes - 2), 3.0]):
-        model = built(start, data, loss_weights=weights)
+    values = {"loss_weights": [0.1, *[1.0] * (data.num_classes - 2), 3.0], "label_smoothing": 0.1}
+    for options in ({}, {option: values[option]}):
+        model = built(start, data, **options)
         assert "loss_weights" not in model.state_dict()
         trainer = Trainer(accelerator="cpu", logger=False, limit_val_batches=2, enable_progress_bar=False)
         [metrics] = trainer.validate(model, datamodule=data, verbose=False)
@@ -189,6 +196,12 @@ def test_weights_of_classes_are_in_the_loss_of_training_alone(start, bundled) ->
     data.trainer = None
     assert losses[0][0] != pytest.approx(losses[1][0])
     assert losses[0][1] == losses[1][1]
+
+
+def test_a_schedule_may_follow_epochs(bundled) -> None:
+    step = partial(torch.optim.lr_scheduler.StepLR, step_size=1)
+    model = built("images", bundled["images"], scheduler=step, scheduler_interval="epoch")
+    assert model.configure_optimizers()["lr_scheduler"]["interval"] == "epoch"
 
 
 @pytest.mark.parametrize(

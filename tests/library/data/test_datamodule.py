@@ -51,7 +51,10 @@ def test_new_items_need_what_a_checkpoint_knows() -> None:
     assert data.state_dict() == {"class_names": ["cat"]}
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("val_fraction", 1.0), ("num_folds", 1), ("fold", 3)])
+WRONG = [("batch_size", 0), ("val_fraction", 0.0), ("val_fraction", 1.0), ("num_folds", 1), ("fold", 3)]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
 def test_values_out_of_bounds_are_refused(name, value) -> None:
     options: Any = {"batch_size": 2, "val_fraction": 0.25, "num_folds": 3, name: value}
     with refused(f"data.{name} is {value}"):

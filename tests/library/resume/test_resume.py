@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from filelock import FileLock
 from lightning_runs import runs
+from lightning_runs.resume import differences
 from lightning_runs.resume.loaders import ExactLoaders, Iterated
 from resume.test_exact import Stream
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
-from toy import Toy, ToyData, assert_fails
+from toy import Toy, ToyData, assert_fails, refused
 from written import assert_same, last_checkpoint, record, rows
 
 
@@ -71,6 +72,8 @@ def test_a_resumed_run_keeps_its_options(run, have) -> None:
     assert run("fit", "--resume", "a", "--model.lr", "0.01", "--accept_changes", "true") == 0
     assert record("a")["accepted_changes"] == ["A change was accepted: model.lr was 0.02 and is 0.01."]
     assert "model.lr was 0.02 and is 0.01" in Path("runs/a/report.html").read_text(encoding="utf-8")
+    with refused("model.new was None and is 1"):  # an argument that the user's class has got since
+        differences.refuse(runs.Run(Path("runs/a")), {}, {"model.new": 1}, accept=False)
 
 
 def test_a_repeated_command_appends_its_callbacks_once(run, interrupt) -> None:
