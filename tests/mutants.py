@@ -19,7 +19,7 @@ LIBRARY = "{{cookiecutter.project_slug}}/vendor/lightning-runs/src/lightning_run
 
 @dataclass(frozen=True)
 class Mutant:
-    """A mistake: a file of the library or in ``hooks/``, a text in it, another instead, and the test that must fail."""
+    """A mistake: a file of the library or the template, a text in it, another instead, and the test that must fail."""
 
     file: str
     old: str

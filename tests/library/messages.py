@@ -65,7 +65,7 @@ MISTAKES = {
     "a file that is cut off": Mistake("fit -c cut.yaml", "cut.yaml YAML 2", 2),
     "a group that is a number": Mistake("fit -c number.yaml", "trainer number.yaml", 2),
     "a misspelt key": Mistake("fit -c misspelt.yaml", "trainer.max_epochz misspelt.yaml --trainer.max_epochs", 2),
-    "a wrong value in a file": Mistake("fit -c type.yaml", "type.yaml trainer.max_epochs many int", 2),
+    "a wrong value in a file": Mistake("fit -c type.yaml", "type.yaml trainer.devices ['many'] int", 2),
     "a folder of checkpoints": Mistake("fit --checkpoint.dirpath=x", "--checkpoint.dirpath", 2),
     "a bare Trainer": Mistake("fit --trainer.barebones=true", "trainer.barebones"),
     "a GPU that is not there": Mistake("fit --trainer.accelerator=gpu", "trainer.accelerator gpu cpu"),
@@ -115,7 +115,7 @@ MISTAKES = {
 def prepare(folder: Path) -> None:
     """Write the files that the mistakes read."""
     texts = {"cut": "trainer: [\n", "list": "- 1\n", "number": "trainer: 3\n"}
-    texts |= {"misspelt": "trainer:\n  max_epochz: 3\n", "type": "trainer:\n  max_epochs: many\n"}
+    texts |= {"misspelt": "trainer:\n  max_epochz: 3\n", "type": "trainer:\n  devices: [many]\n"}
     texts |= {"two": "fit:\n  trainer:\n    max_epochs: 3\n"}
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text)
