@@ -247,7 +247,6 @@ def test_a_connection_without_a_whole_head_is_closed() -> None:
 
 @pytest.mark.slow
 def test_the_documented_litserve_program_answers_and_ends() -> None:
-    pytest.importorskip("litserve")
     page = Path(serve.__file__).parents[1] / "docs" / "serve.md"
     (program,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     Path("app.py").write_text(program, encoding="utf-8")

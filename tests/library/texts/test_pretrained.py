@@ -14,6 +14,7 @@ from written import read_table
 from written_data import write_texts
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
 
 
 def write_encoder(folder: Path) -> Path:
