@@ -99,7 +99,7 @@ FILES = {
 EXAMPLES = {
     "-c one.yaml --config two.yaml": "max_epochs: 1|limit_val_batches: 1",
     "--trainer trainer.yaml --model net.yaml --data data.yaml": "max_epochs: 1|name: ./d|- 3|batch_size: 4",
-    '--data "{batch_size: 5}"': "batch_size: 5",
+    """--data "{batch_size: 5}" --model '{"lr":0.03}'""": "batch_size: 5|lr: 0.03",
     f"{ADAM} --model.optimizer.lr 0.03": "torch.optim.Adam|lr: 0.03",
     f"{ADAM} --model.loss L1Loss --model.loss.reduction sum": "torch.nn.L1Loss|reduction: sum",
     "-c profiler.yaml": "profile_memory: true",

@@ -56,9 +56,8 @@ def without_names(args: Sequence[str]) -> list[str]:
         elif group not in BASES:
             kept += words
         elif not rest and not isinstance(_part(value, Path()), str):
-            own = _own(_part(value, Path()))
-            texts = {name: one if isinstance(one, str) else json.dumps(one) for name, one in own.items()}
-            kept += [f"--{group}.{name}={text}" for name, text in texts.items()]
+            for name, one in _own(_part(value, Path())).items():
+                kept.append(f"--{group}.{name}={one if isinstance(one, str) else json.dumps(one)}")
         elif rest not in ("", "class_path"):
             kept.append(f"--{group}.{rest.removeprefix('init_args.')}={value}")
     return kept
@@ -151,7 +150,7 @@ def _part(value: Any, folder: Path) -> Any:
         value = _read(folder / value) or value
         if isinstance(value, str):
             raise UserError(f"{folder / value} can't be read as a file of options.")
-    return get_loader("yaml")(value) if isinstance(value, str) and ": " in value else value
+    return get_loader("yaml")(value) if isinstance(value, str) and (": " in value or value[:1] == "{") else value
 
 
 def _read(file: Path) -> Any:

@@ -107,6 +107,9 @@ def parser_message(message: str, options: Iterable[str]) -> str:
         name = linked[1]
         source = "--seed_everything" if name == "data.seed" else f"the data module's {name.rpartition('.')[2]}"
         return f"--{name} can't be set: it follows {source}."
+    word = re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", message)
+    if word:
+        return f"there is no option {word[1]}. Name a run by --run {word[1]}, and a file of options by -c FILE."
     unknown = re.search(r"(?:[Uu]nrecognized arguments: |does not accept option '|^Option ')([^\s']+)", message)
     if unknown:
         return _unknown_option(unknown[1].split("=")[0], options)
@@ -118,15 +121,14 @@ def parser_message(message: str, options: Iterable[str]) -> str:
         near = guess(missing[2], dir(sys.modules.get(missing[1])))
         return f"there is no class {missing[2]} in {missing[1]}.{near}"
     option = re.match(r'Parser key "([\w.]+)":', message)
-    cause = re.search(r"callable class: (.+?)(?:\.* Got value|\n)", message)
+    cause = re.search(r"(?:callable class: |class_path '.*':\s+(?=No module))(.+?)(?:\.* Got value|\n)", message)
     if option and cause:
         return f"--{option[1]}: {cause[1]}."
     nested = re.search(r"NestedArg\(key='([\w.]+)'", message)
     if option and nested:
         return f"--{option[1]}.{nested[1]} is an option of a class; give --{option[1]} CLASS before it."
     expected = re.findall(r"Expected an? (.+?)(?=\. Got value: |\n|$)", message)
-    values = (r"\n *Given value: (.*)", r"\. Got value: (.*)", r"Expected a dot import path string: (.*)")
-    value = next(filter(None, (re.search(text, message, re.DOTALL) for text in values)), None)
+    value = re.search(r"(?:.*?\n *Given value: |\. Got value: |dot import path string: )(.*)", message, re.DOTALL)
     if option and expected and value:
         types = [_type_in_words(text) for text in expected if "either not accessible" not in text]
         return f"--{option[1]} is {value[1]!r}; it must be {' or '.join(dict.fromkeys(types))}."

@@ -127,8 +127,7 @@ class Parser(LightningArgumentParser):
         text = installed_names(text)
         if re.search(r"^\W*(model|data|logger)\W", text, flags=re.MULTILINE):
             is_default = not path  # jsonargparse names no other file
-            options = self.choose(get_loader("yaml")(text), Path(), is_default)
-            text = json.dumps(options, default=str)
+            text = json.dumps(self.choose(get_loader("yaml")(text), Path(), is_default), default=str)
         return super()._load_config_parser_mode(text, path, *args, **kwargs)
 
     def option_names(self) -> list[str]:
