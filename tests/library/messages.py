@@ -60,7 +60,6 @@ MISTAKES = {
     "a value that is no choice": Mistake("fit --logger paper", "--logger paper tensorboard csv", 2),
     "a module that does not exist": Mistake("fit --trainer.callbacks+=lost.Lost", "--trainer.callbacks 'lost'", 2),
     "a misspelt class": Mistake(f"{CALLBACK}EarlyStoping", "EarlyStoping EarlyStopping?", 2),
-    "a misspelt model": Mistake("fit --model toy.Tou", "--model toy.Tou Toy?"),
     "a missing file": Mistake("fit -c missing.yaml", "missing.yaml", 2),
     "a file that is cut off": Mistake("fit -c cut.yaml", "cut.yaml YAML 2", 2),
     "a group that is a number": Mistake("fit -c number.yaml", "trainer number.yaml", 2),
@@ -69,7 +68,6 @@ MISTAKES = {
     "a folder of checkpoints": Mistake("fit --checkpoint.dirpath=x", "--checkpoint.dirpath", 2),
     "a bare Trainer": Mistake("fit --trainer.barebones=true", "trainer.barebones"),
     "a GPU that is not there": Mistake("fit --trainer.accelerator=gpu", "trainer.accelerator gpu cpu"),
-    "an unknown strategy": Mistake("fit --trainer.strategy=dpp", "strategy dpp"),
     "a precision that a CPU lacks": Mistake("fit --trainer.precision=16-mixed", "16-mixed bf16-mixed 32-true"),
     "machines that nothing started": Mistake("fit --trainer.num_nodes=2", "trainer.num_nodes 2 torchrun srun"),
     "an impossible name": Mistake("fit --run=a/b", "--run a/b"),
@@ -78,9 +76,7 @@ MISTAKES = {
     "a folder of runs that is a file": Mistake("fit --trainer.default_root_dir list.yaml", "list.yaml"),
     "nothing to train": Mistake("fit --trainer.max_epochs=0", "epochs"),
     "a callback twice": Mistake(
-        "fit --early_stopping.monitor val/loss --trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping"
-        " --trainer.callbacks.monitor val/loss",
-        "EarlyStopping",
+        f"{CALLBACK}EarlyStopping --trainer.callbacks.monitor val/loss --early_stopping.monitor val/loss", "stateful"
     ),
     "a finder of rates": Mistake(f"{CALLBACK}LearningRateFinder", "LearningRateFinder lr_find"),
     "layers that wait from the start": Mistake(

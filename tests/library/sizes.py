@@ -1,4 +1,4 @@
-"""How large the library is: ``python tests/library/sizes.py`` prints what `test_rules.py` bounds."""
+"""How large the library is, which `test_rules.py` bounds."""
 
 import ast
 from collections import Counter
@@ -29,8 +29,3 @@ def core_and_tasks() -> tuple[Counter[str], Counter[str]]:
         part = tasks if file.relative_to(ROOT).parts[0] in TASKS else core
         part.update(size(file.read_text(encoding="utf-8")))
     return core, tasks
-
-
-if __name__ == "__main__":
-    core, tasks = core_and_tasks()
-    print("core", dict(core), "\ntasks", dict(tasks))

@@ -1,7 +1,6 @@
 """What the own data modules and models of all starts promise alike."""
 
 from functools import partial
-from importlib.util import find_spec
 from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,14 +52,14 @@ def test_balance_draws_and_weighs_classes_alike(start) -> None:
     [
         ("images", "digits", "accuracy", [0.1]),  # of the most frequent class
         ("masks", "digit_scenes", "mean_iou", [0.15]),
-        ("table", "penguins", "f1", [0.2, 1, 1]),  # and of two models of scikit-learn
-        ("table", "penguin_mass", "r2", [0, 0.85, 0.9]),
-        ("text", "glosses", "accuracy", [0.1, 0.7]),
+        pytest.param("table", "penguins", "f1", [0.2, 1, 1], marks=pytest.mark.slow),  # and two models of scikit-learn
+        pytest.param("table", "penguin_mass", "r2", [0, 0.85, 0.9], marks=pytest.mark.slow),
+        pytest.param("text", "glosses", "accuracy", [0.1, 0.7], marks=pytest.mark.slow),
     ],
 )
 def test_simple_models_are_measured_on_the_test_items(start, dataset, metric, expected) -> None:
     found = [metrics[f"test/{metric}"] for metrics in prepared(start, dataset=dataset).baseline().values()]
-    assert found == pytest.approx(expected if find_spec("sklearn") else expected[:1], abs=0.06)
+    assert found == pytest.approx(expected, abs=0.06)
 
 
 WRITERS = {

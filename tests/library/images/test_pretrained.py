@@ -1,12 +1,15 @@
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning_runs.images.pretrained import Pretrained
 from lightning_runs.training.pretrained import FineTuningHooks
+from torch import nn
 from toy import refused
 
 SMALL = "torchvision/shufflenet_v2_x0_5"
+OF_TIMM = pytest.param("resnet10t", ".safetensors", 1, marks=pytest.mark.slow)
 
 
 def pretrained(channels: int = 1, name: str = SMALL, weights: str | None = None) -> Pretrained:
@@ -23,13 +26,14 @@ def test_weights_bring_their_size_and_normalisation() -> None:
     torch.testing.assert_close(seen.flatten(), expected)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_file_of_weights_is_read_by_a_new_training_alone(tmp_path, capsys, channels) -> None:
-    file = tmp_path / "weights.pth"
-    source = pretrained(3).backbone.state_dict()
-    torch.save({"x": torch.ones(1), **{f"network.backbone.{key}": value for key, value in source.items()}}, file)
+@pytest.mark.parametrize(("name", "suffix", "channels"), [(SMALL, ".pth", 1), (SMALL, ".pth", 3), OF_TIMM])
+def test_a_file_of_weights_is_read_by_a_new_training_alone(tmp_path, capsys, name, suffix, channels) -> None:
+    file = tmp_path / f"weights{suffix}"
+    source = pretrained(3, name).backbone.state_dict()
+    save = torch.save if suffix == ".pth" else import_module("safetensors.torch").save_file
+    save({"x": torch.ones(1), **{f"network.backbone.{key}": value for key, value in source.items()}}, file)
     module = FineTuningHooks()
-    module.network = pretrained(channels, weights=str(file))
+    module.network = pretrained(channels, name, str(file))
     for checkpoint in ("last.ckpt", None):
         assert "are not used" not in capsys.readouterr().out
         module.trainer = SimpleNamespace(ckpt_path=checkpoint)
@@ -40,12 +44,14 @@ def test_a_file_of_weights_is_read_by_a_new_training_alone(tmp_path, capsys, cha
     assert all(state[key].equal(source[key]) for key in others)
     torch.testing.assert_close(state[first].sum(dim=1), source[first].sum(dim=1))  # over the channels
     assert module.network(torch.rand(2, channels, 8, 8)).shape == (2, 7)
+    parts = nn.ModuleList(part for group in module.network.layer_groups() for part in group)
+    assert len([*parts.parameters()]) == len([*module.network.parameters()])
 
 
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        (nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
         ({"fc.weight": torch.ones(2)}, f"{SMALL}: 280 of 336"),
         (None, "No such file"),
     ],
@@ -59,21 +65,27 @@ def test_a_file_that_is_not_fit_is_refused_in_a_sentence(tmp_path, content, text
 
 
 def test_networks_that_can_not_be_used_are_refused(monkeypatch) -> None:
-    with refused("torchvision has no model 'resnet0' that classifies images"):
-        pretrained(name="torchvision/resnet0")
-    with refused("torchvision/squeezenet1_0 has another kind of output layer"):
-        pretrained(name="torchvision/squeezenet1_0")
+    for name, text in (("resnet0", "no model 'resnet0'"), ("squeezenet1_0", "squeezenet1_0 has another kind")):
+        with refused(text):
+            pretrained(name=f"torchvision/{name}")
     monkeypatch.setattr("lightning_runs.errors.find_spec", lambda name: None)
     with refused("timm is not installed. Install with: pip install -e '.[pretrained]'"):
         pretrained(name="resnet18")
 
 
-def test_offline_the_weights_are_refused_with_a_way_out(monkeypatch, tmp_path) -> None:
-    def urlopen(*args, **kwargs):
+@pytest.mark.slow
+def test_a_name_that_timm_does_not_know_has_a_suggestion() -> None:
+    with refused("timm has no model 'resnet10'", "resnet10t"):
+        pretrained(name="resnet10")
+
+
+@pytest.mark.parametrize("name", [SMALL, pytest.param("resnet10t", marks=pytest.mark.slow)])
+def test_offline_the_weights_are_refused_with_a_way_out(name, monkeypatch, tmp_path) -> None:
+    def getaddrinfo(*args, **kwargs):
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr("torch.hub.urlopen", urlopen)
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
     monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))
     with refused("can't be downloaded (") as error:
-        pretrained(weights="default").load_weights()
+        pretrained(name=name, weights="default").load_weights()
     assert "--model.network.init_args.weights FILE" in str(error.value)

@@ -1,5 +1,6 @@
 """Pretrained networks of timm and torchvision."""
 
+import difflib
 import re
 import socket
 import urllib.error
@@ -69,10 +70,8 @@ class Pretrained(PretrainedNetwork):
         from timm.data import resolve_data_config  # pyright: ignore[reportMissingImports]
 
         if not timm.is_model(self.name):
-            similar = timm.list_models(f"*{re.split(r'[._/]', self.name)[0]}*")[:5] or ["resnet18"]
-            raise UserError(
-                f"timm has no model {self.name!r}. It has {', '.join(similar)} and others: timm.list_models()"
-            )
+            similar = difflib.get_close_matches(self.name, timm.list_models()) or ["resnet18"]
+            raise UserError(f"timm has no model {self.name!r}. timm.list_models() has {', '.join(similar)} and others.")
         network = timm.create_model(self.name, pretrained=pretrained, in_chans=self.channels, num_classes=0)
         config = resolve_data_config({}, model=network)
         return network, config["input_size"][1], config["mean"], config["std"]
