@@ -1,7 +1,5 @@
 """What the own data modules and models of all starts promise alike."""
 
-from functools import partial
-from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -178,7 +176,7 @@ def test_too_few_rows_and_unknown_classes_are_refused(start, tmp_path) -> None:
         data.setup("test")
 
 
-@pytest.mark.parametrize(("start", "option"), [*zip(MODELS, repeat("loss_weights")), ("images", "label_smoothing")])
+@pytest.mark.parametrize(("start", "option"), [*((m, "loss_weights") for m in MODELS), ("images", "label_smoothing")])
 def test_options_of_the_loss_are_in_that_of_training_alone(start, option, bundled) -> None:
     data = bundled[start]
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
@@ -198,8 +196,8 @@ def test_options_of_the_loss_are_in_that_of_training_alone(start, option, bundle
 
 
 def test_a_schedule_may_follow_epochs(bundled) -> None:
-    step = partial(torch.optim.lr_scheduler.StepLR, step_size=1)
-    model = built("images", bundled["images"], scheduler=step, scheduler_interval="epoch")
+    schedule = torch.optim.lr_scheduler.ConstantLR
+    model = built("images", bundled["images"], scheduler=schedule, scheduler_interval="epoch")
     assert model.configure_optimizers()["lr_scheduler"]["interval"] == "epoch"
 
 
